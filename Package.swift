@@ -1,0 +1,74 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Warnings are errors in every target of ours; dependencies are built without warnings anyway.
+let strictSwift: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+let strictC: [CSetting] = [.treatAllWarnings(as: .error)]
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+
+let package = Package(
+  name: "egress",
+  platforms: [.macOS(.v15)],
+  products: [
+    .executable(name: "egress", targets: ["egress"]),
+    .library(name: "TensorKernels", targets: ["TensorKernels"]),
+    .library(name: "Checkpoints", targets: ["Checkpoints"]),
+    .library(name: "Tokenization", targets: ["Tokenization"]),
+    .library(name: "DecoderModels", targets: ["DecoderModels"]),
+    .library(name: "EarlyExit", targets: ["EarlyExit"]),
+    .library(name: "RiskControl", targets: ["RiskControl"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+  ],
+  targets: [
+    .target(name: "CTensorKernels", cSettings: strictC),
+    .systemLibrary(
+      name: "COpenBLAS", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
+    .target(
+      name: "TensorKernels",
+      dependencies: ["CTensorKernels", .target(name: "COpenBLAS", condition: .when(platforms: [.linux]))],
+      swiftSettings: strictSwift),
+    .target(name: "Checkpoints", dependencies: ["TensorKernels", crypto], swiftSettings: strictSwift),
+    .target(name: "Tokenization", swiftSettings: strictSwift),
+    .target(name: "DecoderModels", dependencies: ["TensorKernels", "Checkpoints"], swiftSettings: strictSwift),
+    .target(
+      name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "Checkpoints"],
+      swiftSettings: strictSwift),
+    .target(name: "RiskControl", dependencies: [crypto], swiftSettings: strictSwift),
+    .executableTarget(
+      name: "egress",
+      dependencies: [
+        "TensorKernels", "Checkpoints", "Tokenization", "DecoderModels", "EarlyExit", "RiskControl",
+        argumentParser, crypto,
+      ],
+      swiftSettings: strictSwift),
+
+    .target(
+      name: "TestSupport", dependencies: ["TensorKernels", "Checkpoints", "DecoderModels"],
+      path: "Tests/TestSupport", swiftSettings: strictSwift),
+    .testTarget(
+      name: "TensorKernelsTests", dependencies: ["TensorKernels", "CTensorKernels", "TestSupport"],
+      swiftSettings: strictSwift),
+    .testTarget(
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"], swiftSettings: strictSwift),
+    .testTarget(
+      name: "TokenizationTests", dependencies: ["Tokenization", "TestSupport"],
+      resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(
+      name: "DecoderModelsTests", dependencies: ["DecoderModels", "TestSupport"],
+      resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(
+      name: "EarlyExitTests", dependencies: ["EarlyExit", "TestSupport"], swiftSettings: strictSwift),
+    .testTarget(
+      name: "RiskControlTests", dependencies: ["RiskControl"],
+      resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(name: "CommandLineTests", dependencies: ["TestSupport"], swiftSettings: strictSwift),
+  ],
+  cLanguageStandard: .gnu11,
+  cxxLanguageStandard: .cxx17
+)

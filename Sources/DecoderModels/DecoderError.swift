@@ -1,0 +1,36 @@
+/// A request that a decoder cannot carry out.
+public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// More tokens than the context, or than the cache was made for.
+  case contextExceeded(needed: Int, capacity: Int)
+  /// A token outside 0..<vocabularySize.
+  case tokenOutOfRange(token: Int, vocabularySize: Int)
+  /// Layers outside 0..<layerCount.
+  case layersOutOfRange(Range<Int>, layerCount: Int)
+  /// A row stands past the end of what its cache has in that layer.
+  case gapInCache(layer: Int, position: Int, filled: Int)
+  /// More rows than the buffer holds, or fewer than are asked for.
+  case rowCount(expected: Int, found: Int)
+  /// A tensor of the checkpoint has another shape than the configuration demands, or is missing.
+  case tensor(file: String, name: String, expected: String, found: String)
+  /// A feature of the checkpoint that is not supported.
+  case unsupported(file: String, field: String, found: String)
+
+  public var description: String {
+    switch self {
+    case .contextExceeded(let needed, let capacity):
+      "the text needs \(needed) tokens, but the context holds \(capacity)"
+    case .tokenOutOfRange(let token, let size):
+      "token \(token) is not in the vocabulary (0 to \(size - 1))"
+    case .layersOutOfRange(let range, let count):
+      "layers \(range) were asked for, but the model has 0..<\(count)"
+    case .gapInCache(let layer, let position, let filled):
+      "position \(position) cannot be computed in layer \(layer): its cache ends at \(filled)"
+    case .rowCount(let expected, let found):
+      "\(expected) rows were expected, found \(found)"
+    case .tensor(let file, let name, let expected, let found):
+      "\(file): tensor \(name): expected \(expected), found \(found)"
+    case .unsupported(let file, let field, let found):
+      "\(file): \(field) is \(found), which is not supported"
+    }
+  }
+}

@@ -1,0 +1,28 @@
+/// Hidden states of the tokens of one batch: (count, hiddenSize), row-major, 32-bit floats.
+///
+/// The caller owns it and may keep rows between calls: an exited token's row is what deferred completion needs.
+public final class HiddenStates {
+  public let hiddenSize: Int
+  public let capacity: Int
+  /// Rows in use.
+  public var count: Int
+  var values: [Float]
+
+  public init(hiddenSize: Int, capacity: Int) {
+    self.hiddenSize = hiddenSize
+    self.capacity = capacity
+    self.count = 0
+    self.values = Array(repeating: 0, count: hiddenSize * capacity)
+  }
+
+  /// A copy of one row's numbers.
+  public subscript(row: Int) -> [Float] {
+    get { Array(values[row * hiddenSize..<(row + 1) * hiddenSize]) }
+    set { values.replaceSubrange(row * hiddenSize..<(row + 1) * hiddenSize, with: newValue) }
+  }
+
+  /// Copies row `row` of `other` to row `destination` here.
+  public func copyRow(_ row: Int, of other: HiddenStates, to destination: Int) {
+    self[destination] = other[row]
+  }
+}
