@@ -1,4 +1,5 @@
 import Checkpoints
+import Foundation
 import TestSupport
 import Testing
 
@@ -31,7 +32,7 @@ struct GGUFHostileTests {
     Case("2^63 tensors", field: "tensor count") { $0.tensorCount = 1 << 63 },
     Case("more tensors than bytes", field: "tensor count") { $0.tensorCount = 1 << 40 },
     Case("2^64 - 1 keys", field: "metadata count") { $0.metadataCount = .max },
-    Case("one key too many", field: "key") { $0.metadataCount = UInt64($0.metadata.count + 1) },
+    Case("one key too many", field: "name of tensor 0") { $0.metadataCount = UInt64($0.metadata.count + 1) },
     Case("duplicate key", field: "general.name") { $0.metadata.append(("general.name", .string("Twice"))) },
     Case("unknown value type", field: "a.key") { $0.set("a.key", .raw(type: 13, [])) },
     Case("boolean 2", field: "a.key") { $0.set("a.key", .raw(type: 7, [2])) },
@@ -164,7 +165,7 @@ struct GGUFHostileTests {
     Case("name of 65 bytes", field: "name of tensor") { builder in
       builder.editTensor("blk.0.attn_k.weight") { $0.name = String(repeating: "x", count: 65) }
     },
-    Case("control characters in a name", field: #"\u{0007}"#) { builder in
+    Case("control characters in a name", field: #"\u{07}"#) { builder in
       builder.editTensor("blk.0.attn_k.weight") { ($0.name, $0.type) = ("bell\u{7}", 10) }
     },
     Case("rope_freqs of another length", field: "rope_freqs.weight") {
@@ -201,10 +202,11 @@ struct GGUFHostileTests {
     model.keyValueHeadCount = 1
     model.headSize = 4
     let bytes = model.gguf().build()
-    _ = try Checkpoint.open(try directory.write("whole.gguf", bytes))
+    let path = try directory.write("cut.gguf", bytes)
+    _ = try Checkpoint.open(path)
     // The last tensor is followed by no more than padding.
     for count in stride(from: bytes.count - 32, to: 0, by: -1) {
-      let path = try directory.write("cut.gguf", Array(bytes[..<count]))
+      #expect(truncate(path, count) == 0)
       let error = #expect(throws: CheckpointError.self, "cut to \(count)") { try Checkpoint.open(path) }
       #expect(error?.file == path)
     }

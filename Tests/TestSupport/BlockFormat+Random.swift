@@ -38,18 +38,19 @@ extension BlockFormat {
         appendNoise(bytesPerBlock - 4)
       case .q6_K:
         appendNoise(bytesPerBlock - 2)
-        appendHalf(scale / 128 / 32)
+        appendHalf(scale / 74 / 32)
       }
     }
     return output
   }
 
-  /// The half-precision pattern of a number, rounded toward zero; below its normal range it is zero.
+  /// The half-precision pattern of a number, rounded toward zero.
   public static func halfBits(_ value: Float) -> UInt16 {
     let bits = value.bitPattern
     let sign = UInt16(bits >> 16) & 0x8000
     let exponent = Int32((bits >> 23) & 0xFF) - 112
-    guard exponent > 0 else { return sign }
+    // Subnormal patterns count in steps of 2^-24.
+    guard exponent > 0 else { return sign | UInt16(value.magnitude * 0x1p24) }
     guard exponent < 31 else { return sign | 0x7C00 }
     return sign | UInt16(exponent) << 10 | UInt16((bits >> 13) & 0x3FF)
   }
