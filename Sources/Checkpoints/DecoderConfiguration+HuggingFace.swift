@@ -12,25 +12,30 @@ extension DecoderConfiguration {
       HuggingFaceConfiguration.self, from: file.bytes, file: file.path, field: "")
     let family = try stated.family(file.path)
     try stated.refuseForeignFeatures(file.path, family: family)
-    guard stated.hidden_size > 0, stated.num_attention_heads > 0 else {
+    func whole(_ value: Double, _ field: String) throws(CheckpointError) -> Int {
+      try HuggingFaceConfiguration.whole(value, field, file.path)
+    }
+    let hiddenSize = try whole(stated.hidden_size, "hidden_size")
+    let headCount = try whole(stated.num_attention_heads, "num_attention_heads")
+    guard hiddenSize > 0, headCount > 0 else {
       throw .damaged(
         file.path, "num_attention_heads", expected: "positive head count and hidden size",
-        found: "\(stated.num_attention_heads) and \(stated.hidden_size)")
+        found: "\(headCount) and \(hiddenSize)")
     }
-    let headSize = stated.head_dim ?? stated.hidden_size / stated.num_attention_heads
+    let headSize = try whole(stated.head_dim ?? Double(hiddenSize / headCount), "head_dim")
     self.init(
       family: family,
       name: name,
-      layerCount: stated.num_hidden_layers,
-      hiddenSize: stated.hidden_size,
-      feedForwardSize: stated.intermediate_size,
-      headCount: stated.num_attention_heads,
-      keyValueHeadCount: stated.num_key_value_heads ?? stated.num_attention_heads,
+      layerCount: try whole(stated.num_hidden_layers, "num_hidden_layers"),
+      hiddenSize: hiddenSize,
+      feedForwardSize: try whole(stated.intermediate_size, "intermediate_size"),
+      headCount: headCount,
+      keyValueHeadCount: try whole(stated.num_key_value_heads ?? Double(headCount), "num_key_value_heads"),
       headSize: headSize,
-      vocabularySize: stated.vocab_size,
-      contextLength: stated.max_position_embeddings,
-      normEpsilon: stated.rms_norm_eps,
-      rotaryBase: stated.rope_parameters?.rope_theta ?? stated.rope_theta ?? 10_000,
+      vocabularySize: try whole(stated.vocab_size, "vocab_size"),
+      contextLength: try whole(stated.max_position_embeddings, "max_position_embeddings"),
+      normEpsilon: Float(stated.rms_norm_eps),
+      rotaryBase: Float(stated.rope_parameters?.rope_theta ?? stated.rope_theta ?? 10_000),
       rotaryDimension: headSize,
       rotaryLayout: .halves,
       rotaryScaling: try stated.rotaryScaling(file.path),
@@ -41,20 +46,22 @@ extension DecoderConfiguration {
 }
 
 /// The part of `config.json` that a decoder's forward pass depends on, in the spelling of the file.
+///
+/// Numbers are decoded as `Double`: when one does not fit an integer type, Foundation's error does not say which.
 private struct HuggingFaceConfiguration: Decodable {
   static let byteLimit = 16_000_000
 
   var model_type: String
-  var hidden_size: Int
-  var intermediate_size: Int
-  var num_hidden_layers: Int
-  var num_attention_heads: Int
-  var num_key_value_heads: Int?
-  var head_dim: Int?
-  var vocab_size: Int
-  var max_position_embeddings: Int
-  var rms_norm_eps: Float
-  var rope_theta: Float?
+  var hidden_size: Double
+  var intermediate_size: Double
+  var num_hidden_layers: Double
+  var num_attention_heads: Double
+  var num_key_value_heads: Double?
+  var head_dim: Double?
+  var vocab_size: Double
+  var max_position_embeddings: Double
+  var rms_norm_eps: Double
+  var rope_theta: Double?
   var rope_scaling: Rotary?
   /// Newer files put base and scaling into one object.
   var rope_parameters: Rotary?
@@ -63,7 +70,7 @@ private struct HuggingFaceConfiguration: Decodable {
   var mlp_bias: Bool?
   var hidden_act: String?
   var use_sliding_window: Bool?
-  var partial_rotary_factor: Float?
+  var partial_rotary_factor: Double?
   var quantization_config: Quantization?
 
   struct Quantization: Decodable {
@@ -74,11 +81,19 @@ private struct HuggingFaceConfiguration: Decodable {
     /// Older files call it `type`.
     var rope_type: String?
     var type: String?
-    var rope_theta: Float?
-    var factor: Float?
-    var low_freq_factor: Float?
-    var high_freq_factor: Float?
-    var original_max_position_embeddings: Int?
+    var rope_theta: Double?
+    var factor: Double?
+    var low_freq_factor: Double?
+    var high_freq_factor: Double?
+    var original_max_position_embeddings: Double?
+  }
+
+  /// A number that must be an integer.
+  static func whole(_ value: Double, _ field: String, _ path: String) throws(CheckpointError) -> Int {
+    guard let result = Int(exactly: value) else {
+      throw .damaged(path, field, expected: "an integer", found: "\(value)")
+    }
+    return result
   }
 
   func family(_ path: String) throws(CheckpointError) -> DecoderConfiguration.Family {
@@ -126,14 +141,15 @@ private struct HuggingFaceConfiguration: Decodable {
     }
     switch scaling.rope_type ?? scaling.type {
     case "default", nil: return .none
-    case "linear": return .linear(factor: try required(scaling.factor, "factor"))
+    case "linear": return .linear(factor: Float(try required(scaling.factor, "factor")))
     case "llama3":
       return .llama3(
-        factor: try required(scaling.factor, "factor"),
-        lowFrequencyFactor: try required(scaling.low_freq_factor, "low_freq_factor"),
-        highFrequencyFactor: try required(scaling.high_freq_factor, "high_freq_factor"),
-        originalContext: try required(
-          scaling.original_max_position_embeddings, "original_max_position_embeddings"))
+        factor: Float(try required(scaling.factor, "factor")),
+        lowFrequencyFactor: Float(try required(scaling.low_freq_factor, "low_freq_factor")),
+        highFrequencyFactor: Float(try required(scaling.high_freq_factor, "high_freq_factor")),
+        originalContext: try HuggingFaceConfiguration.whole(
+          try required(scaling.original_max_position_embeddings, "original_max_position_embeddings"),
+          "\(field): original_max_position_embeddings", path))
     case let type?:
       throw .unsupported(
         path, "\(field): rope_type", expected: "default, linear or llama3",
