@@ -1,3 +1,5 @@
+import Checkpoints
+
 /// A request that a decoder cannot carry out.
 public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
   /// More tokens than the context, or than the cache was made for.
@@ -10,10 +12,10 @@ public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
   case gapInCache(layer: Int, position: Int, filled: Int)
   /// More rows than the buffer holds, or fewer than are asked for.
   case rowCount(expected: Int, found: Int)
-  /// A tensor of the checkpoint has another shape than the configuration demands, or is missing.
-  case tensor(file: String, name: String, expected: String, found: String)
-  /// A feature of the checkpoint that is not supported.
-  case unsupported(file: String, field: String, found: String)
+  /// A checkpoint that does not hold what the decoder needs.
+  case checkpoint(CheckpointError)
+  /// What the operating system did not give, or a setting that this machine cannot follow.
+  case resources(String)
 
   public var description: String {
     switch self {
@@ -27,10 +29,8 @@ public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
       "position \(position) cannot be computed in layer \(layer): its cache ends at \(filled)"
     case .rowCount(let expected, let found):
       "\(expected) rows were expected, found \(found)"
-    case .tensor(let file, let name, let expected, let found):
-      "\(file): tensor \(name): expected \(expected), found \(found)"
-    case .unsupported(let file, let field, let found):
-      "\(file): \(field) is \(found), which is not supported"
+    case .checkpoint(let error): error.description
+    case .resources(let what): what
     }
   }
 }

@@ -53,7 +53,8 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// Logits of rows `range` of `states`, after the final norm: (range.count, vocabularySize), row-major.
   ///
   /// Any hidden state may be asked for, not only that of the last layer: this is CALM's shared exit head.
-  func logits(of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float]) throws(DecoderError)
+  func logits(of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float])
+    throws(DecoderError)
 
   /// The largest batch whose rows come out bit for bit as they would alone.
   var invariantBatchLimit: Int { get }

@@ -1,3 +1,5 @@
+import Foundation
+
 /// Keys and values of one sequence, for every layer.
 ///
 /// Layers may be filled to different lengths: after an early exit the deeper layers lag behind until the skipped
@@ -6,17 +8,58 @@ public final class KeyValueCache {
   /// Tokens the cache has room for.
   public let capacity: Int
   /// Tokens present, by layer.
-  public internal(set) var filled: [Int]
-  var storage: UnsafeMutableRawPointer?
+  public package(set) var filled: [Int]
 
-  init(layerCount: Int, capacity: Int) {
+  /// Keys of each layer, then its values. Keys of a head: (positions / 16, headSize, 16), so that a score needs no
+  /// sum across lanes; values of a head: (positions, headSize). Positions are rounded up to 16.
+  let memory: UnsafeMutableRawPointer?
+  let layout: Layout
+
+  struct Layout {
+    var headCount = 0
+    var headSize = 0
+    /// 2 for half precision, 4 for single.
+    var bytesPerNumber = 2
+    var paddedCapacity = 0
+
+    var headBytes: Int { paddedCapacity * headSize * bytesPerNumber }
+    var layerBytes: Int { 2 * headCount * headBytes }
+  }
+
+  /// Bytes of memory for keys and values when all positions are in use.
+  public var byteCount: Int { layout.layerBytes * filled.count }
+
+  /// A cache that holds no numbers, for models that keep none.
+  package init(layerCount: Int, capacity: Int) {
     self.capacity = capacity
     self.filled = Array(repeating: 0, count: layerCount)
+    self.memory = nil
+    self.layout = Layout()
+  }
+
+  /// nil when the system has no memory for it. The memory is taken page by page as positions are written.
+  init?(layerCount: Int, capacity: Int, headCount: Int, headSize: Int, bytesPerNumber: Int) {
+    let layout = Layout(
+      headCount: headCount, headSize: headSize, bytesPerNumber: bytesPerNumber,
+      paddedCapacity: (capacity + 15) / 16 * 16)
+    guard let memory = calloc(layerCount, layout.layerBytes) else { return nil }
+    self.capacity = capacity
+    self.filled = Array(repeating: 0, count: layerCount)
+    self.layout = layout
+    self.memory = memory
+  }
+
+  deinit { free(memory) }
+
+  func keys(layer: Int, head: Int) -> UnsafeMutableRawPointer? {
+    memory.map { $0 + layer * layout.layerBytes + head * layout.headBytes }
+  }
+
+  func values(layer: Int, head: Int) -> UnsafeMutableRawPointer? {
+    memory.map { $0 + layer * layout.layerBytes + (layout.headCount + head) * layout.headBytes }
   }
 
   /// Forgets every token from position `count` on, in all layers. The next token is then written at `count`.
-  ///
-  /// - Precondition: `count >= 0`.
   public func crop(to count: Int) {
     for layer in filled.indices { filled[layer] = min(filled[layer], max(count, 0)) }
   }

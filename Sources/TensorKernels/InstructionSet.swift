@@ -37,7 +37,9 @@ public enum InstructionSet: String, Sendable, CaseIterable {
   }
 
   /// - Precondition: `isAvailable`; others fall back to the portable kernels, which every build has.
-  package var kernels: UnsafePointer<ek_kernels> { ek_kernels_named(rawValue) ?? ek_kernels_named("portable") }
+  package var kernels: UnsafePointer<ek_kernels> {
+    ek_kernels_named(rawValue) ?? ek_kernels_named("portable")
+  }
 }
 
 /// A request that the kernels cannot carry out.

@@ -41,7 +41,8 @@ package final class PackedMatrix: Sendable {
     #endif
     self.memory = memory
     self.matrix = ek_matrix(
-      data: memory.assumingMemoryBound(to: UInt8.self), row_blocks: Int32(rowBlocks), k_blocks: Int32(kBlocks),
+      data: memory.assumingMemoryBound(to: UInt8.self), row_blocks: Int32(rowBlocks),
+      k_blocks: Int32(kBlocks),
       bits: layout.bits, has_minimum: layout.hasMinimum ? 1 : 0, row_block_bytes: rowBlockBytes)
 
     let rowBytes = columns / format.blockLength * format.bytesPerBlock

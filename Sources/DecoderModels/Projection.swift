@@ -1,0 +1,115 @@
+import CTensorKernels
+import Checkpoints
+import TensorKernels
+
+/// A weight matrix, or several that read the same input, one below the other.
+///
+/// Each part begins at a multiple of 32 rows of the result; the rows between are zero.
+struct Projection: Sendable {
+  struct Part: Sendable {
+    var weights: Weights
+    /// Where the part's rows begin in the result.
+    var offset: Int
+    var rows: Int
+  }
+
+  enum Weights: Sendable {
+    case packed(PackedMatrix)
+    /// (rows, columns), row-major.
+    case float32([Float])
+  }
+
+  /// How the work is shared out, for one token and for several.
+  struct Plans: Sendable {
+    var one: WorkPlan
+    var many: WorkPlan
+  }
+
+  let parts: [Part]
+  let columns: Int
+  /// Length of a result row.
+  let paddedRows: Int
+  let plans: Plans
+
+  /// - Parameter unit: row blocks that a thread always computes together.
+  init(parts: [Part], columns: Int, paddedRows: Int, threads: Int, unit: Int) {
+    self.parts = parts
+    self.columns = columns
+    self.paddedRows = paddedRows
+    plans = Plans(
+      one: WorkPlan(parts, threads: threads, oneToken: true, unit: unit),
+      many: WorkPlan(parts, threads: threads, oneToken: false, unit: unit))
+  }
+
+  /// Bytes that one pass reads.
+  var byteCount: Int {
+    parts.reduce(0) { total, part in
+      switch part.weights {
+      case .packed(let matrix): total + matrix.byteCount
+      case .float32(let values): total + 4 * values.count
+      }
+    }
+  }
+}
+
+func roundedUp(_ count: Int, to multiple: Int) -> Int { (count + multiple - 1) / multiple * multiple }
+
+/// Reads a checkpoint's tensors into the form that a compute path wants.
+struct WeightLoader {
+  let checkpoint: Checkpoint
+  let compute: ComputePath
+  let pool: WorkerPool
+
+  func floats(_ name: String) throws -> [Float] {
+    try checkpoint.tensor(name).makeFloats()
+  }
+
+  func projection(_ names: [String], unit: Int = 1) throws -> Projection {
+    var parts: [Projection.Part] = []
+    var offset = 0
+    var columns = 0
+    for name in names {
+      let tensor = try checkpoint.tensor(name)
+      let rows = tensor.shape[0]
+      columns = tensor.shape[1]
+      let weights: Projection.Weights
+      switch compute {
+      case .float32: weights = .float32(tensor.makeFloats())
+      case .quantized:
+        weights = .packed(
+          try tensor.withUnsafeBytes { bytes in
+            try PackedMatrix(
+              rows: rows, columns: columns, format: tensor.format, source: bytes, pool: pool)
+          })
+      }
+      tensor.releasePages()
+      parts.append(Projection.Part(weights: weights, offset: offset, rows: rows))
+      offset += roundedUp(rows, to: 32)
+    }
+    return Projection(
+      parts: parts, columns: columns, paddedRows: offset, threads: pool.threadCount, unit: unit)
+  }
+
+  func layer(_ index: Int) throws -> LlamaModel.Layer {
+    let prefix = "blk.\(index)."
+    let attention = try projection(["attn_q", "attn_k", "attn_v"].map { "\(prefix)\($0).weight" })
+    var bias: [Float]?
+    if checkpoint.configuration.hasAttentionBias {
+      var values = [Float](repeating: 0, count: attention.paddedRows)
+      for (part, name) in zip(attention.parts, ["attn_q", "attn_k", "attn_v"]) {
+        values.replaceSubrange(
+          part.offset..<part.offset + part.rows, with: try floats("\(prefix)\(name).bias"))
+      }
+      bias = values
+    }
+    return LlamaModel.Layer(
+      attentionNorm: try floats("\(prefix)attn_norm.weight"),
+      feedForwardNorm: try floats("\(prefix)ffn_norm.weight"),
+      attention: attention,
+      attentionBias: bias,
+      output: try projection(["\(prefix)attn_output.weight"]),
+      // Two row blocks are 32 activations, which are quantised together for the next product.
+      gateAndUp: try projection(["\(prefix)ffn_gate.weight", "\(prefix)ffn_up.weight"], unit: 2),
+      down: try projection(["\(prefix)ffn_down.weight"]))
+  }
+}

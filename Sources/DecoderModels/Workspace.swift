@@ -1,0 +1,115 @@
+import CTensorKernels
+import Checkpoints
+import Foundation
+
+/// Buffers of one forward pass, kept between calls.
+///
+/// `@unchecked Sendable`: everything mutable is used inside ``exclusively(_:)`` only.
+final class Workspace: @unchecked Sendable {
+  private let lock = NSLock()
+
+  /// Runs `body` while no other thread uses these buffers.
+  func exclusively(_ body: () -> Void) {
+    lock.lock()
+    defer { lock.unlock() }
+    body()
+  }
+
+  /// Rows that are advanced together; longer batches are cut, so that activations stay in the caches.
+  static let maximumRows = 256
+  /// Rows whose logits are computed together: (rows, vocabularySize) floats are written.
+  static let maximumHeadRows = 64
+
+  let configuration: DecoderConfiguration
+  private(set) var rows = 0
+
+  /// (rows, hiddenSize rounded up to 32): the residual stream.
+  private(set) var residual = Buffer<Float>(0)
+  let residualStride: Int
+  /// (rows, Q K V rounded up to 32 each)
+  private(set) var attention = Buffer<Float>(0)
+  let attentionStride: Int
+  /// (rows, headCount · headSize)
+  private(set) var mixed = Buffer<Float>(0)
+  let mixedStride: Int
+  /// (rows, 2 · feedForwardSize rounded up to 32)
+  private(set) var gateAndUp = Buffer<Float>(0)
+  let gateAndUpStride: Int
+  let feedForwardStride: Int
+  /// (rows, rotaryDimension / 2) each
+  private(set) var cosines = Buffer<Float>(0)
+  private(set) var sines = Buffer<Float>(0)
+  let rotaryStride: Int
+
+  private(set) var hiddenInput = QuantizedRows(rows: 0, columns: 0)
+  private(set) var mixedInput = QuantizedRows(rows: 0, columns: 0)
+  private(set) var feedForwardInput = QuantizedRows(rows: 0, columns: 0)
+
+  init(_ configuration: DecoderConfiguration) {
+    self.configuration = configuration
+    residualStride = roundedUp(configuration.hiddenSize, to: 32)
+    mixedStride = configuration.headCount * configuration.headSize
+    attentionStride =
+      roundedUp(mixedStride, to: 32)
+      + 2 * roundedUp(configuration.keyValueHeadCount * configuration.headSize, to: 32)
+    feedForwardStride = roundedUp(configuration.feedForwardSize, to: 32)
+    gateAndUpStride = 2 * feedForwardStride
+    rotaryStride = configuration.rotaryDimension / 2
+  }
+
+  /// Makes room for `count` rows.
+  func reserve(_ count: Int) {
+    guard count > rows else { return }
+    rows = count
+    residual = Buffer(count * residualStride)
+    attention = Buffer(count * attentionStride)
+    mixed = Buffer(count * mixedStride)
+    gateAndUp = Buffer(count * gateAndUpStride)
+    cosines = Buffer(count * rotaryStride)
+    sines = Buffer(count * rotaryStride)
+    hiddenInput = QuantizedRows(rows: count, columns: configuration.hiddenSize)
+    mixedInput = QuantizedRows(rows: count, columns: mixedStride)
+    feedForwardInput = QuantizedRows(rows: count, columns: configuration.feedForwardSize)
+  }
+}
+
+/// Zeroed memory with a stable address.
+final class Buffer<Element: BitwiseCopyable> {
+  let start: UnsafeMutablePointer<Element>
+
+  init(_ count: Int) where Element: ExpressibleByIntegerLiteral {
+    start = .allocate(capacity: max(count, 1))
+    start.initialize(repeating: 0, count: max(count, 1))
+  }
+
+  deinit { start.deallocate() }
+}
+
+/// Activations rounded to 8 bits in blocks of 32.
+final class QuantizedRows {
+  private let quants: Buffer<Int8>
+  private let scales: Buffer<Float>
+  private let sums: Buffer<Float>
+  let blocks: Int
+
+  init(rows: Int, columns: Int) {
+    blocks = (columns + 31) / 32
+    quants = Buffer(rows * blocks * 32)
+    scales = Buffer(rows * blocks)
+    sums = Buffer(rows * blocks)
+  }
+
+  var view: ek_activations {
+    ek_activations(quants: quants.start, scales: scales.start, sums: sums.start, k_blocks: Int32(blocks))
+  }
+}
+
+extension ek_kernels {
+  /// Quantises `columns` numbers into row `row` of `target`, from block `block` on.
+  func quantize(
+    _ x: UnsafePointer<Float>, columns: Int, into target: ek_activations, row: Int, block: Int = 0
+  ) {
+    let at = row * Int(target.k_blocks) + block
+    quantize(x, columns, target.quants + at * 32, target.scales + at, target.sums + at)
+  }
+}
