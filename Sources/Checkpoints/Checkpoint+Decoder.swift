@@ -1,0 +1,63 @@
+extension Checkpoint {
+  /// Checks that every tensor the configuration demands is there with the right shape, and that no layer has a
+  /// tensor that the forward pass would leave out.
+  ///
+  /// ``open(_:)`` has done it; it is there for configurations that were changed afterwards.
+  ///
+  /// - Throws: ``CheckpointError`` naming the tensor, the shape expected and what was found.
+  public func validateDecoderTensors() throws(CheckpointError) {
+    let demanded = configuration.demandedTensors
+    for (name, shape) in demanded {
+      let expected = MappedTensor.describe(shape)
+      guard hasTensor(name) else { throw missingTensor(name, expected: expected) }
+      let tensor = try tensor(name)
+      guard tensor.shape == shape else {
+        throw CheckpointError(
+          kind: .tensor, file: tensor.path, field: "tensor \(name)", expected: expected,
+          found: MappedTensor.describe(tensor.shape))
+      }
+    }
+    let names = Set(demanded.map(\.name))
+    for name in tensorNames where name.hasPrefix("blk.") && !names.contains(name) {
+      throw CheckpointError(
+        kind: .unsupported, file: try tensor(name).path, field: "tensor \(CheckpointError.printable(name))",
+        expected:
+          "only tensors of a \(configuration.family.rawValue) decoder of \(configuration.layerCount) layers",
+        found: "one of another kind")
+    }
+  }
+}
+
+extension DecoderConfiguration {
+  /// The tensors of a decoder with this configuration, outermost dimension first.
+  var demandedTensors: [(name: String, shape: [Int])] {
+    let queries = headCount * headSize
+    let keys = keyValueHeadCount * headSize
+    var result: [(name: String, shape: [Int])] = [
+      ("token_embd.weight", [vocabularySize, hiddenSize]),
+      ("output_norm.weight", [hiddenSize]),
+    ]
+    if !hasTiedEmbedding { result.append(("output.weight", [vocabularySize, hiddenSize])) }
+    for layer in 0..<layerCount {
+      result += [
+        ("blk.\(layer).attn_norm.weight", [hiddenSize]),
+        ("blk.\(layer).attn_q.weight", [queries, hiddenSize]),
+        ("blk.\(layer).attn_k.weight", [keys, hiddenSize]),
+        ("blk.\(layer).attn_v.weight", [keys, hiddenSize]),
+        ("blk.\(layer).attn_output.weight", [hiddenSize, queries]),
+        ("blk.\(layer).ffn_norm.weight", [hiddenSize]),
+        ("blk.\(layer).ffn_gate.weight", [feedForwardSize, hiddenSize]),
+        ("blk.\(layer).ffn_up.weight", [feedForwardSize, hiddenSize]),
+        ("blk.\(layer).ffn_down.weight", [hiddenSize, feedForwardSize]),
+      ]
+      if hasAttentionBias {
+        result += [
+          ("blk.\(layer).attn_q.bias", [queries]),
+          ("blk.\(layer).attn_k.bias", [keys]),
+          ("blk.\(layer).attn_v.bias", [keys]),
+        ]
+      }
+    }
+    return result
+  }
+}

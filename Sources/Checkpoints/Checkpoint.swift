@@ -1,0 +1,76 @@
+import TensorKernels
+
+/// A model's files, opened, checked and mapped: its configuration, its metadata and its named tensors.
+///
+/// Opening reads headers only; weights are read from the file when they are used. Whatever ``open(_:)`` returns is
+/// consistent: every tensor lies within its file, and every tensor that the configuration demands is there with
+/// the right shape.
+public struct Checkpoint: Sendable {
+  /// How the model is stored.
+  public enum Kind: Sendable, Equatable {
+    /// One GGUF file.
+    case gguf
+    /// A directory with `config.json` and safetensors files, as the Hugging Face libraries write it.
+    case huggingFace
+  }
+
+  /// The path that was opened: a file or a directory.
+  public let path: String
+  public let kind: Kind
+  public let configuration: DecoderConfiguration
+  /// The key-value pairs of a GGUF file; empty for a Hugging Face directory.
+  public let metadata: [String: MetadataValue]
+  private let tensors: [String: MappedTensor]
+
+  init(
+    path: String, kind: Kind, configuration: DecoderConfiguration, metadata: [String: MetadataValue],
+    tensors: [String: MappedTensor]
+  ) throws(CheckpointError) {
+    self.path = path
+    self.kind = kind
+    self.configuration = configuration
+    self.metadata = metadata
+    self.tensors = tensors
+    try validateDecoderTensors()
+  }
+
+  /// Opens a `.gguf` file, or a directory that holds `config.json` and either `model.safetensors` or
+  /// `model.safetensors.index.json` with the shards it names.
+  ///
+  /// - Complexity: linear in the headers and metadata; weights are not touched.
+  /// - Throws: ``CheckpointError`` for anything missing, unreadable, damaged or not supported.
+  public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
+    let file = try MappedFile(path: path)
+    let gguf = try GGUFFile(file)
+    return try Checkpoint(
+      path: path, kind: .gguf, configuration: DecoderConfiguration(gguf: gguf, path: path),
+      metadata: gguf.metadata, tensors: gguf.tensors)
+  }
+
+  /// The names of all tensors, sorted.
+  public var tensorNames: [String] { tensors.keys.sorted() }
+
+  /// The tensor of that name, by GGUF's convention: `token_embd.weight`, `blk.0.attn_q.weight`, ….
+  ///
+  /// - Throws: ``CheckpointError`` when there is none.
+  public func tensor(_ name: String) throws(CheckpointError) -> MappedTensor {
+    guard let tensor = tensors[name] else { throw missingTensor(name, expected: "a tensor") }
+    return tensor
+  }
+
+  /// Whether there is a tensor of that name.
+  public func hasTensor(_ name: String) -> Bool { tensors[name] != nil }
+
+  func missingTensor(_ name: String, expected: String) -> CheckpointError {
+    CheckpointError(
+      kind: .tensor, file: path, field: "tensor \(CheckpointError.printable(name))", expected: expected,
+      found: "no such tensor")
+  }
+
+  /// The last component of a path, without the extension.
+  static func stem(of path: String) -> String {
+    let component = path.split(separator: "/").last.map(String.init) ?? path
+    guard let dot = component.lastIndex(of: "."), dot > component.startIndex else { return component }
+    return String(component[..<dot])
+  }
+}
