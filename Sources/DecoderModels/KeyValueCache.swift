@@ -9,7 +9,7 @@ public final class KeyValueCache {
   public internal(set) var filled: [Int]
   var storage: UnsafeMutableRawPointer?
 
-  init(layerCount: Int, capacity: Int) {
+  package init(layerCount: Int, capacity: Int) {
     self.capacity = capacity
     self.filled = Array(repeating: 0, count: layerCount)
   }
