@@ -16,6 +16,9 @@ public final class BatchDecoder {
   private var waiting: [(ticket: Ticket, prompt: [TokenID], options: GenerationOptions)] = []
   private var active: [(ticket: Ticket, sequence: SequenceDecoding)] = []
   private var submitted = 0
+  /// Tokens that the caches of all sequences under way may have together, so that many long documents do not take all
+  /// memory. A single sequence may have more.
+  private static let cachedTokens = 32_768
   /// Tokens generated so far, by all sequences.
   public private(set) var tokenCount = 0
 
@@ -52,7 +55,11 @@ public final class BatchDecoder {
   public func step() throws -> [(ticket: Ticket, generation: Generation)] {
     while active.count < width, !waiting.isEmpty {
       if shouldStop() { return [] }
-      let next = waiting.removeFirst()
+      let next = waiting[0]
+      let cached = active.reduce(0) { $0 + $1.sequence.cache.capacity }
+      let needed = min(next.prompt.count + next.options.maxTokens, model.contextLength)
+      if !active.isEmpty, cached + needed > Self.cachedTokens { break }
+      waiting.removeFirst()
       let sequence = try SequenceDecoding(model: model, prompt: next.prompt, options: next.options)
       guard try buffers.prefill(sequence, shouldStop: shouldStop) != nil else { return [] }
       tokenCount += 1

@@ -71,7 +71,8 @@ extension LanguageModel {
 }
 
 extension String {
-  func trimmingWhitespace() -> String {
+  /// The text without white space at its ends.
+  package func trimmingWhitespace() -> String {
     guard let first = firstIndex(where: { !$0.isWhitespace }),
       let last = lastIndex(where: { !$0.isWhitespace })
     else { return "" }

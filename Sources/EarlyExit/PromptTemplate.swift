@@ -13,14 +13,12 @@ public enum PromptTemplate: Sendable, Equatable {
   /// The message alone, for models that were not trained on conversations.
   case plain
 
-  /// What SmolLM2-Instruct was trained to see as its system turn.
-  public static let smolLM2System = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-
-  /// The template of that name in a model manifest, or `nil` if there is none.
-  public init?(name: String) {
+  /// The template of that name, or `nil` if there is none.
+  ///
+  /// - Parameter system: What stands in the system turn; ChatML alone has one.
+  public init?(name: String, system: String? = nil) {
     switch name {
-    case "chatml": self = .chatML(system: nil)
-    case "chatml-smollm2": self = .chatML(system: Self.smolLM2System)
+    case "chatml": self = .chatML(system: system)
     case "llama3": self = .llama3
     case "plain": self = .plain
     default: return nil
@@ -41,7 +39,7 @@ public enum PromptTemplate: Sendable, Equatable {
     }
   }
 
-  /// The name used in manifests and messages.
+  /// The name that ``init(name:system:)`` knows it by.
   public var name: String {
     switch self {
     case .chatML: "chatml"
