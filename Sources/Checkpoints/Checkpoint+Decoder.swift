@@ -13,14 +13,15 @@ extension Checkpoint {
       let tensor = try tensor(name)
       guard tensor.shape == shape else {
         throw CheckpointError(
-          kind: .tensor, file: tensor.path, field: "tensor \(name)", expected: expected,
+          kind: .tensor, file: tensor.path, field: "tensor \(storedName(name))", expected: expected,
           found: MappedTensor.describe(tensor.shape))
       }
     }
     let names = Set(demanded.map(\.name))
     for name in tensorNames where name.hasPrefix("blk.") && !names.contains(name) {
       throw CheckpointError(
-        kind: .unsupported, file: try tensor(name).path, field: "tensor \(CheckpointError.printable(name))",
+        kind: .unsupported, file: try tensor(name).path,
+        field: "tensor \(CheckpointError.printable(storedName(name)))",
         expected:
           "only tensors of a \(configuration.family.rawValue) decoder of \(configuration.layerCount) layers",
         found: "one of another kind")

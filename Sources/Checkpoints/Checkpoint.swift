@@ -40,6 +40,7 @@ public struct Checkpoint: Sendable {
   /// - Complexity: linear in the headers and metadata; weights are not touched.
   /// - Throws: ``CheckpointError`` for anything missing, unreadable, damaged or not supported.
   public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
+    if MappedFile.isDirectory(path) { return try openDirectory(path) }
     let file = try MappedFile(path: path)
     let gguf = try GGUFFile(file)
     return try Checkpoint(
@@ -63,8 +64,13 @@ public struct Checkpoint: Sendable {
 
   func missingTensor(_ name: String, expected: String) -> CheckpointError {
     CheckpointError(
-      kind: .tensor, file: path, field: "tensor \(CheckpointError.printable(name))", expected: expected,
-      found: "no such tensor")
+      kind: .tensor, file: path, field: "tensor \(CheckpointError.printable(storedName(name)))",
+      expected: expected, found: "no such tensor")
+  }
+
+  /// What the files call a tensor: errors use it, so that it can be looked for.
+  func storedName(_ name: String) -> String {
+    kind == .huggingFace ? HuggingFaceNames.stored(name) : name
   }
 
   /// The last component of a path, without the extension.

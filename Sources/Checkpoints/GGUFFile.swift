@@ -130,11 +130,7 @@ extension GGUFFile {
     case .bool: element = .bool
     case .string:
       let count = try cursor.readCount(bytesEach: 8, field)
-      var offsets: [Int] = []
-      offsets.reserveCapacity(count)
-      for index in 0..<count {
-        offsets.append(try cursor.skipString("\(field)[\(index)]"))
-      }
+      let offsets = try cursor.skipStrings(count, field)
       return .strings(MappedStringArray(file: cursor.file, offsets: offsets))
     case .array:
       // No key of a supported model nests arrays, and following them would let a file choose our depth.

@@ -57,7 +57,19 @@ final class MappedFile: @unchecked Sendable {
     _ = madvise(UnsafeMutableRawPointer(mutating: base + start), range.upperBound - start, MADV_DONTNEED)
   }
 
-  static func systemMessage(_ code: Int32) -> String {
+  /// Whether something is at `path`, readable or not.
+  static func exists(_ path: String) -> Bool { mode(path) != nil }
+
+  static func isDirectory(_ path: String) -> Bool {
+    mode(path).map { $0 & S_IFMT == S_IFDIR } ?? false
+  }
+
+  private static func mode(_ path: String) -> mode_t? {
+    var status = stat()
+    return stat(path, &status) == 0 ? status.st_mode : nil
+  }
+
+  private static func systemMessage(_ code: Int32) -> String {
     switch code {
     case ENOENT, ENOTDIR: "no such file"
     case EACCES, EPERM: "a file that may not be read"

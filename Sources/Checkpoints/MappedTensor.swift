@@ -15,6 +15,12 @@ public struct MappedTensor: Sendable {
   let file: MappedFile
   let offset: Int
 
+  /// The same tensor under another name.
+  func renamed(_ name: String) -> MappedTensor {
+    MappedTensor(
+      name: name, shape: shape, format: format, byteCount: byteCount, file: file, offset: offset)
+  }
+
   /// Path of the file that the tensor is in.
   public var path: String { file.path }
 

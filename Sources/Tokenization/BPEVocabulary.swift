@@ -48,72 +48,97 @@ final class BPEVocabulary: Sendable {
         field: fields.merges, expected: "at most \(Self.maximumCount) merges", found: "\(merges.count)")
     }
 
-    // Token texts, from the printable spelling to bytes.
-    var texts: [UInt8] = []
-    texts.reserveCapacity(tokens.byteCount)
-    var starts: [Int32] = [0]
-    starts.reserveCapacity(tokens.count + 1)
+    let (texts, starts, isSpelled) = try Self.texts(tokens, kinds, fields)
     var index = ByteStringIndex(capacity: tokens.count)
+    if let (token, duplicate) = index.insert(texts, starts, where: isSpelled) {
+      throw Self.duplicate(tokens, token, of: duplicate, fields)
+    }
     var byteTokens = [Int32](repeating: -1, count: 256)
     var allSpecials = SpecialTokenTrie()
     var textSpecials = SpecialTokenTrie()
     for token in 0..<tokens.count {
-      let spelling = tokens[token]
-      // The printable spelling takes at most two bytes for one.
-      guard spelling.count <= 2 * Self.maximumTokenLength, texts.count <= Int(Int32.max) - spelling.count
-      else {
+      if isSpelled[token] {
+        if starts[token + 1] - starts[token] == 1 {
+          byteTokens[Int(texts[Int(starts[token])])] = Int32(token)
+        }
+        continue
+      }
+      let name = tokens[token]
+      guard kinds[token] == .control || kinds[token] == .userDefined, !name.isEmpty else { continue }
+      guard name.count <= SpecialTokenTrie.maximumNameLength else {
         throw .malformed(
-          field: "\(fields.tokens)[\(token)]", expected: "at most \(Self.maximumTokenLength) bytes",
-          found: "\(spelling.count) bytes")
+          field: "\(fields.tokens)[\(token)]",
+          expected: "a special token of at most \(SpecialTokenTrie.maximumNameLength) bytes",
+          found: "\(name.count) bytes")
       }
-      let isText = kinds[token] == .normal || kinds[token] == .byte
-      let isSpelled =
-        isText
-        && spelling.withUnsafeBufferPointer { spelling in
-          ByteAlphabet.bytes.withUnsafeBufferPointer { bytes in
-            ByteAlphabet.decode(spelling, bytes, into: &texts)
-          }
-        }
-      if !isSpelled {
-        texts.append(contentsOf: spelling)
+      if let duplicate = allSpecials.insert(name, token: token) {
+        throw Self.duplicate(tokens, token, of: duplicate, fields)
       }
-      starts.append(Int32(texts.count))
-      if spelling.isEmpty { continue }
-      var duplicate: Int?
-      if isSpelled {
-        duplicate = texts.withUnsafeBufferPointer { texts in
-          starts.withUnsafeBufferPointer { starts in index.insert(token, texts, starts) }
-        }
-        if Int(starts[token + 1] - starts[token]) == 1, let byte = texts.last, duplicate == nil {
-          byteTokens[Int(byte)] = Int32(token)
-        }
-      } else if kinds[token] == .control || kinds[token] == .userDefined {
-        guard spelling.count <= SpecialTokenTrie.maximumNameLength else {
-          throw .malformed(
-            field: "\(fields.tokens)[\(token)]",
-            expected: "a special token of at most \(SpecialTokenTrie.maximumNameLength) bytes",
-            found: "\(spelling.count) bytes")
-        }
-        duplicate = allSpecials.insert(spelling, token: token)
-        let isMark = spelling.first == UInt8(ascii: "<") && spelling.last == UInt8(ascii: ">")
-        if kinds[token] == .userDefined, !isMark {
-          _ = textSpecials.insert(spelling, token: token)
-        }
-      }
-      if let duplicate {
-        throw .malformed(
-          field: "\(fields.tokens)[\(token)]", expected: "another text than token \(duplicate)",
-          found: TokenizerError.excerpt(spelling))
+      let isMark = name.first == UInt8(ascii: "<") && name.last == UInt8(ascii: ">")
+      if kinds[token] == .userDefined, !isMark {
+        _ = textSpecials.insert(name, token: token)
       }
     }
 
-    (pairs, mergedTokens) = try Self.merges(merges, texts, starts, index, fields)
+    (pairs, mergedTokens) = try Self.merges(merges, texts, starts, isSpelled, index, fields)
     self.texts = texts
     self.starts = starts
     self.index = index
     self.byteTokens = byteTokens
     self.allSpecials = allSpecials
     self.textSpecials = textSpecials
+  }
+
+  private static func duplicate(
+    _ tokens: StringTable, _ token: Int, of other: Int, _ fields: FieldNames
+  ) -> TokenizerError {
+    .malformed(
+      field: "\(fields.tokens)[\(token)]", expected: "another text than token \(other)",
+      found: TokenizerError.excerpt(tokens[token]))
+  }
+
+  /// The bytes of all tokens, where each starts, and whether it is text in the printable spelling. A token with a
+  /// character outside the byte alphabet is taken as it is; no merge can lead to it.
+  private static func texts(
+    _ tokens: StringTable, _ kinds: [TokenKind], _ fields: FieldNames
+  ) throws(TokenizerError) -> (texts: [UInt8], starts: [Int32], isSpelled: [Bool]) {
+    for token in 0..<tokens.count {
+      // The printable spelling takes at most two bytes for one.
+      let length = tokens.length(token)
+      guard length <= 2 * maximumTokenLength else {
+        throw .malformed(
+          field: "\(fields.tokens)[\(token)]", expected: "at most \(maximumTokenLength) bytes",
+          found: "\(length) bytes")
+      }
+    }
+    guard tokens.byteCount <= Int(Int32.max) else {
+      throw .malformed(
+        field: fields.tokens, expected: "at most \(Int32.max) bytes", found: "\(tokens.byteCount) bytes")
+    }
+    var starts = [Int32](repeating: 0, count: tokens.count + 1)
+    var isSpelled = [Bool](repeating: false, count: tokens.count)
+    let texts = [UInt8](unsafeUninitializedCapacity: tokens.byteCount) { texts, used in
+      guard let base = texts.baseAddress else { return }
+      ByteAlphabet.bytes.withUnsafeBufferPointer { alphabet in
+        for token in 0..<tokens.count {
+          tokens.withBytes(token) { spelling in
+            if kinds[token] == .normal || kinds[token] == .byte, !spelling.isEmpty,
+              let length = ByteAlphabet.decode(spelling, alphabet, into: base + used)
+            {
+              isSpelled[token] = true
+              used += length
+            } else {
+              for byte in spelling {
+                base[used] = byte
+                used += 1
+              }
+            }
+          }
+          starts[token + 1] = Int32(used)
+        }
+      }
+    }
+    return (texts, starts, isSpelled)
   }
 
   private static func kinds(
@@ -141,41 +166,36 @@ final class BPEVocabulary: Sendable {
   /// Looks up both sides and the result of each merge. A merge makes a longer token than its sides, so the table
   /// cannot lead in a circle.
   private static func merges(
-    _ merges: StringTable, _ texts: [UInt8], _ starts: [Int32], _ index: ByteStringIndex, _ fields: FieldNames
+    _ merges: StringTable, _ texts: [UInt8], _ starts: [Int32], _ isSpelled: [Bool],
+    _ index: ByteStringIndex, _ fields: FieldNames
   ) throws(TokenizerError) -> (PairTable, [Int32]) {
     var pairs = PairTable(capacity: merges.count)
     var merged: [Int32] = []
     merged.reserveCapacity(merges.count)
-    var joined: [UInt8] = []
+    // Room for a merge without its space; longer ones are refused. (4 maximumTokenLength)
+    let joined = UnsafeMutablePointer<UInt8>.allocate(capacity: 4 * maximumTokenLength)
+    defer { joined.deallocate() }
     for rank in 0..<merges.count {
-      let merge = merges[rank]
       func malformed(_ expected: String) -> TokenizerError {
         .malformed(
-          field: "\(fields.merges)[\(rank)]", expected: expected, found: TokenizerError.excerpt(merge))
+          field: "\(fields.merges)[\(rank)]", expected: expected, found: TokenizerError.excerpt(merges[rank]))
       }
-      guard merge.count <= 4 * maximumTokenLength else { throw malformed("two tokens and a space") }
-      joined.removeAll(keepingCapacity: true)
-      // (both sides spelled in the alphabet, bytes of the left side)
-      let leftCount: Int? = merge.withUnsafeBufferPointer { merge in
-        guard let space = merge.firstIndex(of: 0x20), space > 0, space + 1 < merge.count else { return nil }
-        return ByteAlphabet.bytes.withUnsafeBufferPointer { bytes in
-          let left = UnsafeBufferPointer(rebasing: merge[..<space])
-          let right = UnsafeBufferPointer(rebasing: merge[(space + 1)...])
-          guard ByteAlphabet.decode(left, bytes, into: &joined) else { return nil }
-          let count = joined.count
-          return ByteAlphabet.decode(right, bytes, into: &joined) ? count : nil
-        }
-      }
-      guard let leftCount else { throw malformed("two tokens and a space") }
-      let (left, right, result) = joined.withUnsafeBufferPointer { joined in
-        texts.withUnsafeBufferPointer { texts in
-          starts.withUnsafeBufferPointer { starts in
-            (
-              index.find(UnsafeBufferPointer(rebasing: joined[..<leftCount]), texts, starts),
-              index.find(UnsafeBufferPointer(rebasing: joined[leftCount...]), texts, starts),
-              index.find(joined, texts, starts)
-            )
-          }
+      let sides = merges.withBytes(rank) { split($0, into: joined) }
+      guard let sides else { throw malformed("two tokens and a space") }
+      let whole = UnsafeBufferPointer(start: joined, count: sides.left + sides.right)
+      // Vocabularies list the results of merges in the order of the merges: look at the next token first.
+      let likely = Int(merged.last ?? -1) + 1
+      let (left, right, result) = texts.withUnsafeBufferPointer { texts in
+        starts.withUnsafeBufferPointer { starts in
+          let isLikely =
+            likely < isSpelled.count && isSpelled[likely]
+            && Int(starts[likely + 1] - starts[likely]) == whole.count
+            && equalBytes(whole, texts, Int(starts[likely]))
+          return (
+            index.find(UnsafeBufferPointer(rebasing: whole[..<sides.left]), texts, starts),
+            index.find(UnsafeBufferPointer(rebasing: whole[sides.left...]), texts, starts),
+            isLikely ? likely : index.find(whole, texts, starts)
+          )
         }
       }
       guard let left, let right else { throw malformed("two tokens of the vocabulary") }
@@ -186,5 +206,25 @@ final class BPEVocabulary: Sendable {
       merged.append(Int32(result))
     }
     return (pairs, merged)
+  }
+
+  /// Writes both sides of a merge, as bytes, one after the other.
+  ///
+  /// - Returns: The lengths, or nil if the merge is not two spelled tokens with a space between them.
+  private static func split(
+    _ merge: UnsafeBufferPointer<UInt8>, into joined: UnsafeMutablePointer<UInt8>
+  ) -> (left: Int, right: Int)? {
+    guard merge.count <= 4 * maximumTokenLength, let space = merge.firstIndex(of: 0x20), space > 0,
+      space + 1 < merge.count
+    else { return nil }
+    return ByteAlphabet.bytes.withUnsafeBufferPointer { alphabet in
+      guard
+        let left = ByteAlphabet.decode(
+          UnsafeBufferPointer(rebasing: merge[..<space]), alphabet, into: joined),
+        let right = ByteAlphabet.decode(
+          UnsafeBufferPointer(rebasing: merge[(space + 1)...]), alphabet, into: joined + left)
+      else { return nil }
+      return (left, right)
+    }
   }
 }

@@ -27,33 +27,33 @@ enum ByteAlphabet {
     return bytes
   }()
 
-  /// Appends the bytes that a printable spelling stands for.
+  /// Writes the bytes that a printable spelling stands for.
   ///
-  /// - Returns: False, with nothing appended, if there is a scalar outside the alphabet.
+  /// - Parameters:
+  ///   - output: Room for as many bytes as the spelling has.
+  /// - Returns: The number of bytes, or nil if there is a scalar outside the alphabet.
   @inline(__always)
   static func decode(
-    _ spelling: UnsafeBufferPointer<UInt8>, _ bytes: UnsafeBufferPointer<Int16>, into output: inout [UInt8]
-  ) -> Bool {
-    let length = output.count
+    _ spelling: UnsafeBufferPointer<UInt8>, _ bytes: UnsafeBufferPointer<Int16>,
+    into output: UnsafeMutablePointer<UInt8>
+  ) -> Int? {
     var position = 0
+    var count = 0
     while position < spelling.count {
       let lead = spelling[position]
       var scalar = Int(lead)
       position += 1
       if lead >= 0x80 {
         guard lead >= 0xC2, lead <= 0xC5, position < spelling.count, spelling[position] & 0xC0 == 0x80 else {
-          output.removeLast(output.count - length)
-          return false
+          return nil
         }
         scalar = Int(lead & 0x1F) << 6 | Int(spelling[position] & 0x3F)
         position += 1
       }
-      guard scalar < bytes.count, bytes[scalar] >= 0 else {
-        output.removeLast(output.count - length)
-        return false
-      }
-      output.append(UInt8(truncatingIfNeeded: bytes[scalar]))
+      guard scalar < bytes.count, bytes[scalar] >= 0 else { return nil }
+      output[count] = UInt8(truncatingIfNeeded: bytes[scalar])
+      count += 1
     }
-    return true
+    return count
   }
 }

@@ -14,22 +14,32 @@ struct ByteStringIndex: Sendable {
     multiplier = UInt64.random(in: .min ... .max) | 1
   }
 
-  /// Adds the string `texts[starts[token]..<starts[token + 1]]` under the ID `token`.
+  /// Adds the strings `texts[starts[i]..<starts[i + 1]]` under the IDs i, for all i that are `included`.
   ///
-  /// - Returns: The ID the string already has, in which case nothing is added.
+  /// - Returns: The first ID whose string is there already, and the ID it is there under; nil if all are distinct.
   mutating func insert(
-    _ token: Int, _ texts: UnsafeBufferPointer<UInt8>, _ starts: UnsafeBufferPointer<Int32>
-  ) -> Int? {
-    let range = Int(starts[token])..<Int(starts[token + 1])
-    let key = UnsafeBufferPointer(rebasing: texts[range])
-    let hash = hash(key)
-    var slot = Int(truncatingIfNeeded: hash) & mask
-    while slots[slot] != 0 {
-      if let found = match(slots[slot], hash, key, texts, starts) { return found }
-      slot = (slot + 1) & mask
+    _ texts: [UInt8], _ starts: [Int32], where included: [Bool]
+  ) -> (token: Int, duplicate: Int)? {
+    var slots = slots
+    self.slots = []
+    defer { self.slots = slots }
+    return texts.withUnsafeBufferPointer { texts in
+      starts.withUnsafeBufferPointer { starts in
+        slots.withUnsafeMutableBufferPointer { slots in
+          for token in 0..<included.count where included[token] {
+            let key = UnsafeBufferPointer(rebasing: texts[Int(starts[token])..<Int(starts[token + 1])])
+            let hash = hash(key)
+            var slot = Int(truncatingIfNeeded: hash) & mask
+            while slots[slot] != 0 {
+              if let found = match(slots[slot], hash, key, texts, starts) { return (token, found) }
+              slot = (slot + 1) & mask
+            }
+            slots[slot] = hash & 0xFFFF_FFFF_0000_0000 | UInt64(token + 1)
+          }
+          return nil
+        }
+      }
     }
-    slots[slot] = hash & 0xFFFF_FFFF_0000_0000 | UInt64(token + 1)
-    return nil
   }
 
   /// The ID of a string, or nil.
@@ -56,10 +66,7 @@ struct ByteStringIndex: Sendable {
     let token = Int(slot & 0xFFFF_FFFF) - 1
     let start = Int(starts[token])
     guard Int(starts[token + 1]) - start == key.count else { return nil }
-    for offset in 0..<key.count where texts[start + offset] != key[offset] {
-      return nil
-    }
-    return token
+    return equalBytes(key, texts, start) ? token : nil
   }
 
   @inline(__always)
@@ -72,10 +79,14 @@ struct ByteStringIndex: Sendable {
       hash ^= hash >> 32
       position += 8
     }
+    // The last 1 to 7 bytes, by loads that may overlap: with the length hashed too, no two strings look the same.
+    let left = key.count - position
     var rest: UInt64 = 0
-    while position < key.count {
-      rest = rest << 8 | UInt64(key[position])
-      position += 1
+    if left >= 4 {
+      rest = UInt64(raw.loadUnaligned(fromByteOffset: position, as: UInt32.self))
+      rest |= UInt64(raw.loadUnaligned(fromByteOffset: key.count - 4, as: UInt32.self)) << 32
+    } else if left > 0 {
+      rest = UInt64(key[position]) | UInt64(key[position + left / 2]) << 8 | UInt64(key[key.count - 1]) << 16
     }
     hash = (hash ^ rest) &* multiplier
     hash ^= hash >> 29
@@ -157,4 +168,26 @@ private func tableSize(_ capacity: Int) -> Int {
   var size = 4
   while size < 2 * capacity { size *= 2 }
   return size
+}
+
+/// Whether `key` stands at `start` of `texts`, which must have as many bytes from there.
+@inline(__always)
+func equalBytes(
+  _ key: UnsafeBufferPointer<UInt8>, _ texts: UnsafeBufferPointer<UInt8>, _ start: Int
+) -> Bool {
+  var offset = 0
+  let left = UnsafeRawBufferPointer(key)
+  let right = UnsafeRawBufferPointer(texts)
+  while offset + 8 <= key.count {
+    guard
+      left.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+        == right.loadUnaligned(fromByteOffset: start + offset, as: UInt64.self)
+    else { return false }
+    offset += 8
+  }
+  while offset < key.count {
+    guard key[offset] == texts[start + offset] else { return false }
+    offset += 1
+  }
+  return true
 }

@@ -52,8 +52,16 @@ public struct StringTable: Sendable, Equatable {
     storage[starts[index]..<starts[index + 1]]
   }
 
-  /// Where string `index` lies in the storage.
-  func range(_ index: Int) -> Range<Int> {
-    starts[index]..<starts[index + 1]
+  /// The number of bytes of string `index`.
+  func length(_ index: Int) -> Int {
+    starts[index + 1] - starts[index]
+  }
+
+  /// A string without a copy or a reference count; valid within `body`.
+  @inline(__always)
+  func withBytes<Result>(_ index: Int, _ body: (UnsafeBufferPointer<UInt8>) -> Result) -> Result {
+    storage.withUnsafeBufferPointer {
+      body(UnsafeBufferPointer(rebasing: $0[starts[index]..<starts[index + 1]]))
+    }
   }
 }

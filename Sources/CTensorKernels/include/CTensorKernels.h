@@ -1,0 +1,123 @@
+// Inner loops of the decoder: block-quantised matrix products, attention and the small vector operations between
+// them, each written once per instruction set and chosen at run time. Swift code reaches them through the
+// TensorKernels module only.
+#ifndef C_TENSOR_KERNELS_H
+#define C_TENSOR_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// ---- Packed matrices ------------------------------------------------------------------------------------------
+//
+// 16 output rows form a row block, 32 consecutive weights of a row a k block. In a row block the weights of a
+// k block lie as k quads: 4 weights of row 0, the same 4 of row 1, … row 15: 64 bytes when a weight has 8 bits.
+// With 4 bits two quads share the 64 bytes, the earlier one in the low nibbles. A row block holds
+//   [k blocks][256 or 512 bytes] quants, then [k blocks][16] half-precision scales, then, where there are
+//   minimums, [k blocks][16] half-precision minimums,
+// padded to 64 bytes. A weight is scale * quant + minimum. The lane is the row, so no sum across lanes is needed,
+// and the same copy serves one token and many.
+
+enum { EK_ROWS = 16, EK_BLOCK = 32 };
+
+typedef struct {
+  const uint8_t *data;    // 64-byte aligned
+  int32_t row_blocks;     // rows / 16, rounded up; rows past the end are zero
+  int32_t k_blocks;       // columns / 32, rounded up; columns past the end are zero
+  int32_t bits;           // 4: quants 0…15, minimums present; 8: quants −128…127
+  int32_t has_minimum;
+  size_t row_block_bytes;
+} ek_matrix;
+
+static inline size_t ek_row_block_bytes(int32_t k_blocks, int32_t bits, int32_t has_minimum) {
+  size_t bytes = (size_t)k_blocks * ((bits == 4 ? 256 : 512) + 32 + (has_minimum ? 32 : 0));
+  return (bytes + 63) & ~(size_t)63;
+}
+
+// Activations of `count` tokens, quantised in blocks of 32: x ≈ scale * quant, quants in −127…127.
+typedef struct {
+  int8_t *quants;    // (count, k_blocks * 32)
+  float *scales;     // (count, k_blocks)
+  float *sums;       // (count, k_blocks): scale * sum of the block's quants, for the minimums
+  int32_t k_blocks;
+} ek_activations;
+
+// One block of 32 weights as the packer sees it.
+typedef struct {
+  int8_t quants[32];
+  float scale, minimum;
+} ek_weight_block;
+
+// Writes one block of row `row` (0…15) of a row block. Scales are rounded to half precision.
+void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
+                   const ek_weight_block *block);
+// Repacks rows of a quantised format without requantising: type is the GGUF number of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+// Q4_K or Q5_K; source holds row_bytes per row. Returns false for another type.
+bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
+                  int rows);
+// Quantises one row of floats to 8 bits in blocks of 32 and packs it; `columns` need not be a multiple of 32.
+void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns);
+
+float ek_half_to_float(uint16_t half);
+uint16_t ek_float_to_half(float value);
+
+// ---- Kernels ----------------------------------------------------------------------------------------------------
+
+// Attention of one token over one key-value head: `group` query heads share its keys and values.
+typedef struct {
+  const float *queries;     // (group, head_size), already rotated and scaled
+  const void *keys;         // (positions, head_size): half precision, or float when float_cache
+  const void *values;       // the same
+  float *output;            // (group, head_size)
+  float *scratch;           // (group, positions rounded up to 16)
+  int32_t group, head_size, positions;
+} ek_attention;
+
+typedef struct {
+  const char *name;
+  // y[t][row] (+)= sum over k of W[row][k] x[t][k], for tokens 0..<count and row blocks begin..<end.
+  // Rows of one token are y_stride floats apart. Each (row, token) is summed over k blocks in ascending order by
+  // the same float operations whatever count is: a token's result does not depend on its batch.
+  void (*matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
+                 int32_t count, float *y, size_t y_stride, bool accumulate);
+  // One token, four row blocks at a time, `stride` apart, each walking its own part of memory: row blocks
+  // begin + j + s * stride for s in 0..<4, j in 0..<steps.
+  void (*matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
+                  int32_t token, float *y, bool accumulate);
+  void (*quantize)(const float *x, size_t columns, int8_t *quants, float *scales, float *sums);
+  void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
+  // y = silu(gate) * up
+  void (*silu_multiply)(const float *gate, const float *up, size_t n, float *y);
+  // Rotates `heads` heads of head_size; cosines and sines: (dimension / 2). Neighbours or halves.
+  void (*rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
+                 const float *sines, bool interleaved);
+  void (*attend)(const ek_attention *a, bool float_cache);
+  void (*store_half)(const float *x, size_t n, uint16_t *y);
+  void (*scale)(float *x, size_t n, float factor);
+  // Largest value and its first index.
+  float (*maximum)(const float *x, size_t n, size_t *index);
+  // Sum of exp(x[i] - shift).
+  float (*sum_exp)(const float *x, size_t n, float shift);
+  // y[i] = exp(x[i] - shift) * factor
+  void (*exp_scaled)(const float *x, size_t n, float shift, float factor, float *y);
+  float (*dot)(const float *a, const float *b, size_t n);
+} ek_kernels;
+
+// The kernels of a named instruction set: "portable", "avx2", "avx512vnni", "neon". NULL when this build or this
+// processor (as the operating system lets it be used) does not have it.
+const ek_kernels *ek_kernels_named(const char *name);
+// The fastest of them here.
+const ek_kernels *ek_kernels_best(void);
+
+// ---- Worker pool ------------------------------------------------------------------------------------------------
+
+// A fixed set of threads for parallel loops. The caller claims chunks too and can do all of them alone; workers
+// spin briefly, then sleep, so that other programs on the same cores cost little.
+typedef struct ek_pool ek_pool;
+ek_pool *ek_pool_create(int threads);    // the caller counts as one; NULL when a thread cannot be made
+void ek_pool_destroy(ek_pool *pool);
+// Calls body(context, i) once for each i in 0..<chunks, in any order and on any thread, and returns when all are done.
+// One call at a time on a pool.
+void ek_pool_run(ek_pool *pool, int chunks, void (*body)(void *, int), void *context);
+
+#endif

@@ -1,0 +1,153 @@
+// AVX2 with FMA and F16C. There is no instruction that multiplies bytes into 32-bit sums here: byte products are
+// added in pairs to 16 bits (vpmaddubsw), which cannot saturate for the ranges in use, and widened once a block.
+#include "CTensorKernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <math.h>
+
+#include "half.h"
+
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi2"))), apply_to = function)
+
+#define EK(name) avx2_##name
+#define EK_LOAD_HALF(p) ((v8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
+#define EK_STORE_HALF(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
+#include "vector_kernels.h"
+
+// acc[r][t][half] += weights' scale * activations' scale * dot (+ minimum * sum), for one k block.
+// Sixteen registers hold a tile only if its sums are updated in the order written here; left alone, the compiler
+// interleaves all the products of a block and spills two registers in three (half the speed).
+#define KEEP_ORDER(v) __asm__ volatile("" : "+x"(v))
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define FOR_TILE(r, t, h)                                                                                         \
+  UNROLL for (int r = 0; r < rows; r++)                                                                           \
+    UNROLL for (int t = 0; t < tokens; t++)                                                                       \
+      UNROLL for (int h = 0; h < 2; h++)
+
+EK_INLINE void avx2_finish(const ek_matrix *w, int32_t begin, int32_t stride, int rows, int tokens,
+                           __m256 acc[4][4][2], float *y, size_t y_stride, bool accumulate) {
+  (void)w;
+  FOR_TILE(r, t, h) {
+    float *at = y + (size_t)t * y_stride + (size_t)(begin + r * stride) * 16 + 8 * h;
+    __m256 value = acc[r][t][h];
+    if (accumulate) value = _mm256_add_ps(_mm256_loadu_ps(at), value);
+    _mm256_storeu_ps(at, value);
+  }
+}
+
+EK_INLINE __m256i avx2_broadcast4(const int8_t *p) {
+  int32_t four;
+  memcpy(&four, p, 4);
+  return _mm256_set1_epi32(four);
+}
+
+EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
+  const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const int32_t k_blocks = w->k_blocks;
+  const uint8_t *base[4];
+  UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
+  const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  __m256 acc[4][4][2];
+  FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
+  for (int32_t k = 0; k < k_blocks; k++) {
+    __m256i dot[4][4][2];
+    // 32 products of at most 15 * 127, two to a lane and eight lanes' worth added: 30,480 < 2^15.
+    FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
+    const int8_t *q = quants + k * 32;
+    UNROLL for (int pair = 0; pair < 4; pair++, q += 8) {
+      UNROLL for (int high = 0; high < 2; high++) {
+        __m256i v[4][2];
+        UNROLL for (int r = 0; r < rows; r++)
+          UNROLL for (int h = 0; h < 2; h++) {
+            v[r][h] = _mm256_load_si256((const __m256i *)(base[r] + (size_t)k * 256 + 64 * pair + 32 * h));
+            v[r][h] = _mm256_and_si256(high ? _mm256_srli_epi16(v[r][h], 4) : v[r][h], nibble);
+          }
+        UNROLL for (int t = 0; t < tokens; t++) {
+          __m256i four = avx2_broadcast4(q + (size_t)t * k_blocks * 32 + 4 * high);
+          UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int h = 0; h < 2; h++) {
+              dot[r][t][h] = _mm256_add_epi16(dot[r][t][h], _mm256_maddubs_epi16(v[r][h], four));
+              KEEP_ORDER(dot[r][t][h]);
+            }
+        }
+      }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+      const uint8_t *scale_at = base[r] + (size_t)k_blocks * 256 + (size_t)k * 32;
+      UNROLL for (int h = 0; h < 2; h++) {
+        __m256 scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
+        __m256 minimum = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
+        UNROLL for (int t = 0; t < tokens; t++) {
+          __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[r][t][h], ones));
+          __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(scales[(size_t)t * k_blocks + k]));
+          acc[r][t][h] = _mm256_fmadd_ps(sum, factor, acc[r][t][h]);
+          acc[r][t][h] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(sums[(size_t)t * k_blocks + k]), acc[r][t][h]);
+        }
+      }
+    }
+  }
+  avx2_finish(w, begin, stride, rows, tokens, acc, y, y_stride, accumulate);
+}
+
+EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  const int32_t k_blocks = w->k_blocks;
+  const uint8_t *base[4];
+  UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
+  const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  __m256 acc[4][4][2];
+  FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
+  for (int32_t k = 0; k < k_blocks; k++) {
+    __m256i dot[4][4][2];
+    FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
+    UNROLL for (int quad = 0; quad < 8; quad++) {
+      // |w| as an unsigned byte (128 included) times x with w's sign: at most 2 * 128 * 127 = 32,512 < 2^15.
+      __m256i v[4][2], magnitude[4][2];
+      UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int h = 0; h < 2; h++) {
+          v[r][h] = _mm256_load_si256((const __m256i *)(base[r] + (size_t)k * 512 + 64 * quad + 32 * h));
+          magnitude[r][h] = _mm256_abs_epi8(v[r][h]);
+        }
+      UNROLL for (int t = 0; t < tokens; t++) {
+        __m256i four = avx2_broadcast4(quants + (size_t)t * k_blocks * 32 + k * 32 + 4 * quad);
+        UNROLL for (int r = 0; r < rows; r++)
+          UNROLL for (int h = 0; h < 2; h++) {
+            __m256i products = _mm256_maddubs_epi16(magnitude[r][h], _mm256_sign_epi8(four, v[r][h]));
+            dot[r][t][h] = _mm256_add_epi32(dot[r][t][h], _mm256_madd_epi16(products, ones));
+            KEEP_ORDER(dot[r][t][h]);
+          }
+      }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+      const uint8_t *scale_at = base[r] + (size_t)k_blocks * 512 + (size_t)k * 32;
+      UNROLL for (int h = 0; h < 2; h++) {
+        __m256 scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
+        UNROLL for (int t = 0; t < tokens; t++) {
+          __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(scales[(size_t)t * k_blocks + k]));
+          acc[r][t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][t][h]), factor, acc[r][t][h]);
+        }
+        if (has_minimum) {
+          __m256 minimum =
+              _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
+          UNROLL for (int t = 0; t < tokens; t++)
+            acc[r][t][h] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(sums[(size_t)t * k_blocks + k]), acc[r][t][h]);
+        }
+      }
+    }
+  }
+  avx2_finish(w, begin, stride, rows, tokens, acc, y, y_stride, accumulate);
+}
+
+#include "matmul_kernels.h"
+
+const ek_kernels ek_avx2 = EK_TABLE("avx2");
+
+#pragma clang attribute pop
+
+#endif

@@ -1,0 +1,167 @@
+#include "CTensorKernels.h"
+
+#include <math.h>
+
+#include "half.h"
+
+float ek_half_to_float(uint16_t half) { return half_bits_to_float(half); }
+uint16_t ek_float_to_half(float value) { return float_to_half_bits(value); }
+
+static inline void put_half(uint8_t *at, uint16_t half) { memcpy(at, &half, 2); }
+static inline uint16_t get_half(const uint8_t *at) {
+  uint16_t half;
+  memcpy(&half, at, 2);
+  return half;
+}
+
+// Where block k of row `row` lies in a row block.
+typedef struct {
+  uint8_t *quants, *scale, *minimum;
+} block_place;
+
+static inline block_place place(uint8_t *row_block, int32_t k_blocks, int32_t bits, int row, int k) {
+  size_t quant_bytes = bits == 4 ? 256 : 512;
+  block_place p;
+  p.quants = row_block + (size_t)k * quant_bytes + 4 * row;
+  p.scale = row_block + (size_t)k_blocks * quant_bytes + (size_t)k * 32 + 2 * row;
+  p.minimum = p.scale + (size_t)k_blocks * 32;
+  return p;
+}
+
+static inline void put_quants8(uint8_t *at, const int8_t quants[32]) {
+  for (int quad = 0; quad < 8; quad++) memcpy(at + 64 * quad, quants + 4 * quad, 4);
+}
+
+static inline void put_quants4(uint8_t *at, const uint8_t quants[32]) {
+  for (int pair = 0; pair < 4; pair++)
+    for (int i = 0; i < 4; i++) at[64 * pair + i] = (uint8_t)(quants[8 * pair + i] | quants[8 * pair + 4 + i] << 4);
+}
+
+void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
+                   const ek_weight_block *block) {
+  block_place p = place(row_block, k_blocks, bits, row, k_block);
+  if (bits == 4) put_quants4(p.quants, (const uint8_t *)block->quants);
+  else put_quants8(p.quants, block->quants);
+  put_half(p.scale, float_to_half_bits(block->scale));
+  if (has_minimum) put_half(p.minimum, float_to_half_bits(block->minimum));
+}
+
+// Q4 files hold weights 0…15 of a block in the low nibbles and 16…31 in the high ones.
+static inline void unpack_nibbles(const uint8_t *source, uint8_t quants[32]) {
+  for (int i = 0; i < 16; i++) {
+    quants[i] = source[i] & 15;
+    quants[i + 16] = source[i] >> 4;
+  }
+}
+
+// Scale and minimum, 6 bits each, of sub-block j of a Q4_K or Q5_K block: 12 bytes hold eight pairs.
+static inline void k_quant_scale(const uint8_t *packed, int j, int *scale, int *minimum) {
+  if (j < 4) {
+    *scale = packed[j] & 63;
+    *minimum = packed[j + 4] & 63;
+  } else {
+    *scale = (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4;
+    *minimum = packed[j + 4] >> 4 | (packed[j] >> 6) << 4;
+  }
+}
+
+// One row of Q4_K (bits 4) or Q5_K (bits 8): blocks of 256 in sub-blocks of 32. The products of block scale and
+// sub-block scale are rounded to half precision, a relative error of at most 2^-11.
+static void pack_k_quant_row(uint8_t *row_block, int32_t k_blocks, int bits, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < k_blocks; super++) {
+    float scale = half_bits_to_float(get_half(from)), minimum = half_bits_to_float(get_half(from + 2));
+    const uint8_t *high = from + 16, *low = bits == 4 ? from + 16 : from + 48;
+    for (int j = 0; j < 8; j++) {
+      int sub_scale, sub_minimum;
+      k_quant_scale(from + 4, j, &sub_scale, &sub_minimum);
+      ek_weight_block block = {.scale = scale * (float)sub_scale, .minimum = -minimum * (float)sub_minimum};
+      for (int i = 0; i < 32; i++) {
+        uint8_t byte = low[32 * (j / 2) + i];
+        int quant = j % 2 ? byte >> 4 : byte & 15;
+        if (bits == 8) quant |= (high[i] >> j & 1) << 4;
+        block.quants[i] = (int8_t)quant;
+      }
+      ek_pack_block(row_block, k_blocks, bits, 1, row, super * 8 + j, &block);
+    }
+    from += bits == 4 ? 144 : 176;
+  }
+}
+
+bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes, int rows) {
+  enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13 };
+  for (int row = 0; row < rows; row++) {
+    const uint8_t *from = source + (size_t)row * row_bytes;
+    if (type == Q4_K || type == Q5_K) {
+      pack_k_quant_row(row_block, k_blocks, type == Q4_K ? 4 : 8, row, from);
+      continue;
+    }
+    for (int32_t k = 0; k < k_blocks; k++) {
+      uint8_t quants[32];
+      switch (type) {
+      case Q4_0: {
+        block_place p = place(row_block, k_blocks, 4, row, k);
+        unpack_nibbles(from + 2, quants);
+        put_quants4(p.quants, quants);
+        uint16_t scale = get_half(from);
+        put_half(p.scale, scale);
+        put_half(p.minimum, float_to_half_bits(-8 * half_bits_to_float(scale)));
+        from += 18;
+        break;
+      }
+      case Q4_1: {
+        block_place p = place(row_block, k_blocks, 4, row, k);
+        unpack_nibbles(from + 4, quants);
+        put_quants4(p.quants, quants);
+        put_half(p.scale, get_half(from));
+        put_half(p.minimum, get_half(from + 2));
+        from += 20;
+        break;
+      }
+      case Q5_0:
+      case Q5_1: {
+        int with_minimum = type == Q5_1;
+        const uint8_t *high = from + (with_minimum ? 4 : 2);
+        block_place p = place(row_block, k_blocks, 8, row, k);
+        unpack_nibbles(high + 4, quants);
+        uint32_t high_bits;
+        memcpy(&high_bits, high, 4);
+        int8_t values[32];
+        for (int i = 0; i < 32; i++)
+          values[i] = (int8_t)((quants[i] | (high_bits >> i & 1) << 4) - (with_minimum ? 0 : 16));
+        put_quants8(p.quants, values);
+        put_half(p.scale, get_half(from));
+        if (with_minimum) put_half(p.minimum, get_half(from + 2));
+        from += with_minimum ? 24 : 22;
+        break;
+      }
+      case Q8_0: {
+        block_place p = place(row_block, k_blocks, 8, row, k);
+        put_quants8(p.quants, (const int8_t *)(from + 2));
+        put_half(p.scale, get_half(from));
+        from += 34;
+        break;
+      }
+      default: return false;
+      }
+    }
+  }
+  return true;
+}
+
+void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns) {
+  for (int32_t k = 0; k < k_blocks; k++) {
+    float block[32] = {0};
+    size_t start = (size_t)k * 32, n = columns > start ? columns - start : 0;
+    memcpy(block, values + start, (n < 32 ? n : 32) * sizeof(float));
+    float largest = 0;
+    for (int i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(block[i]));
+    // The scale is stored in half precision; dividing by the stored one keeps the quants centred on it.
+    block_place p = place(row_block, k_blocks, 8, row, k);
+    uint16_t scale = float_to_half_bits(largest / 127);
+    float stored = half_bits_to_float(scale), inverse = stored > 0 ? 1 / stored : 0;
+    int8_t quants[32];
+    for (int i = 0; i < 32; i++) quants[i] = (int8_t)fmaxf(-127, fminf(127, rintf(block[i] * inverse)));
+    put_quants8(p.quants, quants);
+    put_half(p.scale, scale);
+  }
+}

@@ -1,0 +1,174 @@
+// The claim word holds (generation << 32 | next chunk). A worker claims a chunk by a compare-and-swap on it, so a
+// worker that wakes late, in a generation that has ended, can claim nothing.
+#define _GNU_SOURCE
+#include "CTensorKernels.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+#define cpu_relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define cpu_relax() __asm__ volatile("yield")
+#else
+#define cpu_relax() ((void)0)
+#endif
+
+enum { SPINS = 3000 };
+
+typedef void (*body_function)(void *, int);
+
+struct ek_pool {
+  _Alignas(128) _Atomic uint64_t claim;
+  _Alignas(128) _Atomic uint32_t unfinished;    // chunks not yet done in this generation
+  _Alignas(128) _Atomic uint32_t generation;    // what sleeping workers wait on
+  _Atomic uint32_t sleepers;
+  _Atomic int stop;
+  _Atomic int chunks;
+  _Atomic(body_function) body;
+  _Atomic(void *) context;
+  int thread_count;    // workers, without the caller
+  pthread_t *threads;
+#if !defined(__linux__)
+  pthread_mutex_t mutex;
+  pthread_cond_t condition;
+#endif
+};
+
+static void sleep_until_changed(ek_pool *pool, uint32_t seen) {
+  atomic_fetch_add(&pool->sleepers, 1);
+#if defined(__linux__)
+  syscall(SYS_futex, (uint32_t *)&pool->generation, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+#else
+  pthread_mutex_lock(&pool->mutex);
+  while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->condition, &pool->mutex);
+  pthread_mutex_unlock(&pool->mutex);
+#endif
+  atomic_fetch_sub(&pool->sleepers, 1);
+}
+
+static void wake_sleepers(ek_pool *pool) {
+  if (atomic_load(&pool->sleepers) == 0) return;
+#if defined(__linux__)
+  syscall(SYS_futex, (uint32_t *)&pool->generation, FUTEX_WAKE_PRIVATE, pool->thread_count, NULL, NULL, 0);
+#else
+  pthread_mutex_lock(&pool->mutex);
+  pthread_cond_broadcast(&pool->condition);
+  pthread_mutex_unlock(&pool->mutex);
+#endif
+}
+
+// Claims and runs chunks of one generation until none is left.
+static void work(ek_pool *pool, uint32_t generation) {
+  for (;;) {
+    uint64_t claim = atomic_load_explicit(&pool->claim, memory_order_acquire);
+    if ((uint32_t)(claim >> 32) != generation) return;
+    int chunks = atomic_load_explicit(&pool->chunks, memory_order_acquire);
+    body_function body = atomic_load_explicit(&pool->body, memory_order_acquire);
+    void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
+    int chunk = (int)(uint32_t)claim;
+    if (chunk >= chunks) return;
+    // The swap succeeds only if the claim word is unchanged. The caller closes it before it writes anything of the
+    // next generation, so body, context and chunks belong to this one.
+    if (!atomic_compare_exchange_weak_explicit(&pool->claim, &claim, claim + 1, memory_order_acq_rel,
+                                               memory_order_relaxed))
+      continue;
+    body(context, chunk);
+    atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel);
+  }
+}
+
+static void *worker(void *argument) {
+  ek_pool *pool = argument;
+  uint32_t seen = 0;
+  for (;;) {
+    uint32_t now = atomic_load_explicit(&pool->generation, memory_order_acquire);
+    for (int spin = 0; now == seen && spin < SPINS; spin++) {
+      cpu_relax();
+      now = atomic_load_explicit(&pool->generation, memory_order_acquire);
+    }
+    if (now == seen) {
+      sleep_until_changed(pool, seen);
+      continue;
+    }
+    if (atomic_load_explicit(&pool->stop, memory_order_acquire)) return NULL;
+    seen = now;
+    work(pool, now);
+  }
+}
+
+ek_pool *ek_pool_create(int threads) {
+  ek_pool *pool = aligned_alloc(128, (sizeof(ek_pool) + 127) & ~(size_t)127);
+  if (!pool) return NULL;
+  *pool = (ek_pool){0};
+#if !defined(__linux__)
+  pthread_mutex_init(&pool->mutex, NULL);
+  pthread_cond_init(&pool->condition, NULL);
+#endif
+  pool->threads = calloc(threads > 1 ? (size_t)threads : 1, sizeof(pthread_t));
+  if (!pool->threads) {
+    free(pool);
+    return NULL;
+  }
+  for (int i = 0; i + 1 < threads; i++) {
+    if (pthread_create(&pool->threads[i], NULL, worker, pool) != 0) {
+      ek_pool_destroy(pool);
+      return NULL;
+    }
+    pool->thread_count++;
+  }
+  return pool;
+}
+
+void ek_pool_destroy(ek_pool *pool) {
+  atomic_store(&pool->stop, 1);
+  atomic_fetch_add(&pool->generation, 1);
+#if defined(__linux__)
+  syscall(SYS_futex, (uint32_t *)&pool->generation, FUTEX_WAKE_PRIVATE, pool->thread_count, NULL, NULL, 0);
+#else
+  pthread_mutex_lock(&pool->mutex);
+  pthread_cond_broadcast(&pool->condition);
+  pthread_mutex_unlock(&pool->mutex);
+#endif
+  for (int i = 0; i < pool->thread_count; i++) pthread_join(pool->threads[i], NULL);
+#if !defined(__linux__)
+  pthread_mutex_destroy(&pool->mutex);
+  pthread_cond_destroy(&pool->condition);
+#endif
+  free(pool->threads);
+  free(pool);
+}
+
+void ek_pool_run(ek_pool *pool, int chunks, void (*body)(void *, int), void *context) {
+  if (chunks <= 0) return;
+  if (chunks == 1 || pool->thread_count == 0) {
+    for (int i = 0; i < chunks; i++) body(context, i);
+    return;
+  }
+  uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
+  atomic_store_explicit(&pool->claim, (uint64_t)generation << 32 | INT32_MAX, memory_order_release);
+  atomic_store_explicit(&pool->body, body, memory_order_release);
+  atomic_store_explicit(&pool->context, context, memory_order_release);
+  atomic_store_explicit(&pool->chunks, chunks, memory_order_release);
+  atomic_store_explicit(&pool->unfinished, (uint32_t)chunks, memory_order_release);
+  atomic_store_explicit(&pool->claim, (uint64_t)generation << 32, memory_order_release);
+  // Sequentially consistent against a worker's increment of `sleepers`: either it sees the new generation and
+  // does not sleep, or we see that it sleeps.
+  atomic_store(&pool->generation, generation);
+  wake_sleepers(pool);
+  work(pool, generation);
+  // Only chunks in progress elsewhere are waited for. A worker that lost its cpu in the middle of one gets the cpu
+  // that we give up.
+  for (int spin = 0; atomic_load_explicit(&pool->unfinished, memory_order_acquire) != 0; spin++) {
+    if (spin < 20000) cpu_relax();
+    else sched_yield();
+  }
+}

@@ -1,0 +1,248 @@
+// The kernels that are the same text for every instruction set, written with eight-lane vectors that the compiler
+// maps to what the including file enables. The including file defines
+//   EK(name)               the name with the instruction set's suffix
+//   EK_LOAD_HALF(pointer)  eight half-precision numbers as floats
+//   EK_STORE_HALF(pointer, vector)
+// Every reduction has a fixed order that depends only on its own length.
+
+typedef float v8 __attribute__((vector_size(32)));
+typedef int32_t i8v __attribute__((vector_size(32)));
+typedef float v8u __attribute__((vector_size(32), aligned(4)));
+#define EK_INLINE static inline __attribute__((always_inline))
+
+EK_INLINE v8 EK(load)(const float *p) { return *(const v8u *)p; }
+EK_INLINE void EK(store)(float *p, v8 v) { *(v8u *)p = v; }
+EK_INLINE v8 EK(splat)(float x) { return (v8){x, x, x, x, x, x, x, x}; }
+EK_INLINE v8 EK(choose)(i8v mask, v8 a, v8 b) { return (v8)(((i8v)a & mask) | ((i8v)b & ~mask)); }
+EK_INLINE v8 EK(max)(v8 a, v8 b) { return EK(choose)(a > b, a, b); }
+EK_INLINE v8 EK(min)(v8 a, v8 b) { return EK(choose)(a < b, a, b); }
+EK_INLINE float EK(sum)(v8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+// exp(x) = 2^n p(r) with n = round(x / ln 2), |r| <= ln(2)/2, p of degree 6 (Cephes' coefficients); relative error
+// below 2e-7. Arguments under −87.3 give at most 1.2e-38.
+EK_INLINE v8 EK(exp)(v8 x) {
+  x = EK(min)(EK(max)(x, EK(splat)(-87.33654f)), EK(splat)(88.37626f));
+  v8 magic = EK(splat)(12582912.0f);
+  v8 n = x * 1.44269504088896341f + magic;
+  i8v exponent = ((i8v)n - (i8v)magic + 127) << 23;
+  n = n - magic;
+  v8 r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  v8 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  return p * (v8)exponent;
+}
+
+static void EK(rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y) {
+  v8 a = EK(splat)(0), b = EK(splat)(0);
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    v8 u = EK(load)(x + i), v = EK(load)(x + i + 8);
+    a += u * u;
+    b += v * v;
+  }
+  float total = EK(sum)(a + b);
+  for (; i < n; i++) total += x[i] * x[i];
+  float factor = 1 / sqrtf(total / (float)n + epsilon);
+  i = 0;
+  for (; i + 8 <= n; i += 8) EK(store)(y + i, EK(load)(x + i) * factor * EK(load)(weight + i));
+  for (; i < n; i++) y[i] = x[i] * factor * weight[i];
+}
+
+static void EK(quantize)(const float *x, size_t columns, int8_t *quants, float *scales, float *sums) {
+  for (size_t k = 0; k * 32 < columns; k++) {
+    float padded[32];
+    const float *block = x + k * 32;
+    if (columns - k * 32 < 32) {
+      memset(padded, 0, sizeof padded);
+      memcpy(padded, block, (columns - k * 32) * sizeof(float));
+      block = padded;
+    }
+    v8 v[4], largest = EK(splat)(0);
+    for (int j = 0; j < 4; j++) {
+      v[j] = EK(load)(block + 8 * j);
+      largest = EK(max)(largest, (v8)((i8v)v[j] & 0x7fffffff));
+    }
+    float peak = 0;
+    for (int j = 0; j < 8; j++) peak = largest[j] > peak ? largest[j] : peak;
+    // A sum of 1.5 * 2^23 and a small number holds its rounded integer in the low bits.
+    float inverse = peak > 0 && peak < INFINITY ? 127 / peak : 0, scale = peak < INFINITY ? peak / 127 : 0;
+    int32_t total = 0;
+    i8v totals = {0};
+    for (int j = 0; j < 4; j++) {
+      v8 scaled = EK(choose)(v[j] == v[j], v[j], EK(splat)(0)) * inverse;
+      i8v q = (i8v)(scaled + 12582912.0f) - 0x4b400000;
+      totals += q;
+      for (int l = 0; l < 8; l++) quants[k * 32 + 8 * j + l] = (int8_t)q[l];
+    }
+    for (int l = 0; l < 8; l++) total += totals[l];
+    scales[k] = scale;
+    sums[k] = scale * (float)total;
+  }
+}
+
+static void EK(silu_multiply)(const float *gate, const float *up, size_t n, float *y) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    v8 g = EK(load)(gate + i);
+    EK(store)(y + i, g / (1.0f + EK(exp)(-g)) * EK(load)(up + i));
+  }
+  for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static void EK(rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
+                       const float *sines, bool interleaved) {
+  int32_t half = dimension / 2;
+  for (int32_t h = 0; h < heads; h++, x += head_size) {
+    for (int32_t i = 0; i < half; i++) {
+      int32_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half;
+      float a = x[first], b = x[second];
+      x[first] = a * cosines[i] - b * sines[i];
+      x[second] = a * sines[i] + b * cosines[i];
+    }
+  }
+}
+
+static void EK(store_half)(const float *x, size_t n, uint16_t *y) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) EK_STORE_HALF(y + i, EK(load)(x + i));
+  for (; i < n; i++) y[i] = float_to_half_bits(x[i]);
+}
+
+static void EK(scale)(float *x, size_t n, float factor) {
+  for (size_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+static float EK(maximum)(const float *x, size_t n, size_t *index) {
+  v8 best = EK(splat)(-INFINITY);
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) best = EK(max)(EK(load)(x + i), best);
+  float top = -INFINITY;
+  for (int l = 0; l < 8; l++) top = best[l] > top ? best[l] : top;
+  for (; i < n; i++) top = x[i] > top ? x[i] : top;
+  size_t found = 0;
+  while (found + 1 < n && x[found] != top) found++;
+  *index = found;
+  return top;
+}
+
+static float EK(sum_exp)(const float *x, size_t n, float shift) {
+  v8 total = EK(splat)(0);
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) total += EK(exp)(EK(load)(x + i) - shift);
+  float sum = EK(sum)(total);
+  for (; i < n; i++) sum += expf(x[i] - shift);
+  return sum;
+}
+
+static void EK(exp_scaled)(const float *x, size_t n, float shift, float factor, float *y) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) EK(store)(y + i, EK(exp)(EK(load)(x + i) - shift) * factor);
+  for (; i < n; i++) y[i] = expf(x[i] - shift) * factor;
+}
+
+static float EK(dot)(const float *a, const float *b, size_t n) {
+  v8 s = EK(splat)(0), t = EK(splat)(0);
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    s += EK(load)(a + i) * EK(load)(b + i);
+    t += EK(load)(a + i + 8) * EK(load)(b + i + 8);
+  }
+  float total = EK(sum)(s + t);
+  for (; i < n; i++) total += a[i] * b[i];
+  return total;
+}
+
+// Keys lie in blocks of 16 positions, (positions / 16, head size, 16): the lane is the position, so a score needs
+// no sum across lanes. Values are (positions, head size). Both element sizes share this text.
+EK_INLINE v8 EK(load_cache)(const void *base, size_t index, bool is_float) {
+  return is_float ? EK(load)((const float *)base + index) : EK_LOAD_HALF((const uint16_t *)base + index);
+}
+
+EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t group, float *scores, size_t stride,
+                          bool is_float) {
+  for (int32_t block = 0; block * 16 < a->positions; block++) {
+    size_t base = (size_t)block * 16 * (size_t)a->head_size;
+    v8 low[4], high[4];
+    for (int g = 0; g < group; g++) low[g] = high[g] = EK(splat)(0);
+    for (int32_t d = 0; d < a->head_size; d++) {
+      v8 k0 = EK(load_cache)(a->keys, base + 16 * (size_t)d, is_float);
+      v8 k1 = EK(load_cache)(a->keys, base + 16 * (size_t)d + 8, is_float);
+      for (int g = 0; g < group; g++) {
+        float q = queries[g * a->head_size + d];
+        low[g] += k0 * q;
+        high[g] += k1 * q;
+      }
+    }
+    for (int g = 0; g < group; g++) {
+      EK(store)(scores + g * stride + 16 * block, low[g]);
+      EK(store)(scores + g * stride + 16 * block + 8, high[g]);
+    }
+  }
+}
+
+EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t from,
+                       int vectors, float *output, bool is_float) {
+  v8 sums[4][4];
+  for (int g = 0; g < group; g++)
+    for (int v = 0; v < vectors; v++) sums[g][v] = EK(splat)(0);
+  for (int32_t p = 0; p < a->positions; p++) {
+    for (int v = 0; v < vectors; v++) {
+      v8 value = EK(load_cache)(a->values, (size_t)p * (size_t)a->head_size + (size_t)from + 8 * (size_t)v, is_float);
+      for (int g = 0; g < group; g++) sums[g][v] += value * weights[g * stride + (size_t)p];
+    }
+  }
+  for (int g = 0; g < group; g++)
+    for (int v = 0; v < vectors; v++) EK(store)(output + g * a->head_size + from + 8 * v, sums[g][v]);
+}
+
+EK_INLINE void EK(attend_group)(const ek_attention *a, const float *queries, float *output, int32_t group,
+                                bool is_float) {
+  size_t stride = ((size_t)a->positions + 15) & ~(size_t)15, n = (size_t)a->positions;
+  float *scores = a->scratch;
+  EK(scores)(a, queries, group, scores, stride, is_float);
+  float inverse[4];
+  for (int g = 0; g < group; g++) {
+    size_t index;
+    float *row = scores + g * stride;
+    float top = EK(maximum)(row, n, &index);
+    EK(exp_scaled)(row, n, top, 1, row);
+    v8 total = EK(splat)(0);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) total += EK(load)(row + i);
+    float sum = EK(sum)(total);
+    for (; i < n; i++) sum += row[i];
+    inverse[g] = 1 / sum;
+  }
+  int32_t d = 0;
+  for (; d + 32 <= a->head_size; d += 32) EK(mix)(a, scores, stride, group, d, 4, output, is_float);
+  for (; d + 8 <= a->head_size; d += 8) EK(mix)(a, scores, stride, group, d, 1, output, is_float);
+  for (int g = 0; g < group; g++)
+    for (int32_t i = 0; i < a->head_size; i++) output[g * a->head_size + i] *= inverse[g];
+}
+
+// The group is cut in constant sizes so that the accumulators stay in registers.
+EK_INLINE void EK(attend_all)(const ek_attention *a, bool is_float) {
+  int32_t g = 0;
+  for (; g + 3 <= a->group; g += 3)
+    EK(attend_group)(a, a->queries + g * a->head_size, a->output + g * a->head_size, 3, is_float);
+  for (; g < a->group; g++)
+    EK(attend_group)(a, a->queries + g * a->head_size, a->output + g * a->head_size, 1, is_float);
+}
+
+static void EK(attend)(const ek_attention *a, bool float_cache) {
+  if (float_cache) EK(attend_all)(a, true);
+  else EK(attend_all)(a, false);
+}
+
+#define EK_TABLE(text)                                                                                            \
+  {                                                                                                               \
+    .name = text, .matmul = EK(matmul), .matvec4 = EK(matvec4), .quantize = EK(quantize),                         \
+    .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .rotate = EK(rotate), .attend = EK(attend),     \
+    .store_half = EK(store_half), .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),             \
+    .exp_scaled = EK(exp_scaled), .dot = EK(dot),                                                                 \
+  }

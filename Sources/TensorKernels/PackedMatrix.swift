@@ -1,0 +1,88 @@
+import CTensorKernels
+import Foundation
+
+/// A matrix repacked for the kernels: weights stay quantised, 16 rows interleaved.
+///
+/// Formats of 4 bits keep 4 bits with a scale and a minimum per 32 weights; those of 5 bits and Q8_0 become 8 bits
+/// without loss. Q6_K and the float formats are requantised to 8 bits with one scale per 32 weights. Scales and
+/// minimums are kept in half precision.
+package final class PackedMatrix: Sendable {
+  package let rows: Int
+  package let columns: Int
+  // Immutable after init; the memory behind `matrix.data` is freed in deinit only.
+  package nonisolated(unsafe) let matrix: ek_matrix
+  private nonisolated(unsafe) let memory: UnsafeMutableRawPointer
+
+  /// Bytes that one pass over the matrix reads.
+  package var byteCount: Int { Int(matrix.row_blocks) * matrix.row_block_bytes }
+  package var rowBlocks: Int { Int(matrix.row_blocks) }
+  /// Rows rounded up to whole row blocks: the length of a result.
+  package var paddedRows: Int { Int(matrix.row_blocks) * 16 }
+
+  /// - Parameter source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
+  package init(
+    rows: Int, columns: Int, format: BlockFormat, source: UnsafeRawBufferPointer, pool: WorkerPool
+  ) throws(KernelError) {
+    self.rows = rows
+    self.columns = columns
+    let layout = Self.layout(of: format)
+    let rowBlocks = (rows + 15) / 16
+    let kBlocks = (columns + 31) / 32
+    let rowBlockBytes = ek_row_block_bytes(Int32(kBlocks), layout.bits, layout.hasMinimum ? 1 : 0)
+    let byteCount = rowBlocks * rowBlockBytes
+    var allocated: UnsafeMutableRawPointer?
+    // Huge pages spare the walk of the page table that each 4 KiB of a sequential read would need.
+    let alignment = byteCount >= 1 << 21 ? 1 << 21 : 64
+    guard posix_memalign(&allocated, alignment, max(byteCount, 64)) == 0, let memory = allocated else {
+      throw .resources("\(byteCount) bytes of memory")
+    }
+    #if os(Linux)
+      if byteCount >= 1 << 21 { madvise(memory, byteCount, MADV_HUGEPAGE) }
+    #endif
+    self.memory = memory
+    self.matrix = ek_matrix(
+      data: memory.assumingMemoryBound(to: UInt8.self), row_blocks: Int32(rowBlocks), k_blocks: Int32(kBlocks),
+      bits: layout.bits, has_minimum: layout.hasMinimum ? 1 : 0, row_block_bytes: rowBlockBytes)
+
+    let rowBytes = columns / format.blockLength * format.bytesPerBlock
+    let target = UInt(bitPattern: memory)
+    let origin = UInt(bitPattern: source.baseAddress)
+    let blocksPerChunk = max(1, rowBlocks / (pool.threadCount * 8))
+    pool.run(chunks: (rowBlocks + blocksPerChunk - 1) / blocksPerChunk) { chunk in
+      for block in chunk * blocksPerChunk..<min((chunk + 1) * blocksPerChunk, rowBlocks) {
+        guard let into = UnsafeMutablePointer<UInt8>(bitPattern: target + UInt(block * rowBlockBytes)),
+          let from = UnsafePointer<UInt8>(bitPattern: origin + UInt(block * 16 * rowBytes))
+        else { continue }
+        into.update(repeating: 0, count: rowBlockBytes)
+        Self.pack(
+          into, kBlocks: kBlocks, columns: columns, format: format, from: from, rowBytes: rowBytes,
+          rows: min(16, rows - block * 16))
+      }
+    }
+  }
+
+  deinit { free(memory) }
+
+  /// Bits per weight in memory, and whether blocks have a minimum beside their scale.
+  private static func layout(of format: BlockFormat) -> (bits: Int32, hasMinimum: Bool) {
+    switch format {
+    case .q4_0, .q4_1, .q4_K: (4, true)
+    case .q5_1, .q5_K: (8, true)
+    case .q5_0, .q8_0, .q6_K, .f32, .f16, .bf16: (8, false)
+    }
+  }
+
+  private static func pack(
+    _ into: UnsafeMutablePointer<UInt8>, kBlocks: Int, columns: Int, format: BlockFormat,
+    from: UnsafePointer<UInt8>, rowBytes: Int, rows: Int
+  ) {
+    if ek_pack_rows(into, Int32(kBlocks), format.rawValue, from, rowBytes, Int32(rows)) { return }
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { values in
+      for row in 0..<rows {
+        let stored = UnsafeRawBufferPointer(start: from + row * rowBytes, count: rowBytes)
+        _ = format.dequantize(stored, into: values)
+        ek_pack_floats(into, Int32(kBlocks), Int32(row), values.baseAddress, columns)
+      }
+    }
+  }
+}
