@@ -47,6 +47,8 @@ let package = Package(
         "TensorKernels", "Checkpoints", "Tokenization", "DecoderModels", "EarlyExit", "RiskControl",
         argumentParser, crypto,
       ],
+      // Compiled in, so that an installed binary knows its models wherever it lies.
+      resources: [.embedInCode("Resources/manifest.json")],
       swiftSettings: strictSwift),
 
     .target(

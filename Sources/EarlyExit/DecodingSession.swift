@@ -1,0 +1,116 @@
+import DecoderModels
+
+/// Decodes one prompt, a token each time ``next()`` is called.
+///
+/// A session has one owner: it is not to be shared between tasks.
+public final class DecodingSession {
+  /// Seconds spent, by phase.
+  public struct Timings: Sendable, Equatable {
+    /// From the first token of the prompt to the first token of the output.
+    public var prefill: Double = 0
+    /// From the first token of the output to the last.
+    public var decode: Double = 0
+  }
+
+  public private(set) var timings = Timings()
+  private let sequence: SequenceDecoding
+  private var buffers: DecodingBuffers
+  private let shouldStop: () -> Bool
+  private let clock = ContinuousClock()
+
+  /// - Parameter shouldStop: Asked before each token, and before each part of a long prompt.
+  /// - Throws: ``EarlyExitError`` for options out of range or a prompt that does not fit.
+  init(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
+  ) throws {
+    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    buffers = DecodingBuffers(decoder: model.decoder)
+    self.shouldStop = shouldStop
+  }
+
+  /// The output so far.
+  ///
+  /// After a cancellation, its text ends with what ``next()`` had held back: see ``cancelledText``.
+  public var generation: Generation { sequence.makeGeneration() }
+  /// Why the output ended, or `nil` while it has not.
+  public var stopReason: StopReason? { sequence.stopReason }
+  /// Text that no step has shown, because decoding was cancelled while it could still become a stop string or was an
+  /// incomplete character. Empty for any other end.
+  public private(set) var cancelledText = ""
+
+  /// Decodes one token.
+  ///
+  /// - Returns: `nil` after the last token, and when `shouldStop` says so.
+  /// - Throws: ``DecoderError`` and the tokenizer's errors.
+  public func next() throws -> TokenStep? {
+    guard sequence.stopReason == nil else { return nil }
+    if shouldStop() { return cancel() }
+    let start = clock.now
+    if sequence.generated.isEmpty {
+      defer { timings.prefill += (clock.now - start).seconds }
+      return try buffers.prefill(sequence, shouldStop: shouldStop) ?? cancel()
+    }
+    defer { timings.decode += (clock.now - start).seconds }
+    var result: TokenStep?
+    try buffers.step([sequence]) { result = $1 }
+    return result
+  }
+
+  private func cancel() -> TokenStep? {
+    cancelledText = sequence.cancel()
+    return nil
+  }
+}
+
+extension Duration {
+  /// The duration in seconds.
+  package var seconds: Double {
+    Double(components.seconds) + Double(components.attoseconds) * 1e-18
+  }
+}
+
+extension LanguageModel {
+  /// Begins to decode after a prompt given as tokens.
+  ///
+  /// - Parameter shouldStop: Asked before each token; by default, whether the current task is cancelled.
+  /// - Throws: ``EarlyExitError`` for options out of range or a prompt that does not fit.
+  public func makeSession(
+    prompt: [TokenID], options: GenerationOptions = GenerationOptions(),
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }
+  ) throws -> DecodingSession {
+    try DecodingSession(model: self, prompt: prompt, options: options, shouldStop: shouldStop)
+  }
+
+  /// Answers a message, token by token.
+  ///
+  /// The text goes into the model's prompt template as a user's turn. Ending the loop ends the decoding.
+  public func generate(
+    _ message: String, options: GenerationOptions = GenerationOptions()
+  ) -> AsyncThrowingStream<TokenStep, any Error> {
+    stream { try makeSession(prompt: prompt(user: message), options: options) }
+  }
+
+  /// Goes on after a prompt given as tokens, token by token.
+  public func generate(
+    prompt: [TokenID], options: GenerationOptions = GenerationOptions()
+  ) -> AsyncThrowingStream<TokenStep, any Error> {
+    stream { try makeSession(prompt: prompt, options: options) }
+  }
+
+  func stream(
+    _ makeSession: @escaping @Sendable () throws -> DecodingSession
+  ) -> AsyncThrowingStream<TokenStep, any Error> {
+    AsyncThrowingStream { continuation in
+      let task = Task {
+        do {
+          let session = try makeSession()
+          while let step = try session.next() { continuation.yield(step) }
+          continuation.finish()
+        } catch {
+          continuation.finish(throwing: error)
+        }
+      }
+      continuation.onTermination = { _ in task.cancel() }
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import DecoderModels
+
+/// What to decode next for a document: the task itself, or parts whose outputs become the document.
+enum DocumentPlan {
+  case whole([TokenID], LongDocumentNote?)
+  case parts([[TokenID]], LongDocumentNote)
+}
+
+extension LanguageModel {
+  /// The prompt of a task on a document.
+  ///
+  /// - Parameter raw: Leaves the prompt template out: the request stands alone.
+  public func prompt(for task: DocumentTask, document: String, raw: Bool = false) throws -> [TokenID] {
+    let message = task.message(document: document)
+    return try raw ? prompt(raw: message) : prompt(user: message)
+  }
+
+  /// Makes a document fit the context, by the rule given.
+  ///
+  /// - Throws: ``EarlyExitError/emptyText(field:)`` for a document of white space only,
+  ///   ``EarlyExitError/promptTooLong(tokens:context:)`` when not even a few words of it would fit.
+  func plan(
+    _ task: DocumentTask, document: String, options: GenerationOptions, rule: LongDocumentRule, raw: Bool
+  ) throws -> DocumentPlan {
+    guard document.contains(where: { !$0.isWhitespace }) else {
+      throw EarlyExitError.emptyText(field: "document")
+    }
+    if case .answer(let question) = task, !question.contains(where: { !$0.isWhitespace }) {
+      throw EarlyExitError.emptyText(field: "question")
+    }
+    let context = try options.validatedContext(contextLength: contextLength)
+    let prompt = try prompt(for: task, document: document, raw: raw)
+    // Room for the output is kept free: a prompt that fills the context would get an answer of one token.
+    let output = min(options.maxTokens, context / 2)
+    if prompt.count + output <= context { return .whole(prompt, nil) }
+
+    let splitter = DocumentSplitter(tokenizer: tokenizer)
+    let tokens = try splitter.tokenCount(document)
+    let frame = try self.prompt(for: task, document: "", raw: raw).count
+    // A few tokens to spare: text encoded in place may differ by some from text encoded alone.
+    let budget = context - output - frame - 8
+    guard budget >= 16 else { throw EarlyExitError.promptTooLong(tokens: prompt.count, context: context) }
+
+    switch (rule, task) {
+    case (.truncate, _):
+      let kept = try splitter.beginning(of: document, budget: budget)
+      return .whole(
+        try self.prompt(for: task, document: kept, raw: raw),
+        .truncated(tokens: tokens, kept: try splitter.tokenCount(kept)))
+    case (.split, .summarize):
+      // A summary as long as its part would never end.
+      let parts = try splitter.parts(of: document, budget: max(budget, 1))
+      let prompts = try parts.map { try self.prompt(for: task, document: $0, raw: raw) }
+      return .parts(prompts, .split(tokens: tokens, parts: parts.count))
+    case (.split, .answer(let question)):
+      return try selectPassages(
+        task, question: question, document: document, tokens: tokens, budget: budget, raw: raw)
+    }
+  }
+
+  private func selectPassages(
+    _ task: DocumentTask, question: String, document: String, tokens: Int, budget: Int, raw: Bool
+  ) throws -> DocumentPlan {
+    let splitter = DocumentSplitter(tokenizer: tokenizer)
+    // Small passages pick out what matters; too small ones lose what a sentence refers to.
+    let passages = try splitter.parts(of: document, budget: min(budget, 256), balanced: false)
+    var chosen: Set<Int> = []
+    var room = budget
+    for index in PassageSelection.ranking(of: passages, question: question) {
+      let size = try splitter.tokenCount(passages[index])
+      if size > room { break }
+      chosen.insert(index)
+      room -= size
+    }
+    let text = chosen.sorted().map { passages[$0] }.joined()
+    return .whole(
+      try prompt(for: task, document: text, raw: raw),
+      .selected(tokens: tokens, passages: chosen.count, of: passages.count))
+  }
+}

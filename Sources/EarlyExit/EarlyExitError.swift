@@ -1,0 +1,36 @@
+/// A request for text that cannot be carried out.
+public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// An option lies outside its range. `field` is the option's name.
+  case option(field: String, expected: String, found: String)
+  /// The prompt, and room for one token after it, do not fit the context.
+  case promptTooLong(tokens: Int, context: Int)
+  /// A text that must not be empty is.
+  case emptyText(field: String)
+  /// Too few tokens to give a log-probability.
+  case tooFewTokens(found: Int)
+  /// A chat template of the checkpoint is of a kind that is not known, or there is none.
+  case unknownPromptTemplate(model: String, found: String)
+  /// The prompt template needs a special token that the vocabulary does not have.
+  case missingSpecialToken(model: String, template: String, token: String)
+  /// A file that belongs to the model cannot be used.
+  case modelFile(file: String, field: String, expected: String, found: String)
+
+  public var description: String {
+    switch self {
+    case .option(let field, let expected, let found):
+      "\(field) must be \(expected), but is \(found)"
+    case .promptTooLong(let tokens, let context):
+      "the prompt has \(tokens) tokens and the context holds \(context), its output included"
+    case .emptyText(let field):
+      "the \(field) is empty"
+    case .tooFewTokens(let found):
+      "a log-probability needs at least 2 tokens, but the text has \(found)"
+    case .unknownPromptTemplate(let model, let found):
+      "\(model): its prompt template is not one that is known (\(found)); use --raw to give the prompt as it is"
+    case .missingSpecialToken(let model, let template, let token):
+      "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
+    case .modelFile(let file, let field, let expected, let found):
+      "\(file): \(field): expected \(expected), found \(found)"
+    }
+  }
+}

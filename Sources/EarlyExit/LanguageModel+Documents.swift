@@ -1,0 +1,81 @@
+import DecoderModels
+
+extension LanguageModel {
+  /// Begins a task on a document of any length.
+  ///
+  /// A document that does not fit the context is treated by `rule`, and `observe` is told; the parts of a split one are
+  /// decoded before this function returns, several at a time.
+  ///
+  /// - Parameters:
+  ///   - raw: Leaves the prompt template out.
+  ///   - shouldStop: Asked before each token.
+  /// - Returns: The session of the final text, or `nil` when `shouldStop` said so before it.
+  /// - Throws: ``EarlyExitError``, ``DecoderError``, and the tokenizer's errors.
+  public func makeSession(
+    for task: DocumentTask, document: String, options: GenerationOptions, rule: LongDocumentRule = .split,
+    raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },
+    observe: (LongDocumentNote) -> Void = { _ in }
+  ) throws -> DecodingSession? {
+    var document = document
+    var round = 0
+    while true {
+      switch try plan(task, document: document, options: options, rule: roundRule(rule, round), raw: raw) {
+      case .whole(let prompt, let note):
+        if let note { observe(note) }
+        return try makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
+      case .parts(let prompts, let note):
+        observe(note)
+        let batch = BatchDecoder(model: self, shouldStop: shouldStop)
+        guard let outputs = try batch.run(prompts: prompts, options: options) else { return nil }
+        document = Self.join(outputs)
+        round += 1
+      }
+    }
+  }
+
+  /// Summarises a document, token by token. One that is longer than the context is summarised in parts first.
+  public func summarize(
+    _ document: String, options: GenerationOptions = GenerationOptions(maxTokens: 160)
+  ) -> AsyncThrowingStream<TokenStep, any Error> {
+    stream(for: .summarize, document: document, options: options)
+  }
+
+  /// Answers a question on a document, token by token. Of a document that is longer than the context, the passages
+  /// nearest to the question are read.
+  public func answer(
+    _ question: String, document: String, options: GenerationOptions = GenerationOptions(maxTokens: 48)
+  ) -> AsyncThrowingStream<TokenStep, any Error> {
+    stream(for: .answer(question: question), document: document, options: options)
+  }
+
+  private func stream(
+    for task: DocumentTask, document: String, options: GenerationOptions
+  ) -> AsyncThrowingStream<TokenStep, any Error> {
+    stream {
+      guard let session = try makeSession(for: task, document: document, options: options) else {
+        throw CancellationError()
+      }
+      return session
+    }
+  }
+
+  /// Summaries of parts nearly always halve a text. Where they do not, splitting would go on for ever, so from the
+  /// fourth round on the text is cut.
+  func roundRule(_ rule: LongDocumentRule, _ round: Int) -> LongDocumentRule {
+    round < 4 ? rule : .truncate
+  }
+
+  static func join(_ outputs: [Generation]) -> String {
+    outputs.map { $0.text.trimmingWhitespace() }.joined(separator: "\n")
+  }
+}
+
+extension String {
+  /// The text without white space at its ends.
+  package func trimmingWhitespace() -> String {
+    guard let first = firstIndex(where: { !$0.isWhitespace }),
+      let last = lastIndex(where: { !$0.isWhitespace })
+    else { return "" }
+    return String(self[first...last])
+  }
+}

@@ -1,0 +1,134 @@
+import Checkpoints
+import DecoderModels
+import Tokenization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+extension LanguageModel {
+  /// Opens a model: a `.gguf` file, or a Hugging Face directory with `config.json`, safetensors and `tokenizer.json`.
+  ///
+  /// - Parameters:
+  ///   - path: The file or directory.
+  ///   - compute: Which form of the weights the arithmetic uses.
+  ///   - threads: Threads to compute with, at least 1; `nil` for ``defaultThreadCount``.
+  ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
+  /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``EarlyExitError``, each naming file and field.
+  public init(
+    path: String, compute: ComputePath = .quantized, threads: Int? = nil, promptTemplate: PromptTemplate? = nil
+  ) throws {
+    let checkpoint = try Checkpoint.open(path)
+    try self.init(
+      checkpoint: checkpoint, compute: compute, threads: threads, promptTemplate: promptTemplate)
+  }
+
+  /// Makes a model of a checkpoint that is open already.
+  public init(
+    checkpoint: Checkpoint, compute: ComputePath = .quantized, threads: Int? = nil,
+    promptTemplate: PromptTemplate? = nil
+  ) throws {
+    let vocabulary = try TextFacts(checkpoint)
+    let size = checkpoint.configuration.vocabularySize
+    // A few rows of padding at the end of the embedding are common; a token without a row would be a trap.
+    guard vocabulary.tokenizer.vocabularySize <= size else {
+      throw EarlyExitError.modelFile(
+        file: checkpoint.path, field: "vocabulary", expected: "at most \(size) tokens, as the embedding has",
+        found: "\(vocabulary.tokenizer.vocabularySize)")
+    }
+    let decoder = try LlamaModel(
+      checkpoint: checkpoint, compute: compute, threads: threads ?? Self.defaultThreadCount)
+    self.init(
+      name: checkpoint.configuration.name, decoder: decoder, tokenizer: vocabulary.tokenizer,
+      promptTemplate: promptTemplate ?? vocabulary.template, endTokens: vocabulary.endTokens,
+      startToken: vocabulary.startToken, templateFound: vocabulary.templateFound)
+  }
+
+  /// The processors at hand, but at most 8: reading weights from memory does not get faster with more.
+  public static var defaultThreadCount: Int {
+    min(8, max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
+  }
+}
+
+/// What a checkpoint says about text: its tokenizer, which tokens begin and end a text, and how to write a conversation.
+public struct TextFacts: Sendable {
+  public let tokenizer: any Tokenizer
+  public let template: PromptTemplate?
+  public let endTokens: Set<TokenID>
+  public let startToken: TokenID?
+  /// What was found instead of a known template.
+  let templateFound: String
+
+  /// Tokens that end a text in the models of these families, whether or not a file lists them: a chat model may end a
+  /// turn with one and a text with another.
+  private static let endNames = [
+    "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>",
+  ]
+
+  /// Reads the tokenizer and what goes with it; weights are not looked at.
+  public init(_ checkpoint: Checkpoint) throws {
+    var chatTemplate: String?
+    var start: TokenID?
+    var ends: Set<TokenID> = []
+    switch checkpoint.kind {
+    case .gguf:
+      tokenizer = try Self.tokenizer(gguf: checkpoint)
+      chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string
+      for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
+        if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }
+      }
+      if checkpoint.metadata["tokenizer.ggml.add_bos_token"]?.bool == true {
+        start = checkpoint.metadata["tokenizer.ggml.bos_token_id"]?.int
+      }
+    case .huggingFace:
+      let directory = try HuggingFaceText(directory: checkpoint.path)
+      tokenizer = try directory.makeTokenizer()
+      chatTemplate = directory.chatTemplate
+      ends = Set(directory.endTokens)
+      if directory.addsStartToken, let name = directory.startTokenName {
+        start = tokenizer.id(ofSpecial: name)
+      }
+    }
+    template = chatTemplate.flatMap(PromptTemplate.init(chatTemplate:))
+    templateFound = chatTemplate == nil ? "it has none" : "it is neither ChatML nor Llama 3"
+    // Llama 3's files leave it to the reader to know this.
+    if template == .llama3, start == nil { start = tokenizer.id(ofSpecial: "<|begin_of_text|>") }
+    for name in Self.endNames {
+      if let id = tokenizer.id(ofSpecial: name), tokenizer.isControl(id) { ends.insert(id) }
+    }
+    let size = checkpoint.configuration.vocabularySize
+    for id in ends.union(start.map { [$0] } ?? []) where !(0..<size).contains(id) {
+      throw EarlyExitError.modelFile(
+        file: checkpoint.path, field: "end and start tokens", expected: "in 0..<\(size)", found: "\(id)")
+    }
+    endTokens = ends
+    startToken = start
+  }
+
+  private static func tokenizer(gguf checkpoint: Checkpoint) throws -> any Tokenizer {
+    func fault(_ field: String, _ expected: String, _ found: String) -> EarlyExitError {
+      .modelFile(file: checkpoint.path, field: "tokenizer.ggml.\(field)", expected: expected, found: found)
+    }
+    let kind = checkpoint.metadata["tokenizer.ggml.model"]?.string
+    guard kind == "gpt2" else {
+      throw fault(
+        "model", "gpt2, the byte-level kind", kind.map { CheckpointError.printable($0) } ?? "nothing")
+    }
+    func table(_ field: String) throws -> StringTable {
+      guard let strings = checkpoint.metadata["tokenizer.ggml.\(field)"]?.mappedStrings else {
+        throw fault(field, "an array of strings", "none")
+      }
+      var table = StringTable(reservingCount: strings.count)
+      for index in 0..<strings.count { strings.withBytes(index) { table.append($0) } }
+      return table
+    }
+    return try ByteLevelBPE(
+      tokens: table("tokens"), merges: table("merges"),
+      tokenTypes: checkpoint.metadata["tokenizer.ggml.token_type"]?.int32s,
+      preTokenizer: PreTokenizer(ggufName: checkpoint.metadata["tokenizer.ggml.pre"]?.string))
+  }
+}

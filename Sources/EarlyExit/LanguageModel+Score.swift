@@ -1,0 +1,74 @@
+import DecoderModels
+import Tokenization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// How probable a model finds a text.
+public struct TextScore: Sendable, Equatable {
+  public var tokenIDs: [TokenID]
+  /// The natural logarithm of each token's probability given those before it: of every token after the first.
+  public var logprobs: [Double]
+
+  /// exp(-mean of ``logprobs``), at least 1.
+  public var perplexity: Double {
+    exp(-logprobs.reduce(0, +) / Double(max(1, logprobs.count)))
+  }
+}
+
+extension LanguageModel {
+  /// The log-probability of each token of a text.
+  ///
+  /// Tokens go through the layers in batches small enough to give the very numbers that decoding sees.
+  ///
+  /// - Parameters:
+  ///   - context: Tokens the text may have, or `nil` for as many as the model can.
+  ///   - shouldStop: Asked before each batch.
+  /// - Returns: `nil` when `shouldStop` said so.
+  /// - Throws: ``EarlyExitError/tooFewTokens(found:)`` for fewer than two tokens,
+  ///   ``EarlyExitError/promptTooLong(tokens:context:)``, ``DecoderError``, and the tokenizer's errors.
+  public func score(
+    _ text: String, special: SpecialTokenHandling = .asText, context: Int? = nil,
+    shouldStop: () -> Bool = { Task.isCancelled }
+  ) throws -> TextScore? {
+    try score(tokens: prompt(raw: text, special: special), context: context, shouldStop: shouldStop)
+  }
+
+  /// The log-probability of each token of a text given as tokens.
+  public func score(
+    tokens: [TokenID], context: Int? = nil, shouldStop: () -> Bool = { Task.isCancelled }
+  ) throws -> TextScore? {
+    let context = try GenerationOptions(context: context).validatedContext(contextLength: contextLength)
+    guard tokens.count >= 2 else { throw EarlyExitError.tooFewTokens(found: tokens.count) }
+    guard tokens.count <= context else {
+      throw EarlyExitError.promptTooLong(tokens: tokens.count, context: context)
+    }
+    var buffers = DecodingBuffers(decoder: decoder)
+    let cache = try decoder.makeCache(capacity: tokens.count)
+    var logprobs: [Double] = []
+    var position = 0
+    while position < tokens.count - 1 {
+      if shouldStop() { return nil }
+      let end = min(position + decoder.invariantBatchLimit, tokens.count - 1)
+      try buffers.advance(tokens[position..<end], cache: cache, position: position)
+      try buffers.withLogits(rows: 0..<end - position) { row, logits in
+        logprobs.append(Self.logprob(of: tokens[position + row + 1], logits))
+      }
+      position = end
+    }
+    return TextScore(tokenIDs: tokens, logprobs: logprobs)
+  }
+
+  /// log softmax(logits)[token], summed in double precision.
+  static func logprob(of token: TokenID, _ logits: UnsafeBufferPointer<Float>) -> Double {
+    let largest = logits[TokenChooser.argmax(logits)]
+    var sum = 0.0
+    for value in logits { sum += Double(exp(value - largest)) }
+    return Double(logits[token] - largest) - log(sum)
+  }
+}

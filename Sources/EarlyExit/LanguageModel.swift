@@ -1,0 +1,74 @@
+import Checkpoints
+import DecoderModels
+import Tokenization
+
+/// A decoder with its tokenizer and the way it wants to be spoken to.
+///
+/// ```swift
+/// let model = try LanguageModel(path: "SmolLM2-135M-Instruct.Q4_1.gguf")
+/// for try await step in model.generate("Why is the sky blue?") {
+///   print(step.text, terminator: "")
+/// }
+/// ```
+///
+/// It is immutable and may be shared between tasks; what changes while decoding lives in a ``DecodingSession``.
+public struct LanguageModel: Sendable {
+  /// What the model is called in messages.
+  public let name: String
+  public let decoder: any DecoderModel
+  public let tokenizer: any Tokenizer
+  /// How a conversation is written for this model; `nil` when that is not known.
+  public let promptTemplate: PromptTemplate?
+  /// Tokens that end an output.
+  public let endTokens: Set<TokenID>
+  /// The token that every text begins with, if the model was trained so.
+  public let startToken: TokenID?
+
+  /// Why there is no prompt template.
+  let templateFound: String
+
+  /// Puts a model together from its parts.
+  public init(
+    name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
+    endTokens: Set<TokenID>, startToken: TokenID? = nil
+  ) {
+    self.init(
+      name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate,
+      endTokens: endTokens, startToken: startToken, templateFound: "none is given")
+  }
+
+  init(
+    name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
+    endTokens: Set<TokenID>, startToken: TokenID?, templateFound: String
+  ) {
+    self.name = name
+    self.decoder = decoder
+    self.tokenizer = tokenizer
+    self.promptTemplate = promptTemplate
+    self.endTokens = endTokens
+    self.startToken = startToken
+    self.templateFound = templateFound
+  }
+
+  /// Tokens that prompt and output may have together.
+  public var contextLength: Int { decoder.configuration.contextLength }
+
+  /// The tokens of a prompt of one user turn.
+  ///
+  /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known.
+  public func prompt(user message: String) throws -> [TokenID] {
+    guard let promptTemplate else {
+      throw EarlyExitError.unknownPromptTemplate(model: name, found: templateFound)
+    }
+    return try promptTemplate.encode(user: message, tokenizer: tokenizer, start: startToken, model: name)
+  }
+
+  /// The tokens of a text as it is, without a template.
+  ///
+  /// - Parameter special: Whether text that spells a special token becomes that token.
+  public func prompt(raw text: String, special: SpecialTokenHandling = .asText) throws -> [TokenID] {
+    let tokens = try tokenizer.encode(text, special: special)
+    guard let startToken, tokens.first != startToken else { return tokens }
+    return [startToken] + tokens
+  }
+}

@@ -1,0 +1,164 @@
+import DecoderModels
+import Tokenization
+
+/// One sequence while it is decoded: its cache, its random numbers, and the text that has come out.
+final class SequenceDecoding {
+  let prompt: [TokenID]
+  let cache: KeyValueCache
+  private(set) var generated: [TokenID] = []
+  private(set) var text = ""
+  private(set) var stopReason: StopReason?
+
+  private let maxTokens: Int
+  private let context: Int
+  private let layerCount: Int
+  private let endTokens: Set<TokenID>
+  private var chooser: TokenChooser
+  private var detokenizer: StreamingDetokenizer
+  private var matcher: StopStringMatcher
+
+  /// - Throws: ``EarlyExitError`` for options out of range, an empty prompt, or one that leaves no room for output.
+  init(model: LanguageModel, prompt: [TokenID], options: GenerationOptions) throws {
+    context = try options.validatedContext(contextLength: model.contextLength)
+    guard !prompt.isEmpty else { throw EarlyExitError.emptyText(field: "prompt") }
+    guard prompt.count < context else {
+      throw EarlyExitError.promptTooLong(tokens: prompt.count, context: context)
+    }
+    self.prompt = prompt
+    maxTokens = options.maxTokens
+    layerCount = model.decoder.configuration.layerCount
+    endTokens = model.endTokens
+    chooser = TokenChooser(options.sampling)
+    detokenizer = StreamingDetokenizer(model.tokenizer)
+    matcher = StopStringMatcher(options.stopStrings)
+    cache = try model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
+  }
+
+  /// Text that is held back because it may be part of a character or of a stop string.
+  var withheldText: String {
+    var copy = detokenizer
+    return matcher.withheld + copy.finish()
+  }
+
+  /// Where the next token stands, and the token: what `advance` needs to go on.
+  var pending: (token: TokenID, row: BatchRow)? {
+    guard stopReason == nil, let last = generated.last else { return nil }
+    return (last, BatchRow(cache: cache, position: prompt.count + generated.count - 1))
+  }
+
+  /// Chooses a token from logits of shape (vocabularySize) and appends it.
+  func accept(_ logits: UnsafeBufferPointer<Float>) throws -> TokenStep {
+    let id = chooser.choose(from: logits)
+    generated.append(id)
+    var visible = ""
+    if endTokens.contains(id) {
+      stopReason = .endOfText
+    } else {
+      let (text, stopped) = matcher.push(try detokenizer.append(id))
+      visible = text
+      if stopped {
+        stopReason = .stopString
+      } else if generated.count >= maxTokens {
+        stopReason = .maxTokens
+      } else if prompt.count + generated.count >= context {
+        stopReason = .contextFull
+      }
+    }
+    if stopReason != nil, stopReason != .stopString { visible += rest() }
+    text += visible
+    return TokenStep(id: id, text: visible, layer: layerCount, stopReason: stopReason)
+  }
+
+  /// Ends the sequence from outside; what was held back becomes text.
+  ///
+  /// - Returns: That text.
+  func cancel() -> String {
+    guard stopReason == nil else { return "" }
+    stopReason = .cancelled
+    let rest = rest()
+    text += rest
+    return rest
+  }
+
+  func makeGeneration() -> Generation {
+    Generation(
+      text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled)
+  }
+
+  /// What is held back, now that nothing follows. The end of an incomplete character may complete a stop string only
+  /// if that string holds U+FFFD, so it is matched as well.
+  private func rest() -> String {
+    let (visible, stopped) = matcher.push(detokenizer.finish())
+    return stopped ? visible : visible + matcher.finish()
+  }
+}
+
+/// The buffers that decoding works in, for up to `rows` tokens at a time.
+struct DecodingBuffers {
+  let decoder: any DecoderModel
+  let states: HiddenStates
+  /// (rows asked for, vocabularySize)
+  private(set) var logits: [Float] = []
+
+  /// Tokens of a prompt that go through the layers together. More cost more memory and gain little.
+  static let prefillChunk = 256
+
+  init(decoder: any DecoderModel) {
+    self.decoder = decoder
+    states = HiddenStates(
+      hiddenSize: decoder.configuration.hiddenSize,
+      capacity: max(Self.prefillChunk, decoder.invariantBatchLimit))
+  }
+
+  /// Runs tokens of one sequence, from `position` on, through all layers.
+  func advance(_ tokens: ArraySlice<TokenID>, cache: KeyValueCache, position: Int) throws(DecoderError) {
+    try decoder.embed(Array(tokens), into: states)
+    let rows = tokens.indices.map { BatchRow(cache: cache, position: position + $0 - tokens.startIndex) }
+    try decoder.advance(states, rows: rows, layers: 0..<decoder.configuration.layerCount)
+  }
+
+  /// Computes the logits of rows `range` and hands each row over, as (vocabularySize).
+  mutating func withLogits(
+    rows range: Range<Int>, _ body: (_ row: Int, UnsafeBufferPointer<Float>) throws -> Void
+  ) throws {
+    try decoder.logits(of: states, rows: range, into: &logits)
+    let size = decoder.configuration.vocabularySize
+    try logits.withUnsafeBufferPointer { all in
+      for row in range.indices {
+        let start = (row - range.lowerBound) * size
+        try body(row, UnsafeBufferPointer(rebasing: all[start..<start + size]))
+      }
+    }
+  }
+
+  /// Runs a whole prompt and chooses the first token.
+  ///
+  /// The prompt goes alone and in chunks that depend on its length only, so that a sequence decoded in a batch gets
+  /// the very numbers it gets by itself.
+  ///
+  /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
+  mutating func prefill(_ sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> TokenStep? {
+    let prompt = sequence.prompt
+    var position = 0
+    while position < prompt.count {
+      if shouldStop() { return nil }
+      let end = min(position + Self.prefillChunk, prompt.count)
+      try advance(prompt[position..<end], cache: sequence.cache, position: position)
+      position = end
+    }
+    var step: TokenStep?
+    try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
+    return step
+  }
+
+  /// Runs the last token of each sequence as one batch and chooses the next ones.
+  mutating func step(_ sequences: [SequenceDecoding], observe: (Int, TokenStep) throws -> Void) throws {
+    let pending = sequences.compactMap(\.pending)
+    try decoder.embed(pending.map(\.token), into: states)
+    try decoder.advance(
+      states, rows: pending.map(\.row), layers: 0..<decoder.configuration.layerCount)
+    try withLogits(rows: 0..<pending.count) { row, logits in
+      try observe(row, sequences[row].accept(logits))
+    }
+  }
+}

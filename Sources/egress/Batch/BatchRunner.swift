@@ -1,0 +1,40 @@
+import ArgumentParser
+import EarlyExit
+
+/// Works through a file of documents, several at a time, and writes the results in the file's order.
+struct BatchRunner {
+  let model: LanguageModel
+  let options: GenerationOptions
+  let rule: LongDocumentRule
+  let raw: Bool
+
+  /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
+  func run(_ records: [BatchRecord], input: String, output path: String) throws {
+    var output = try BatchOutput(path: path, records: records, input: input)
+    let before = output.completed
+    if before > 0 {
+      Console.note("\(path) has \(before) of \(records.count) results already; the others follow")
+    }
+    let rest = records[before...]
+    let batch = DocumentBatch(
+      model: model, options: options, rule: rule, raw: raw, shouldStop: { Interrupt.isRequested })
+    let bar = ProgressBar(total: records.count, what: "documents")
+    Interrupt.watch()
+    bar.show(done: before)
+    defer { bar.clear() }
+    let isComplete = try batch.run(rest.map(\.item)) { event in
+      switch event {
+      case .note(let item, let note):
+        bar.clear()
+        Console.warning(note.sentence(for: "document \(rest[before + item].id)"))
+      case .finished(let item, let generation):
+        try output.append(
+          BatchResult(
+            id: rest[before + item].id, text: generation.text, tokenIds: generation.tokenIDs,
+            promptTokenIds: generation.promptTokenIDs, stopReason: generation.stopReason))
+        bar.show(done: before + item + 1)
+      }
+    }
+    if !isComplete { throw ExitCode(Interrupt.exitCode) }
+  }
+}

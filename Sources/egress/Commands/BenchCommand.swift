@@ -1,0 +1,101 @@
+import ArgumentParser
+import DecoderModels
+import EarlyExit
+import TensorKernels
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Measure the speed of a model on this machine.",
+    discussion: """
+      Prefill is of 256 tokens. T(k) is the time of a batch of k tokens in times of one. The perplexity, of a passage \
+      that is part of the program, tells the quality the speed is bought at: compare it with --compute float32.
+
+      EXAMPLES
+        egress bench
+        egress bench --threads 1 --format json
+      """)
+
+  @OptionGroup var models: ModelOptions
+  @OptionGroup var computing: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  private struct Result: Encodable {
+    var model: String
+    var compute: String
+    var threads: Int
+    var instructionSet: String
+    /// Rows up to which a token's logits do not depend, to the bit, on the batch it is in.
+    var batchInvariantUpTo: Int
+    var perplexity: Double
+    /// Seconds.
+    var load: Double
+    /// Seconds from the start of the process to the first token of a prompt of 256.
+    var firstToken: Double?
+    var prefillTokensPerSecond: Double
+    var decodeTokensPerSecond: Double
+    /// Seconds of a batch, by its size, and the same in batches of one.
+    var batchSeconds: [String: Double]
+    var batchCost: [String: Double]
+    /// Bytes of weights that decoding one token reads, and what that comes to in 10^9 bytes a second.
+    var bytesPerToken: Int
+    var gigabytesPerSecond: Double
+    var peakResidentBytes: Int
+  }
+
+  /// Written for this purpose, in plain words.
+  private static let passage = """
+    The harbour was built in three stages. First came a wall of rough stone, laid by hand along the rocks, which kept \
+    the worst of the winter storms from the boats. Some years later the town added a pier, so that goods could be \
+    carried ashore at any tide. The last part, a small lighthouse with a red lamp, was paid for by the owners of the \
+    fishing fleet after two boats had been lost in fog. It is still lit every evening, although most of the boats \
+    that enter now belong to visitors.
+    """
+
+  func run() throws {
+    let model = try models.load(compute: computing.compute)
+    Interrupt.watch()
+    let decoder = model.model.decoder
+    var speed = SpeedMeasurement(decoder)
+    try speed.run()
+    guard !Interrupt.isRequested,
+      let score = try model.model.score(Self.passage, shouldStop: { Interrupt.isRequested }),
+      let single = speed.batch[1]
+    else { throw ExitCode(Interrupt.exitCode) }
+    let bytes = decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
+    let named = speed.batch.map { (String($0.key), $0.value) }
+    let result = Result(
+      model: model.model.name, compute: computing.compute.rawValue,
+      threads: models.threads ?? LanguageModel.defaultThreadCount,
+      instructionSet: try InstructionSet.selected().rawValue,
+      batchInvariantUpTo: decoder.invariantBatchLimit, perplexity: score.perplexity, load: model.seconds,
+      firstToken: speed.firstToken, prefillTokensPerSecond: Double(SpeedMeasurement.promptCount) / speed.prefill,
+      decodeTokensPerSecond: 1 / single, batchSeconds: Dictionary(uniqueKeysWithValues: named),
+      batchCost: Dictionary(uniqueKeysWithValues: named.map { ($0.0, $0.1 / single) }),
+      bytesPerToken: bytes, gigabytesPerSecond: Double(bytes) / single / 1e9,
+      peakResidentBytes: ProcessClock.peakResidentBytes)
+    try TextOutput.standard.write(
+      output.format == .json ? try JSONOutput.line(result) + "\n" : Self.text(result))
+  }
+
+  private static func text(_ result: Result) -> String {
+    let costs = SpeedMeasurement.batchSizes.map {
+      "T(\($0)) \((result.batchCost[String($0)] ?? 0).formatted(places: 2))"
+    }
+    return """
+      model           \(result.model)
+      computed with   \(result.compute), \(result.threads) threads, \(result.instructionSet)
+      quality         perplexity \(result.perplexity.formatted(places: 3)) of a fixed passage; \
+      batches of up to \(result.batchInvariantUpTo) give the logits of single tokens
+      load            \(result.load.formatted(places: 3)) s
+      first token     \(result.firstToken.map { $0.formatted(places: 2) + " s" } ?? "not known") \
+      from the start of the process, prompt of \(SpeedMeasurement.promptCount) tokens
+      prefill         \(result.prefillTokensPerSecond.formatted(places: 0)) tokens/s
+      decode          \(result.decodeTokensPerSecond.formatted(places: 1)) tokens/s
+      batches         \(costs.joined(separator: ", "))
+      bytes a token   \(result.bytesPerToken.grouped), \(result.gigabytesPerSecond.formatted(places: 1)) GB/s
+      peak memory     \(result.peakResidentBytes.grouped) bytes
+
+      """
+  }
+}

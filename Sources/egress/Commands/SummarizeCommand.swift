@@ -1,0 +1,27 @@
+import ArgumentParser
+import EarlyExit
+
+struct SummarizeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "summarize",
+    abstract: "Summarise a document.",
+    discussion: """
+      EXAMPLES
+        egress summarize article.txt
+        pdftotext paper.pdf - | egress summarize -
+        egress summarize --format json --max-tokens 60 article.txt
+        egress summarize --input docs.jsonl --output summaries.jsonl
+      """)
+
+  @OptionGroup var documents: DocumentOptions
+  @OptionGroup var models: ModelOptions
+  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    try DocumentReport(
+      documents: documents, models: models, sampling: sampling, format: output.format,
+      usualMaxTokens: DocumentTask.summarize.usualMaxTokens
+    ) { _ in .summarize }.run()
+  }
+}

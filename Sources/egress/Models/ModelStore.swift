@@ -1,0 +1,100 @@
+import Crypto
+import EarlyExit
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The folder that downloaded models lie in.
+struct ModelStore {
+  /// `${EGRESS_HOME:-~/.cache/egress}/models`
+  let directory: String
+  let manifest: ModelManifest
+
+  init() throws {
+    func value(_ name: String) -> String? {
+      getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+    }
+    if let home = value("EGRESS_HOME") {
+      directory = home + "/models"
+    } else if let home = value("HOME") {
+      directory = home + "/.cache/egress/models"
+    } else {
+      throw CommandError("neither EGRESS_HOME nor HOME says where models lie")
+    }
+    manifest = try ModelManifest.load()
+  }
+
+  func path(_ entry: ModelEntry) -> String { directory + "/" + entry.file }
+
+  /// Whether the model is in the store, as far as its size tells.
+  func holds(_ entry: ModelEntry) -> Bool { Self.size(path(entry)) == entry.size }
+
+  /// The path that `--model` means, and the manifest's entry if it is a name.
+  ///
+  /// - Throws: ``CommandError`` for a name nobody knows, a path where nothing is, and a model that has not been
+  ///   downloaded.
+  func resolve(_ model: String?) throws -> (path: String, entry: ModelEntry?) {
+    let model = model ?? ModelManifest.defaultName
+    if let entry = manifest.entry(model) {
+      guard let size = Self.size(path(entry)) else {
+        throw CommandError("the model \(entry.name) is not here yet; run: egress models pull \(entry.name)")
+      }
+      guard size == entry.size else {
+        throw CommandError(
+          "\(path(entry)): expected \(entry.size) bytes, found \(size); run: egress models pull \(entry.name)")
+      }
+      return (path(entry), entry)
+    }
+    guard access(model, F_OK) == 0 else {
+      throw CommandError(
+        "there is no model and no file called \(model); --model takes a .gguf file, a Hugging Face directory, "
+          + "or one of: \(manifest.names)")
+    }
+    return (model, nil)
+  }
+
+  /// Compares a file with the manifest.
+  ///
+  /// - Throws: ``CommandError`` saying what was expected and what found.
+  static func verify(_ path: String, _ entry: ModelEntry) throws {
+    guard let size = size(path) else { throw CommandError("\(path): no such file") }
+    guard size == entry.size else {
+      throw CommandError("\(path): expected \(entry.size) bytes, found \(size)")
+    }
+    let found = try sha256(path)
+    guard found == entry.sha256 else {
+      throw CommandError("\(path): expected sha256 \(entry.sha256), found \(found)")
+    }
+  }
+
+  /// Bytes of a file, or `nil` if it is not there.
+  static func size(_ path: String) -> Int? {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    return Int(status.st_size)
+  }
+
+  static func sha256(_ path: String) throws -> String {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw CommandError("cannot read \(path): \(systemMessage())") }
+    defer { close(descriptor) }
+    var hash = SHA256()
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    while true {
+      let count = read(descriptor, &buffer, buffer.count)
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw CommandError("cannot read \(path): \(systemMessage())")
+      }
+      if count == 0 { break }
+      buffer.withUnsafeBytes { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+    }
+    let digits = Array("0123456789abcdef")
+    return String(hash.finalize().flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
+  }
+}

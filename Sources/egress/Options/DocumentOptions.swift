@@ -1,0 +1,38 @@
+import ArgumentParser
+import EarlyExit
+
+/// What `summarize` and `answer` have in common: the document, or a file of many.
+struct DocumentOptions: ParsableArguments {
+  @Argument(help: "The document; - or nothing reads standard input.")
+  var file: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Work through a JSON Lines file of documents, with the fields id, document and question.",
+      valueName: "docs.jsonl"))
+  var input: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the results of --input go, a line each. Lines that are there already are kept: run it again to resume.",
+      valueName: "out.jsonl"))
+  var output: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What to do with a document longer than the context: split works on parts, truncate leaves the end out.",
+      valueName: "rule"))
+  var long: LongDocumentRule = .split
+
+  @Flag(help: "Give the request to the model as it is, without its prompt template.")
+  var raw = false
+
+  func validate() throws {
+    guard (input == nil) == (output == nil) else {
+      throw ValidationError("--input and --output belong together.")
+    }
+    if input != nil, file != nil {
+      throw ValidationError("Give either a file or --input, not both.")
+    }
+  }
+}

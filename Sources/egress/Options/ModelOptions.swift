@@ -1,0 +1,58 @@
+import ArgumentParser
+import DecoderModels
+import EarlyExit
+
+/// Which model, and with how many threads.
+struct ModelOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "A model's name, a .gguf file, or a Hugging Face directory.", valueName: "model"))
+  var model: String = ModelManifest.defaultName
+
+  @Option(help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
+  var threads: Int?
+
+  func validate() throws {
+    if let threads, !(1...256).contains(threads) {
+      throw ValidationError("--threads must be in 1...256, but is \(threads).")
+    }
+  }
+
+  /// Loads the model; the seconds it took are measured.
+  func load(compute: ComputePath = .quantized) throws -> LoadedModel {
+    let (path, entry) = try ModelStore().resolve(model)
+    let start = ContinuousClock.now
+    let loaded = try LanguageModel(
+      path: path, compute: compute, threads: threads, promptTemplate: entry?.template)
+    return LoadedModel(model: loaded, path: path, seconds: (ContinuousClock.now - start).seconds)
+  }
+}
+
+/// A model in memory.
+struct LoadedModel {
+  var model: LanguageModel
+  var path: String
+  /// Time it took to load.
+  var seconds: Double
+}
+
+/// The form of the weights that the arithmetic uses.
+struct ComputeOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "quantized, or float32: the slow reference path with dequantised weights.", valueName: "path"))
+  var compute: ComputePath = .quantized
+}
+
+extension ComputePath: ExpressibleByArgument {}
+extension LongDocumentRule: ExpressibleByArgument {}
+
+/// How a result is written.
+struct OutputOptions: ParsableArguments {
+  enum Format: String, ExpressibleByArgument, CaseIterable {
+    case text, json
+  }
+
+  @Option(help: "text, or json: one object on one line.")
+  var format: Format = .text
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import EarlyExit
+
+/// Works on one document and shows the output, or on a file of many.
+struct DocumentReport {
+  let documents: DocumentOptions
+  let models: ModelOptions
+  let sampling: SamplingOptions
+  let format: OutputOptions.Format
+  let usualMaxTokens: Int
+  /// What is asked about a document; `question` is that of its record in a batch.
+  let makeTask: (_ question: String?) throws -> DocumentTask
+
+  func run() throws {
+    let options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
+    if let input = documents.input, let output = documents.output {
+      let records = try BatchInput.read(input, makeTask: makeTask)
+      let model = try models.load()
+      try BatchRunner(model: model.model, options: options, rule: documents.long, raw: documents.raw)
+        .run(records, input: input, output: output)
+      return
+    }
+    let task = try makeTask(nil)
+    let document = try TextInput.document(path: documents.file)
+    let model = try models.load()
+    Interrupt.watch()
+    let session = try model.model.makeSession(
+      for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
+      raw: documents.raw,
+      shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
+    try GenerationReport(model: model, format: format, options: options).run(session)
+  }
+}
+
+extension LongDocumentNote {
+  /// What happened, for the user.
+  func sentence(for document: String) -> String {
+    switch self {
+    case .split(let tokens, let parts):
+      "\(document) has \(tokens) tokens, more than fit; it is summarised in \(parts) parts, then as a whole"
+    case .selected(let tokens, let passages, let count):
+      "\(document) has \(tokens) tokens, more than fit; "
+        + "the \(passages) of its \(count) passages nearest to the question are read"
+    case .truncated(let tokens, let kept):
+      "\(document) has \(tokens) tokens, more than fit; only the first \(kept) are read"
+    }
+  }
+}
