@@ -68,7 +68,7 @@ let package = Package(
     .testTarget(
       name: "EarlyExitTests", dependencies: ["EarlyExit", "TestSupport"], swiftSettings: strictSwift),
     .testTarget(
-      name: "RiskControlTests", dependencies: ["RiskControl"],
+      name: "RiskControlTests", dependencies: ["RiskControl"], exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(name: "CommandLineTests", dependencies: ["TestSupport"], swiftSettings: strictSwift),
   ],

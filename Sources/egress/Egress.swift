@@ -38,7 +38,7 @@ struct Egress: ParsableCommand {
     subcommands: [
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ScoreCommand.self,
       TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
-      ModelsCommand.self,
+      ModelsCommand.self, Calibrate.self, Study.self, Verify.self,
     ])
 
   /// Runs the command line and ends the process.

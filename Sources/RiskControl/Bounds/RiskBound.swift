@@ -1,0 +1,59 @@
+/// An upper confidence bound on a mean from n independent losses.
+///
+/// Each bound has two faces, computed by the same code: the p-value of "the mean exceeds ε", and the upper bound, which is
+/// the smallest ε whose p-value is at most δ.
+public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
+  /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes). Takes signed losses.
+  case wsr
+  /// Hoeffding–Bentkus (Bates et al. 2021).
+  case hoeffdingBentkus = "hb"
+  /// Hoeffding (1963).
+  case hoeffding
+  /// Empirical Bernstein (Maurer and Pontil 2009, theorem 4).
+  case empiricalBernstein = "bernstein"
+
+  /// Whether negative losses count as they are; the other bounds need losses in [0, B] and count a negative one as 0,
+  /// which can only raise the mean.
+  public var takesSignedLosses: Bool { self == .wsr }
+
+  /// The p-value of the hypothesis that the mean loss is above `epsilon`.
+  ///
+  /// - Parameters:
+  ///   - losses: (n), in order; each in [−lossBound, lossBound].
+  ///   - epsilon: the tolerated mean.
+  ///   - delta: the failure probability for which the stakes of the betting bound are tuned; its p-value is valid for any
+  ///     fixed δ. The other bounds do not read it.
+  /// - Returns: a number in [0, 1]. O(n).
+  /// - Throws: ``RiskControlError`` for a loss out of range, or settings outside (0, 1).
+  public func pValue(
+    of losses: [Double], epsilon: Double, delta: Double, lossBound: Double = 1
+  ) throws(RiskControlError) -> Double {
+    try CalibrationSettings.check(epsilon: epsilon)
+    let test = try loadedTest(losses, delta: delta, lossBound: lossBound)
+    return test.pValue(epsilon)
+  }
+
+  /// The upper bound: with probability at least 1 − `delta` the mean lies at or below it.
+  ///
+  /// - Returns: a number in [0, lossBound]; 0 says "at most 0", lossBound says nothing. O(n log(1/precision)).
+  /// - Throws: ``RiskControlError`` as ``pValue(of:epsilon:delta:lossBound:)``.
+  public func upperBound(
+    of losses: [Double], delta: Double, lossBound: Double = 1
+  ) throws(RiskControlError) -> Double {
+    try loadedTest(losses, delta: delta, lossBound: lossBound).upperBound()
+  }
+
+  private func loadedTest(
+    _ losses: [Double], delta: Double, lossBound: Double
+  ) throws(RiskControlError) -> MeanTest {
+    try CalibrationSettings.check(delta: delta)
+    try LossTable.check(lossBound: lossBound)
+    guard !losses.isEmpty else { throw .table("no losses; a bound needs at least one") }
+    if let bad = losses.firstIndex(where: { !($0.magnitude <= lossBound) }) {
+      throw .table("loss \(bad + 1): " + LossTable.complaint(about: losses[bad], bound: lossBound))
+    }
+    let test = MeanTest(bound: self, sampleCount: losses.count, delta: delta, range: lossBound)
+    losses.withUnsafeBufferPointer { test.load($0) }
+    return test
+  }
+}

@@ -1,0 +1,132 @@
+/// A calibration written down: what was chosen, from what, how, and what that guarantees.
+///
+/// A certificate can be recomputed to the last digit from the table it names, and refuses to be read once edited. Its JSON keys
+/// are stable; absent values are written as null.
+public struct Certificate: Sendable, Equatable {
+  /// What the losses are, in words; they are not checked against anything.
+  public struct Subject: Sendable, Equatable {
+    /// For example "performance gap" or "consistency".
+    public var risk: String
+    /// For example "1 - ROUGE-L".
+    public var metric: String
+    /// SHA-256 of the model's file, or nil.
+    public var modelDigest: String?
+    /// SHA-256 of the exit policy's file, or nil.
+    public var policyDigest: String?
+
+    /// A description of the losses and what made them.
+    public init(
+      risk: String = "performance gap", metric: String = "loss", modelDigest: String? = nil,
+      policyDigest: String? = nil
+    ) {
+      self.risk = risk
+      self.metric = metric
+      self.modelDigest = modelDigest
+      self.policyDigest = policyDigest
+    }
+  }
+
+  /// Another risk that holds at the same threshold.
+  public struct FurtherRisk: Sendable, Equatable, Codable {
+    /// ε of this risk.
+    public let epsilon: Double
+    /// B of this risk.
+    public let lossBound: Double
+    /// As for the certificate's own risk.
+    public let upperBound: Double?
+    /// As for the certificate's own risk.
+    public let empiricalRisk: Double?
+    /// SHA-256 of this risk's table.
+    public let dataDigest: String
+
+    enum CodingKeys: String, CodingKey {
+      case epsilon
+      case lossBound = "loss_bound"
+      case upperBound = "upper_bound"
+      case empiricalRisk = "empirical_risk"
+      case dataDigest = "data_sha256"
+    }
+  }
+
+  /// `certified`, `only_safest` or `nothing_certified`.
+  public let outcome: String
+  /// λ to decode with; nil where nothing is certified.
+  public let threshold: Double?
+  /// Row of the table; nil where nothing is certified.
+  public let index: Int?
+  /// See ``ThresholdChoice/upperBound``.
+  public let upperBound: Double?
+  /// See ``ThresholdChoice/empiricalRisk``.
+  public let empiricalRisk: Double?
+  /// See ``CalibrationResult/smallestCertifiableEpsilon``.
+  public let smallestCertifiableEpsilon: Double
+  /// Why no more was certified, or nil.
+  public let reason: String?
+  /// ε, δ, rule, bound, measure, scan and order; δ is the whole one, before policies share it.
+  public let settings: CalibrationSettings
+  /// B.
+  public let lossBound: Double
+  /// How many policies shared δ; 1 where there was no choice.
+  public let policiesCompared: Int
+  /// n.
+  public let sampleCount: Int
+  /// K.
+  public let thresholdCount: Int
+  /// Whether the first row was taken for the full model.
+  public let startsAtFullModel: Bool
+  /// Mean cost at the threshold, and at the safest one; nil without costs.
+  public let cost: Double?
+  /// See ``cost``.
+  public let safestCost: Double?
+  /// The other risks that hold at this threshold.
+  public let furtherRisks: [FurtherRisk]
+  /// What the losses are.
+  public let subject: Subject
+  /// SHA-256 of the table, see ``LossTable/digest()``.
+  public let dataDigest: String
+  /// SHA-256 of the weights and their bound, or nil.
+  public let weightsDigest: String?
+  /// Name and version of the program that wrote it.
+  public let program: String
+
+  /// Writes down one result.
+  ///
+  /// - Parameters:
+  ///   - result: from ``Calibration/calibrate(_:weights:)`` on `table` under `settings`.
+  ///   - settings: with the whole δ, where `policiesCompared` policies shared it.
+  ///   - further: the other risks calibrated together with this one.
+  public init(
+    _ result: CalibrationResult, table: LossTable, settings: CalibrationSettings, weights: SampleWeights? = nil,
+    policiesCompared: Int = 1, further: [(result: CalibrationResult, table: LossTable)] = [],
+    subject: Subject = Subject(), program: String
+  ) {
+    let choice = result.outcome.choice
+    outcome = result.outcome.name
+    threshold = choice?.threshold
+    index = choice?.index
+    upperBound = choice?.upperBound
+    empiricalRisk = choice?.empiricalRisk
+    smallestCertifiableEpsilon = result.smallestCertifiableEpsilon
+    var settings = settings
+    settings.epsilon = result.epsilon
+    reason = result.outcome.shortfall?.sentence(settings: settings)
+    self.settings = settings
+    lossBound = table.lossBound
+    self.policiesCompared = policiesCompared
+    sampleCount = table.sampleCount
+    thresholdCount = table.thresholds.count
+    startsAtFullModel = table.startsAtFullModel
+    cost = choice?.cost
+    safestCost = choice?.safestCost
+    furtherRisks = further.map { other in
+      FurtherRisk(
+        epsilon: other.result.epsilon, lossBound: other.table.lossBound,
+        upperBound: other.result.outcome.choice?.upperBound,
+        empiricalRisk: other.result.outcome.choice?.empiricalRisk, dataDigest: other.table.digest())
+    }
+    self.subject = subject
+    dataDigest = table.digest()
+    weightsDigest = weights?.digest()
+    self.program = program
+  }
+}

@@ -1,0 +1,41 @@
+/// How a file is to be read as a ``LossTable``.
+public struct TableOptions: Sendable {
+  /// B.
+  public var lossBound: Double
+  /// Whether a first row of zeros is the full model.
+  public var firstRow: LossTable.FirstRow
+  /// What a confidence must do to exit, for tables by exit.
+  public var comparison: ExitComparison
+  /// Costs from a file of their own: one a row (or an exit), or one a row and sample.
+  public var costs: LossTable.Costs?
+  /// A file of the thresholds of a K×N array that does not carry them in its first column.
+  public var thresholdsPath: String?
+  /// A file of the N×L confidences of an N×L array of losses.
+  public var confidencesPath: String?
+  /// Which risk to build from a classifier's logits and labels; it sets B.
+  public var classifierRisk: ClassifierOutputs.Risk
+
+  /// Options; none is needed for a CSV table of losses in [−1, 1].
+  public init(
+    lossBound: Double = 1, firstRow: LossTable.FirstRow = .fullModelWhereZero, comparison: ExitComparison = .atLeast,
+    costs: LossTable.Costs? = nil, thresholdsPath: String? = nil, confidencesPath: String? = nil,
+    classifierRisk: ClassifierOutputs.Risk = .predictionGap
+  ) {
+    self.lossBound = lossBound
+    self.firstRow = firstRow
+    self.comparison = comparison
+    self.costs = costs
+    self.thresholdsPath = thresholdsPath
+    self.confidencesPath = confidencesPath
+    self.classifierRisk = classifierRisk
+  }
+
+  /// The costs where the table is by exit.
+  func exitCosts(_ sampleCount: Int) throws(RiskControlError) -> [Double]? {
+    switch costs {
+    case nil: return nil
+    case .byThreshold(let values): return values
+    case .bySample(let values): return values
+    }
+  }
+}

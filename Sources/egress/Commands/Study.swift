@@ -1,0 +1,100 @@
+import ArgumentParser
+import Foundation
+import RiskControl
+
+struct Study: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Repeat calibration on random splits and measure what each rule really does.",
+    discussion: """
+      Each trial shuffles the samples, calibrates on the first of them and measures risk and cost on the rest. Prints a table, or \
+      JSON; --figure draws test risk over epsilon above cost over epsilon.
+      """)
+
+  @Argument(help: "Table of losses, as for calibrate.")
+  var table: String
+
+  @OptionGroup var reading: TableArguments
+
+  @Option(help: "Number of random splits.")
+  var trials = 100
+
+  @Option(name: .customLong("calibration-size"), help: "Calibration sizes, as 100,500,1000.")
+  var sizes: NumberList
+
+  @Option(help: "Tolerated risks, as 0.01:0.2:0.01 or 0.05,0.1.")
+  var epsilons = NumberList((1...20).map { Double($0) / 100 })
+
+  @Option(help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
+  var delta = 0.1
+
+  @Option(
+    help: "Rules, as empirical,crc,ucb,ltt; a bound after a slash: ucb/wsr, ltt/hb.")
+  var rules = "empirical,crc,ucb/wsr,ltt/hb"
+
+  @Option(help: "crc and empirical: full, or cautious to stop at the first violation.")
+  var scan = ThresholdScan.full
+
+  @Option(help: "Seed of the splits.")
+  var seed: UInt64 = 0
+
+  @Option(help: "Draw an SVG figure into this file.")
+  var figure: String?
+
+  @Option(help: "Print text or json.")
+  var format = TableFormat.text
+
+  func run() throws {
+    let methods = try rules.split(separator: ",", omittingEmptySubsequences: false).map { name in
+      guard let method = RiskControl.Study.Method(name: String(name)) else {
+        throw ValidationError(
+          "unknown rule '\(name)'; expected \(TableArguments.names(of: ThresholdRule.self)), the last two with a bound "
+            + "(\(TableArguments.names(of: RiskBound.self))) after a slash if need be")
+      }
+      return method
+    }
+    let calibrationSizes = try sizes.values.map { size in
+      guard let whole = Int(exactly: size) else {
+        throw ValidationError("calibration sizes must be whole numbers, found \(size)")
+      }
+      return whole
+    }
+    let losses = try reading.read(table)
+    let study = RiskControl.Study(
+      methods: methods, trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values, delta: delta,
+      scan: scan, seed: seed)
+    let measurements: [RiskControl.Study.Measurement]
+    let total = trials
+    do {
+      measurements = try study.run(on: losses) { StudyProgress.show($0, of: total) }
+    } catch {
+      throw usage(error.named(table))
+    }
+    if let figure {
+      let picture = StudyFigure(measurements, delta: delta, trials: trials).svg()
+      do {
+        try Data(picture.utf8).write(to: URL(fileURLWithPath: figure), options: .atomic)
+      } catch {
+        throw VerificationFailure(description: "\(figure): the figure could not be written (\(error.localizedDescription))")
+      }
+    }
+    switch format {
+    case .text: print(StudyText.table(measurements), terminator: "")
+    case .json:
+      let report = StudyReport(study: study, sampleCount: losses.sampleCount, measurements: measurements)
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+      print(String(decoding: try encoder.encode(report), as: UTF8.self))
+    }
+  }
+}
+
+/// A bar on standard error, where that is a terminal.
+enum StudyProgress {
+  static func show(_ done: Int, of total: Int) {
+    guard isatty(STDERR_FILENO) != 0 else { return }
+    let filled = done * 40 / max(total, 1)
+    let bar = String(repeating: "=", count: filled) + String(repeating: " ", count: 40 - filled)
+    let end = done == total ? "\r\u{1B}[K" : ""
+    FileHandle.standardError.write(Data("\r[\(bar)] \(done)/\(total) trials\(end)".utf8))
+  }
+}

@@ -1,0 +1,59 @@
+import Foundation
+import RiskControl
+
+/// What calibrate prints for a person.
+enum TableText {
+  /// Six significant digits.
+  static func short(_ value: Double) -> String { String(format: "%.6g", value) }
+
+  static func describe(_ certificate: Certificate, path: String) -> String {
+    var lines: [(String, String)] = [("outcome", certificate.outcome)]
+    if let threshold = certificate.threshold, let index = certificate.index {
+      lines.append(("threshold", "\(threshold) (index \(index) of \(certificate.thresholdCount) rows, counted from 0)"))
+    }
+    let settings = certificate.settings
+    let rule =
+      settings.rule.controlsWithHighProbability
+      ? "\(settings.rule.rawValue) with \(settings.bound.rawValue), delta \(short(settings.delta))" : settings.rule.rawValue
+    lines.append(("epsilon", "\(short(settings.epsilon)) (\(settings.measure.name) loss; \(rule); n = \(certificate.sampleCount))"))
+    if let bound = certificate.upperBound { lines.append(("upper bound", short(bound))) }
+    if let risk = certificate.empiricalRisk { lines.append(("observed", short(risk))) }
+    for (number, risk) in certificate.furtherRisks.enumerated() {
+      let bound = risk.upperBound.map { ", upper bound \(short($0))" } ?? ""
+      lines.append(("risk \(number + 2)", "epsilon \(short(risk.epsilon))\(bound)"))
+    }
+    if let cost = certificate.cost, let safest = certificate.safestCost {
+      let change = safest == 0 ? "" : String(format: " (%+.1f%%)", 100 * (cost / safest - 1))
+      lines.append(("cost", "\(short(cost)), at the safest threshold \(short(safest))\(change)"))
+    }
+    lines.append(("smallest", "\(short(certificate.smallestCertifiableEpsilon)) is the smallest epsilon that n samples without loss certify"))
+    if let reason = certificate.reason { lines.append(("why", reason)) }
+    lines.append(("guarantee", certificate.guarantee))
+    lines.append(("limits", certificate.limits))
+    lines.append(("certificate", path))
+    return lines.map { $0.0.padding(toLength: 12, withPad: " ", startingAt: 0) + $0.1 }.joined(separator: "\n")
+  }
+}
+
+/// What study prints for a person.
+enum StudyText {
+  static func table(_ cells: [RiskControl.Study.Measurement]) -> String {
+    func pad(_ text: String, _ width: Int) -> String {
+      String(repeating: " ", count: max(width - text.count, 0)) + text
+    }
+    let hasCosts = cells.contains { $0.cost != nil }
+    var text = "     n  rule            epsilon        test risk     violations  certified"
+    text += (hasCosts ? "            cost" : "") + "\n"
+    for cell in cells {
+      text += pad("\(cell.calibrationSize)", 6) + "  "
+      text += cell.method.name.padding(toLength: 14, withPad: " ", startingAt: 0) + "  "
+      text += pad(TableText.short(cell.epsilon), 7) + "  "
+      text += pad(String(format: "%.4f ± %.4f", cell.risk.mean, cell.risk.deviation), 16) + "  "
+      text += pad(String(format: "%.1f%%", 100 * cell.violationRate), 9) + "  "
+      text += pad(String(format: "%.1f%%", 100 * cell.certifiedRate), 9)
+      if let cost = cell.cost { text += "  " + pad(String(format: "%.4g ± %.2g", cost.mean, cost.deviation), 14) }
+      text += "\n"
+    }
+    return text
+  }
+}

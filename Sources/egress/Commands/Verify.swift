@@ -1,0 +1,80 @@
+import ArgumentParser
+import RiskControl
+
+struct Verify: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Recompute a certificate from its data, to the last digit.",
+    discussion: """
+      Refuses a certificate that was edited, and data that are not those certified. Give the options by which the table was read \
+      (--costs, --confidences, ...) as they were for calibrate; epsilon, delta, rule, bound, B and seed come from the certificate.
+
+      Exit status: 0 it recomputes; 1 it does not; 64 the options are wrong.
+      """)
+
+  @Argument(help: "Certificate file.")
+  var certificate: String
+
+  @Argument(help: "The table it was made from.")
+  var table: String
+
+  @OptionGroup var reading: TableArguments
+
+  @Option(help: "Table of a further risk, in the order of calibrate's --also.")
+  var also: [String] = []
+
+  @Option(help: "File of density ratios, where the certificate was made with weights.")
+  var weights: String?
+
+  @Option(name: .customLong("weight-bound"), help: "Upper bound on any density ratio.")
+  var weightBound: Double?
+
+  @Option(help: "File of the model, to compare with the certificate.")
+  var model: String?
+
+  @Option(help: "File of the exit policy, to compare with the certificate.")
+  var policy: String?
+
+  func validate() throws {
+    if (weights == nil) != (weightBound == nil) {
+      throw ValidationError("--weights and --weight-bound belong together")
+    }
+  }
+
+  func run() throws {
+    let certificate = try Certificate.read(path: certificate)
+    try compare(model, with: certificate.subject.modelDigest, what: "model")
+    try compare(policy, with: certificate.subject.policyDigest, what: "policy")
+    let hasFullModel = certificate.startsAtFullModel
+    let losses = try reading.read(table, lossBound: certificate.lossBound, hasFullModel: hasFullModel)
+    guard also.count == certificate.furtherRisks.count else {
+      throw ValidationError(
+        "the certificate holds \(certificate.furtherRisks.count) further risks; give --also once for each, found \(also.count)")
+    }
+    let further = try zip(also, certificate.furtherRisks).map { path, risk in
+      try reading.read(path, lossBound: risk.lossBound, hasFullModel: hasFullModel)
+    }
+    let ratios = try weights.map { path in
+      try SampleWeights(try LossTable.numbers(path: path), bound: weightBound ?? 1)
+    }
+    try certificate.verify(losses, further: further, weights: ratios)
+    print("verified    \(self.certificate) recomputes from \(table) to the last digit")
+    print("outcome     \(certificate.outcome)")
+    print("guarantee   \(certificate.guarantee)")
+    print("limits      \(certificate.limits)")
+  }
+
+  private func compare(_ path: String?, with expected: String?, what: String) throws {
+    guard let path else { return }
+    let found = try FileDigest.sha256(path)
+    guard found == expected else {
+      throw VerificationFailure(
+        description: "\(path): the \(what) is not the one of the certificate: its SHA-256 is \(found), expected "
+          + (expected ?? "none: the certificate names no \(what)"))
+    }
+  }
+}
+
+/// A file that is not the one a certificate names.
+struct VerificationFailure: Error, CustomStringConvertible {
+  let description: String
+}

@@ -1,0 +1,72 @@
+import ArgumentParser
+import RiskControl
+
+/// The statistical settings of a calibration.
+struct RuleArguments: ParsableArguments {
+  @Option(
+    help: "Tolerated risk in (0, 1); several as 0.05,0.1 or 0.01:0.2:0.01 give one certificate each.")
+  var epsilon: NumberList
+
+  @Option(help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
+  var delta = 0.1
+
+  @Option(help: "Threshold rule: \(TableArguments.names(of: ThresholdRule.self)).")
+  var rule = ThresholdRule.ucb
+
+  @Option(help: "Bound of ucb and ltt: \(TableArguments.names(of: RiskBound.self)).")
+  var bound = RiskBound.wsr
+
+  @Option(help: "What is held at or below epsilon: mean, quantile:LEVEL or cvar:LEVEL.")
+  var tail = "mean"
+
+  @Option(help: "crc and empirical: full, or cautious to stop at the first violation.")
+  var scan = ThresholdScan.full
+
+  @Option(help: "Order of the samples for the betting bound: shuffled by the seed, or given.")
+  var order = OrderName.shuffled
+
+  @Option(help: "Seed of the sample order.")
+  var seed: UInt64 = 0
+
+  @Flag(help: "With several epsilons: divide delta by their number, so that all hold at once.")
+  var simultaneous = false
+
+  enum OrderName: String, CaseIterable, ExpressibleByArgument { case shuffled, given }
+
+  func settings() throws -> CalibrationSettings {
+    guard let measure = RiskMeasure(name: tail) else {
+      throw ValidationError("--tail must be mean, quantile:LEVEL or cvar:LEVEL, found \(tail)")
+    }
+    let settings = CalibrationSettings(
+      epsilon: epsilon.values[0], delta: simultaneous ? delta / Double(epsilon.values.count) : delta, rule: rule,
+      bound: bound, measure: measure, scan: scan, order: order == .given ? .given : .shuffled(seed: seed))
+    do {
+      _ = try Calibration(settings)
+      for value in epsilon.values {
+        var one = settings
+        one.epsilon = value
+        _ = try Calibration(one)
+      }
+    } catch {
+      throw ValidationError(error.description)
+    }
+    return settings
+  }
+}
+
+/// A further risk on the command line: its table and ε, and B where it is not 1.
+struct FurtherRiskArgument: ExpressibleByArgument {
+  let path: String
+  let epsilon: Double
+  let lossBound: Double
+
+  init?(argument: String) {
+    let parts = argument.split(separator: ":", omittingEmptySubsequences: false)
+    guard parts.count == 2 || parts.count == 3, !parts[0].isEmpty, let epsilon = Double(parts[1]),
+      let bound = parts.count == 3 ? Double(parts[2]) : 1
+    else { return nil }
+    path = String(parts[0])
+    self.epsilon = epsilon
+    lossBound = bound
+  }
+}
