@@ -35,7 +35,8 @@ let package = Package(
       swiftSettings: strictSwift),
     .target(name: "Checkpoints", dependencies: ["TensorKernels", crypto], swiftSettings: strictSwift),
     .target(name: "Tokenization", swiftSettings: strictSwift),
-    .target(name: "DecoderModels", dependencies: ["TensorKernels", "Checkpoints"], swiftSettings: strictSwift),
+    .target(
+      name: "DecoderModels", dependencies: ["TensorKernels", "Checkpoints"], swiftSettings: strictSwift),
     .target(
       name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "Checkpoints"],
       swiftSettings: strictSwift),
