@@ -10,6 +10,8 @@ public final class DecodingSession {
     public var prefill: Double = 0
     /// From the first token of the output to the last.
     public var decode: Double = 0
+
+    public init() {}
   }
 
   public private(set) var timings = Timings()

@@ -37,7 +37,8 @@ struct HuggingFaceText {
     case more([Int])
     init(from decoder: any Decoder) throws {
       let value = try decoder.singleValueContainer()
-      self = if let one = try? value.decode(Int.self) { .one(one) } else { .more(try value.decode([Int].self)) }
+      self =
+        if let one = try? value.decode(Int.self) { .one(one) } else { .more(try value.decode([Int].self)) }
     }
     var ids: [Int] {
       switch self {
@@ -81,7 +82,9 @@ struct HuggingFaceText {
     config = try Self.read("config.json", in: directory) ?? Config()
     generation = try Self.read("generation_config.json", in: directory) ?? Config()
     tokenizerConfig = try Self.read("tokenizer_config.json", in: directory) ?? TokenizerConfig()
-    templateFile = try Self.data("chat_template.jinja", in: directory).map { String(decoding: $0, as: UTF8.self) }
+    templateFile = try Self.data("chat_template.jinja", in: directory).map {
+      String(decoding: $0, as: UTF8.self)
+    }
   }
 
   var chatTemplate: String? { templateFile ?? tokenizerConfig.chatTemplate?.text }

@@ -20,7 +20,8 @@ extension LanguageModel {
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``EarlyExitError``, each naming file and field.
   public init(
-    path: String, compute: ComputePath = .quantized, threads: Int? = nil, promptTemplate: PromptTemplate? = nil
+    path: String, compute: ComputePath = .quantized, threads: Int? = nil,
+    promptTemplate: PromptTemplate? = nil
   ) throws {
     let checkpoint = try Checkpoint.open(path)
     try self.init(

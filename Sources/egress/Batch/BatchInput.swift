@@ -14,7 +14,9 @@ enum BatchIdentifier: Codable, Equatable, CustomStringConvertible {
   init(from decoder: any Decoder) throws {
     let value = try decoder.singleValueContainer()
     self =
-      if let number = try? value.decode(Int.self) { .number(number) } else { .text(try value.decode(String.self)) }
+      if let number = try? value.decode(Int.self) { .number(number) } else {
+        .text(try value.decode(String.self))
+      }
   }
 
   func encode(to encoder: any Encoder) throws {
@@ -49,9 +51,11 @@ enum BatchInput {
   ) throws -> [BatchRecord] {
     let (bytes, name) = try TextInput.bytes(path: path)
     var records: [BatchRecord] = []
-    for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated()
+    for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .enumerated()
     {
-      if line.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") || $0 == UInt8(ascii: "\t") }) {
+      if line.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") || $0 == UInt8(ascii: "\t") })
+      {
         continue
       }
       let place = "\(name) line \(index + 1)"

@@ -19,7 +19,7 @@ struct BatchResult: Codable {
 }
 
 /// The file that a batch writes its results to, a whole line at a time.
-struct BatchOutput: ~Copyable {
+final class BatchOutput {
   private let descriptor: Int32
   private let name: String
   private let output: TextOutput
@@ -53,7 +53,7 @@ struct BatchOutput: ~Copyable {
   }
 
   /// Appends a result. On failure the file is cut back to its whole lines.
-  mutating func append(_ result: BatchResult) throws {
+  func append(_ result: BatchResult) throws {
     let line = try JSONOutput.line(result) + "\n"
     do {
       try output.write(line)
@@ -64,7 +64,7 @@ struct BatchOutput: ~Copyable {
     if let known = length { length = known + line.utf8.count }
   }
 
-  private mutating func resume(_ records: [BatchRecord], input: String) throws {
+  private func resume(_ records: [BatchRecord], input: String) throws {
     let (bytes, _) = try TextInput.bytes(path: name)
     var start = 0
     while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) {
@@ -77,7 +77,8 @@ struct BatchOutput: ~Copyable {
       }
       guard result.id == records[completed].id else {
         throw CommandError(
-          "\(place) is for \(result.id), where \(input) has \(records[completed].id); choose another --output")
+          "\(place) is for \(result.id), where \(input) has \(records[completed].id); choose another --output"
+        )
       }
       completed += 1
       start = end + 1

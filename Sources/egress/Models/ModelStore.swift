@@ -46,7 +46,8 @@ struct ModelStore {
       }
       guard size == entry.size else {
         throw CommandError(
-          "\(path(entry)): expected \(entry.size) bytes, found \(size); run: egress models pull \(entry.name)")
+          "\(path(entry)): expected \(entry.size) bytes, found \(size); run: egress models pull \(entry.name)"
+        )
       }
       return (path(entry), entry)
     }

@@ -18,7 +18,8 @@ struct SamplingOptions: ParsableArguments {
   @Option(help: "Draw from tokens at least p times as probable as the most probable one.")
   var minP: Float?
 
-  @Option(help: "Where the random numbers start; the same seed gives the same output. (default: another each time)")
+  @Option(
+    help: "Where the random numbers start; the same seed gives the same output. (default: another each time)")
   var seed: UInt64?
 
   @Option(help: ArgumentHelp("End the output before this text. May be given again.", valueName: "text"))
