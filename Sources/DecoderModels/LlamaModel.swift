@@ -106,9 +106,9 @@ public final class LlamaModel: DecoderModel {
     states.count = tokens.count
   }
 
-  /// Integer products are exact and float additions have one order, so any batch is invariant on the quantised
-  /// path. The reference path's products come from a BLAS, which chooses its order by shape.
-  public var invariantBatchLimit: Int { computePath == .quantized ? .max : 1 }
+  /// Integer products are exact and float additions have one order, so on the quantised path any batch is invariant;
+  /// longer ones are only cut. The reference path's products come from a BLAS, which chooses its order by shape.
+  public var invariantBatchLimit: Int { computePath == .quantized ? Workspace.maximumRows : 1 }
 
   public var bytesPerLayer: Int {
     guard let layer = layers.first else { return 0 }
