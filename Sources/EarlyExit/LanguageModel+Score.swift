@@ -54,7 +54,7 @@ extension LanguageModel {
     var position = 0
     while position < tokens.count - 1 {
       if shouldStop() { return nil }
-      let end = min(position + decoder.invariantBatchLimit, tokens.count - 1)
+      let end = min(position + buffers.logitChunk, tokens.count - 1)
       try buffers.advance(tokens[position..<end], cache: cache, position: position)
       try buffers.withLogits(rows: 0..<end - position) { row, logits in
         logprobs.append(Self.logprob(of: tokens[position + row + 1], logits))
