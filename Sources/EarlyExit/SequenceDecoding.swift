@@ -105,9 +105,7 @@ struct DecodingBuffers {
 
   init(decoder: any DecoderModel) {
     self.decoder = decoder
-    states = HiddenStates(
-      hiddenSize: decoder.configuration.hiddenSize,
-      capacity: max(Self.prefillChunk, decoder.invariantBatchLimit))
+    states = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: Self.prefillChunk)
   }
 
   /// Runs tokens of one sequence, from `position` on, through all layers.
