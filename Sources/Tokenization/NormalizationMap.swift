@@ -1,0 +1,82 @@
+/// The compiled normalisation rules of a SentencePiece model (`precompiled_charsmap`).
+///
+/// Layout, as libsentencepiece writes it: the size in bytes of a double-array trie (UInt32), the trie (UInt32 units,
+/// Yata's Darts-clone), then the replacement texts, each ended by NUL. The library follows the trie without looking
+/// at bounds, so that every unit it can reach is checked here before it sees a file.
+enum NormalizationMap {
+  /// The library keeps at most this many rules that begin one another.
+  private static let maximumNesting = 32
+  /// The longest replacement of Unicode's NFKC has 33 bytes; more than this would only blow up memory.
+  private static let maximumReplacement = 1_024
+
+  /// Checks the bytes of `precompiled_charsmap`, which must not be empty.
+  static func check(_ blob: ArraySlice<UInt8>, field: String) throws(TokenizerError) {
+    func malformed(_ expected: String, _ found: String) -> TokenizerError {
+      .malformed(field: field, expected: expected, found: found)
+    }
+    func unit(_ index: Int) -> UInt32 {
+      var value: UInt32 = 0
+      for byte in 0..<4 {
+        value |= UInt32(blob[blob.startIndex + 4 * index + byte]) << UInt32(8 * byte)
+      }
+      return value
+    }
+    guard blob.count > 4 else { throw malformed("a trie and its replacements", "\(blob.count) bytes") }
+    let trieSize = Int(unit(0))
+    guard trieSize > 0, trieSize % 1_024 == 0, trieSize < blob.count - 4 else {
+      throw malformed("a trie size in steps of 1024 below \(blob.count - 4)", "\(trieSize)")
+    }
+    let units = (1...(trieSize / 4)).map(unit)
+    let replacements = blob[(blob.startIndex + 4 + trieSize)...]
+    guard replacements.last == 0 else {
+      throw malformed("replacements ended by NUL", "\(replacements.last ?? 0)")
+    }
+    // lengths[i]: the length of the replacement that starts at byte i.
+    var lengths = [Int32](repeating: 0, count: replacements.count)
+    for index in stride(from: replacements.count - 2, through: 0, by: -1)
+    where replacements[replacements.startIndex + index] != 0 {
+      lengths[index] = lengths[index + 1] + 1
+    }
+    try check(units, lengths, malformed)
+  }
+
+  /// Walks all nodes from the root.
+  private static func check(
+    _ units: [UInt32], _ lengths: [Int32], _ malformed: (String, String) -> TokenizerError
+  ) throws(TokenizerError) {
+    var seen = [Bool](repeating: false, count: units.count)
+    var stack: [(base: Int, nesting: Int)] = [(offset(units[0]), 0)]
+    while let (base, nesting) = stack.popLast() {
+      // The children of a node stand at base ^ byte; all of these places must exist.
+      guard base | 0xFF < units.count else {
+        throw malformed("trie units below \(units.count)", "\(base | 0xFF)")
+      }
+      for byte in 0...255 {
+        let child = base ^ byte
+        let unit = units[child]
+        guard unit & 0x8000_00FF == UInt32(byte) else { continue }
+        guard !seen[child] else { throw malformed("a trie", "two ways to unit \(child)") }
+        seen[child] = true
+        let next = child ^ offset(unit)
+        var inner = nesting
+        if unit >> 8 & 1 == 1 {
+          guard next < units.count else { throw malformed("trie units below \(units.count)", "\(next)") }
+          let value = Int(units[next] & 0x7FFF_FFFF)
+          guard value < lengths.count, lengths[value] <= maximumReplacement else {
+            throw malformed(
+              "replacements below \(lengths.count), of at most \(maximumReplacement) bytes", "\(value)")
+          }
+          inner += 1
+          guard inner <= maximumNesting else {
+            throw malformed("at most \(maximumNesting) rules that begin one another", "more")
+          }
+        }
+        stack.append((next, inner))
+      }
+    }
+  }
+
+  private static func offset(_ unit: UInt32) -> Int {
+    Int((unit >> 10) << ((unit & 0x200) >> 6))
+  }
+}
