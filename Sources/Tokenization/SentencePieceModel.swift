@@ -182,7 +182,7 @@ struct SentencePieceModel: Sendable {
       let isMark =
         name.hasPrefix("<|") || name.hasSuffix("_of_turn>") || name.hasPrefix("<unused")
         || name.hasPrefix("<extra_id_")
-        || ["<pad>", "<mask>", "<s>", "</s>", "<bos>", "<eos>"].contains(name)
+        || ["<pad>", "<mask>", "<bos>", "<eos>"].contains(name)
       if isMark { kinds[piece] = .control }
     }
   }

@@ -50,6 +50,7 @@ import Tokenization
     #expect(
       Self.rebuilt(["<unk>", "a"], types: [2, 7])
         == "tokenizer: tokenizer.ggml.token_type[1]: expected a type from 1 to 6, found 7")
+    #expect(Self.rebuilt(["<unk>", "a"], types: [3, 1]) == nil)
     #expect(
       Self.rebuilt(["a", "b"], types: [1, 1])
         == "tokenizer: pieces: expected one piece of type unknown, found 0")

@@ -5,6 +5,8 @@ extension SentencePieceTokenizer {
   ///   - tokens: `tokenizer.ggml.tokens`, the pieces by ID.
   ///   - scores: `tokenizer.ggml.scores`.
   ///   - tokenTypes: `tokenizer.ggml.token_type`, ``TokenKind`` raw values.
+  ///   - unknownToken: `tokenizer.ggml.unknown_token_id`. Files that give no token the type unknown need it, unless there
+  ///     is a token `<unk>`.
   ///   - model: `tokenizer.ggml.model`: `llama` for BPE by score, `t5` for unigram.
   ///   - addsSpacePrefix: `tokenizer.ggml.add_space_prefix`, true if it is missing.
   ///   - removesExtraSpaces: `tokenizer.ggml.remove_extra_whitespaces`, false if it is missing.
@@ -12,7 +14,7 @@ extension SentencePieceTokenizer {
   /// - Throws: ``TokenizerError``: counts that do not fit, duplicates, scores that are no numbers, no unknown piece, a
   ///   damaged normalisation map, another model.
   public init(
-    tokens: StringTable, scores: [Float], tokenTypes: [Int32], model name: String,
+    tokens: StringTable, scores: [Float], tokenTypes: [Int32], unknownToken: Int? = nil, model name: String,
     addsSpacePrefix: Bool = true,
     removesExtraSpaces: Bool = false, normalizationMap: [UInt8] = []
   ) throws(TokenizerError) {
@@ -33,6 +35,17 @@ extension SentencePieceTokenizer {
           field: "tokenizer.ggml.token_type[\(token)]", expected: "a type from 1 to 6", found: "\(type)")
       }
       model.kinds.append(kind)
+    }
+    // Converters often write the unknown piece as a control token, and keep its ID apart.
+    if !model.kinds.contains(.unknown),
+      let unknown = unknownToken
+        ?? (0..<tokens.count).first(where: { tokens[$0].elementsEqual("<unk>".utf8) })
+    {
+      guard unknown >= 0, unknown < tokens.count else {
+        throw .malformed(
+          field: "tokenizer.ggml.unknown_token_id", expected: "0 to \(tokens.count - 1)", found: "\(unknown)")
+      }
+      model.kinds[unknown] = .unknown
     }
     model.pieces = tokens
     model.scores = scores
