@@ -40,38 +40,66 @@ enum NormalizationMap {
     try check(units, lengths, malformed)
   }
 
-  /// Walks all nodes from the root.
+  /// Walks all nodes from the root. Ends of words are shared, so a node may be reached in several ways; a node that
+  /// can be reached from itself would let a rule never end.
   private static func check(
     _ units: [UInt32], _ lengths: [Int32], _ malformed: (String, String) -> TokenizerError
   ) throws(TokenizerError) {
-    var seen = [Bool](repeating: false, count: units.count)
-    var stack: [(base: Int, nesting: Int)] = [(offset(units[0]), 0)]
-    while let (base, nesting) = stack.popLast() {
-      // The children of a node stand at base ^ byte; all of these places must exist.
+    struct Visit {
+      var unit: Int
+      /// The children of a node stand at base ^ byte.
+      var base: Int
+      var nextByte = 0
+      /// 1 if a rule ends here.
+      var rules: Int
+      /// The greatest number of rules that begin one another among the children.
+      var nestingBelow = 0
+    }
+    let unseen = -1
+    let open = -2
+    /// `unseen`, `open` while its children are looked at, else the greatest number of nested rules from there on.
+    var nesting = [Int](repeating: unseen, count: units.count)
+    func visit(_ unit: Int) throws(TokenizerError) -> Visit {
+      let base = unit ^ offset(units[unit])
       guard base | 0xFF < units.count else {
         throw malformed("trie units below \(units.count)", "\(base | 0xFF)")
       }
-      for byte in 0...255 {
-        let child = base ^ byte
-        let unit = units[child]
-        guard unit & 0x8000_00FF == UInt32(byte) else { continue }
-        guard !seen[child] else { throw malformed("a trie", "two ways to unit \(child)") }
-        seen[child] = true
-        let next = child ^ offset(unit)
-        var inner = nesting
-        if unit >> 8 & 1 == 1 {
-          guard next < units.count else { throw malformed("trie units below \(units.count)", "\(next)") }
-          let value = Int(units[next] & 0x7FFF_FFFF)
-          guard value < lengths.count, lengths[value] <= maximumReplacement else {
-            throw malformed(
-              "replacements below \(lengths.count), of at most \(maximumReplacement) bytes", "\(value)")
-          }
-          inner += 1
-          guard inner <= maximumNesting else {
-            throw malformed("at most \(maximumNesting) rules that begin one another", "more")
-          }
+      guard units[unit] >> 8 & 1 == 1 else { return Visit(unit: unit, base: base, rules: 0) }
+      let value = Int(units[base] & 0x7FFF_FFFF)
+      guard value < lengths.count, lengths[value] <= maximumReplacement else {
+        throw malformed(
+          "replacements below \(lengths.count), of at most \(maximumReplacement) bytes", "\(value)")
+      }
+      return Visit(unit: unit, base: base, rules: 1)
+    }
+    var path = [try visit(0)]
+    nesting[0] = open
+    while var top = path.popLast() {
+      guard top.nextByte < 256 else {
+        let below = top.rules + top.nestingBelow
+        guard below <= maximumNesting else {
+          throw malformed("at most \(maximumNesting) rules that begin one another", "\(below)")
         }
-        stack.append((next, inner))
+        nesting[top.unit] = below
+        if var parent = path.popLast() {
+          parent.nestingBelow = max(parent.nestingBelow, below)
+          path.append(parent)
+        }
+        continue
+      }
+      let child = top.base ^ top.nextByte
+      let isChild = units[child] & 0x8000_00FF == UInt32(top.nextByte)
+      top.nextByte += 1
+      if isChild, nesting[child] == open {
+        throw malformed("a trie without loops", "a loop at unit \(child)")
+      }
+      if isChild, nesting[child] >= 0 {
+        top.nestingBelow = max(top.nestingBelow, nesting[child])
+      }
+      path.append(top)
+      if isChild, nesting[child] == unseen {
+        nesting[child] = open
+        path.append(try visit(child))
       }
     }
   }

@@ -86,6 +86,14 @@ import Tokenization
     // The root's offset: far outside of the units.
     far[4...7] = [0xFF, 0xFF, 0xFF, 0x7F]
     #expect(error(far)?.contains("precompiled_charsmap: expected trie units below 256") == true)
+    // A trie of one block in which "a" leads back to its own node.
+    var loop = [UInt8](repeating: 0, count: 4 + 1_024 + 2)
+    loop[1] = 4
+    loop.replaceSubrange(4..<8, with: [0, 0x04, 0, 0])
+    for (unit, value) in [(0x60, UInt32(0x61 << 10 | 0x61)), (0x01, 0x8000_0000)] {
+      for byte in 0..<4 { loop[4 + 4 * unit + byte] = UInt8(truncatingIfNeeded: value >> UInt32(8 * byte)) }
+    }
+    #expect(error(loop)?.contains("a trie without loops, found a loop at unit 96") == true)
     var open = good
     open[open.count - 1] = 0x41
     #expect(error(open)?.contains("replacements ended by NUL") == true)
