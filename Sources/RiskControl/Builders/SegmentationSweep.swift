@@ -51,7 +51,9 @@ public struct SegmentationSweep: Sendable {
     switch aggregation {
     case .mean, .median: break
     case .quantile(let level), .patch(_, let level):
-      guard level >= 0, level <= 1 else { throw .setting("the quantile must lie in [0, 1], found \(plain(level))") }
+      guard level >= 0, level <= 1 else {
+        throw .setting("the quantile must lie in [0, 1], found \(plain(level))")
+      }
     }
     if case .patch(let size, _) = aggregation, size < 1 {
       throw .setting("the window must be at least 1 pixel wide, found \(size)")
@@ -73,7 +75,8 @@ public struct SegmentationSweep: Sendable {
   ) throws(RiskControlError) {
     let place = "image \(confidences.count / max(exitCount ?? 1, 1) + 1)"
     guard exits > 0, classes > 0, height > 0, width > 0,
-      NumericArray.count(of: [exits, height, width, classes]) == probabilities.count, labels.count == height * width
+      NumericArray.count(of: [exits, height, width, classes]) == probabilities.count,
+      labels.count == height * width
     else {
       throw .table(
         "\(place): \(probabilities.count) probabilities and \(labels.count) labels, expected \(exits) × \(height) × \(width) × "
@@ -106,12 +109,17 @@ public struct SegmentationSweep: Sendable {
         let wrong = pixels.count { argmax(pixel(exit, $0)) != truth[$0] }
         raw.append(Double(wrong) / Double(pixels.count))
       case .meanIntersectionOverUnion:
-        raw.append(1 - Self.meanIntersectionOverUnion(
-          pixels.map { (argmax(pixel(exit, $0)), truth[$0]) }, classes: classes))
+        raw.append(
+          1
+            - Self.meanIntersectionOverUnion(
+              pixels.map { (argmax(pixel(exit, $0)), truth[$0]) }, classes: classes))
       case .brier:
         let sum = pixels.reduce(0.0) { sum, index in
           if target == .labels { return sum + brierScore(pixel(exit, index), label: truth[index]) }
-          return sum + zip(pixel(exit, index), pixel(exits - 1, index)).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+          return sum
+            + zip(pixel(exit, index), pixel(exits - 1, index)).reduce(0) {
+              $0 + ($1.0 - $1.1) * ($1.0 - $1.1)
+            }
         }
         raw.append(min(2, sum / Double(pixels.count)))
       }
@@ -173,6 +181,7 @@ extension SegmentationSweep.Aggregation {
     let position = level * Double(sorted.count - 1)
     let below = Int(position)
     let share = position - Double(below)
-    return below + 1 < sorted.count ? sorted[below] + share * (sorted[below + 1] - sorted[below]) : sorted[below]
+    return below + 1 < sorted.count
+      ? sorted[below] + share * (sorted[below + 1] - sorted[below]) : sorted[below]
   }
 }

@@ -63,7 +63,8 @@ extension LossTable {
       let confidences = try Self.array(path: path)
       guard confidences.shape == array.shape else {
         throw .table(
-          "the confidences are \(confidences.shapeText), expected \(array.shapeText) like the losses", in: path)
+          "the confidences are \(confidences.shapeText), expected \(array.shapeText) like the losses",
+          in: path)
       }
       return try LossTable(
         confidences: confidences.values, losses: array.values, exitCount: array.shape[1],
@@ -73,14 +74,17 @@ extension LossTable {
     if let path = options.thresholdsPath {
       let thresholds = try numbers(path: path)
       guard thresholds.count == array.shape[0] else {
-        throw .table("\(thresholds.count) thresholds, expected \(array.shape[0]), one a row of the losses", in: path)
+        throw .table(
+          "\(thresholds.count) thresholds, expected \(array.shape[0]), one a row of the losses", in: path)
       }
       return try LossTable(
         thresholds: thresholds, losses: array.values, lossBound: options.lossBound, costs: options.costs,
         firstRow: options.firstRow, cells: CellNames(firstRow: cells.firstRow))
     }
     let (rows, columns) = (array.shape[0], array.shape[1])
-    guard rows > 0 else { throw .table("the table is empty; expected at least one threshold with its losses") }
+    guard rows > 0 else {
+      throw .table("the table is empty; expected at least one threshold with its losses")
+    }
     guard columns > 1 else {
       throw .table("the table has \(columns) columns; expected a column of thresholds and one a sample")
     }
@@ -90,7 +94,9 @@ extension LossTable {
     let thresholds = (0..<rows).map { values[$0 * columns] }
     values.withUnsafeMutableBufferPointer { values in
       for row in 0..<rows {
-        for column in 1..<columns { values[row * (columns - 1) + column - 1] = values[row * columns + column] }
+        for column in 1..<columns {
+          values[row * (columns - 1) + column - 1] = values[row * columns + column]
+        }
       }
     }
     values.removeLast(rows)
@@ -120,7 +126,8 @@ extension LossTable {
         logits: logits.values, exitCount: logits.shape[0], classCount: logits.shape[2],
         labels: try expect("labels", [logits.shape[1]]))
       return try outputs.table(
-        risk: options.classifierRisk, exitCosts: try options.exitCosts(logits.shape[1]) ?? arrays["costs"]?.values,
+        risk: options.classifierRisk,
+        exitCosts: try options.exitCosts(logits.shape[1]) ?? arrays["costs"]?.values,
         comparison: options.comparison)
     }
     guard let losses = arrays["losses"] else {
@@ -137,8 +144,10 @@ extension LossTable {
     }
     if arrays["confidences"] != nil {
       return try LossTable(
-        confidences: try expect("confidences", losses.shape), losses: losses.values, exitCount: losses.shape[1],
-        exitCosts: try options.exitCosts(losses.shape[0]) ?? arrays["costs"]?.values, lossBound: options.lossBound,
+        confidences: try expect("confidences", losses.shape), losses: losses.values,
+        exitCount: losses.shape[1],
+        exitCosts: try options.exitCosts(losses.shape[0]) ?? arrays["costs"]?.values,
+        lossBound: options.lossBound,
         comparison: options.comparison, firstRow: options.firstRow)
     }
     var costs = options.costs
@@ -146,7 +155,8 @@ extension LossTable {
       costs = array.shape == losses.shape ? .bySample(array.values) : .byThreshold(array.values)
     }
     return try LossTable(
-      thresholds: try expect("thresholds", [losses.shape[0]]), losses: losses.values, lossBound: options.lossBound,
+      thresholds: try expect("thresholds", [losses.shape[0]]), losses: losses.values,
+      lossBound: options.lossBound,
       costs: costs, firstRow: options.firstRow)
   }
 }

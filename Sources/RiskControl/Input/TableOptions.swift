@@ -17,7 +17,8 @@ public struct TableOptions: Sendable {
 
   /// Options; none is needed for a CSV table of losses in [−1, 1].
   public init(
-    lossBound: Double = 1, firstRow: LossTable.FirstRow = .fullModelWhereZero, comparison: ExitComparison = .atLeast,
+    lossBound: Double = 1, firstRow: LossTable.FirstRow = .fullModelWhereZero,
+    comparison: ExitComparison = .atLeast,
     costs: LossTable.Costs? = nil, thresholdsPath: String? = nil, confidencesPath: String? = nil,
     classifierRisk: ClassifierOutputs.Risk = .predictionGap
   ) {
