@@ -111,6 +111,57 @@ import Testing
     #expect(try table(.mean, .brier, .labels).lossBound == 2)
   }
 
+  @Test func `raw arrays of other systems come from safetensors`() throws {
+    let folder = try ScratchFolder()
+    func tensors(_ parts: [(String, [Int], [Double])]) throws -> String {
+      var offset = 0
+      let entries = parts.map { name, shape, values -> String in
+        defer { offset += 8 * values.count }
+        return
+          "\"\(name)\":{\"dtype\":\"F64\",\"shape\":\(shape),\"data_offsets\":[\(offset),\(offset + 8 * values.count)]}"
+      }
+      return try folder.write(
+        InputTests.safetensors("{\(entries.joined(separator: ","))}", parts.flatMap { $0.2 }), "t.safetensors"
+      )
+    }
+    let logits = [2.0, 1, 0, 3, 5, 1, 4, 0]
+    let classifier = try ClassifierOutputs(logits: logits, exitCount: 2, classCount: 2, labels: [0, 1])
+    let path = try tensors([("logits", [2, 2, 2], logits), ("labels", [2], [0, 1])])
+    for risk in ClassifierOutputs.Risk.allCases {
+      for confidence in ConfidenceScore.allCases {
+        #expect(
+          try LossTable(path: path, options: TableOptions(classifierRisk: risk, confidence: confidence))
+            == classifier.table(risk: risk, confidence: confidence))
+      }
+    }
+    let diffusion = try DiffusionOutputs(scores: [0.5, 0], losses: [0.25, 0], stepCount: 2).table()
+    #expect(
+      try LossTable(path: tensors([("scores", [1, 2], [0.5, 0]), ("losses", [1, 2], [0.25, 0])])) == diffusion
+    )
+
+    let (first, last) = ([0.9, 0.6, 0.2, 0.1, 0.4, 0.7], [0.9, 0.8, 0.1, 0.1, 0.8, 0.9])
+    let labels = [1.0, 1, 0, 0, 1, -1]
+    let pixels = (first + last).flatMap { [1 - $0, $0] }
+    let images = try tensors([("probabilities", [1, 2, 2, 3, 2], pixels), ("labels", [1, 2, 3], labels)])
+    for loss in SegmentationSweep.Loss.allCases {
+      for name in ["mean", "median", "quantile:0.25", "patch", "patch:1:0"] {
+        let aggregation = try #require(SegmentationSweep.Aggregation(name: name))
+        var sweep = try SegmentationSweep(
+          confidence: .entropy, aggregation: aggregation, loss: loss, target: .fullModel)
+        try addImage(&sweep, first: first, last: last, labels: labels.map { Int($0) })
+        let options = TableOptions(
+          confidence: .entropy, aggregation: aggregation, segmentationLoss: loss,
+          segmentationTarget: .fullModel)
+        #expect(try LossTable(path: images, options: options) == sweep.table())
+      }
+    }
+    #expect(SegmentationSweep.Aggregation(name: "quantile") == nil)
+    #expect(throws: RiskControlError.self) {
+      try LossTable(
+        path: tensors([("probabilities", [1, 2, 2, 3, 2], pixels), ("labels", [1, 6], labels)]))
+    }
+  }
+
   @Test func `a certified segmentation model`() throws {
     var generator = SeededGenerator(seed: 23)
     var sweep = try SegmentationSweep(

@@ -11,14 +11,31 @@ public struct SegmentationSweep: Sendable {
     /// The quantile at this level of the means of square windows; windows do not overlap, and what is left at the right and lower
     /// edge is left out, unless the image is smaller than one window. The paper's: 50 pixels, 0.01.
     case patch(size: Int = 50, quantile: Double = 0.01)
+
+    /// Reads `mean`, `median`, `quantile:0.25`, `patch` or `patch:50:0.01`; nil for anything else.
+    public init?(name: String) {
+      let parts = name.split(separator: ":", omittingEmptySubsequences: false)
+      switch (parts[0], parts.count) {
+      case ("mean", 1): self = .mean
+      case ("median", 1): self = .median
+      case ("patch", 1): self = .patch()
+      case ("quantile", 2):
+        guard let level = Double(parts[1]) else { return nil }
+        self = .quantile(level)
+      case ("patch", 3):
+        guard let size = Int(parts[1]), let level = Double(parts[2]) else { return nil }
+        self = .patch(size: size, quantile: level)
+      default: return nil
+      }
+    }
   }
 
   /// The loss of an image.
-  public enum Loss: Sendable, Equatable {
+  public enum Loss: String, Sendable, Equatable, CaseIterable {
     /// Share of pixels predicted wrong; B = 1.
     case miscoverage
     /// 1 − mean intersection over union over the classes that occur; B = 1.
-    case meanIntersectionOverUnion
+    case meanIntersectionOverUnion = "miou"
     /// Mean Brier score of the pixels; B = 2.
     case brier
 
@@ -27,11 +44,11 @@ public struct SegmentationSweep: Sendable {
   }
 
   /// What an exit is compared with.
-  public enum Target: Sendable, Equatable {
+  public enum Target: String, Sendable, Equatable, CaseIterable {
     /// The labels: the loss at the exit minus the loss at the last exit, signed.
     case labels
     /// The last exit: the loss at the exit where the last exit's predictions (for Brier its distributions) are the truth.
-    case fullModel
+    case fullModel = "full-model"
   }
 
   private let confidence: ConfidenceScore

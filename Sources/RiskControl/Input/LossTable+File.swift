@@ -7,7 +7,8 @@ extension LossTable {
   ///   samples × exits.
   /// - .npy: the same layout as CSV; or K×N with ``TableOptions/thresholdsPath``.
   /// - safetensors: `losses` (K, N) with `thresholds` (K); `losses` (N, L) with `confidences` (N, L); either with `costs`;
-  ///   `scores` (N, steps) with `losses` for diffusion; `logits` (exits, N, classes) with `labels` (N) for a classifier.
+  ///   `scores` (N, steps) with `losses` for diffusion; `logits` (exits, N, classes) with `labels` (N) for a classifier;
+  ///   `probabilities` (N, exits, height, width, classes) with `labels` (N, height, width) for segmentation.
   /// - JSON Lines: a row, a sample by exit, or a sample's steps a line.
   ///
   /// - Parameter path: a file, or `-` for standard input.
@@ -126,13 +127,17 @@ extension LossTable {
         logits: logits.values, exitCount: logits.shape[0], classCount: logits.shape[2],
         labels: try expect("labels", [logits.shape[1]]))
       return try outputs.table(
-        risk: options.classifierRisk,
+        risk: options.classifierRisk, confidence: options.confidence,
         exitCosts: try options.exitCosts(logits.shape[1]) ?? arrays["costs"]?.values,
         comparison: options.comparison)
     }
+    if let probabilities = arrays["probabilities"] {
+      return try segmentation(probabilities, arrays: arrays, options: options)
+    }
     guard let losses = arrays["losses"] else {
       throw .table(
-        "no tensor \"losses\" or \"logits\"; the file has \(arrays.keys.sorted().joined(separator: ", "))")
+        "no tensor \"losses\", \"logits\" or \"probabilities\"; the file has \(arrays.keys.sorted().joined(separator: ", "))"
+      )
     }
     guard losses.shape.count == 2 else {
       throw .table("tensor losses is \(losses.shapeText), expected two dimensions")
@@ -158,5 +163,37 @@ extension LossTable {
       thresholds: try expect("thresholds", [losses.shape[0]]), losses: losses.values,
       lossBound: options.lossBound,
       costs: costs, firstRow: options.firstRow)
+  }
+
+  /// Images one by one out of (images, exits, height, width, classes); labels may be negative where a pixel has none.
+  private static func segmentation(
+    _ probabilities: NumericArray, arrays: [String: NumericArray], options: TableOptions
+  ) throws(RiskControlError) -> LossTable {
+    let shape = probabilities.shape
+    guard shape.count == 5, !shape.contains(0) else {
+      throw .table(
+        "tensor probabilities is \(probabilities.shapeText), expected images × exits × height × width × classes"
+      )
+    }
+    guard let labels = arrays["labels"], labels.shape == [shape[0], shape[2], shape[3]] else {
+      throw .table(
+        "tensor labels is \(arrays["labels"]?.shapeText ?? "missing"), expected "
+          + NumericArray.text(of: [shape[0], shape[2], shape[3]]))
+    }
+    if let bad = labels.values.firstIndex(where: { $0 != $0.rounded() || $0.magnitude > 1e9 || $0.isNaN }) {
+      throw .table("label \(bad + 1) is \(plain(labels.values[bad])), expected a whole number")
+    }
+    var sweep = try SegmentationSweep(
+      confidence: options.confidence, aggregation: options.aggregation, loss: options.segmentationLoss,
+      target: options.segmentationTarget)
+    let (size, pixels) = (probabilities.values.count / shape[0], shape[2] * shape[3])
+    for image in 0..<shape[0] {
+      try sweep.add(
+        probabilities: Array(probabilities.values[image * size..<(image + 1) * size]),
+        labels: labels.values[image * pixels..<(image + 1) * pixels].map { Int($0) }, exits: shape[1],
+        height: shape[2], width: shape[3], classes: shape[4])
+    }
+    return try sweep.table(
+      exitCosts: try options.exitCosts(shape[0]) ?? arrays["costs"]?.values, comparison: options.comparison)
   }
 }
