@@ -41,7 +41,8 @@ public struct ClassifierOutputs: Sendable {
       let size = NumericArray.count(of: [exitCount, labels.count, classCount]), size == logits.count
     else {
       throw .table(
-        "\(logits.count) logits, expected exits × samples × classes = \(exitCount) × \(labels.count) × \(classCount)")
+        "\(logits.count) logits, expected exits × samples × classes = \(exitCount) × \(labels.count) × \(classCount)"
+      )
     }
     if let bad = logits.firstIndex(where: { !$0.isFinite }) {
       let (row, k) = bad.quotientAndRemainder(dividingBy: classCount)
@@ -49,9 +50,12 @@ public struct ClassifierOutputs: Sendable {
         "exit \(row / labels.count + 1), sample \(row % labels.count + 1), class \(k + 1): logit is \(logits[bad]), "
           + "expected a finite number")
     }
-    if let bad = labels.firstIndex(where: { $0 != $0.rounded() || $0 < 0 || $0 >= Double(classCount) || $0.isNaN }) {
+    if let bad = labels.firstIndex(where: {
+      $0 != $0.rounded() || $0 < 0 || $0 >= Double(classCount) || $0.isNaN
+    }) {
       throw .table(
-        "label of sample \(bad + 1) is \(plain(labels[bad])), expected a whole number from 0 to \(classCount - 1)")
+        "label of sample \(bad + 1) is \(plain(labels[bad])), expected a whole number from 0 to \(classCount - 1)"
+      )
     }
     self.logits = logits
     self.labels = labels.map { Int($0) }

@@ -96,7 +96,8 @@ public struct Certificate: Sendable, Equatable {
   ///   - settings: with the whole δ, where `policiesCompared` policies shared it.
   ///   - further: the other risks calibrated together with this one.
   public init(
-    _ result: CalibrationResult, table: LossTable, settings: CalibrationSettings, weights: SampleWeights? = nil,
+    _ result: CalibrationResult, table: LossTable, settings: CalibrationSettings,
+    weights: SampleWeights? = nil,
     policiesCompared: Int = 1, further: [(result: CalibrationResult, table: LossTable)] = [],
     subject: Subject = Subject(), program: String
   ) {

@@ -47,7 +47,9 @@ public struct Calibration: Sendable {
   public func calibrate(
     together risks: [(table: LossTable, epsilon: Double)]
   ) throws(RiskControlError) -> [CalibrationResult] {
-    guard let first = risks.first else { throw .setting("no risks; expected at least one table with its epsilon") }
+    guard let first = risks.first else {
+      throw .setting("no risks; expected at least one table with its epsilon")
+    }
     for (number, risk) in risks.enumerated() {
       try CalibrationSettings.check(epsilon: risk.epsilon)
       guard risk.table.thresholds == first.table.thresholds,
@@ -111,7 +113,8 @@ public struct Calibration: Sendable {
         return CalibrationResult(
           epsilon: epsilon,
           outcome: outcome(
-            risks[number].table, epsilon: epsilon, last: selections[position], smallest: smallest[number], costs: means,
+            risks[number].table, epsilon: epsilon, last: selections[position], smallest: smallest[number],
+            costs: means,
             walk: walk),
           smallestCertifiableEpsilon: smallest[number])
       }
@@ -133,7 +136,8 @@ public struct Calibration: Sendable {
     case .ucb, .ltt:
       let range = table.lossBound * (weights?.bound ?? 1)
       return RowTest(
-        measure: settings.measure, bound: settings.bound, sampleCount: count, delta: settings.delta, range: range
+        measure: settings.measure, bound: settings.bound, sampleCount: count, delta: settings.delta,
+        range: range
       ).smallestCertifiable()
     }
   }

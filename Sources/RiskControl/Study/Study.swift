@@ -203,14 +203,16 @@ struct StudyTrial: Sendable {
     for size in study.calibrationSizes {
       let order = Array(shuffled[..<size])
       let testCount = Double(table.sampleCount - size)
-      let risks = Self.testMeans(table.losses, totals: totals.losses, calibration: order, testCount: testCount)
+      let risks = Self.testMeans(
+        table.losses, totals: totals.losses, calibration: order, testCount: testCount)
       var costs = totals.meanCosts
       if let sums = totals.costs, case .samples(let matrix) = table.costs {
         costs = Self.testMeans(matrix, totals: sums, calibration: order, testCount: testCount)
       }
       for method in study.methods {
         let settings = CalibrationSettings(
-          epsilon: study.epsilons[0], delta: study.delta, rule: method.rule, bound: method.bound, scan: study.scan)
+          epsilon: study.epsilons[0], delta: study.delta, rule: method.rule, bound: method.bound,
+          scan: study.scan)
         let walk = ThresholdWalk(settings: settings, order: order, weights: nil)
         for choice in walk.select([Calibration.Risk(table, epsilons: study.epsilons)]) {
           let safest = choice == 0 && table.startsAtFullModel

@@ -22,12 +22,14 @@ extension LossTable {
   ///   - comparison: whether a confidence equal to λ passes.
   /// - Throws: ``RiskControlError`` naming sample and exit. O(N L log(N L)).
   public init(
-    confidences: [Double], losses: [Double], exitCount: Int, exitCosts: [Double]? = nil, lossBound: Double = 1,
+    confidences: [Double], losses: [Double], exitCount: Int, exitCosts: [Double]? = nil,
+    lossBound: Double = 1,
     comparison: ExitComparison = .atLeast, firstRow: FirstRow = .fullModelWhereZero
   ) throws(RiskControlError) {
     guard exitCount > 0, !confidences.isEmpty, confidences.count % exitCount == 0 else {
       throw .table(
-        "\(confidences.count) confidences with \(exitCount) exits; expected samples × exits, at least one of each")
+        "\(confidences.count) confidences with \(exitCount) exits; expected samples × exits, at least one of each"
+      )
     }
     let count = confidences.count / exitCount
     guard losses.count == confidences.count else {
@@ -35,7 +37,8 @@ extension LossTable {
     }
     if let exitCosts, exitCosts.count != exitCount, exitCosts.count != losses.count {
       throw .table(
-        "\(exitCosts.count) costs; expected one an exit (\(exitCount)) or one a sample and exit (\(losses.count))")
+        "\(exitCosts.count) costs; expected one an exit (\(exitCount)) or one a sample and exit (\(losses.count))"
+      )
     }
     try Self.check(lossBound: lossBound)
     for index in confidences.indices {
