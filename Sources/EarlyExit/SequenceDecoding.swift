@@ -104,7 +104,7 @@ struct DecodingBuffers {
   static let prefillChunk = 256
 
   /// Tokens whose logits are computed together: enough to read the unembedding rarely, few enough for memory.
-  var logitChunk: Int { min(decoder.invariantBatchLimit, 32) }
+  static let logitChunk = 32
 
   init(decoder: any DecoderModel) {
     self.decoder = decoder
