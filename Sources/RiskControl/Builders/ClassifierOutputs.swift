@@ -34,6 +34,8 @@ public struct ClassifierOutputs: Sendable {
 
   /// - Parameters:
   ///   - logits: row-major (exits, samples, classes), finite.
+  ///   - exitCount: L.
+  ///   - classCount: C.
   ///   - labels: (samples), whole numbers in 0..<classes.
   /// - Throws: ``RiskControlError`` naming exit, sample and class.
   public init(logits: [Double], exitCount: Int, classCount: Int, labels: [Double]) throws(RiskControlError) {
@@ -66,7 +68,11 @@ public struct ClassifierOutputs: Sendable {
 
   /// The table of one risk, swept over every distinct confidence.
   ///
-  /// - Parameter exitCosts: as for ``LossTable/init(confidences:losses:exitCount:exitCosts:lossBound:comparison:firstRow:)``.
+  /// - Parameters:
+  ///   - risk: which loss of a sample to take; it sets B.
+  ///   - confidence: the score of a distribution that decides whether to exit.
+  ///   - exitCosts: (L) or row-major (N, L): what it costs to leave at each exit.
+  ///   - comparison: whether a confidence equal to λ passes.
   /// - Throws: ``RiskControlError`` for costs that do not fit. O(L N (C + log(L N))).
   public func table(
     risk: Risk, confidence: ConfidenceScore = .top1, exitCosts: [Double]? = nil,

@@ -86,6 +86,10 @@ public struct SegmentationSweep: Sendable {
   /// - Parameters:
   ///   - probabilities: row-major (exits, height, width, classes); each pixel's sum to 1.
   ///   - labels: (height, width), the class of each pixel; a negative label leaves its pixel out of the loss.
+  ///   - exits: the number of exits, the same for every image.
+  ///   - height: pixels down.
+  ///   - width: pixels across.
+  ///   - classes: the number of classes.
   /// - Throws: ``RiskControlError`` for shapes or values that do not fit. O(exits · pixels · classes).
   public mutating func add(
     probabilities: [Double], labels: [Int], exits: Int, height: Int, width: Int, classes: Int

@@ -11,7 +11,9 @@ extension LossTable {
   ///   `probabilities` (N, exits, height, width, classes) with `labels` (N, height, width) for segmentation.
   /// - JSON Lines: a row, a sample by exit, or a sample's steps a line.
   ///
-  /// - Parameter path: a file, or `-` for standard input.
+  /// - Parameters:
+  ///   - path: a file, or `-` for standard input.
+  ///   - options: B, costs and what else the file does not say.
   /// - Throws: ``RiskControlError`` naming file, row, column, expected and found.
   public init(path: String, options: TableOptions = TableOptions()) throws(RiskControlError) {
     let source = try ByteSource(path: path)

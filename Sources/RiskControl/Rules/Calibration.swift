@@ -11,7 +11,9 @@ public struct Calibration: Sendable {
 
   /// Chooses the threshold for the settings' ε.
   ///
-  /// - Parameter weights: density ratios of the samples, where deployment differs from calibration by known weights.
+  /// - Parameters:
+  ///   - table: the calibration losses.
+  ///   - weights: density ratios of the samples, where deployment differs from calibration by known weights.
   /// - Throws: ``RiskControlError`` where the samples are too few to certify any ε below B, or the weights do not fit.
   ///   O(K n) at worst; UCB and LTT stop at the first failure.
   public func calibrate(

@@ -105,7 +105,9 @@ public struct Study: Sendable {
 
   /// Runs the trials on all cores; the result does not depend on how many there are.
   ///
-  /// - Parameter progress: called with the number of trials done so far, from several threads, one call at a time.
+  /// - Parameters:
+  ///   - table: the losses to split.
+  ///   - progress: called with the number of trials done so far, from several threads, one call at a time.
   /// - Returns: measurements by size, then method, then ε, in the order of the settings. O(trials · sizes · methods · K n).
   /// - Throws: ``RiskControlError`` for a setting out of range.
   public func run(

@@ -20,6 +20,7 @@ extension LossTable {
   ///   - exitCosts: (L) or row-major (N, L): what it costs to leave at each exit.
   ///   - lossBound: B.
   ///   - comparison: whether a confidence equal to λ passes.
+  ///   - firstRow: whether a first row of zeros is the full model.
   /// - Throws: ``RiskControlError`` naming sample and exit. O(N L log(N L)).
   public init(
     confidences: [Double], losses: [Double], exitCount: Int, exitCosts: [Double]? = nil,
