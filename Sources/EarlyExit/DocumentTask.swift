@@ -4,13 +4,17 @@ public enum DocumentTask: Sendable, Equatable {
   case answer(question: String)
 
   /// The request, as a user would write it.
+  ///
+  /// The wordings are the best of four each, measured on SmolLM2-135M-Instruct. Mean ROUGE-L of 32 summaries of
+  /// abstracts: 0.203 for this one, 0.179 with the request before the text, 0.169 asked for the main point. Mean token F1
+  /// of 32 answers: 0.116 for this one, 0.072 to 0.100 for the others.
   func message(document: String) -> String {
     switch self {
     case .summarize:
-      "Summarize the following text in one sentence.\n\n\(document)"
+      "\(document)\n\nSummarize the text above in one short sentence."
     case .answer(let question):
-      "Read the passage and answer the question with a short phrase copied from the passage.\n\n"
-        + "Passage: \(document)\n\nQuestion: \(question)"
+      "Context: \(document)\n\nQuestion: \(question)\n\n"
+        + "Answer with as few words as possible, copied from the context."
     }
   }
 

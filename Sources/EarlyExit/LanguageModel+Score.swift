@@ -24,8 +24,7 @@ public struct TextScore: Sendable, Equatable {
 extension LanguageModel {
   /// The log-probability of each token of a text.
   ///
-  /// Tokens go through the layers in batches of 32. On a decoder whose batches are invariant so far, these are the very
-  /// numbers that decoding sees.
+  /// Tokens go through the layers in batches small enough to give the very numbers that decoding sees.
   ///
   /// - Parameters:
   ///   - context: Tokens the text may have, or `nil` for as many as the model can.
@@ -55,7 +54,7 @@ extension LanguageModel {
     var position = 0
     while position < tokens.count - 1 {
       if shouldStop() { return nil }
-      let end = min(position + DecodingBuffers.logitChunk, tokens.count - 1)
+      let end = min(position + Self.scoredRows, tokens.count - 1)
       try buffers.advance(tokens[position..<end], cache: cache, position: position)
       try buffers.withLogits(rows: 0..<end - position) { row, logits in
         logprobs.append(Self.logprob(of: tokens[position + row + 1], logits))
@@ -65,11 +64,11 @@ extension LanguageModel {
     return TextScore(tokenIDs: tokens, logprobs: logprobs)
   }
 
-  /// log softmax(logits)[token], summed in double precision.
+  /// Tokens scored together: more would only make the logits, (rows, vocabularySize), larger.
+  private static let scoredRows = 32
+
+  /// log softmax(logits)[token].
   static func logprob(of token: TokenID, _ logits: UnsafeBufferPointer<Float>) -> Double {
-    let largest = logits[TokenChooser.argmax(logits)]
-    var sum = 0.0
-    for value in logits { sum += Double(exp(value - largest)) }
-    return Double(logits[token] - largest) - log(sum)
+    Double(logits[token]) - Logits.logSumExp(logits)
   }
 }

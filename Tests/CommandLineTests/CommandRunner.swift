@@ -85,7 +85,8 @@ struct CommandRunner {
   }
 
   /// Writes a small model with random weights, 128 tokens of context and a ChatML template.
-  func writeModel(_ name: String = "tiny.gguf", edit: (inout GGUFBuilder) -> Void = { _ in }) throws -> String {
+  func writeModel(_ name: String = "tiny.gguf", edit: (inout GGUFBuilder) -> Void = { _ in }) throws -> String
+  {
     var builder = TinyDecoder().gguf()
     builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
     edit(&builder)
