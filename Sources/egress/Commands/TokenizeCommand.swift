@@ -73,7 +73,9 @@ struct DetokenizeCommand: ParsableCommand {
     }
     let tokenizer = try vocabulary.open().tokenizer
     var bytes: [UInt8] = []
-    for (index, id) in ids.enumerated() { bytes += try tokenizer.bytes(of: id, startsText: index == 0) }
+    for (index, id) in ids.enumerated() {
+      bytes.append(contentsOf: try tokenizer.bytes(of: id, startsText: index == 0))
+    }
     if output.format == .json {
       let text = String(decoding: bytes, as: UTF8.self)
       try TextOutput.standard.write(try JSONOutput.line(Result(text: text)) + "\n")
