@@ -24,8 +24,7 @@ public struct TextScore: Sendable, Equatable {
 extension LanguageModel {
   /// The log-probability of each token of a text.
   ///
-  /// Tokens go through the layers in batches of 32. On a decoder whose batches are invariant so far, these are the very
-  /// numbers that decoding sees.
+  /// Tokens go through the layers in batches small enough to give the very numbers that decoding sees.
   ///
   /// - Parameters:
   ///   - context: Tokens the text may have, or `nil` for as many as the model can.
