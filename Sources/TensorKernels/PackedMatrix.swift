@@ -7,8 +7,7 @@ import Foundation
 /// without loss. Scales and minimums are kept in half precision, to which those of Q4_K and Q5_K are rounded: a
 /// relative error of at most 2^-11 each. Q6_K and the float formats are requantised to 8 bits with one scale per 32
 /// weights: a weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random
-/// weights reach; blocks whose magnitudes all lie below 0.008 lose more, as their scales are subnormal, but at most
-/// about 4e-6.
+/// weights reach; blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int
