@@ -108,7 +108,7 @@ struct WorkerPoolTests {
     for round in 0..<50 {
       for (pool, tally) in zip(pools, tallies) { tally.run(pool, chunks: 1 + (round * 7) % 32) }
     }
-    #expect(tallies.allSatisfy(\.isExact))
+    #expect(tallies.allSatisfy { $0.isExact })
     pools.removeAll()
     for round in 0..<200 {
       let pool = try WorkerPool(threads: 2 + round % 3)
@@ -136,27 +136,31 @@ struct WorkerPoolTests {
 
   @Test("finishes while other threads keep every core busy")
   func busyCores() throws {
+    let spinners = Spinners()
+    let count = min(ProcessInfo.processInfo.activeProcessorCount, 4)
+    for _ in 0..<count { Thread.detachNewThread { spinners.spin() } }
+    defer {
+      spinners.stop.store(true, ordering: .relaxed)
+      while spinners.running.load(ordering: .relaxed) > 0 { sched_yield() }
+    }
+    while spinners.running.load(ordering: .relaxed) < count { sched_yield() }
+    let pool = try WorkerPool(threads: 3)
+    let tally = Tally(8)
+    let start = Date()
+    for _ in 0..<300 { tally.run(pool, chunks: 8) }
+    #expect(tally.isExact)
+    // With a static split each run would wait for a time slice of several milliseconds.
+    #expect(Date().timeIntervalSince(start) < 10)
+  }
+
+  private final class Spinners: Sendable {
     let stop = Atomic(false)
-    let busy = Atomic(0)
-    let cores = ProcessInfo.processInfo.activeProcessorCount
-    try withoutActuallyEscaping({
-      busy.wrappingAdd(1, ordering: .relaxed)
+    let running = Atomic(0)
+
+    func spin() {
+      running.wrappingAdd(1, ordering: .relaxed)
       while !stop.load(ordering: .relaxed) {}
-      busy.wrappingSubtract(1, ordering: .relaxed)
-    }) { spin in
-      for _ in 0..<min(cores, 4) { Thread.detachNewThread(spin) }
-      defer {
-        stop.store(true, ordering: .relaxed)
-        while busy.load(ordering: .relaxed) > 0 { sched_yield() }
-      }
-      while busy.load(ordering: .relaxed) < min(cores, 4) { sched_yield() }
-      let pool = try WorkerPool(threads: 3)
-      let tally = Tally(8)
-      let start = Date()
-      for _ in 0..<300 { tally.run(pool, chunks: 8) }
-      #expect(tally.isExact)
-      // With a static split each run would wait for a time slice of several milliseconds.
-      #expect(Date().timeIntervalSince(start) < 10)
+      running.wrappingSubtract(1, ordering: .relaxed)
     }
   }
 }
