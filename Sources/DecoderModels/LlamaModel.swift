@@ -58,12 +58,13 @@ public final class LlamaModel: DecoderModel {
       let pool = try WorkerPool(threads: threads)
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
-      layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
-      finalNorm = try loader.floats("output_norm.weight")
-      embedding = try checkpoint.tensor("token_embd.weight")
+      // The largest tensor first: while it is packed, file and copy are both in memory.
       unembedding = try loader.projection([
         configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
       ])
+      embedding = try checkpoint.tensor("token_embd.weight")
+      layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+      finalNorm = try loader.floats("output_norm.weight")
       rotary = RotaryTable(configuration)
     } catch {
       throw DecoderError(error)
@@ -106,9 +107,9 @@ public final class LlamaModel: DecoderModel {
     states.count = tokens.count
   }
 
-  /// Integer products are exact and float additions have one order, so any batch is invariant on the quantised
-  /// path. The reference path's products come from a BLAS, which chooses its order by shape.
-  public var invariantBatchLimit: Int { computePath == .quantized ? .max : 1 }
+  /// Integer products are exact and float additions have one order, so on the quantised path any batch is invariant;
+  /// longer ones are only cut. The reference path's products come from a BLAS, which chooses its order by shape.
+  public var invariantBatchLimit: Int { computePath == .quantized ? Workspace.maximumRows : 1 }
 
   public var bytesPerLayer: Int {
     guard let layer = layers.first else { return 0 }

@@ -54,7 +54,7 @@ extension LanguageModel {
     var position = 0
     while position < tokens.count - 1 {
       if shouldStop() { return nil }
-      let end = min(position + decoder.invariantBatchLimit, tokens.count - 1)
+      let end = min(position + DecodingBuffers.logitChunk, tokens.count - 1)
       try buffers.advance(tokens[position..<end], cache: cache, position: position)
       try buffers.withLogits(rows: 0..<end - position) { row, logits in
         logprobs.append(Self.logprob(of: tokens[position + row + 1], logits))
@@ -64,11 +64,8 @@ extension LanguageModel {
     return TextScore(tokenIDs: tokens, logprobs: logprobs)
   }
 
-  /// log softmax(logits)[token], summed in double precision.
+  /// log softmax(logits)[token].
   static func logprob(of token: TokenID, _ logits: UnsafeBufferPointer<Float>) -> Double {
-    let largest = logits[TokenChooser.argmax(logits)]
-    var sum = 0.0
-    for value in logits { sum += Double(exp(value - largest)) }
-    return Double(logits[token] - largest) - log(sum)
+    Double(logits[token]) - Logits.logSumExp(logits)
   }
 }

@@ -30,25 +30,14 @@ struct TokenChooser {
   /// - Complexity: O(n) for greedy, and O(n + k log n) when k candidates pass the filters.
   mutating func choose(from logits: UnsafeBufferPointer<Float>) -> TokenID {
     switch sampling {
-    case .greedy: Self.argmax(logits)
+    case .greedy: Logits.argmax(logits)
     case .random(let random): draw(from: logits, random)
     }
   }
 
-  /// The place of the largest number; the first of equal ones. Not-a-number is never larger.
-  static func argmax(_ values: UnsafeBufferPointer<Float>) -> Int {
-    var best = 0
-    var largest = -Float.infinity
-    for index in values.indices where values[index] > largest {
-      largest = values[index]
-      best = index
-    }
-    return best
-  }
-
   private mutating func draw(from logits: UnsafeBufferPointer<Float>, _ random: RandomSampling) -> TokenID {
     let temperature = Double(random.temperature)
-    let largest = Double(logits[Self.argmax(logits)])
+    let largest = Double(logits[Logits.argmax(logits)])
     func weight(_ token: Int) -> Double {
       let value = exp((Double(logits[token]) - largest) / temperature)
       return value.isFinite ? value : 0

@@ -54,7 +54,8 @@ package final class PackedMatrix: Sendable {
         guard let into = UnsafeMutablePointer<UInt8>(bitPattern: target + UInt(block * rowBlockBytes)),
           let from = UnsafePointer<UInt8>(bitPattern: origin + UInt(block * 16 * rowBytes))
         else { continue }
-        into.update(repeating: 0, count: rowBlockBytes)
+        // A whole row block is overwritten; the rows that a last one lacks must be zero.
+        if rows - block * 16 < 16 { into.update(repeating: 0, count: rowBlockBytes) }
         Self.pack(
           into, kBlocks: kBlocks, columns: columns, format: format, from: from, rowBytes: rowBytes,
           rows: min(16, rows - block * 16))
