@@ -1,3 +1,5 @@
+import DecoderModels
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -65,18 +67,8 @@ public struct SoftmaxConfidence: ConfidenceMeasure {
         }
       }
       guard first.isFinite else { return 0 }
-      var sum: Float = 0
-      var total = 0.0
-      // Partial sums in single precision keep the loop fast; their sum is taken in double.
-      for (index, value) in logits.enumerated() {
-        // e^-25 times any vocabulary is below what single precision can tell from nothing.
-        if value > first - 25 { sum += exp(value - first) }
-        if index & 1023 == 1023 {
-          total += Double(sum)
-          sum = 0
-        }
-      }
-      return (1 - exp(Double(second) - Double(first))) / (total + Double(sum))
+      let total = Logits.logSumExp(logits)
+      return exp(Double(first) - total) - exp(Double(second) - total)
     }
   }
 }

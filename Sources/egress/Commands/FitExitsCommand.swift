@@ -26,7 +26,7 @@ struct FitExitsCommand: ParsableCommand {
   var output: String
 
   @Option(help: ArgumentHelp("Layers after which a token may leave.", valueName: "layers"))
-  var exitLayers: ExitOptions.LayerList
+  var exitLayers: ExitPolicyOptions.LayerList
 
   @Option(help: "Documents to use. (default: all)")
   var limit: Int?

@@ -1,23 +1,10 @@
 import ArgumentParser
+import Checkpoints
 import EarlyExit
+import RiskControl
 
-/// Where and when tokens leave the layers early.
+/// Where and when tokens leave the layers early, and what is shown of it.
 struct ExitOptions: ParsableArguments {
-  enum Measure: String, ExpressibleByArgument, CaseIterable {
-    case softmax, saturation, classifier
-  }
-
-  /// Layers separated by commas.
-  struct LayerList: ExpressibleByArgument {
-    let layers: [Int]
-
-    init?(argument: String) {
-      let layers = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
-      guard !layers.contains(nil) else { return nil }
-      self.layers = layers.compactMap { $0 }
-    }
-  }
-
   @Option(
     help: ArgumentHelp(
       "Let a token leave the layers early where the confidence is at least this, in 0...1; 1 is full depth.",
@@ -26,35 +13,16 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "How confidence is measured: softmax (probability of the best token minus that of the second), saturation "
-        + "(cosine of neighbouring hidden states) or classifier (needs --exit-heads). (default: softmax)",
-      valueName: "measure"))
-  var confidence: Measure?
+      "Take the threshold from a certificate that calibrate wrote; needs --exit-policy.",
+      valueName: "cert.json"))
+  var certificate: String?
 
   @Option(
-    help: ArgumentHelp(
-      "Keys and values of skipped layers: defer completes them exactly when a later token goes deeper, propagate "
-        + "projects the token's last hidden state. (default: defer)", valueName: "policy"))
-  var exitCache: ExitCachePolicy?
+    help: ArgumentHelp("The policy that the certificate is for, as sweep wrote it.", valueName: "policy.json")
+  )
+  var exitPolicy: String?
 
-  @Option(
-    help: ArgumentHelp(
-      "Layers after which a token may leave, such as 12,18,24. (default: those of --exit-heads, or every layer)",
-      valueName: "layers"))
-  var exitLayers: LayerList?
-
-  @Option(help: ArgumentHelp("No token leaves before this layer.", valueName: "layer"))
-  var minExitLayer: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "Let the threshold fall along the output, as 0.9 threshold + 0.1 exp(-decay * token / max-tokens); 4 is usual.",
-      valueName: "decay"))
-  var decay: Double?
-
-  @Option(
-    help: ArgumentHelp("Exit heads and classifiers that fit-exits made for this model.", valueName: "file"))
-  var exitHeads: String?
+  @OptionGroup var policy: ExitPolicyOptions
 
   @Option(
     help: ArgumentHelp(
@@ -66,49 +34,73 @@ struct ExitOptions: ParsableArguments {
   var showExits = false
 
   func validate() throws {
-    let dependent: [(String, Bool)] = [
-      ("confidence", confidence != nil), ("exit-cache", exitCache != nil),
-      ("exit-layers", exitLayers != nil), ("min-exit-layer", minExitLayer != nil), ("decay", decay != nil),
-      ("exit-heads", exitHeads != nil), ("show-exits", showExits),
-    ]
-    if exitThreshold == nil, let (name, _) = dependent.first(where: \.1) {
-      throw ValidationError("--\(name) has no effect without --exit-threshold.")
+    if let exitThreshold {
+      _ = try policy.policy(threshold: exitThreshold, heads: nil)
+      guard certificate == nil else {
+        throw ValidationError("Give either --exit-threshold or --certificate.")
+      }
     }
-    if confidence == .classifier, exitHeads == nil {
-      throw ValidationError("--confidence classifier needs --exit-heads.")
+    guard (certificate == nil) == (exitPolicy == nil) else {
+      throw ValidationError("--certificate and --exit-policy belong together.")
     }
-    if exitThreshold != nil { _ = try policy(layers: exitLayers?.layers) }
+    if certificate != nil, let name = policy.given.first(where: { $0 != "exit-heads" }) {
+      throw ValidationError("--\(name) is fixed by --exit-policy.")
+    }
+    if exitThreshold == nil, certificate == nil {
+      if let name = policy.given.first {
+        throw ValidationError("--\(name) has no effect without --exit-threshold.")
+      }
+      if showExits { throw ValidationError("--show-exits has no effect without --exit-threshold.") }
+    }
   }
 
   /// What decoding is told; `nil` for plain decoding.
   ///
-  /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model.
+  /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CommandError`` for a
+  ///   certificate that is not for this model, policy, head and template.
   func makeStrategy(_ loaded: LoadedModel) throws -> ExitStrategy? {
-    guard exitThreshold != nil else { return nil }
-    let heads = try exitHeads.map { try ExitHeads(path: $0, modelPath: loaded.path) }
+    if let certificate, let exitPolicy { return try strategy(certificate, policyPath: exitPolicy, loaded) }
+    guard let exitThreshold else { return nil }
+    let heads = try policy.loadHeads(loaded)
+    return try policy.strategy(
+      policy.policy(threshold: exitThreshold, heads: heads), heads: heads, model: loaded.model)
+  }
+
+  private func strategy(_ path: String, policyPath: String, _ loaded: LoadedModel) throws -> ExitStrategy {
+    let certificate = try Certificate.read(path: path)
+    let (bytes, _) = try TextInput.bytes(path: policyPath)
+    let description = try ExitPolicyDescription.read(bytes, name: policyPath)
+    func demand(_ what: String, _ expected: String?, _ found: String?) throws {
+      guard expected == found else {
+        throw CommandError(
+          "\(path): the certificate is for another \(what): SHA-256 \(expected ?? "none"), found \(found ?? "none")"
+        )
+      }
+    }
+    let model = try Checkpoints.FileDigest.sha256(model: loaded.path)
+    try demand(
+      "exit policy", certificate.subject.policyDigest, try Checkpoints.FileDigest.sha256(path: policyPath))
+    try demand("model", description.modelDigest, model)
+    if let named = certificate.subject.modelDigest { try demand("model", named, model) }
+    try demand(
+      "exit head", description.headsDigest,
+      try policy.exitHeads.map { try Checkpoints.FileDigest.sha256(path: $0) })
+    try demand(
+      "prompt template", description.templateDigest,
+      try ExitPolicyDescription.templateDigest(of: loaded.model))
+    guard let threshold = certificate.threshold else {
+      throw CommandError("\(path) certifies nothing: \(certificate.reason ?? certificate.outcome)")
+    }
+    guard let measure = ExitPolicyOptions.Measure(rawValue: description.measure) else {
+      throw CommandError("\(policyPath): the measure \(description.measure) is not known")
+    }
+    let heads = try policy.loadHeads(loaded)
     let strategy = ExitStrategy(
-      policy: try policy(layers: exitLayers?.layers ?? heads?.layers), measure: makeMeasure(heads),
-      heads: heads, cachePolicy: exitCache ?? .defer)
+      policy: try description.policy(threshold: threshold),
+      measure: ExitPolicyOptions.measure(measure, heads),
+      heads: heads, cachePolicy: description.cache, groupLimit: description.groupLimit)
     _ = try strategy.validatedLayers(for: loaded.model.decoder)
+    Console.note(certificate.guarantee)
     return strategy
   }
-
-  private func makeMeasure(_ heads: ExitHeads?) -> any ConfidenceMeasure {
-    switch confidence ?? .softmax {
-    case .softmax: SoftmaxConfidence()
-    case .saturation: SaturationConfidence()
-    case .classifier: ClassifierConfidence(heads?.classifiers ?? [:])
-    }
-  }
-
-  private func policy(layers: [Int]?) throws -> ThresholdPolicy {
-    do {
-      return try ThresholdPolicy(
-        threshold: exitThreshold ?? 1, layers: layers, minimumLayer: minExitLayer ?? 1, decay: decay)
-    } catch {
-      throw ValidationError("--\(error).")
-    }
-  }
 }
-
-extension ExitCachePolicy: ExpressibleByArgument {}

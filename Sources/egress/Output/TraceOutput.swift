@@ -9,6 +9,22 @@ import EarlyExit
   import Darwin
 #endif
 
+/// A file that lines are appended to, each at once and whole.
+final class LineFile {
+  private let output: TextOutput
+
+  /// Makes the file, or empties it.
+  init(path: String) throws {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw CommandError("cannot write to \(path): \(systemMessage())") }
+    output = TextOutput(descriptor: descriptor, name: path)
+  }
+
+  deinit { close(output.descriptor) }
+
+  func append(_ line: String) throws { try output.write(line + "\n") }
+}
+
 /// The file that a generation's trace goes to: a line of JSON a token, each written when its token is there.
 final class TraceOutput {
   private struct Line: Encodable {
@@ -30,16 +46,10 @@ final class TraceOutput {
     var seconds: Double
   }
 
-  private let output: TextOutput
+  private let file: LineFile
   private var count = 0
 
-  init(path: String) throws {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw CommandError("cannot write to \(path): \(systemMessage())") }
-    output = TextOutput(descriptor: descriptor, name: path)
-  }
-
-  deinit { close(output.descriptor) }
+  init(path: String) throws { file = try LineFile(path: path) }
 
   func append(_ step: TokenStep, seconds: Double) throws {
     let checks = step.depth?.checks ?? []
@@ -48,7 +58,7 @@ final class TraceOutput {
       reason: (step.depth?.reason ?? .lastLayer).description,
       checks: checks.map { .init(layer: $0.layer, confidence: $0.confidence) }, bytes: step.depth?.bytesRead,
       seconds: seconds)
-    try output.write(try JSONOutput.line(line) + "\n")
+    try file.append(try JSONOutput.line(line))
     count += 1
   }
 }
