@@ -1,8 +1,4 @@
-#if canImport(Accelerate)
-  import Accelerate
-#else
-  import COpenBLAS
-#endif
+import TensorKernels
 
 /// Linear least squares with a penalty on the squares of the coefficients, from rows that arrive in batches.
 ///
@@ -31,9 +27,9 @@ package struct RidgeRegression {
       throw .rowCount(expected: count * (inputCount + outputCount), found: inputs.count + outputs.count)
     }
     guard count > 0 else { return }
-    let (n, p, q) = (Int32(count), Int32(inputCount), Int32(outputCount))
-    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, p, n, 1, inputs, p, 1, &gram, p)
-    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, p, q, n, 1, inputs, p, outputs, q, 1, &cross, q)
+    NormalEquations.addGram(&gram, x: inputs, count: count, columns: inputCount)
+    NormalEquations.addCross(
+      &cross, x: inputs, y: outputs, count: count, columns: inputCount, outputs: outputCount)
   }
 
   /// The coefficients, (inputCount, outputCount) row-major, that minimise ‖Y − X C‖² + penalty · ‖C‖², where the penalty
@@ -44,18 +40,10 @@ package struct RidgeRegression {
     var factor = gram
     let trace = (0..<inputCount).reduce(0.0) { $0 + gram[$1 * inputCount + $1] }
     for i in 0..<inputCount { factor[i * inputCount + i] += ridge * trace / Double(max(inputCount, 1)) }
-    // LAPACK's matrices are column-major: our upper triangle is its lower one.
     var solution = Self.transposed(cross, rows: inputCount, columns: outputCount)
-    var uplo = CChar(UInt8(ascii: "L"))
-    var size = Int32(inputCount)
-    var sides = Int32(outputCount)
-    var status: Int32 = 0
-    var leading = size
-    dpotrf_(&uplo, &size, &factor, &leading, &status)
-    guard status == 0 else { throw .resources("enough independent rows for a regression") }
-    var solutionLeading = size
-    dpotrs_(&uplo, &size, &sides, &factor, &leading, &solution, &solutionLeading, &status)
-    guard status == 0 else { throw .resources("enough independent rows for a regression") }
+    guard NormalEquations.solve(&factor, &solution, size: inputCount, sides: outputCount) else {
+      throw .resources("enough independent rows for a regression")
+    }
     return Self.transposed(solution, rows: outputCount, columns: inputCount)
   }
 
