@@ -166,9 +166,10 @@ void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *
     memcpy(block, values + start, (n < 32 ? n : 32) * sizeof(float));
     float largest = 0;
     for (int i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(block[i]));
-    // The scale is stored in half precision; dividing by the stored one keeps the quants centred on it.
+    // The scale is stored in half precision, whose range ends at 65504; dividing by the stored one keeps the quants
+    // centred on it.
     block_place p = place(row_block, k_blocks, 8, row, k);
-    uint16_t scale = float_to_half_bits(largest / 127);
+    uint16_t scale = float_to_half_bits(fminf(largest / 127, 65504));
     float stored = half_bits_to_float(scale), inverse = stored > 0 ? 1 / stored : 0;
     int8_t quants[32];
     for (int i = 0; i < 32; i++) quants[i] = (int8_t)fmaxf(-127, fminf(127, rintf(block[i] * inverse)));

@@ -24,12 +24,13 @@ struct ByteTokenizer: Tokenizer {
     return tokens
   }
 
-  func bytes(of token: Int, startsText: Bool) throws(TokenizerError) -> [UInt8] {
-    switch token {
+  func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
+    startsText = false
+    return switch token {
     case 0..<256: [UInt8(token)]
     case 256..<259: Array(Self.specials[token - 256].utf8)
     case 259..<320: []
-    default: throw .tokenOutOfRange(token: token, vocabularySize: 320)
+    default: throw TokenizerError.tokenOutOfRange(token: token, vocabularySize: 320)
     }
   }
 
