@@ -27,7 +27,7 @@ import Testing
   ) {
     var fitter = try ExitHeadFitter(model: model, layers: layers, loss: loss)
     for index in 0..<20 {
-      let prompt = "text \(index) \(index * index)".utf8.map(Int.init)
+      let prompt: [TokenID] = "text \(index) \(index * index)".utf8.map { TokenID($0) }
       let session = try model.makeSession(
         prompt: prompt,
         options: GenerationOptions(
