@@ -25,7 +25,7 @@ public enum ExitDecision: Sendable, Equatable {
   /// Go on to the next exit layer.
   case `continue`
   /// Choose the token from the hidden state after this layer, which must be the one observed.
-  case exit(layer: Int, reason: ExitReason)
+  case `exit`(layer: Int, reason: ExitReason)
 }
 
 /// Why a token was chosen where it was.
