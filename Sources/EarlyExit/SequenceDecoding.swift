@@ -8,8 +8,12 @@ final class SequenceDecoding {
   private(set) var generated: [TokenID] = []
   private(set) var text = ""
   private(set) var stopReason: StopReason?
+  /// Layers run for each generated token.
+  private(set) var layers: [Int] = []
+  /// Tokens that left early and whose deeper layers are still to be run, in ascending order of position.
+  var deferred: [LayeredRow] = []
 
-  private let maxTokens: Int
+  let maxTokens: Int
   private let context: Int
   private let layerCount: Int
   private let endTokens: Set<TokenID>
@@ -18,7 +22,11 @@ final class SequenceDecoding {
   private var matcher: StopStringMatcher
 
   /// - Throws: ``EarlyExitError`` for options out of range, an empty prompt, or one that leaves no room for output.
-  init(model: LanguageModel, prompt: [TokenID], options: GenerationOptions) throws {
+  ///
+  /// - Parameter cache: A cache that holds the prompt already, or `nil` for a new one.
+  init(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil
+  ) throws {
     context = try options.validatedContext(contextLength: model.contextLength)
     guard !prompt.isEmpty else { throw EarlyExitError.emptyText(field: "prompt") }
     guard prompt.count < context else {
@@ -31,7 +39,9 @@ final class SequenceDecoding {
     chooser = TokenChooser(options.sampling)
     detokenizer = StreamingDetokenizer(model.tokenizer)
     matcher = StopStringMatcher(options.stopStrings)
-    cache = try model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
+    cache =
+      try reused
+      ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
   }
 
   /// Text that is held back because it may be part of a character or of a stop string.
@@ -47,9 +57,15 @@ final class SequenceDecoding {
   }
 
   /// Chooses a token from logits of shape (vocabularySize) and appends it.
-  func accept(_ logits: UnsafeBufferPointer<Float>) throws -> TokenStep {
+  ///
+  /// - Parameter layer: Layers that were run for it; `nil` for all.
+  func accept(
+    _ logits: UnsafeBufferPointer<Float>, layer: Int? = nil, depth: DepthRecord? = nil
+  ) throws -> TokenStep {
+    let layer = layer ?? layerCount
     let id = chooser.choose(from: logits)
     generated.append(id)
+    layers.append(layer)
     var visible = ""
     if endTokens.contains(id) {
       stopReason = .endOfText
@@ -66,7 +82,7 @@ final class SequenceDecoding {
     }
     if stopReason != nil, stopReason != .stopString { visible += rest() }
     text += visible
-    return TokenStep(id: id, text: visible, layer: layerCount, stopReason: stopReason)
+    return TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
   }
 
   /// Ends the sequence from outside; what was held back becomes text.
@@ -82,7 +98,8 @@ final class SequenceDecoding {
 
   func makeGeneration() -> Generation {
     Generation(
-      text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled)
+      text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled,
+      layers: layers)
   }
 
   /// What is held back, now that nothing follows. The end of an incomplete character may complete a stop string only

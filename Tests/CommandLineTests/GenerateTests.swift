@@ -22,7 +22,10 @@ import Testing
     let result = try egress.run(
       ["generate", "--model", model, "--max-tokens", "4", "--format", "json", "Hello"])
     let json = try result.json()
-    #expect(Set(json.keys) == ["text", "token_ids", "prompt_token_ids", "stop_reason", "timings"])
+    #expect(
+      Set(json.keys) == [
+        "text", "token_ids", "prompt_token_ids", "stop_reason", "timings", "average_exit_layer",
+      ])
     let timings = try #require(json["timings"] as? [String: Double])
     #expect(
       Set(timings.keys) == ["load", "prefill", "decode", "tokens_per_second", "prefill_tokens_per_second"])

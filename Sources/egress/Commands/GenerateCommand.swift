@@ -25,6 +25,7 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup var models: ModelOptions
   @OptionGroup var computing: ComputeOptions
   @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -33,7 +34,7 @@ struct GenerateCommand: ParsableCommand {
   }
 
   func run() throws {
-    let options = sampling.makeOptions(usualMaxTokens: 256)
+    var options = sampling.makeOptions(usualMaxTokens: 256)
     var text: String
     if let prompt, prompt != "-" {
       text = prompt
@@ -44,6 +45,7 @@ struct GenerateCommand: ParsableCommand {
     }
     if !raw { text = text.trimmingWhitespace() }
     let model = try models.load(compute: computing.compute)
+    options.exits = try exits.makeStrategy(model)
     Interrupt.watch()
     let tokens =
       try raw
@@ -51,6 +53,7 @@ struct GenerateCommand: ParsableCommand {
       : model.model.prompt(user: text)
     let session = try model.model.makeSession(
       prompt: tokens, options: options, shouldStop: { Interrupt.isRequested })
-    try GenerationReport(model: model, format: output.format, options: options).run(session)
+    try GenerationReport(model: model, format: output.format, options: options, exits: exits)
+      .run(session)
   }
 }

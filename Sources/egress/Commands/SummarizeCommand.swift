@@ -16,11 +16,12 @@ struct SummarizeCommand: ParsableCommand {
   @OptionGroup var documents: DocumentOptions
   @OptionGroup var models: ModelOptions
   @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, format: output.format,
+      documents: documents, models: models, sampling: sampling, exits: exits, format: output.format,
       usualMaxTokens: DocumentTask.summarize.usualMaxTokens
     ) { _ in .summarize }.run()
   }

@@ -6,16 +6,21 @@ struct DocumentReport {
   let documents: DocumentOptions
   let models: ModelOptions
   let sampling: SamplingOptions
+  let exits: ExitOptions
   let format: OutputOptions.Format
   let usualMaxTokens: Int
   /// What is asked about a document; `question` is that of its record in a batch.
   let makeTask: (_ question: String?) throws -> DocumentTask
 
   func run() throws {
-    let options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
+    var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     if let input = documents.input, let output = documents.output {
       let records = try BatchInput.read(input, makeTask: makeTask)
+      if exits.trace != nil || exits.showExits {
+        throw ValidationError("--trace and --show-exits take one document, not --input.")
+      }
       let model = try models.load()
+      options.exits = try exits.makeStrategy(model)
       try BatchRunner(model: model.model, options: options, rule: documents.long, raw: documents.raw)
         .run(records, input: input, output: output)
       return
@@ -23,12 +28,13 @@ struct DocumentReport {
     let task = try makeTask(nil)
     let document = try TextInput.document(path: documents.file)
     let model = try models.load()
+    options.exits = try exits.makeStrategy(model)
     Interrupt.watch()
     let session = try model.model.makeSession(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
       raw: documents.raw,
       shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
-    try GenerationReport(model: model, format: format, options: options).run(session)
+    try GenerationReport(model: model, format: format, options: options, exits: exits).run(session)
   }
 }
 
