@@ -27,6 +27,7 @@ struct Egress: ParsableCommand {
         0    done
         1    the work could not be done
         2    nothing could be certified
+        3    only the safest setting could be certified
         64   a command or an option was wrong
         130  interrupted; what was written so far stands
 
