@@ -29,7 +29,7 @@ public final class BatchDecoder {
     model: LanguageModel, width: Int = 16, shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) {
     self.model = model
-    self.width = max(1, min(width, model.decoder.invariantBatchLimit))
+    self.width = max(1, min(width, model.decoder.invariantBatchLimit, DecodingBuffers.prefillChunk))
     self.shouldStop = shouldStop
     buffers = DecodingBuffers(decoder: model.decoder)
   }

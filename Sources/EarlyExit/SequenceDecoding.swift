@@ -103,11 +103,12 @@ struct DecodingBuffers {
   /// Tokens of a prompt that go through the layers together. More cost more memory and gain little.
   static let prefillChunk = 256
 
+  /// Tokens whose logits are computed together: enough to read the unembedding rarely, few enough for memory.
+  static let logitChunk = 32
+
   init(decoder: any DecoderModel) {
     self.decoder = decoder
-    states = HiddenStates(
-      hiddenSize: decoder.configuration.hiddenSize,
-      capacity: max(Self.prefillChunk, decoder.invariantBatchLimit))
+    states = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: Self.prefillChunk)
   }
 
   /// Runs tokens of one sequence, from `position` on, through all layers.

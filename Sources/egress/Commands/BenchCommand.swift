@@ -25,8 +25,8 @@ struct BenchCommand: ParsableCommand {
     var compute: String
     var threads: Int
     var instructionSet: String
-    /// Rows up to which a token's logits do not depend, to the bit, on the batch it is in.
-    var batchInvariantUpTo: Int
+    /// Rows up to which a token's logits do not depend, to the bit, on the batch it is in; `nil` for any number.
+    var batchInvariantUpTo: Int?
     var perplexity: Double
     /// Seconds.
     var load: Double
@@ -68,7 +68,8 @@ struct BenchCommand: ParsableCommand {
       model: model.model.name, compute: computing.compute.rawValue,
       threads: models.threads ?? LanguageModel.defaultThreadCount,
       instructionSet: try InstructionSet.selected().rawValue,
-      batchInvariantUpTo: decoder.invariantBatchLimit, perplexity: score.perplexity, load: model.seconds,
+      batchInvariantUpTo: decoder.invariantBatchLimit == .max ? nil : decoder.invariantBatchLimit,
+      perplexity: score.perplexity, load: model.seconds,
       firstToken: speed.firstToken,
       prefillTokensPerSecond: Double(SpeedMeasurement.promptCount) / speed.prefill,
       decodeTokensPerSecond: 1 / single, batchSeconds: Dictionary(uniqueKeysWithValues: named),
@@ -83,11 +84,12 @@ struct BenchCommand: ParsableCommand {
     let costs = SpeedMeasurement.batchSizes.map {
       "T(\($0)) \((result.batchCost[String($0)] ?? 0).formatted(places: 2))"
     }
+    let exact = result.batchInvariantUpTo.map { "of up to \($0)" } ?? "of any size"
     return """
       model           \(result.model)
       computed with   \(result.compute), \(result.threads) threads, \(result.instructionSet)
       quality         perplexity \(result.perplexity.formatted(places: 3)) of a fixed passage; \
-      batches of up to \(result.batchInvariantUpTo) give the logits of single tokens
+      batches \(exact) give the logits of single tokens, to the bit
       load            \(result.load.formatted(places: 3)) s
       first token     \(result.firstToken.map { $0.formatted(places: 2) + " s" } ?? "not known") \
       from the start of the process, prompt of \(SpeedMeasurement.promptCount) tokens

@@ -67,7 +67,8 @@ struct Calibrate: ParsableCommand {
     let subject = Certificate.Subject(
       risk: risk, metric: metric, modelDigest: try model.map(FileDigest.sha256),
       policyDigest: try policy.map(FileDigest.sha256))
-    let certificates = try tables.count > 1 ? [choosePolicy(settings, subject)] : calibrateOne(settings, subject)
+    let certificates =
+      try tables.count > 1 ? [choosePolicy(settings, subject)] : calibrateOne(settings, subject)
     for certificate in certificates {
       try certificate.write(to: path(for: certificate, among: certificates.count))
     }
@@ -81,19 +82,24 @@ struct Calibrate: ParsableCommand {
     let losses = try table.read(tables[0])
     let calibration = try Calibration(settings)
     if !also.isEmpty {
-      let further = try also.map { (table: try table.read($0.path, lossBound: $0.lossBound), epsilon: $0.epsilon) }
-      let results = try calibration.calibrate(together: [(table: losses, epsilon: settings.epsilon)] + further)
+      let further = try also.map {
+        (table: try table.read($0.path, lossBound: $0.lossBound), epsilon: $0.epsilon)
+      }
+      let results = try calibration.calibrate(
+        together: [(table: losses, epsilon: settings.epsilon)] + further)
       let others = zip(results.dropFirst(), further).map { (result: $0, table: $1.table) }
       return [
         Certificate(
-          results[0], table: losses, settings: settings, further: others, subject: subject, program: Self.program)
+          results[0], table: losses, settings: settings, further: others, subject: subject,
+          program: Self.program)
       ]
     }
     let ratios = try weights.map { path in
       try SampleWeights(try LossTable.numbers(path: path), bound: weightBound ?? 1)
     }
     return try calibration.calibrate(losses, epsilons: rule.epsilon.values, weights: ratios).map {
-      Certificate($0, table: losses, settings: settings, weights: ratios, subject: subject, program: Self.program)
+      Certificate(
+        $0, table: losses, settings: settings, weights: ratios, subject: subject, program: Self.program)
     }
   }
 
@@ -112,7 +118,8 @@ struct Calibrate: ParsableCommand {
     var named = subject
     named.metric = metric + " (policy \(policies[index].name))"
     return Certificate(
-      choice.results[index], table: policies[index].table, settings: settings, policiesCompared: policies.count,
+      choice.results[index], table: policies[index].table, settings: settings,
+      policiesCompared: policies.count,
       subject: named, program: Self.program)
   }
 
@@ -130,7 +137,9 @@ struct Calibrate: ParsableCommand {
   private func print(_ certificates: [Certificate]) throws {
     if format == .json {
       let texts = try certificates.map { String(decoding: try $0.jsonData(), as: UTF8.self) }
-      let text = certificates.count == 1 ? texts[0] : "[\n" + texts.map { String($0.dropLast()) }.joined(separator: ",\n") + "\n]\n"
+      let text =
+        certificates.count == 1
+        ? texts[0] : "[\n" + texts.map { String($0.dropLast()) }.joined(separator: ",\n") + "\n]\n"
       FileHandle.standardOutput.write(Data(text.utf8))
       return
     }

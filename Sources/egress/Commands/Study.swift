@@ -60,7 +60,8 @@ struct Study: ParsableCommand {
     }
     let losses = try reading.read(table)
     let study = RiskControl.Study(
-      methods: methods, trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values, delta: delta,
+      methods: methods, trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values,
+      delta: delta,
       scan: scan, seed: seed)
     let measurements: [RiskControl.Study.Measurement]
     let total = trials
@@ -74,7 +75,8 @@ struct Study: ParsableCommand {
       do {
         try Data(picture.utf8).write(to: URL(fileURLWithPath: figure), options: .atomic)
       } catch {
-        throw VerificationFailure(description: "\(figure): the figure could not be written (\(error.localizedDescription))")
+        throw VerificationFailure(
+          description: "\(figure): the figure could not be written (\(error.localizedDescription))")
       }
     }
     switch format {

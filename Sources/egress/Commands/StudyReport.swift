@@ -36,7 +36,8 @@ struct StudyReport: Encodable {
         bound: cell.method.rule.controlsWithHighProbability ? cell.method.bound.rawValue : nil,
         calibration_size: cell.calibrationSize, epsilon: cell.epsilon, risk_mean: cell.risk.mean,
         risk_std: cell.risk.deviation, violation_rate: cell.violationRate, cost_mean: cell.cost?.mean,
-        cost_std: cell.cost?.deviation, certified_rate: cell.certifiedRate, only_safest_rate: cell.onlySafestRate,
+        cost_std: cell.cost?.deviation, certified_rate: cell.certifiedRate,
+        only_safest_rate: cell.onlySafestRate,
         nothing_certified_rate: cell.nothingCertifiedRate)
     }
   }

@@ -9,13 +9,19 @@ enum TableText {
   static func describe(_ certificate: Certificate, path: String) -> String {
     var lines: [(String, String)] = [("outcome", certificate.outcome)]
     if let threshold = certificate.threshold, let index = certificate.index {
-      lines.append(("threshold", "\(threshold) (index \(index) of \(certificate.thresholdCount) rows, counted from 0)"))
+      lines.append(
+        ("threshold", "\(threshold) (index \(index) of \(certificate.thresholdCount) rows, counted from 0)"))
     }
     let settings = certificate.settings
     let rule =
       settings.rule.controlsWithHighProbability
-      ? "\(settings.rule.rawValue) with \(settings.bound.rawValue), delta \(short(settings.delta))" : settings.rule.rawValue
-    lines.append(("epsilon", "\(short(settings.epsilon)) (\(settings.measure.name) loss; \(rule); n = \(certificate.sampleCount))"))
+      ? "\(settings.rule.rawValue) with \(settings.bound.rawValue), delta \(short(settings.delta))"
+      : settings.rule.rawValue
+    lines.append(
+      (
+        "epsilon",
+        "\(short(settings.epsilon)) (\(settings.measure.name) loss; \(rule); n = \(certificate.sampleCount))"
+      ))
     if let bound = certificate.upperBound { lines.append(("upper bound", short(bound))) }
     if let risk = certificate.empiricalRisk { lines.append(("observed", short(risk))) }
     for (number, risk) in certificate.furtherRisks.enumerated() {
@@ -26,12 +32,17 @@ enum TableText {
       let change = safest == 0 ? "" : String(format: " (%+.1f%%)", 100 * (cost / safest - 1))
       lines.append(("cost", "\(short(cost)), at the safest threshold \(short(safest))\(change)"))
     }
-    lines.append(("smallest", "\(short(certificate.smallestCertifiableEpsilon)) is the smallest epsilon that n samples without loss certify"))
+    lines.append(
+      (
+        "smallest",
+        "\(short(certificate.smallestCertifiableEpsilon)) is the smallest epsilon that n samples without loss certify"
+      ))
     if let reason = certificate.reason { lines.append(("why", reason)) }
     lines.append(("guarantee", certificate.guarantee))
     lines.append(("limits", certificate.limits))
     lines.append(("certificate", path))
-    return lines.map { $0.0.padding(toLength: 12, withPad: " ", startingAt: 0) + $0.1 }.joined(separator: "\n")
+    return lines.map { $0.0.padding(toLength: 12, withPad: " ", startingAt: 0) + $0.1 }.joined(
+      separator: "\n")
   }
 }
 
@@ -51,7 +62,9 @@ enum StudyText {
       text += pad(String(format: "%.4f ± %.4f", cell.risk.mean, cell.risk.deviation), 16) + "  "
       text += pad(String(format: "%.1f%%", 100 * cell.violationRate), 9) + "  "
       text += pad(String(format: "%.1f%%", 100 * cell.certifiedRate), 9)
-      if let cost = cell.cost { text += "  " + pad(String(format: "%.4g ± %.2g", cost.mean, cost.deviation), 14) }
+      if let cost = cell.cost {
+        text += "  " + pad(String(format: "%.4g ± %.2g", cost.mean, cost.deviation), 14)
+      }
       text += "\n"
     }
     return text

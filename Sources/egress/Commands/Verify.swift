@@ -48,7 +48,8 @@ struct Verify: ParsableCommand {
     let losses = try reading.read(table, lossBound: certificate.lossBound, hasFullModel: hasFullModel)
     guard also.count == certificate.furtherRisks.count else {
       throw ValidationError(
-        "the certificate holds \(certificate.furtherRisks.count) further risks; give --also once for each, found \(also.count)")
+        "the certificate holds \(certificate.furtherRisks.count) further risks; give --also once for each, found \(also.count)"
+      )
     }
     let further = try zip(also, certificate.furtherRisks).map { path, risk in
       try reading.read(path, lossBound: risk.lossBound, hasFullModel: hasFullModel)
@@ -68,7 +69,8 @@ struct Verify: ParsableCommand {
     let found = try FileDigest.sha256(path)
     guard found == expected else {
       throw VerificationFailure(
-        description: "\(path): the \(what) is not the one of the certificate: its SHA-256 is \(found), expected "
+        description:
+          "\(path): the \(what) is not the one of the certificate: its SHA-256 is \(found), expected "
           + (expected ?? "none: the certificate names no \(what)"))
     }
   }

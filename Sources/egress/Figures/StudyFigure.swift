@@ -41,10 +41,13 @@ struct StudyFigure {
 
   func svg() -> String {
     let sizes = cells.map(\.calibrationSize).reduce(into: [Int]()) { if !$0.contains($1) { $0.append($1) } }
-    let methods = cells.map(\.method).reduce(into: [RiskControl.Study.Method]()) { if !$0.contains($1) { $0.append($1) } }
+    let methods = cells.map(\.method).reduce(into: [RiskControl.Study.Method]()) {
+      if !$0.contains($1) { $0.append($1) }
+    }
     let hasCosts = cells.contains { $0.cost != nil }
     let rows = hasCosts ? 2.0 : 1.0
-    let width = margin.left + Double(sizes.count) * panelWidth + Double(sizes.count - 1) * margin.gapX + margin.right
+    let width =
+      margin.left + Double(sizes.count) * panelWidth + Double(sizes.count - 1) * margin.gapX + margin.right
     let height = margin.top + rows * panelHeight + (rows - 1) * margin.gapY + margin.bottom
     var body = ""
     for (column, size) in sizes.enumerated() {
@@ -59,7 +62,8 @@ struct StudyFigure {
     }
     body += legend(methods, top: height - 34, width: width)
     body += Self.text(
-      width / 2, 22, "\(trials) random splits, delta = \(TableText.short(delta)); bands: one standard deviation",
+      width / 2, 22,
+      "\(trials) random splits, delta = \(TableText.short(delta)); bands: one standard deviation",
       anchor: "middle", size: 12)
     return """
       <svg xmlns="http://www.w3.org/2000/svg" width="\(Self.n(width))" height="\(Self.n(height))" \
@@ -72,7 +76,8 @@ struct StudyFigure {
   }
 
   private func costPanel(
-    _ shown: [RiskControl.Study.Measurement], _ methods: [RiskControl.Study.Method], left: Double, isFirst: Bool
+    _ shown: [RiskControl.Study.Measurement], _ methods: [RiskControl.Study.Method], left: Double,
+    isFirst: Bool
   ) -> String {
     panel(
       shown.filter { $0.cost != nil }, methods, left: left, top: margin.top + panelHeight + margin.gapY,
@@ -81,7 +86,8 @@ struct StudyFigure {
   }
 
   private func panel(
-    _ shown: [RiskControl.Study.Measurement], _ methods: [RiskControl.Study.Method], left: Double, top: Double,
+    _ shown: [RiskControl.Study.Measurement], _ methods: [RiskControl.Study.Method], left: Double,
+    top: Double,
     title: String?, diagonal: Bool, namesEpsilon: Bool,
     value: KeyPath<RiskControl.Study.Measurement, RiskControl.Study.Spread>,
     over spreads: [RiskControl.Study.Spread]
@@ -98,33 +104,45 @@ struct StudyFigure {
     let y = Axis(low: low - room, high: high + room, start: top + panelHeight, end: top)
     var text = ""
     for tick in y.ticks {
-      text += "<line x1=\"\(Self.n(left))\" x2=\"\(Self.n(left + panelWidth))\" y1=\"\(Self.n(y.place(tick)))\" y2=\"\(Self.n(y.place(tick)))\" stroke=\"#e6e6e6\"/>\n"
+      text +=
+        "<line x1=\"\(Self.n(left))\" x2=\"\(Self.n(left + panelWidth))\" y1=\"\(Self.n(y.place(tick)))\" y2=\"\(Self.n(y.place(tick)))\" stroke=\"#e6e6e6\"/>\n"
       text += Self.text(left - 8, y.place(tick) + 4, TableText.short(tick), anchor: "end", size: 11)
     }
     for tick in x.ticks {
-      text += "<line x1=\"\(Self.n(x.place(tick)))\" x2=\"\(Self.n(x.place(tick)))\" y1=\"\(Self.n(top + panelHeight))\" y2=\"\(Self.n(top + panelHeight + 4))\" stroke=\"#444\"/>\n"
-      text += Self.text(x.place(tick), top + panelHeight + 18, TableText.short(tick), anchor: "middle", size: 11)
+      text +=
+        "<line x1=\"\(Self.n(x.place(tick)))\" x2=\"\(Self.n(x.place(tick)))\" y1=\"\(Self.n(top + panelHeight))\" y2=\"\(Self.n(top + panelHeight + 4))\" stroke=\"#444\"/>\n"
+      text += Self.text(
+        x.place(tick), top + panelHeight + 18, TableText.short(tick), anchor: "middle", size: 11)
     }
-    text += "<rect x=\"\(Self.n(left))\" y=\"\(Self.n(top))\" width=\"\(Self.n(panelWidth))\" height=\"\(Self.n(panelHeight))\" fill=\"none\" stroke=\"#444\"/>\n"
+    text +=
+      "<rect x=\"\(Self.n(left))\" y=\"\(Self.n(top))\" width=\"\(Self.n(panelWidth))\" height=\"\(Self.n(panelHeight))\" fill=\"none\" stroke=\"#444\"/>\n"
     if diagonal {
-      text += Self.line([(x.place(x.low), y.place(x.low)), (x.place(x.high), y.place(x.high))], "#000", dash: "3 3", width: 1)
+      text += Self.line(
+        [(x.place(x.low), y.place(x.low)), (x.place(x.high), y.place(x.high))], "#000", dash: "3 3", width: 1)
     }
     for (number, method) in methods.enumerated() {
       let points = shown.filter { $0.method == method }.sorted { $0.epsilon < $1.epsilon }
       let colour = Self.colours[number % Self.colours.count]
-      let upper = points.map { (x.place($0.epsilon), y.place($0[keyPath: value].mean + $0[keyPath: value].deviation)) }
-      let lower = points.map { (x.place($0.epsilon), y.place($0[keyPath: value].mean - $0[keyPath: value].deviation)) }
-      text += "<polygon points=\"\(Self.points(upper + lower.reversed()))\" fill=\"\(colour)\" fill-opacity=\"0.13\"/>\n"
+      let upper = points.map {
+        (x.place($0.epsilon), y.place($0[keyPath: value].mean + $0[keyPath: value].deviation))
+      }
+      let lower = points.map {
+        (x.place($0.epsilon), y.place($0[keyPath: value].mean - $0[keyPath: value].deviation))
+      }
+      text +=
+        "<polygon points=\"\(Self.points(upper + lower.reversed()))\" fill=\"\(colour)\" fill-opacity=\"0.13\"/>\n"
       text += Self.line(
         points.map { (x.place($0.epsilon), y.place($0[keyPath: value].mean)) }, colour,
         dash: Self.dashes[number % Self.dashes.count], width: 2)
     }
     if let title {
       let (cx, cy) = (left - 54, top + panelHeight / 2)
-      text += "<text x=\"\(Self.n(cx))\" y=\"\(Self.n(cy))\" transform=\"rotate(-90 \(Self.n(cx)) \(Self.n(cy)))\" text-anchor=\"middle\" font-size=\"13\">\(title)</text>\n"
+      text +=
+        "<text x=\"\(Self.n(cx))\" y=\"\(Self.n(cy))\" transform=\"rotate(-90 \(Self.n(cx)) \(Self.n(cy)))\" text-anchor=\"middle\" font-size=\"13\">\(title)</text>\n"
     }
     if namesEpsilon {
-      text += Self.text(left + panelWidth / 2, top + panelHeight + 36, "tolerated risk ε", anchor: "middle", size: 13)
+      text += Self.text(
+        left + panelWidth / 2, top + panelHeight + 36, "tolerated risk ε", anchor: "middle", size: 13)
     }
     return text
   }
@@ -151,9 +169,12 @@ struct StudyFigure {
     points.map { "\(n($0.0)),\(n($0.1))" }.joined(separator: " ")
   }
 
-  private static func line(_ points: [(Double, Double)], _ colour: String, dash: String, width: Double) -> String {
+  private static func line(_ points: [(Double, Double)], _ colour: String, dash: String, width: Double)
+    -> String
+  {
     let pattern = dash.isEmpty ? "" : " stroke-dasharray=\"\(dash)\""
-    return "<polyline points=\"\(Self.points(points))\" fill=\"none\" stroke=\"\(colour)\" stroke-width=\"\(n(width))\"\(pattern)/>\n"
+    return
+      "<polyline points=\"\(Self.points(points))\" fill=\"none\" stroke=\"\(colour)\" stroke-width=\"\(n(width))\"\(pattern)/>\n"
   }
 
   private static func text(_ x: Double, _ y: Double, _ text: String, anchor: String, size: Int) -> String {

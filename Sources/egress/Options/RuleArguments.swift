@@ -38,7 +38,8 @@ struct RuleArguments: ParsableArguments {
       throw ValidationError("--tail must be mean, quantile:LEVEL or cvar:LEVEL, found \(tail)")
     }
     let settings = CalibrationSettings(
-      epsilon: epsilon.values[0], delta: simultaneous ? delta / Double(epsilon.values.count) : delta, rule: rule,
+      epsilon: epsilon.values[0], delta: simultaneous ? delta / Double(epsilon.values.count) : delta,
+      rule: rule,
       bound: bound, measure: measure, scan: scan, order: order == .given ? .given : .shuffled(seed: seed))
     do {
       _ = try Calibration(settings)

@@ -33,7 +33,8 @@ struct TableArguments: ParsableArguments {
     let costs = try costs.map { try LossTable.costs(path: $0) }
     let options = TableOptions(
       lossBound: lossBound ?? self.lossBound,
-      firstRow: hasFullModel ?? !hasNoFullModel ? .fullModelWhereZero : .ordinary, comparison: exit, costs: costs,
+      firstRow: hasFullModel ?? !hasNoFullModel ? .fullModelWhereZero : .ordinary, comparison: exit,
+      costs: costs,
       thresholdsPath: thresholds, confidencesPath: confidences, classifierRisk: classifierRisk)
     do {
       return try LossTable(path: path, options: options)

