@@ -17,6 +17,7 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup var documents: DocumentOptions
   @OptionGroup var models: ModelOptions
   @OptionGroup var sampling: SamplingOptions
+  @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -28,7 +29,8 @@ struct AnswerCommand: ParsableCommand {
 
   func run() throws {
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, format: output.format,
+      documents: documents, models: models, sampling: sampling, speculation: speculation,
+      format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens
     ) { recorded in
       guard let question = recorded ?? question, !question.allSatisfy(\.isWhitespace) else {

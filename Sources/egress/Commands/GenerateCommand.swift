@@ -25,6 +25,7 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup var models: ModelOptions
   @OptionGroup var computing: ComputeOptions
   @OptionGroup var sampling: SamplingOptions
+  @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -49,8 +50,8 @@ struct GenerateCommand: ParsableCommand {
       try raw
       ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
       : model.model.prompt(user: text)
-    let session = try model.model.makeSession(
-      prompt: tokens, options: options, shouldStop: { Interrupt.isRequested })
+    let session = try speculation.makeSession(
+      model: model.model, prompt: tokens, options: options, threads: models.threads)
     try GenerationReport(model: model, format: output.format, options: options).run(session)
   }
 }

@@ -16,11 +16,13 @@ struct SummarizeCommand: ParsableCommand {
   @OptionGroup var documents: DocumentOptions
   @OptionGroup var models: ModelOptions
   @OptionGroup var sampling: SamplingOptions
+  @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, format: output.format,
+      documents: documents, models: models, sampling: sampling, speculation: speculation,
+      format: output.format,
       usualMaxTokens: DocumentTask.summarize.usualMaxTokens
     ) { _ in .summarize }.run()
   }

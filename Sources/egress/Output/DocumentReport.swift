@@ -6,6 +6,7 @@ struct DocumentReport {
   let documents: DocumentOptions
   let models: ModelOptions
   let sampling: SamplingOptions
+  let speculation: SpeculationOptions
   let format: OutputOptions.Format
   let usualMaxTokens: Int
   /// What is asked about a document; `question` is that of its record in a batch.
@@ -14,6 +15,10 @@ struct DocumentReport {
   func run() throws {
     let options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     if let input = documents.input, let output = documents.output {
+      guard !speculation.isActive else {
+        throw CommandError(
+          "drafting is for one document at a time; leave --drafter and --draft out with --input")
+      }
       let records = try BatchInput.read(input, makeTask: makeTask)
       let model = try models.load()
       try BatchRunner(model: model.model, options: options, rule: documents.long, raw: documents.raw)
@@ -24,10 +29,13 @@ struct DocumentReport {
     let document = try TextInput.document(path: documents.file)
     let model = try models.load()
     Interrupt.watch()
-    let session = try model.model.makeSession(
+    let prompt = try model.model.makePrompt(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
       raw: documents.raw,
       shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
+    let session = try prompt.map {
+      try speculation.makeSession(model: model.model, prompt: $0, options: options, threads: models.threads)
+    }
     try GenerationReport(model: model, format: format, options: options).run(session)
   }
 }
