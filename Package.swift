@@ -4,6 +4,7 @@ import PackageDescription
 // Warnings are errors in every target of ours; dependencies are built without warnings anyway.
 let strictSwift: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 let strictC: [CSetting] = [.treatAllWarnings(as: .error)]
+let strictCXX: [CXXSetting] = [.treatAllWarnings(as: .error)]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -35,7 +36,11 @@ let package = Package(
       dependencies: ["CTensorKernels", .target(name: "COpenBLAS", condition: .when(platforms: [.linux]))],
       swiftSettings: strictSwift),
     .target(name: "Checkpoints", dependencies: ["TensorKernels", crypto], swiftSettings: strictSwift),
-    .target(name: "Tokenization", swiftSettings: strictSwift),
+    .systemLibrary(
+      name: "CSentencePieceLibrary", pkgConfig: "sentencepiece",
+      providers: [.apt(["libsentencepiece-dev"]), .brew(["sentencepiece"])]),
+    .target(name: "CSentencePiece", dependencies: ["CSentencePieceLibrary"], cxxSettings: strictCXX),
+    .target(name: "Tokenization", dependencies: ["CSentencePiece"], swiftSettings: strictSwift),
     .target(
       name: "DecoderModels", dependencies: ["TensorKernels", "Checkpoints"], swiftSettings: strictSwift),
     .target(

@@ -144,6 +144,7 @@ EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int
   avx2_finish(w, begin, stride, rows, tokens, acc, y, y_stride, accumulate);
 }
 
+#define EK_TILE_TOKENS 4
 #include "matmul_kernels.h"
 
 const ek_kernels ek_avx2 = EK_TABLE("avx2");

@@ -1,9 +1,8 @@
-// Products of a packed matrix with quantised activations, in tiles of R row blocks × T tokens. The including file
-// defines EK(name) and
-//   EK_DOT_BLOCKS   a macro with the body below
-// through EK(tile): sums of one k block for a tile, exact in integers, then scaled into float accumulators.
-
-// Tiles are inlined with constant R and T, R * T <= 4.
+// Products of a packed matrix with quantised activations, in tiles of row blocks × tokens. The including file defines
+//   EK(tile4), EK(tile8)   sums of one tile over all k blocks: the integers of a k block exactly, then scaled into
+//                          float accumulators in the order of the k blocks
+//   EK_TILE_TOKENS         4 or 8: tokens of the largest tile of one row block
+// Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS.
 EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                         int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
   if (w->bits == 4) EK(tile4)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate);
@@ -11,22 +10,39 @@ EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int r
   else EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, false);
 }
 
+#define EK_TILE(row_blocks, tokens, from)                                                                         \
+  EK(rows)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate)
+
 static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
                        int32_t count, float *y, size_t y_stride, bool accumulate) {
   int32_t block = begin;
-  if (count <= 2)
+  if (count <= 0) return;
+#if EK_TILE_TOKENS == 8
+  if (count == 1)
+    for (; block + 4 <= end; block += 4) EK_TILE(4, 1, 0);
+#endif
+  if (count <= EK_TILE_TOKENS / 2)
     for (; block + 2 <= end; block += 2) {
-      if (count == 1) EK(rows)(w, block, 1, 2, x, first, 1, y, y_stride, accumulate);
-      else EK(rows)(w, block, 1, 2, x, first, 2, y, y_stride, accumulate);
+      if (count == 1) EK_TILE(2, 1, 0);
+#if EK_TILE_TOKENS == 8
+      else if (count == 3) EK_TILE(2, 3, 0);
+      else if (count == 4) EK_TILE(2, 4, 0);
+#endif
+      else EK_TILE(2, 2, 0);
     }
   for (; block < end; block++) {
     int32_t t = 0;
-    for (; t + 4 <= count; t += 4)
-      EK(rows)(w, block, 1, 1, x, first + t, 4, y + (size_t)t * y_stride, y_stride, accumulate);
+    for (; t + EK_TILE_TOKENS <= count; t += EK_TILE_TOKENS) EK_TILE(1, EK_TILE_TOKENS, t);
     switch (count - t) {
-    case 3: EK(rows)(w, block, 1, 1, x, first + t, 3, y + (size_t)t * y_stride, y_stride, accumulate); break;
-    case 2: EK(rows)(w, block, 1, 1, x, first + t, 2, y + (size_t)t * y_stride, y_stride, accumulate); break;
-    case 1: EK(rows)(w, block, 1, 1, x, first + t, 1, y + (size_t)t * y_stride, y_stride, accumulate); break;
+#if EK_TILE_TOKENS == 8
+    case 7: EK_TILE(1, 7, t); break;
+    case 6: EK_TILE(1, 6, t); break;
+    case 5: EK_TILE(1, 5, t); break;
+    case 4: EK_TILE(1, 4, t); break;
+#endif
+    case 3: EK_TILE(1, 3, t); break;
+    case 2: EK_TILE(1, 2, t); break;
+    case 1: EK_TILE(1, 1, t); break;
     default: break;
     }
   }

@@ -19,9 +19,10 @@ EK_INLINE v8 EK(min)(v8 a, v8 b) { return EK(choose)(a < b, a, b); }
 EK_INLINE float EK(sum)(v8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 // exp(x) = 2^n p(r) with n = round(x / ln 2), |r| <= ln(2)/2, p of degree 6 (Cephes' coefficients); relative error
-// below 2e-7. Arguments under −87.3 give at most 1.2e-38.
+// below 2e-7. Arguments under −87.3 give at most 1.2e-38, those over 88.37 about 2.4e38. NaN stays NaN, as in expf:
+// the comparisons with it are false, and then max and min give their second operand.
 EK_INLINE v8 EK(exp)(v8 x) {
-  x = EK(min)(EK(max)(x, EK(splat)(-87.33654f)), EK(splat)(88.37626f));
+  x = EK(min)(EK(splat)(88.37626f), EK(max)(EK(splat)(-87.33654f), x));
   v8 magic = EK(splat)(12582912.0f);
   v8 n = x * 1.44269504088896341f + magic;
   i8v exponent = ((i8v)n - (i8v)magic + 127) << 23;
@@ -65,16 +66,20 @@ static void EK(quantize)(const float *x, size_t columns, int8_t *quants, float *
     v8 v[4], largest = EK(splat)(0);
     for (int j = 0; j < 4; j++) {
       v[j] = EK(load)(block + 8 * j);
-      largest = EK(max)(largest, (v8)((i8v)v[j] & 0x7fffffff));
+      // In this order a NaN is never the larger one.
+      largest = EK(max)((v8)((i8v)v[j] & 0x7fffffff), largest);
     }
     float peak = 0;
     for (int j = 0; j < 8; j++) peak = largest[j] > peak ? largest[j] : peak;
-    // A sum of 1.5 * 2^23 and a small number holds its rounded integer in the low bits.
-    float inverse = peak > 0 && peak < INFINITY ? 127 / peak : 0, scale = peak < INFINITY ? peak / 127 : 0;
+    // NaNs count as zeros. A block with an infinity, or so small that the inverse of its scale is infinite, is zero.
+    float inverse = 127 / peak, scale = peak / 127;
+    if (!(peak < INFINITY && inverse < INFINITY)) inverse = scale = 0;
     int32_t total = 0;
     i8v totals = {0};
     for (int j = 0; j < 4; j++) {
-      v8 scaled = EK(choose)(v[j] == v[j], v[j], EK(splat)(0)) * inverse;
+      i8v keep = v[j] * 0.0f == 0.0f;
+      // A sum of 1.5 * 2^23 and a small number holds its rounded integer in the low bits.
+      v8 scaled = EK(choose)(keep, v[j], EK(splat)(0)) * inverse;
       i8v q = (i8v)(scaled + 12582912.0f) - 0x4b400000;
       totals += q;
       for (int l = 0; l < 8; l++) quants[k * 32 + 8 * j + l] = (int8_t)q[l];
@@ -125,8 +130,8 @@ static float EK(maximum)(const float *x, size_t n, size_t *index) {
   for (int l = 0; l < 8; l++) top = best[l] > top ? best[l] : top;
   for (; i < n; i++) top = x[i] > top ? x[i] : top;
   size_t found = 0;
-  while (found + 1 < n && x[found] != top) found++;
-  *index = found;
+  while (found < n && x[found] != top) found++;
+  *index = found < n ? found : 0;    // nothing but NaNs
   return top;
 }
 
@@ -200,6 +205,21 @@ EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t strid
     for (int v = 0; v < vectors; v++) EK(store)(output + g * a->head_size + from + 8 * v, sums[g][v]);
 }
 
+// The same for one number of a head whose size is no multiple of eight.
+EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t at,
+                           float *output, bool is_float) {
+  for (int g = 0; g < group; g++) {
+    float sum = 0;
+    for (int32_t p = 0; p < a->positions; p++) {
+      size_t index = (size_t)p * (size_t)a->head_size + (size_t)at;
+      float value = is_float ? ((const float *)a->values)[index]
+                             : half_bits_to_float(((const uint16_t *)a->values)[index]);
+      sum += value * weights[g * stride + (size_t)p];
+    }
+    output[g * a->head_size + at] = sum;
+  }
+}
+
 EK_INLINE void EK(attend_group)(const ek_attention *a, const float *queries, float *output, int32_t group,
                                 bool is_float) {
   size_t stride = ((size_t)a->positions + 15) & ~(size_t)15, n = (size_t)a->positions;
@@ -221,6 +241,7 @@ EK_INLINE void EK(attend_group)(const ek_attention *a, const float *queries, flo
   int32_t d = 0;
   for (; d + 32 <= a->head_size; d += 32) EK(mix)(a, scores, stride, group, d, 4, output, is_float);
   for (; d + 8 <= a->head_size; d += 8) EK(mix)(a, scores, stride, group, d, 1, output, is_float);
+  for (; d < a->head_size; d++) EK(mix_one)(a, scores, stride, group, d, output, is_float);
   for (int g = 0; g < group; g++)
     for (int32_t i = 0; i < a->head_size; i++) output[g * a->head_size + i] *= inverse[g];
 }

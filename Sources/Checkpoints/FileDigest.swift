@@ -16,7 +16,18 @@ public enum FileDigest {
       hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: file.bytes[range]))
       file.releasePages(range)
     }
+    return hexadecimal(hash.finalize())
+  }
+
+  /// The SHA-256 of a text's UTF-8 bytes.
+  public static func sha256(text: String) -> String {
+    var hash = SHA256()
+    for byte in text.utf8 { withUnsafeBytes(of: byte) { hash.update(bufferPointer: $0) } }
+    return hexadecimal(hash.finalize())
+  }
+
+  private static func hexadecimal(_ digest: SHA256Digest) -> String {
     let digits = Array("0123456789abcdef")
-    return String(hash.finalize().flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
+    return String(digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
   }
 }

@@ -1,11 +1,6 @@
 import CTensorKernels
 import Checkpoints
-
-#if canImport(Accelerate)
-  import Accelerate
-#else
-  import COpenBLAS
-#endif
+import TensorKernels
 
 /// The reference path: single-precision products by a BLAS, nothing quantised, nothing fused.
 extension ForwardPass {
@@ -16,11 +11,9 @@ extension ForwardPass {
   ) {
     for part in projection.parts {
       guard case .float32(let weights) = part.weights else { continue }
-      let columns = Int32(projection.columns)
-      cblas_sgemm(
-        CblasRowMajor, CblasNoTrans, CblasTrans, Int32(count), Int32(part.rows), columns, 1, x, columns,
-        weights,
-        columns, 0, y + part.offset, Int32(stride))
+      FloatProduct.multiply(
+        weights, rows: part.rows, columns: projection.columns, by: x, count: count, into: y + part.offset,
+        stride: stride)
     }
   }
 

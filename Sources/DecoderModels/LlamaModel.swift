@@ -58,12 +58,13 @@ public final class LlamaModel: DecoderModel {
       let pool = try WorkerPool(threads: threads)
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
-      layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
-      finalNorm = try loader.floats("output_norm.weight")
-      embedding = try checkpoint.tensor("token_embd.weight")
+      // The largest tensor first: while it is packed, file and copy are both in memory.
       unembedding = try loader.projection([
         configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
       ])
+      embedding = try checkpoint.tensor("token_embd.weight")
+      layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+      finalNorm = try loader.floats("output_norm.weight")
       rotary = RotaryTable(configuration)
     } catch {
       throw DecoderError(error)

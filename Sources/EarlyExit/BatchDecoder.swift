@@ -13,6 +13,7 @@ public final class BatchDecoder {
   private let model: LanguageModel
   private let shouldStop: () -> Bool
   private var buffers: DecodingBuffers
+  private var exits: [Ticket: ExitDecoder] = [:]
   private var waiting: [(ticket: Ticket, prompt: [TokenID], options: GenerationOptions)] = []
   private var active: [(ticket: Ticket, sequence: SequenceDecoding)] = []
   private var submitted = 0
@@ -63,14 +64,19 @@ public final class BatchDecoder {
       let sequence = try SequenceDecoding(model: model, prompt: next.prompt, options: next.options)
       guard try buffers.prefill(sequence, shouldStop: shouldStop) != nil else { return [] }
       tokenCount += 1
+      exits[next.ticket] = try next.options.exits.map { try ExitDecoder($0, decoder: model.decoder) }
       active.append((next.ticket, sequence))
     }
-    let going = active.map(\.sequence).filter { $0.stopReason == nil }
+    let going = active.filter { $0.sequence.stopReason == nil }
     if !going.isEmpty {
       if shouldStop() { return [] }
-      try buffers.step(going) { _, _ in }
+      let together = going.filter { exits[$0.ticket] == nil }.map(\.sequence)
+      if !together.isEmpty { try buffers.step(together) { _, _ in } }
+      // Tokens that leave at different layers do not share a pass over the weights.
+      for (ticket, sequence) in going { _ = try exits[ticket]?.step(sequence) }
       tokenCount += going.count
     }
+    for (ticket, sequence) in active where sequence.stopReason != nil { exits[ticket] = nil }
     let finished = active.filter { $0.sequence.stopReason != nil }
     active.removeAll { $0.sequence.stopReason != nil }
     return finished.map { ($0.ticket, $0.sequence.makeGeneration()) }

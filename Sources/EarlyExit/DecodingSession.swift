@@ -17,6 +17,7 @@ public final class DecodingSession {
   public private(set) var timings = Timings()
   private let sequence: SequenceDecoding
   private var buffers: DecodingBuffers
+  private var exits: ExitDecoder?
   private let shouldStop: () -> Bool
   private let clock = ContinuousClock()
 
@@ -27,6 +28,7 @@ public final class DecodingSession {
   ) throws {
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
     buffers = DecodingBuffers(decoder: model.decoder)
+    exits = try options.exits.map { try ExitDecoder($0, decoder: model.decoder) }
     self.shouldStop = shouldStop
   }
 
@@ -53,9 +55,19 @@ public final class DecodingSession {
       return try buffers.prefill(sequence, shouldStop: shouldStop) ?? cancel()
     }
     defer { timings.decode += (clock.now - start).seconds }
+    if exits != nil { return try exits?.step(sequence) }
     var result: TokenStep?
     try buffers.step([sequence]) { result = $1 }
     return result
+  }
+
+  /// The keys and values so far: of the prompt and of every token of the output but the last.
+  public var cache: KeyValueCache { sequence.cache }
+
+  /// Runs the layers that tokens skipped with deferred completion, so that ``cache`` is that of a full-depth run on
+  /// the same tokens. An output that nothing follows does not need it.
+  public func completeCache() throws {
+    try exits?.complete(sequence)
   }
 
   private func cancel() -> TokenStep? {

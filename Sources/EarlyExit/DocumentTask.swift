@@ -4,13 +4,18 @@ public enum DocumentTask: Sendable, Equatable {
   case answer(question: String)
 
   /// The request, as a user would write it.
+  ///
+  /// The wordings were chosen from four each, on SmolLM2-135M-Instruct. Mean ROUGE-L of 32 summaries of abstracts: 0.203
+  /// for this one, in 38 words; 0.204 in 45 words with the request before and after the text; 0.179 in 59 words with the
+  /// request before it; 0.169 asked for the main point. Mean token F1 of 32 answers: 0.116 for this one, 0.072 to 0.100
+  /// for the others.
   func message(document: String) -> String {
     switch self {
     case .summarize:
-      "Summarize the following text in one sentence.\n\n\(document)"
+      "\(document)\n\nSummarize the text above in one short sentence."
     case .answer(let question):
-      "Read the passage and answer the question with a short phrase copied from the passage.\n\n"
-        + "Passage: \(document)\n\nQuestion: \(question)"
+      "Context: \(document)\n\nQuestion: \(question)\n\n"
+        + "Answer with as few words as possible, copied from the context."
     }
   }
 

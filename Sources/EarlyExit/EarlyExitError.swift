@@ -15,6 +15,9 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
   /// A file that belongs to the model cannot be used.
   case modelFile(file: String, field: String, expected: String, found: String)
 
+  /// Exit heads that do not belong to the model, or a file of them that cannot be used.
+  case exitHeads(String)
+
   public var description: String {
     switch self {
     case .option(let field, let expected, let found):
@@ -29,6 +32,7 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
       "\(model): its prompt template is not one that is known (\(found)); use --raw to give the prompt as it is"
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
+    case .exitHeads(let what): what
     case .modelFile(let file, let field, let expected, let found):
       "\(file): \(field): expected \(expected), found \(found)"
     }

@@ -1,5 +1,5 @@
 /// How text is generated.
-public struct GenerationOptions: Sendable, Equatable {
+public struct GenerationOptions: Sendable {
   /// The most tokens to generate, at least 1.
   public var maxTokens: Int
   /// How each token is chosen from the logits.
@@ -8,15 +8,19 @@ public struct GenerationOptions: Sendable, Equatable {
   public var stopStrings: [String]
   /// Tokens that prompt and output may have together, or `nil` for as many as the model can.
   public var context: Int?
+  /// Where tokens may leave the layers early, or `nil` for full depth.
+  public var exits: ExitStrategy?
 
   /// Greedy decoding of at most 256 tokens, unless told otherwise.
   public init(
-    maxTokens: Int = 256, sampling: Sampling = .greedy, stopStrings: [String] = [], context: Int? = nil
+    maxTokens: Int = 256, sampling: Sampling = .greedy, stopStrings: [String] = [], context: Int? = nil,
+    exits: ExitStrategy? = nil
   ) {
     self.maxTokens = maxTokens
     self.sampling = sampling
     self.stopStrings = stopStrings
     self.context = context
+    self.exits = exits
   }
 
   /// The context these options ask for on a model whose own is `contextLength`.

@@ -54,7 +54,7 @@ extension LanguageModel {
     var position = 0
     while position < tokens.count - 1 {
       if shouldStop() { return nil }
-      let end = min(position + Self.scoredRows, tokens.count - 1)
+      let end = min(position + DecodingBuffers.logitChunk, tokens.count - 1)
       try buffers.advance(tokens[position..<end], cache: cache, position: position)
       try buffers.withLogits(rows: 0..<end - position) { row, logits in
         logprobs.append(Self.logprob(of: tokens[position + row + 1], logits))
@@ -63,9 +63,6 @@ extension LanguageModel {
     }
     return TextScore(tokenIDs: tokens, logprobs: logprobs)
   }
-
-  /// Tokens scored together: more would only make the logits, (rows, vocabularySize), larger.
-  private static let scoredRows = 32
 
   /// log softmax(logits)[token].
   static func logprob(of token: TokenID, _ logits: UnsafeBufferPointer<Float>) -> Double {

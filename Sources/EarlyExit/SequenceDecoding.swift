@@ -8,8 +8,12 @@ package final class SequenceDecoding {
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
   package private(set) var stopReason: StopReason?
+  /// Layers run for each generated token.
+  private(set) var layers: [Int] = []
+  /// Tokens that left early and whose deeper layers are still to be run, in ascending order of position.
+  var deferred: [LayeredRow] = []
 
-  private let maxTokens: Int
+  let maxTokens: Int
   private let context: Int
   private let layerCount: Int
   private let endTokens: Set<TokenID>
@@ -18,7 +22,11 @@ package final class SequenceDecoding {
   private var matcher: StopStringMatcher
 
   /// - Throws: ``EarlyExitError`` for options out of range, an empty prompt, or one that leaves no room for output.
-  package init(model: LanguageModel, prompt: [TokenID], options: GenerationOptions) throws {
+  ///
+  /// - Parameter cache: A cache that holds the prompt already, or `nil` for a new one.
+  package init(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil
+  ) throws {
     context = try options.validatedContext(contextLength: model.contextLength)
     guard !prompt.isEmpty else { throw EarlyExitError.emptyText(field: "prompt") }
     guard prompt.count < context else {
@@ -31,7 +39,9 @@ package final class SequenceDecoding {
     chooser = TokenChooser(options.sampling)
     detokenizer = StreamingDetokenizer(model.tokenizer)
     matcher = StopStringMatcher(options.stopStrings)
-    cache = try model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
+    cache =
+      try reused
+      ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
   }
 
   /// Text that is held back because it may be part of a character or of a stop string.
@@ -47,8 +57,12 @@ package final class SequenceDecoding {
   }
 
   /// Chooses a token from logits of shape (vocabularySize) and appends it.
-  package func accept(_ logits: UnsafeBufferPointer<Float>) throws -> TokenStep {
-    try append(chooser.choose(from: logits))
+  ///
+  /// - Parameter layer: Layers that were run for it; `nil` for all.
+  package func accept(
+    _ logits: UnsafeBufferPointer<Float>, layer: Int? = nil, depth: DepthRecord? = nil
+  ) throws -> TokenStep {
+    try append(chooser.choose(from: logits), layer: layer, depth: depth)
   }
 
   /// Tokens that may still follow.
@@ -58,8 +72,12 @@ package final class SequenceDecoding {
   }
 
   /// Appends a token that was chosen elsewhere.
-  package func append(_ id: TokenID) throws -> TokenStep {
+  ///
+  /// - Parameter layer: Layers that were run for it; `nil` for all.
+  package func append(_ id: TokenID, layer: Int? = nil, depth: DepthRecord? = nil) throws -> TokenStep {
+    let layer = layer ?? layerCount
     generated.append(id)
+    layers.append(layer)
     var visible = ""
     if endTokens.contains(id) {
       stopReason = .endOfText
@@ -76,7 +94,7 @@ package final class SequenceDecoding {
     }
     if stopReason != nil, stopReason != .stopString { visible += rest() }
     text += visible
-    return TokenStep(id: id, text: visible, layer: layerCount, stopReason: stopReason)
+    return TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
   }
 
   /// Ends the sequence from outside; what was held back becomes text.
@@ -92,7 +110,8 @@ package final class SequenceDecoding {
 
   package func makeGeneration() -> Generation {
     Generation(
-      text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled)
+      text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled,
+      layers: layers)
   }
 
   /// What is held back, now that nothing follows. The end of an incomplete character may complete a stop string only

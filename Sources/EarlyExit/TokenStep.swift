@@ -10,12 +10,18 @@ public struct TokenStep: Sendable, Equatable {
   public var layer: Int
   /// Why this is the last token, or `nil` when others follow.
   public var stopReason: StopReason?
+  /// How the token came to its layer; `nil` where exits were not asked for, and for the first token, which the prompt's
+  /// pass through all layers gives.
+  public var depth: DepthRecord?
 
-  public init(id: TokenID, text: String, layer: Int, stopReason: StopReason? = nil) {
+  public init(
+    id: TokenID, text: String, layer: Int, stopReason: StopReason? = nil, depth: DepthRecord? = nil
+  ) {
     self.id = id
     self.text = text
     self.layer = layer
     self.stopReason = stopReason
+    self.depth = depth
   }
 }
 
@@ -41,11 +47,20 @@ public struct Generation: Sendable, Equatable {
   public var tokenIDs: [TokenID]
   public var promptTokenIDs: [TokenID]
   public var stopReason: StopReason
+  /// Layers that were run for each generated token; empty when that is not known.
+  public var layers: [Int]
 
-  public init(text: String, tokenIDs: [TokenID], promptTokenIDs: [TokenID], stopReason: StopReason) {
+  public init(
+    text: String, tokenIDs: [TokenID], promptTokenIDs: [TokenID], stopReason: StopReason, layers: [Int] = []
+  ) {
     self.text = text
     self.tokenIDs = tokenIDs
     self.promptTokenIDs = promptTokenIDs
     self.stopReason = stopReason
+    self.layers = layers
+  }
+  /// The mean of ``layers``, or `nil` where there are none.
+  public var averageLayer: Double? {
+    layers.isEmpty ? nil : Double(layers.reduce(0, +)) / Double(layers.count)
   }
 }

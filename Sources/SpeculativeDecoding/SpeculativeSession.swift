@@ -58,6 +58,10 @@ public final class SpeculativeSession {
       throw SpeculativeDecodingError.option(
         field: "draft-length", expected: "in \(Self.draftLengths)", found: "\(draftLength)")
     }
+    guard options.exits == nil else {
+      throw SpeculativeDecodingError.option(
+        field: "exits", expected: "absent, for drafts are verified at full depth", found: "an exit strategy")
+    }
     if case .rollback(let threshold) = rule {
       guard threshold >= 0 else {
         throw SpeculativeDecodingError.option(
@@ -116,7 +120,7 @@ public final class SpeculativeSession {
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
     var draft = try drafter.draft(after: history, limit: limit)
-    if drafter.isFree {
+    if drafter.isFree, keepsOutput {
       let length = controller.length(evidence: draft.evidence, available: min(limit, draft.tokens.count))
       draft.tokens.removeSubrange(length...)
     }
@@ -151,6 +155,15 @@ public final class SpeculativeSession {
     controller.note(rows: tokens.count + 1, seconds: (end - drafted).seconds)
     controller.note(evidence: draft.evidence, drafted: tokens.count, accepted: accepted)
     return steps
+  }
+
+  /// Whether the rule lets no draft change the output. Where one may, its length must not hang on measured times, or the
+  /// output would.
+  private var keepsOutput: Bool {
+    switch rule {
+    case .exact: true
+    case .rollback(let threshold): threshold == 0
+    }
   }
 
   /// Appends the token that the rule puts in the place of `guess`.

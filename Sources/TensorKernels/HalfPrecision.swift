@@ -1,3 +1,5 @@
+import CTensorKernels
+
 extension Float {
   /// The number that an IEEE 754 half-precision pattern stands for, exactly; payloads of NaNs are kept.
   ///
@@ -24,4 +26,9 @@ extension Float {
   package init(bfloat16Bits: UInt16) {
     self = Float(bitPattern: UInt32(bfloat16Bits) << 16)
   }
+}
+
+extension Float {
+  /// The nearest half-precision number, as its bits; what is too large becomes infinity.
+  package var halfBits: UInt16 { ek_float_to_half(self) }
 }

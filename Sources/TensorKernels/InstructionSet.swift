@@ -27,7 +27,7 @@ public enum InstructionSet: String, Sendable, CaseIterable {
   ///
   /// - Throws: ``KernelError/instructionSet(_:)`` when it names one that is unknown or not available.
   public static func selected() throws(KernelError) -> InstructionSet {
-    guard let name = ProcessInfo.processInfo.environment[environmentVariable], !name.isEmpty else {
+    guard let name = getenv(environmentVariable).map({ String(cString: $0) }), !name.isEmpty else {
       return fastest
     }
     guard let set = InstructionSet(rawValue: name), set.isAvailable else {

@@ -43,10 +43,11 @@ public struct ByteLevelBPE: Tokenizer {
     (0...255).filter { vocabulary.byteTokens[Int($0)] < 0 }
   }
 
-  public func bytes(of token: Int, startsText: Bool) throws(TokenizerError) -> [UInt8] {
+  public func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     guard token >= 0, token < vocabulary.count else {
       throw .tokenOutOfRange(token: token, vocabularySize: vocabulary.count)
     }
+    startsText = false
     return Array(vocabulary.texts[Int(vocabulary.starts[token])..<Int(vocabulary.starts[token + 1])])
   }
 

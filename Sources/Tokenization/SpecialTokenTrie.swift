@@ -44,6 +44,22 @@ struct SpecialTokenTrie: Sendable {
     return nil
   }
 
+  /// The greatest number of names of which each begins the next. A child has a higher number than its parent.
+  var maximumNesting: Int {
+    var nesting = [Int](repeating: 0, count: bytes.count)
+    var greatest = 0
+    for node in 0..<bytes.count {
+      if tokens[node] >= 0 { nesting[node] += 1 }
+      greatest = max(greatest, nesting[node])
+      var child = firstChildren[node]
+      while child >= 0 {
+        nesting[Int(child)] = nesting[node]
+        child = siblings[Int(child)]
+      }
+    }
+    return greatest
+  }
+
   /// The longest name that stands at `position`.
   func longestMatch(
     _ text: UnsafeBufferPointer<UInt8>, at position: Int

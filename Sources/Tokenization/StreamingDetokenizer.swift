@@ -26,8 +26,7 @@ public struct StreamingDetokenizer: Sendable {
     if tokenizer.isControl(token), !includesControlTokens {
       return ""
     }
-    let bytes = try tokenizer.bytes(of: token, startsText: startsText)
-    startsText = false
+    let bytes = try tokenizer.bytes(of: token, startsText: &startsText)
     guard !bytes.isEmpty else { return "" }
     pending += bytes
     let held = Self.incompleteSuffixLength(pending)

@@ -28,9 +28,10 @@ public protocol Tokenizer: Sendable {
   ///
   /// - Parameters:
   ///   - token: A token ID.
-  ///   - startsText: Whether the token is the first one of a text; some tokenizers drop its leading space.
+  ///   - startsText: Whether the text is still at its start, where some tokenizers drop a space that encoding added.
+  ///     Set to whether the next token is at the start too.
   /// - Throws: ``TokenizerError/tokenOutOfRange(token:vocabularySize:)``.
-  func bytes(of token: Int, startsText: Bool) throws(TokenizerError) -> [UInt8]
+  func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8]
 
   /// Whether a token steers the model rather than stands for text: start, end, a role of a chat, padding.
   /// False for an ID outside the vocabulary.
@@ -52,7 +53,8 @@ extension Tokenizer {
   ///
   /// - Throws: ``TokenizerError/tokenOutOfRange(token:vocabularySize:)``.
   public func bytes(of token: Int) throws(TokenizerError) -> [UInt8] {
-    try bytes(of: token, startsText: false)
+    var startsText = false
+    return try bytes(of: token, startsText: &startsText)
   }
 
   /// The text of a whole sequence of tokens. Bytes that are not UTF-8 become U+FFFD.

@@ -8,6 +8,8 @@ public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible 
   case unsupported(field: String, found: String)
   /// The file is not of the format it should be; `offset` is in bytes from its start.
   case syntax(format: String, offset: Int, expected: String)
+  /// libsentencepiece refused a model or a text, in its words.
+  case sentencePiece(message: String)
   /// A token outside 0..<vocabularySize.
   case tokenOutOfRange(token: Int, vocabularySize: Int)
 
@@ -19,6 +21,8 @@ public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible 
       "tokenizer: \(field) is \(found), which is not supported"
     case .syntax(let format, let offset, let expected):
       "tokenizer: not valid \(format) at byte \(offset): expected \(expected)"
+    case .sentencePiece(let message):
+      "tokenizer: SentencePiece: \(message)"
     case .tokenOutOfRange(let token, let size):
       size == 0
         ? "token \(token) is not in the vocabulary, which is empty"

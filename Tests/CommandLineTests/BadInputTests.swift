@@ -23,7 +23,8 @@ import Testing
 
   @Test func `a missing file and a folder are refused by name`() throws {
     expectRefusal(
-      try egress.run(["summarize", "--model", model, "nowhere.txt"]), status: 1, saying: "nowhere.txt: No such file")
+      try egress.run(["summarize", "--model", model, "nowhere.txt"]), status: 1,
+      saying: "nowhere.txt: No such file")
     expectRefusal(
       try egress.run(["summarize", "--model", model, egress.folder.path]), status: 1, saying: "directory")
   }
@@ -31,7 +32,8 @@ import Testing
   @Test(arguments: ["summarize", "score", "tokenize"])
   func `bytes that are not UTF-8 are refused`(command: String) throws {
     let file = try egress.folder.write("latin.txt", [0x63, 0x61, 0x66, 0xE9, 0x0A])
-    expectRefusal(try egress.run([command, "--model", model, file]), status: 1, saying: "latin.txt is not UTF-8 text")
+    expectRefusal(
+      try egress.run([command, "--model", model, file]), status: 1, saying: "latin.txt is not UTF-8 text")
   }
 
   @Test func `a binary file is refused`() throws {
@@ -41,11 +43,13 @@ import Testing
 
   @Test func `a question without a document is refused`() throws {
     expectRefusal(
-      try egress.run(["answer", "--model", model, "--question", "Who?"]), status: 1, saying: "standard input is empty")
+      try egress.run(["answer", "--model", model, "--question", "Who?"]), status: 1,
+      saying: "standard input is empty")
   }
 
   @Test func `a document without a question is refused`() throws {
-    expectRefusal(try egress.run(["answer", "--model", model], input: "Text."), status: 64, saying: "--question")
+    expectRefusal(
+      try egress.run(["answer", "--model", model], input: "Text."), status: 64, saying: "--question")
     expectRefusal(
       try egress.run(["answer", "--model", model, "--question", " "], input: "Text."), status: 64,
       saying: "--question")
@@ -84,7 +88,8 @@ import Testing
     ])
   func `an option out of its range is a usage error`(options: [String]) throws {
     expectRefusal(
-      try egress.run(["generate", "--model", model] + options + ["Text"]), status: 64, saying: options[options.count == 1 ? 0 : options.count - 2])
+      try egress.run(["generate", "--model", model] + options + ["Text"]), status: 64,
+      saying: options[options.count == 1 ? 0 : options.count - 2])
   }
 
   @Test func `a context larger than the model's is refused`() throws {
@@ -95,13 +100,16 @@ import Testing
 
   @Test func `a prompt longer than the context is refused`() throws {
     expectRefusal(
-      try egress.run(["generate", "--model", model, "--raw", "-"], input: String(repeating: "abc ", count: 100)),
+      try egress.run(
+        ["generate", "--model", model, "--raw", "-"], input: String(repeating: "abc ", count: 100)),
       status: 1, saying: "the context holds 128")
   }
 
   @Test func `a full disk is reported`() throws {
     guard let full = FileHandle(forWritingAtPath: "/dev/full") else { return }
-    for arguments in [["generate", "--model", model, "--raw", "a"], ["tokenize", "--model", model], ["--help"]] {
+    for arguments in [
+      ["generate", "--model", model, "--raw", "a"], ["tokenize", "--model", model], ["--help"],
+    ] {
       expectRefusal(
         try egress.run(arguments, input: "a", output: full), status: 1,
         saying: "cannot write to standard output: No space left on device")
@@ -112,7 +120,8 @@ import Testing
     let pipe = Pipe()
     try pipe.fileHandleForReading.close()
     expectRefusal(
-      try egress.run(["generate", "--model", model, "--raw", "a"], output: pipe.fileHandleForWriting), status: 1,
+      try egress.run(["generate", "--model", model, "--raw", "a"], output: pipe.fileHandleForWriting),
+      status: 1,
       saying: "cannot write to standard output: Broken pipe")
   }
 

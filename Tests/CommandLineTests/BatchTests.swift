@@ -15,13 +15,16 @@ import Testing
 
   private func arguments(_ command: String = "summarize") -> [String] {
     [
-      command, "--model", model, "--raw", "--context", "128", "--max-tokens", "10", "--input", path("in.jsonl"), "--output",
+      command, "--model", model, "--raw", "--context", "128", "--max-tokens", "10", "--input",
+      path("in.jsonl"), "--output",
       path("out.jsonl"),
     ]
   }
 
   private func writeInput(_ count: Int = 20) throws {
-    let lines = (0..<count).map { #"{"id": "doc-\#($0)", "document": "\#(String(repeating: "ab", count: $0 % 7 + 1))"}"# }
+    let lines = (0..<count).map {
+      #"{"id": "doc-\#($0)", "document": "\#(String(repeating: "ab", count: $0 % 7 + 1))"}"#
+    }
     try egress.folder.write("in.jsonl", lines.joined(separator: "\n") + "\n")
   }
 
@@ -95,7 +98,8 @@ import Testing
     func answer(_ record: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.folder.write("in.jsonl", record + "\n")
       return try egress.run(
-        ["answer", "--model", model, "--max-tokens", "1", "--input", path("in.jsonl"), "--output", "-"] + options)
+        ["answer", "--model", model, "--max-tokens", "1", "--input", path("in.jsonl"), "--output", "-"]
+          + options)
     }
     let own = #"{"id": 1, "document": "a b", "question": "c?"}"#
     let none = #"{"id": 1, "document": "a b"}"#
@@ -108,7 +112,8 @@ import Testing
 
   @Test func `input and output belong together`() throws {
     expectRefusal(
-      try egress.run(["summarize", "--input", "a"]), status: 64, saying: "--input and --output belong together")
+      try egress.run(["summarize", "--input", "a"]), status: 64,
+      saying: "--input and --output belong together")
     expectRefusal(
       try egress.run(["summarize", "--input", "a", "--output", "b", "c"]), status: 64, saying: "not both")
   }
@@ -118,7 +123,8 @@ import Testing
     try writeInput(3)
     var arguments = arguments()
     arguments[arguments.count - 1] = "/dev/full"
-    expectRefusal(try egress.run(arguments), status: 1, saying: "cannot write to /dev/full: No space left on device")
+    expectRefusal(
+      try egress.run(arguments), status: 1, saying: "cannot write to /dev/full: No space left on device")
   }
 
   @Test func `a long document is split or cut, and the user is told`() throws {

@@ -64,11 +64,11 @@ struct CommandRunner {
     process.environment = variables.merging(environment) { $1 }
     // Files hold whatever is written; a pipe nobody reads would block.
     let inputFile = try folder.write("stdin-\(UUID().uuidString)", input)
-    process.standardInput = try #require(FileHandle(forReadingAtPath: inputFile))
+    process.standardInput = try FileHandle(forReadingFrom: URL(fileURLWithPath: inputFile))
     let outputFile = try folder.write("stdout-\(UUID().uuidString)", "")
     let errorFile = try folder.write("stderr-\(UUID().uuidString)", "")
-    process.standardOutput = try output ?? #require(FileHandle(forWritingAtPath: outputFile))
-    process.standardError = try errors ?? #require(FileHandle(forWritingAtPath: errorFile))
+    process.standardOutput = try output ?? FileHandle(forWritingTo: URL(fileURLWithPath: outputFile))
+    process.standardError = try errors ?? FileHandle(forWritingTo: URL(fileURLWithPath: errorFile))
     try process.run()
     try started(process)
     let deadline = Date(timeIntervalSinceNow: timeout)
@@ -85,7 +85,8 @@ struct CommandRunner {
   }
 
   /// Writes a small model with random weights, 128 tokens of context and a ChatML template.
-  func writeModel(_ name: String = "tiny.gguf", edit: (inout GGUFBuilder) -> Void = { _ in }) throws -> String {
+  func writeModel(_ name: String = "tiny.gguf", edit: (inout GGUFBuilder) -> Void = { _ in }) throws -> String
+  {
     var builder = TinyDecoder().gguf()
     builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
     edit(&builder)

@@ -22,7 +22,10 @@ import Testing
     let result = try egress.run(
       ["generate", "--model", model, "--max-tokens", "4", "--format", "json", "Hello"])
     let json = try result.json()
-    #expect(Set(json.keys) == ["text", "token_ids", "prompt_token_ids", "stop_reason", "timings"])
+    #expect(
+      Set(json.keys) == [
+        "text", "token_ids", "prompt_token_ids", "stop_reason", "timings", "average_exit_layer",
+      ])
     let timings = try #require(json["timings"] as? [String: Double])
     #expect(
       Set(timings.keys) == ["load", "prefill", "decode", "tokens_per_second", "prefill_tokens_per_second"])
@@ -30,7 +33,9 @@ import Testing
   }
 
   @Test func `text is what JSON says`() throws {
-    let json = try egress.run(["generate", "--model", model, "--raw", "--max-tokens", "9", "--format", "json", "a"])
+    let json = try egress.run([
+      "generate", "--model", model, "--raw", "--max-tokens", "9", "--format", "json", "a",
+    ])
     let text = try egress.run(["generate", "--model", model, "--raw", "--max-tokens", "9", "a"])
     let expected = try #require(try json.json()["text"] as? String)
     #expect(text.text == (expected.last?.isNewline == true ? expected : expected + "\n"))
@@ -49,7 +54,9 @@ import Testing
   }
 
   @Test func `a seed that was drawn can be given again`() throws {
-    let options = ["generate", "--model", model, "--raw", "--max-tokens", "12", "--format", "json", "--temperature", "5"]
+    let options = [
+      "generate", "--model", model, "--raw", "--max-tokens", "12", "--format", "json", "--temperature", "5",
+    ]
     let first = try egress.run(options + ["abc"]).json()
     let seed = try #require(first["seed"] as? Int)
     let second = try egress.run(options + ["--seed", "\(seed)", "abc"]).json()
@@ -74,11 +81,16 @@ import Testing
   }
 
   @Test func `a stop string ends the output before it`() throws {
-    let whole = try egress.run(["generate", "--model", model, "--raw", "--max-tokens", "12", "--format", "json", "abc"])
+    let whole = try egress.run([
+      "generate", "--model", model, "--raw", "--max-tokens", "12", "--format", "json", "abc",
+    ])
     let text = try #require(try whole.json()["text"] as? String)
     let stop = String(try #require(text.dropFirst(2).first { $0.isASCII }))
     let cut = try egress.run(
-      ["generate", "--model", model, "--raw", "--max-tokens", "12", "--stop", stop, "--format", "json", "abc"])
+      [
+        "generate", "--model", model, "--raw", "--max-tokens", "12", "--stop", stop, "--format", "json",
+        "abc",
+      ])
     let json = try cut.json()
     #expect(json["stop_reason"] as? String == "stop_string")
     #expect(json["text"] as? String == String(text.prefix { String($0) != stop }))
@@ -137,7 +149,10 @@ import Testing
     let long = try egress.folder.write("long.gguf", builder.build())
     let pipe = Pipe()
     let result = try egress.run(
-      ["generate", "--model", long, "--raw", "--max-tokens", "100000", "--temperature", "100", "--seed", "3", "abc"],
+      [
+        "generate", "--model", long, "--raw", "--max-tokens", "100000", "--temperature", "100", "--seed", "3",
+        "abc",
+      ],
       output: pipe.fileHandleForWriting
     ) { process in
       // The first text has come: the signal now finds the program decoding.

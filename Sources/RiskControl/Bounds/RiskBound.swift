@@ -23,6 +23,7 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
   ///   - epsilon: the tolerated mean.
   ///   - delta: the failure probability for which the stakes of the betting bound are tuned; its p-value is valid for any
   ///     fixed δ. The other bounds do not read it.
+  ///   - lossBound: B.
   /// - Returns: a number in [0, 1]. O(n).
   /// - Throws: ``RiskControlError`` for a loss out of range, or settings outside (0, 1).
   public func pValue(

@@ -34,6 +34,8 @@ public struct ClassifierOutputs: Sendable {
 
   /// - Parameters:
   ///   - logits: row-major (exits, samples, classes), finite.
+  ///   - exitCount: L.
+  ///   - classCount: C.
   ///   - labels: (samples), whole numbers in 0..<classes.
   /// - Throws: ``RiskControlError`` naming exit, sample and class.
   public init(logits: [Double], exitCount: Int, classCount: Int, labels: [Double]) throws(RiskControlError) {
@@ -41,7 +43,8 @@ public struct ClassifierOutputs: Sendable {
       let size = NumericArray.count(of: [exitCount, labels.count, classCount]), size == logits.count
     else {
       throw .table(
-        "\(logits.count) logits, expected exits × samples × classes = \(exitCount) × \(labels.count) × \(classCount)")
+        "\(logits.count) logits, expected exits × samples × classes = \(exitCount) × \(labels.count) × \(classCount)"
+      )
     }
     if let bad = logits.firstIndex(where: { !$0.isFinite }) {
       let (row, k) = bad.quotientAndRemainder(dividingBy: classCount)
@@ -49,9 +52,12 @@ public struct ClassifierOutputs: Sendable {
         "exit \(row / labels.count + 1), sample \(row % labels.count + 1), class \(k + 1): logit is \(logits[bad]), "
           + "expected a finite number")
     }
-    if let bad = labels.firstIndex(where: { $0 != $0.rounded() || $0 < 0 || $0 >= Double(classCount) || $0.isNaN }) {
+    if let bad = labels.firstIndex(where: {
+      $0 != $0.rounded() || $0 < 0 || $0 >= Double(classCount) || $0.isNaN
+    }) {
       throw .table(
-        "label of sample \(bad + 1) is \(plain(labels[bad])), expected a whole number from 0 to \(classCount - 1)")
+        "label of sample \(bad + 1) is \(plain(labels[bad])), expected a whole number from 0 to \(classCount - 1)"
+      )
     }
     self.logits = logits
     self.labels = labels.map { Int($0) }
@@ -62,7 +68,11 @@ public struct ClassifierOutputs: Sendable {
 
   /// The table of one risk, swept over every distinct confidence.
   ///
-  /// - Parameter exitCosts: as for ``LossTable/init(confidences:losses:exitCount:exitCosts:lossBound:comparison:firstRow:)``.
+  /// - Parameters:
+  ///   - risk: which loss of a sample to take; it sets B.
+  ///   - confidence: the score of a distribution that decides whether to exit.
+  ///   - exitCosts: (L) or row-major (N, L): what it costs to leave at each exit.
+  ///   - comparison: whether a confidence equal to λ passes.
   /// - Throws: ``RiskControlError`` for costs that do not fit. O(L N (C + log(L N))).
   public func table(
     risk: Risk, confidence: ConfidenceScore = .top1, exitCosts: [Double]? = nil,

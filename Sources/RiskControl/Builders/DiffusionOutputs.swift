@@ -14,11 +14,13 @@ public struct DiffusionOutputs: Sendable {
   public init(scores: [Double], losses: [Double], stepCount: Int) throws(RiskControlError) {
     guard stepCount > 0, scores.count == losses.count, !scores.isEmpty, scores.count % stepCount == 0 else {
       throw .table(
-        "\(scores.count) scores and \(losses.count) losses with \(stepCount) steps; expected samples × steps of each")
+        "\(scores.count) scores and \(losses.count) losses with \(stepCount) steps; expected samples × steps of each"
+      )
     }
     if let bad = scores.firstIndex(where: { !($0 >= 0 && $0 <= 1) }) {
       throw .table(
-        "sample \(bad / stepCount + 1), exit \(bad % stepCount + 1): uncertainty is \(scores[bad]), expected a number in [0, 1]")
+        "sample \(bad / stepCount + 1), exit \(bad % stepCount + 1): uncertainty is \(scores[bad]), expected a number in [0, 1]"
+      )
     }
     self.scores = scores
     self.losses = losses

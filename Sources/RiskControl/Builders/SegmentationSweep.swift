@@ -11,14 +11,31 @@ public struct SegmentationSweep: Sendable {
     /// The quantile at this level of the means of square windows; windows do not overlap, and what is left at the right and lower
     /// edge is left out, unless the image is smaller than one window. The paper's: 50 pixels, 0.01.
     case patch(size: Int = 50, quantile: Double = 0.01)
+
+    /// Reads `mean`, `median`, `quantile:0.25`, `patch` or `patch:50:0.01`; nil for anything else.
+    public init?(name: String) {
+      let parts = name.split(separator: ":", omittingEmptySubsequences: false)
+      switch (parts[0], parts.count) {
+      case ("mean", 1): self = .mean
+      case ("median", 1): self = .median
+      case ("patch", 1): self = .patch()
+      case ("quantile", 2):
+        guard let level = Double(parts[1]) else { return nil }
+        self = .quantile(level)
+      case ("patch", 3):
+        guard let size = Int(parts[1]), let level = Double(parts[2]) else { return nil }
+        self = .patch(size: size, quantile: level)
+      default: return nil
+      }
+    }
   }
 
   /// The loss of an image.
-  public enum Loss: Sendable, Equatable {
+  public enum Loss: String, Sendable, Equatable, CaseIterable {
     /// Share of pixels predicted wrong; B = 1.
     case miscoverage
     /// 1 − mean intersection over union over the classes that occur; B = 1.
-    case meanIntersectionOverUnion
+    case meanIntersectionOverUnion = "miou"
     /// Mean Brier score of the pixels; B = 2.
     case brier
 
@@ -27,11 +44,11 @@ public struct SegmentationSweep: Sendable {
   }
 
   /// What an exit is compared with.
-  public enum Target: Sendable, Equatable {
+  public enum Target: String, Sendable, Equatable, CaseIterable {
     /// The labels: the loss at the exit minus the loss at the last exit, signed.
     case labels
     /// The last exit: the loss at the exit where the last exit's predictions (for Brier its distributions) are the truth.
-    case fullModel
+    case fullModel = "full-model"
   }
 
   private let confidence: ConfidenceScore
@@ -51,7 +68,9 @@ public struct SegmentationSweep: Sendable {
     switch aggregation {
     case .mean, .median: break
     case .quantile(let level), .patch(_, let level):
-      guard level >= 0, level <= 1 else { throw .setting("the quantile must lie in [0, 1], found \(plain(level))") }
+      guard level >= 0, level <= 1 else {
+        throw .setting("the quantile must lie in [0, 1], found \(plain(level))")
+      }
     }
     if case .patch(let size, _) = aggregation, size < 1 {
       throw .setting("the window must be at least 1 pixel wide, found \(size)")
@@ -67,13 +86,18 @@ public struct SegmentationSweep: Sendable {
   /// - Parameters:
   ///   - probabilities: row-major (exits, height, width, classes); each pixel's sum to 1.
   ///   - labels: (height, width), the class of each pixel; a negative label leaves its pixel out of the loss.
+  ///   - exits: the number of exits, the same for every image.
+  ///   - height: pixels down.
+  ///   - width: pixels across.
+  ///   - classes: the number of classes.
   /// - Throws: ``RiskControlError`` for shapes or values that do not fit. O(exits · pixels · classes).
   public mutating func add(
     probabilities: [Double], labels: [Int], exits: Int, height: Int, width: Int, classes: Int
   ) throws(RiskControlError) {
     let place = "image \(confidences.count / max(exitCount ?? 1, 1) + 1)"
     guard exits > 0, classes > 0, height > 0, width > 0,
-      NumericArray.count(of: [exits, height, width, classes]) == probabilities.count, labels.count == height * width
+      NumericArray.count(of: [exits, height, width, classes]) == probabilities.count,
+      labels.count == height * width
     else {
       throw .table(
         "\(place): \(probabilities.count) probabilities and \(labels.count) labels, expected \(exits) × \(height) × \(width) × "
@@ -106,12 +130,17 @@ public struct SegmentationSweep: Sendable {
         let wrong = pixels.count { argmax(pixel(exit, $0)) != truth[$0] }
         raw.append(Double(wrong) / Double(pixels.count))
       case .meanIntersectionOverUnion:
-        raw.append(1 - Self.meanIntersectionOverUnion(
-          pixels.map { (argmax(pixel(exit, $0)), truth[$0]) }, classes: classes))
+        raw.append(
+          1
+            - Self.meanIntersectionOverUnion(
+              pixels.map { (argmax(pixel(exit, $0)), truth[$0]) }, classes: classes))
       case .brier:
         let sum = pixels.reduce(0.0) { sum, index in
           if target == .labels { return sum + brierScore(pixel(exit, index), label: truth[index]) }
-          return sum + zip(pixel(exit, index), pixel(exits - 1, index)).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+          return sum
+            + zip(pixel(exit, index), pixel(exits - 1, index)).reduce(0) {
+              $0 + ($1.0 - $1.1) * ($1.0 - $1.1)
+            }
         }
         raw.append(min(2, sum / Double(pixels.count)))
       }
@@ -173,6 +202,7 @@ extension SegmentationSweep.Aggregation {
     let position = level * Double(sorted.count - 1)
     let below = Int(position)
     let share = position - Double(below)
-    return below + 1 < sorted.count ? sorted[below] + share * (sorted[below + 1] - sorted[below]) : sorted[below]
+    return below + 1 < sorted.count
+      ? sorted[below] + share * (sorted[below + 1] - sorted[below]) : sorted[below]
   }
 }

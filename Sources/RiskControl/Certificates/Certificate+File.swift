@@ -14,7 +14,8 @@ extension Certificate {
     do {
       try jsonData().write(to: URL(fileURLWithPath: path), options: .atomic)
     } catch {
-      throw RiskControlError.file("the certificate could not be written (\(error.localizedDescription))", in: path)
+      throw RiskControlError.file(
+        "the certificate could not be written (\(error.localizedDescription))", in: path)
     }
   }
 
@@ -49,7 +50,8 @@ extension Certificate {
     }
     let others = expectedKeys.keys.filter { $0 != digestKey && expectedKeys[$0] != foundKeys[$0] }
     if let key = others.min() {
-      throw .certificate("the certificate was edited: \"\(key)\" does not follow from its other values", in: name)
+      throw .certificate(
+        "the certificate was edited: \"\(key)\" does not follow from its other values", in: name)
     }
     throw .certificate(
       "the certificate was edited: its contents do not match its \"\(digestKey)\"", in: name)
@@ -71,7 +73,8 @@ extension Certificate {
     case .keyNotFound(let key, _): "the key \"\(key.stringValue)\" is missing"
     case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
       context.codingPath.isEmpty
-        ? "it is not JSON" : "\"\(context.codingPath.map(\.stringValue).joined(separator: "."))\": \(context.debugDescription)"
+        ? "it is not JSON"
+        : "\"\(context.codingPath.map(\.stringValue).joined(separator: "."))\": \(context.debugDescription)"
     @unknown default: "it could not be decoded"
     }
   }

@@ -7,7 +7,8 @@ extension CalibrationShortfall {
         + "epsilon is \(plain(settings.epsilon))"
     case .firstThresholdFailed(let index, let threshold, let bound):
       let statistic = settings.rule == .empirical ? "mean loss" : "upper bound"
-      return "the first threshold tested, \(plain(threshold)) (index \(index)), has the \(statistic) \(plain(bound)); "
+      return
+        "the first threshold tested, \(plain(threshold)) (index \(index)), has the \(statistic) \(plain(bound)); "
         + "epsilon is \(plain(settings.epsilon))"
     case .noOtherThreshold:
       return "the table holds no threshold but the full model's"
@@ -22,16 +23,20 @@ extension Certificate {
       return "Nothing is guaranteed: no threshold of the table could be certified."
     }
     if outcome == "only_safest" {
-      return "Only the full model (threshold \(plain(threshold))) is certified: its loss against itself is 0 by construction."
+      return
+        "Only the full model (threshold \(plain(threshold))) is certified: its loss against itself is 0 by construction."
     }
     let epsilon = settings.epsilon
-    let also = furtherRisks.isEmpty ? "" : ", and the further risks listed are at most their epsilon, all at once"
+    let also =
+      furtherRisks.isEmpty ? "" : ", and the further risks listed are at most their epsilon, all at once"
     switch settings.rule {
     case .empirical:
-      return "Nothing is guaranteed: the mean calibration loss at threshold \(plain(threshold)) is at most \(plain(epsilon)), "
+      return
+        "Nothing is guaranteed: the mean calibration loss at threshold \(plain(threshold)) is at most \(plain(epsilon)), "
         + "which says little about new samples."
     case .crc:
-      return "Averaged over calibration sets of \(sampleCount) samples, the expected loss of a new sample at the threshold "
+      return
+        "Averaged over calibration sets of \(sampleCount) samples, the expected loss of a new sample at the threshold "
         + "chosen (here \(plain(threshold))) is at most \(plain(epsilon)), provided that the loss of every sample can only "
         + "grow from one threshold to the next less safe one\(also)."
     case .ucb, .ltt:
@@ -39,9 +44,11 @@ extension Certificate {
         switch settings.measure {
         case .mean: "the expected loss of a new sample"
         case .quantile(let level): "the \(plain(level))-quantile of the loss of a new sample"
-        case .conditionalValueAtRisk(let level): "the mean of the worst \(plain(1 - level)) of the losses of new samples"
+        case .conditionalValueAtRisk(let level):
+          "the mean of the worst \(plain(1 - level)) of the losses of new samples"
         }
-      return "With probability at least 1 - \(plain(settings.delta)) over the draw of the \(sampleCount) calibration samples, "
+      return
+        "With probability at least 1 - \(plain(settings.delta)) over the draw of the \(sampleCount) calibration samples, "
         + "\(what) at threshold \(plain(threshold)) is at most \(plain(epsilon))\(also)."
     }
   }
@@ -52,7 +59,8 @@ extension Certificate {
       weightsDigest == nil
       ? "It holds for new samples from the distribution that the calibration samples were drawn from independently"
       : "It holds for new samples from the distribution that the given weights describe exactly"
-    return data + ", for an epsilon and settings fixed before the losses were seen; it says nothing about any single sample. The loss "
+    return data
+      + ", for an epsilon and settings fixed before the losses were seen; it says nothing about any single sample. The loss "
       + "(\(subject.metric); \(subject.risk)) is relative to the full model's own output: the full model's quality is not "
       + "guaranteed."
   }

@@ -17,7 +17,8 @@ extension Certificate {
     guard further.count == furtherRisks.count else {
       throw .certificate("\(further.count) further tables, expected \(furtherRisks.count)")
     }
-    for (number, (table, risk)) in zip(further, furtherRisks).enumerated() where table.digest() != risk.dataDigest {
+    for (number, (table, risk)) in zip(further, furtherRisks).enumerated()
+    where table.digest() != risk.dataDigest {
       throw .certificate(
         "further table \(number + 1) is not the one that was certified: its SHA-256 is \(table.digest()), expected "
           + risk.dataDigest)
@@ -47,7 +48,8 @@ extension Certificate {
     guard again != self else { return }
     func differs<Value: Equatable>(_ key: CodingKeys, _ path: KeyPath<Certificate, Value>) -> String? {
       self[keyPath: path] == again[keyPath: path]
-        ? nil : "\(key.rawValue) recomputes to \(again[keyPath: path]), the certificate says \(self[keyPath: path])"
+        ? nil
+        : "\(key.rawValue) recomputes to \(again[keyPath: path]), the certificate says \(self[keyPath: path])"
     }
     let differences: [String?] = [
       differs(.outcome, \.outcome), differs(.index, \.index), differs(.threshold, \.threshold),

@@ -93,10 +93,16 @@ public struct Certificate: Sendable, Equatable {
   ///
   /// - Parameters:
   ///   - result: from ``Calibration/calibrate(_:weights:)`` on `table` under `settings`.
+  ///   - table: the table it was made from.
   ///   - settings: with the whole δ, where `policiesCompared` policies shared it.
+  ///   - weights: the weights it was made with, or nil.
+  ///   - policiesCompared: how many policies shared δ.
   ///   - further: the other risks calibrated together with this one.
+  ///   - subject: what the losses are.
+  ///   - program: name and version of the program.
   public init(
-    _ result: CalibrationResult, table: LossTable, settings: CalibrationSettings, weights: SampleWeights? = nil,
+    _ result: CalibrationResult, table: LossTable, settings: CalibrationSettings,
+    weights: SampleWeights? = nil,
     policiesCompared: Int = 1, further: [(result: CalibrationResult, table: LossTable)] = [],
     subject: Subject = Subject(), program: String
   ) {

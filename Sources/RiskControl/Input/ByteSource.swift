@@ -67,7 +67,9 @@ package final class ByteSource {
   }
 
   /// Reads `count` elements. The caller has checked that the file can hold them, where its size is known.
-  package func readElements(_ type: ElementType, count: Int, what: String) throws(RiskControlError) -> [Double] {
+  package func readElements(_ type: ElementType, count: Int, what: String) throws(RiskControlError)
+    -> [Double]
+  {
     var values: [Double] = []
     // A file of unknown length may promise more than it holds: reserve only what was seen to be there.
     values.reserveCapacity(size == nil ? min(count, 1 << 20) : count)

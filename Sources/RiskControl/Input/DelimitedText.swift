@@ -21,7 +21,9 @@ package enum DelimitedText {
       while start < bytes.count, failure == nil {
         let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
         var content = UnsafeRawBufferPointer(rebasing: bytes[start..<end])
-        if content.last == UInt8(ascii: "\r") { content = UnsafeRawBufferPointer(rebasing: content.dropLast()) }
+        if content.last == UInt8(ascii: "\r") {
+          content = UnsafeRawBufferPointer(rebasing: content.dropLast())
+        }
         line += 1
         start = end + 1
         if isBlank(content) {
@@ -64,7 +66,8 @@ package enum DelimitedText {
       } else if !(rows.hasHeader && line == 1) {
         let text = String(decoding: field.prefix(40), as: UTF8.self)
         throw .file(
-          "row \(line), column \(column): " + (text.isEmpty ? "nothing" : "\"\(text)\"") + " where a number was expected")
+          "row \(line), column \(column): " + (text.isEmpty ? "nothing" : "\"\(text)\"")
+            + " where a number was expected")
       }
       start = end + 1
     }

@@ -28,7 +28,9 @@ package enum JSONLinesTable {
     var shape: Shape?
     let decoder = JSONDecoder()
     // NaN and infinities are no JSON; many writers emit them all the same, and they deserve a better message.
-    for (number, bytes) in data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+    for (number, bytes) in data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .enumerated()
+    {
       if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) { continue }
       let place = "line \(number + 1)"
       let line: Line
@@ -40,7 +42,8 @@ package enum JSONLinesTable {
         throw .file("\(place): not a JSON object", in: name)
       }
       let found: [Shape] = [
-        line.threshold.map { _ in .rows }, line.confidences.map { _ in .exits }, line.thresholds.map { _ in .steps },
+        line.threshold.map { _ in .rows }, line.confidences.map { _ in .exits },
+        line.thresholds.map { _ in .steps },
       ].compactMap { $0 }
       guard found.count == 1, shape == nil || shape == found[0] else {
         throw .file(
@@ -50,14 +53,18 @@ package enum JSONLinesTable {
       shape = found[0]
       if let first = lines.first, shape != .steps {
         guard line.losses.count == first.losses.count else {
-          throw .file("\(place): \(line.losses.count) losses, expected \(first.losses.count) as on the first line", in: name)
+          throw .file(
+            "\(place): \(line.losses.count) losses, expected \(first.losses.count) as on the first line",
+            in: name)
         }
         guard (line.cost == nil) == (first.cost == nil), line.costs?.count == first.costs?.count else {
           throw .file("\(place): costs must be given alike on every line", in: name)
         }
       }
       if let confidences = line.confidences, confidences.count != line.losses.count {
-        throw .file("\(place): \(confidences.count) confidences and \(line.losses.count) losses; expected as many of each", in: name)
+        throw .file(
+          "\(place): \(confidences.count) confidences and \(line.losses.count) losses; expected as many of each",
+          in: name)
       }
       lines.append(line)
     }
@@ -74,17 +81,20 @@ package enum JSONLinesTable {
             .bySample(lines.flatMap { $0.costs ?? [] })
           } else { nil }
         return try LossTable(
-          thresholds: lines.compactMap(\.threshold), losses: lines.flatMap(\.losses), lossBound: options.lossBound,
+          thresholds: lines.compactMap(\.threshold), losses: lines.flatMap(\.losses),
+          lossBound: options.lossBound,
           costs: options.costs ?? costs, firstRow: options.firstRow)
       case .exits:
         return try LossTable(
           confidences: lines.flatMap { $0.confidences ?? [] }, losses: lines.flatMap(\.losses),
           exitCount: first.losses.count,
-          exitCosts: try options.exitCosts(lines.count) ?? (first.costs == nil ? nil : lines.flatMap { $0.costs ?? [] }),
+          exitCosts: try options.exitCosts(lines.count)
+            ?? (first.costs == nil ? nil : lines.flatMap { $0.costs ?? [] }),
           lossBound: options.lossBound, comparison: options.comparison, firstRow: options.firstRow)
       case .steps:
         guard options.costs == nil else {
-          throw RiskControlError.setting("steps carry their own costs; a separate list of costs cannot be assigned to them")
+          throw RiskControlError.setting(
+            "steps carry their own costs; a separate list of costs cannot be assigned to them")
         }
         return try LossTable(
           steps: lines.map { LossSteps(thresholds: $0.thresholds ?? [], losses: $0.losses, costs: $0.costs) },

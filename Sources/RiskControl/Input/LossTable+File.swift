@@ -7,10 +7,13 @@ extension LossTable {
   ///   samples × exits.
   /// - .npy: the same layout as CSV; or K×N with ``TableOptions/thresholdsPath``.
   /// - safetensors: `losses` (K, N) with `thresholds` (K); `losses` (N, L) with `confidences` (N, L); either with `costs`;
-  ///   `scores` (N, steps) with `losses` for diffusion; `logits` (exits, N, classes) with `labels` (N) for a classifier.
+  ///   `scores` (N, steps) with `losses` for diffusion; `logits` (exits, N, classes) with `labels` (N) for a classifier;
+  ///   `probabilities` (N, exits, height, width, classes) with `labels` (N, height, width) for segmentation.
   /// - JSON Lines: a row, a sample by exit, or a sample's steps a line.
   ///
-  /// - Parameter path: a file, or `-` for standard input.
+  /// - Parameters:
+  ///   - path: a file, or `-` for standard input.
+  ///   - options: B, costs and what else the file does not say.
   /// - Throws: ``RiskControlError`` naming file, row, column, expected and found.
   public init(path: String, options: TableOptions = TableOptions()) throws(RiskControlError) {
     let source = try ByteSource(path: path)
@@ -63,7 +66,8 @@ extension LossTable {
       let confidences = try Self.array(path: path)
       guard confidences.shape == array.shape else {
         throw .table(
-          "the confidences are \(confidences.shapeText), expected \(array.shapeText) like the losses", in: path)
+          "the confidences are \(confidences.shapeText), expected \(array.shapeText) like the losses",
+          in: path)
       }
       return try LossTable(
         confidences: confidences.values, losses: array.values, exitCount: array.shape[1],
@@ -73,14 +77,17 @@ extension LossTable {
     if let path = options.thresholdsPath {
       let thresholds = try numbers(path: path)
       guard thresholds.count == array.shape[0] else {
-        throw .table("\(thresholds.count) thresholds, expected \(array.shape[0]), one a row of the losses", in: path)
+        throw .table(
+          "\(thresholds.count) thresholds, expected \(array.shape[0]), one a row of the losses", in: path)
       }
       return try LossTable(
         thresholds: thresholds, losses: array.values, lossBound: options.lossBound, costs: options.costs,
         firstRow: options.firstRow, cells: CellNames(firstRow: cells.firstRow))
     }
     let (rows, columns) = (array.shape[0], array.shape[1])
-    guard rows > 0 else { throw .table("the table is empty; expected at least one threshold with its losses") }
+    guard rows > 0 else {
+      throw .table("the table is empty; expected at least one threshold with its losses")
+    }
     guard columns > 1 else {
       throw .table("the table has \(columns) columns; expected a column of thresholds and one a sample")
     }
@@ -90,7 +97,9 @@ extension LossTable {
     let thresholds = (0..<rows).map { values[$0 * columns] }
     values.withUnsafeMutableBufferPointer { values in
       for row in 0..<rows {
-        for column in 1..<columns { values[row * (columns - 1) + column - 1] = values[row * columns + column] }
+        for column in 1..<columns {
+          values[row * (columns - 1) + column - 1] = values[row * columns + column]
+        }
       }
     }
     values.removeLast(rows)
@@ -120,12 +129,17 @@ extension LossTable {
         logits: logits.values, exitCount: logits.shape[0], classCount: logits.shape[2],
         labels: try expect("labels", [logits.shape[1]]))
       return try outputs.table(
-        risk: options.classifierRisk, exitCosts: try options.exitCosts(logits.shape[1]) ?? arrays["costs"]?.values,
+        risk: options.classifierRisk, confidence: options.confidence,
+        exitCosts: try options.exitCosts(logits.shape[1]) ?? arrays["costs"]?.values,
         comparison: options.comparison)
+    }
+    if let probabilities = arrays["probabilities"] {
+      return try segmentation(probabilities, arrays: arrays, options: options)
     }
     guard let losses = arrays["losses"] else {
       throw .table(
-        "no tensor \"losses\" or \"logits\"; the file has \(arrays.keys.sorted().joined(separator: ", "))")
+        "no tensor \"losses\", \"logits\" or \"probabilities\"; the file has \(arrays.keys.sorted().joined(separator: ", "))"
+      )
     }
     guard losses.shape.count == 2 else {
       throw .table("tensor losses is \(losses.shapeText), expected two dimensions")
@@ -137,8 +151,10 @@ extension LossTable {
     }
     if arrays["confidences"] != nil {
       return try LossTable(
-        confidences: try expect("confidences", losses.shape), losses: losses.values, exitCount: losses.shape[1],
-        exitCosts: try options.exitCosts(losses.shape[0]) ?? arrays["costs"]?.values, lossBound: options.lossBound,
+        confidences: try expect("confidences", losses.shape), losses: losses.values,
+        exitCount: losses.shape[1],
+        exitCosts: try options.exitCosts(losses.shape[0]) ?? arrays["costs"]?.values,
+        lossBound: options.lossBound,
         comparison: options.comparison, firstRow: options.firstRow)
     }
     var costs = options.costs
@@ -146,7 +162,40 @@ extension LossTable {
       costs = array.shape == losses.shape ? .bySample(array.values) : .byThreshold(array.values)
     }
     return try LossTable(
-      thresholds: try expect("thresholds", [losses.shape[0]]), losses: losses.values, lossBound: options.lossBound,
+      thresholds: try expect("thresholds", [losses.shape[0]]), losses: losses.values,
+      lossBound: options.lossBound,
       costs: costs, firstRow: options.firstRow)
+  }
+
+  /// Images one by one out of (images, exits, height, width, classes); labels may be negative where a pixel has none.
+  private static func segmentation(
+    _ probabilities: NumericArray, arrays: [String: NumericArray], options: TableOptions
+  ) throws(RiskControlError) -> LossTable {
+    let shape = probabilities.shape
+    guard shape.count == 5, !shape.contains(0) else {
+      throw .table(
+        "tensor probabilities is \(probabilities.shapeText), expected images × exits × height × width × classes"
+      )
+    }
+    guard let labels = arrays["labels"], labels.shape == [shape[0], shape[2], shape[3]] else {
+      throw .table(
+        "tensor labels is \(arrays["labels"]?.shapeText ?? "missing"), expected "
+          + NumericArray.text(of: [shape[0], shape[2], shape[3]]))
+    }
+    if let bad = labels.values.firstIndex(where: { $0 != $0.rounded() || $0.magnitude > 1e9 || $0.isNaN }) {
+      throw .table("label \(bad + 1) is \(plain(labels.values[bad])), expected a whole number")
+    }
+    var sweep = try SegmentationSweep(
+      confidence: options.confidence, aggregation: options.aggregation, loss: options.segmentationLoss,
+      target: options.segmentationTarget)
+    let (size, pixels) = (probabilities.values.count / shape[0], shape[2] * shape[3])
+    for image in 0..<shape[0] {
+      try sweep.add(
+        probabilities: Array(probabilities.values[image * size..<(image + 1) * size]),
+        labels: labels.values[image * pixels..<(image + 1) * pixels].map { Int($0) }, exits: shape[1],
+        height: shape[2], width: shape[3], classes: shape[4])
+    }
+    return try sweep.table(
+      exitCosts: try options.exitCosts(shape[0]) ?? arrays["costs"]?.values, comparison: options.comparison)
   }
 }

@@ -46,7 +46,8 @@ package enum NumPyFile {
     _ header: String, name: String
   ) throws(RiskControlError) -> (type: ElementType, shape: [Int]) {
     func value(_ key: String) throws(RiskControlError) -> Substring {
-      guard let found = header.range(of: "'\(key)'"), let colon = header[found.upperBound...].firstIndex(of: ":")
+      guard let found = header.range(of: "'\(key)'"),
+        let colon = header[found.upperBound...].firstIndex(of: ":")
       else { throw .file("the .npy header has no '\(key)'", in: name) }
       return header[header.index(after: colon)...].drop { $0 == " " }
     }
@@ -57,10 +58,12 @@ package enum NumPyFile {
     ]
     guard let type = types[description] else {
       throw .file(
-        "element type '\(description.prefix(40))', expected one of \(types.keys.sorted().joined(separator: ", "))", in: name)
+        "element type '\(description.prefix(40))', expected one of \(types.keys.sorted().joined(separator: ", "))",
+        in: name)
     }
     guard try value("fortran_order").hasPrefix("False") else {
-      throw .file("the array is in Fortran order, expected C order (save numpy.ascontiguousarray(array))", in: name)
+      throw .file(
+        "the array is in Fortran order, expected C order (save numpy.ascontiguousarray(array))", in: name)
     }
     let text = try value("shape")
     guard text.first == "(", let end = text.firstIndex(of: ")") else {

@@ -50,6 +50,16 @@ package enum ElementType: Sendable {
         values.append(convert(Raw(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Raw.self))))
       }
     }
+    #if _endian(little)
+      if self == .float64 {
+        let start = values.count
+        values.append(contentsOf: repeatElement(0, count: bytes.count / 8))
+        values.withUnsafeMutableBytes {
+          UnsafeMutableRawBufferPointer(rebasing: $0[(start * 8)...]).copyMemory(from: bytes)
+        }
+        return
+      }
+    #endif
     switch self {
     case .float64: each(UInt64.self) { Double(bitPattern: $0) }
     case .float32: each(UInt32.self) { Double(Float(bitPattern: $0)) }

@@ -14,7 +14,11 @@ package enum SafetensorsFile {
     case metadata
 
     init(from decoder: any Decoder) throws {
-      if decoder.codingPath.last?.stringValue == "__metadata__" { self = .metadata } else { self = .tensor(try Entry(from: decoder)) }
+      if decoder.codingPath.last?.stringValue == "__metadata__" {
+        self = .metadata
+      } else {
+        self = .tensor(try Entry(from: decoder))
+      }
     }
   }
 
@@ -46,7 +50,8 @@ package enum SafetensorsFile {
       guard case .tensor(let entry) = item else { continue }
       guard let type = types[entry.dtype] else {
         throw .file(
-          "tensor \(tensor): type \(entry.dtype), expected one of \(types.keys.sorted().joined(separator: ", "))", in: name)
+          "tensor \(tensor): type \(entry.dtype), expected one of \(types.keys.sorted().joined(separator: ", "))",
+          in: name)
       }
       guard let count = NumericArray.count(of: entry.shape),
         let bytes = NumPyFile.checkedProduct(count, type.size), entry.data_offsets.count == 2,

@@ -14,12 +14,24 @@ public struct TableOptions: Sendable {
   public var confidencesPath: String?
   /// Which risk to build from a classifier's logits and labels; it sets B.
   public var classifierRisk: ClassifierOutputs.Risk
+  /// The confidence of a distribution, for classifiers and segmentation.
+  public var confidence: ConfidenceScore
+  /// How the confidences of an image's pixels become one number.
+  public var aggregation: SegmentationSweep.Aggregation
+  /// The loss of a segmented image; it sets B.
+  public var segmentationLoss: SegmentationSweep.Loss
+  /// What a segmented image is compared with.
+  public var segmentationTarget: SegmentationSweep.Target
 
   /// Options; none is needed for a CSV table of losses in [−1, 1].
   public init(
-    lossBound: Double = 1, firstRow: LossTable.FirstRow = .fullModelWhereZero, comparison: ExitComparison = .atLeast,
+    lossBound: Double = 1, firstRow: LossTable.FirstRow = .fullModelWhereZero,
+    comparison: ExitComparison = .atLeast,
     costs: LossTable.Costs? = nil, thresholdsPath: String? = nil, confidencesPath: String? = nil,
-    classifierRisk: ClassifierOutputs.Risk = .predictionGap
+    classifierRisk: ClassifierOutputs.Risk = .predictionGap, confidence: ConfidenceScore = .top1,
+    aggregation: SegmentationSweep.Aggregation = .mean,
+    segmentationLoss: SegmentationSweep.Loss = .miscoverage,
+    segmentationTarget: SegmentationSweep.Target = .labels
   ) {
     self.lossBound = lossBound
     self.firstRow = firstRow
@@ -28,6 +40,10 @@ public struct TableOptions: Sendable {
     self.thresholdsPath = thresholdsPath
     self.confidencesPath = confidencesPath
     self.classifierRisk = classifierRisk
+    self.confidence = confidence
+    self.aggregation = aggregation
+    self.segmentationLoss = segmentationLoss
+    self.segmentationTarget = segmentationTarget
   }
 
   /// The costs where the table is by exit.

@@ -22,7 +22,8 @@ public enum AnswerMatch {
       }
     }
     flush()
-    return words.split { $0.properties.isWhitespace }.map { String(String.UnicodeScalarView($0)) }.joined(separator: " ")
+    return words.split { $0.properties.isWhitespace }.map { String(String.UnicodeScalarView($0)) }.joined(
+      separator: " ")
   }
 
   /// 1 where both are the same once normalised, else 0.

@@ -50,7 +50,9 @@ public enum Bleu {
   /// The tokens of mteval-v13a: punctuation stands alone, but for periods and commas between digits.
   package static func tokens(_ text: String) -> [String] {
     var line = text
-    while let last = line.unicodeScalars.last, last.properties.isWhitespace { line.unicodeScalars.removeLast() }
+    while let last = line.unicodeScalars.last, last.properties.isWhitespace {
+      line.unicodeScalars.removeLast()
+    }
     for (pattern, replacement) in [("<skipped>", ""), ("-\n", ""), ("\n", " ")] {
       line = line.replacingOccurrences(of: pattern, with: replacement, options: .literal)
     }

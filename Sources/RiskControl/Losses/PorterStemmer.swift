@@ -114,9 +114,11 @@ package enum PorterStemmer {
       if measure(word.dropLast(3)) > 0 { word.removeLast() }
       return
     }
-    guard let suffix = ["ed", "ing"].first(where: { suffix in
-      ends(word, suffix) && hasVowel(Word(word.dropLast(suffix.utf8.count)))
-    }) else { return }
+    guard
+      let suffix = ["ed", "ing"].first(where: { suffix in
+        ends(word, suffix) && hasVowel(Word(word.dropLast(suffix.utf8.count)))
+      })
+    else { return }
     word.removeLast(suffix.utf8.count)
     if ends(word, "at") || ends(word, "bl") || ends(word, "iz") {
       word.append(e)
@@ -150,7 +152,8 @@ package enum PorterStemmer {
   }
 
   private static let stepTwoRules = [
-    ("ational", "ate"), ("tional", "tion"), ("enci", "ence"), ("anci", "ance"), ("izer", "ize"), ("bli", "ble"),
+    ("ational", "ate"), ("tional", "tion"), ("enci", "ence"), ("anci", "ance"), ("izer", "ize"),
+    ("bli", "ble"),
     ("alli", "al"), ("entli", "ent"), ("eli", "e"), ("ousli", "ous"), ("ization", "ize"), ("ation", "ate"),
     ("ator", "ate"), ("alism", "al"), ("iveness", "ive"), ("fulness", "ful"), ("ousness", "ous"),
     ("aliti", "al"), ("iviti", "ive"), ("biliti", "ble"), ("fulli", "ful"),
@@ -158,12 +161,14 @@ package enum PorterStemmer {
 
   /// Step 3.
   private static let icateRules = [
-    ("icate", "ic"), ("ative", ""), ("alize", "al"), ("iciti", "ic"), ("ical", "ic"), ("ful", ""), ("ness", ""),
+    ("icate", "ic"), ("ative", ""), ("alize", "al"), ("iciti", "ic"), ("ical", "ic"), ("ful", ""),
+    ("ness", ""),
   ].map { (suffix: $0.0, replacement: $0.1) }
 
   /// Step 4.
   private static let alRules = [
-    "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism", "ate", "iti",
+    "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism",
+    "ate", "iti",
     "ous", "ive", "ize",
   ].map { (suffix: $0, replacement: "") }
 }

@@ -30,7 +30,8 @@ extension Calibration {
   public func choose(among policies: [Policy]) throws(RiskControlError) -> PolicyResult {
     guard !policies.isEmpty else { throw .setting("no policies; expected at least one") }
     guard policies.count == 1 || settings.rule != .crc else {
-      throw .setting("crc controls an expectation, which does not hold for the best of several policies; use ucb or ltt")
+      throw .setting(
+        "crc controls an expectation, which does not hold for the best of several policies; use ucb or ltt")
     }
     let count = policies[0].table.sampleCount
     for policy in policies where policies.count > 1 {
@@ -38,7 +39,8 @@ extension Calibration {
         throw .table("policy has no costs to choose by; expected costs for every policy", in: policy.name)
       }
       guard policy.table.sampleCount == count else {
-        throw .table("\(policy.table.sampleCount) samples, expected \(count) as in \(policies[0].name)", in: policy.name)
+        throw .table(
+          "\(policy.table.sampleCount) samples, expected \(count) as in \(policies[0].name)", in: policy.name)
       }
     }
     var shared = settings

@@ -11,7 +11,9 @@ public struct Calibration: Sendable {
 
   /// Chooses the threshold for the settings' ε.
   ///
-  /// - Parameter weights: density ratios of the samples, where deployment differs from calibration by known weights.
+  /// - Parameters:
+  ///   - table: the calibration losses.
+  ///   - weights: density ratios of the samples, where deployment differs from calibration by known weights.
   /// - Throws: ``RiskControlError`` where the samples are too few to certify any ε below B, or the weights do not fit.
   ///   O(K n) at worst; UCB and LTT stop at the first failure.
   public func calibrate(
@@ -47,7 +49,9 @@ public struct Calibration: Sendable {
   public func calibrate(
     together risks: [(table: LossTable, epsilon: Double)]
   ) throws(RiskControlError) -> [CalibrationResult] {
-    guard let first = risks.first else { throw .setting("no risks; expected at least one table with its epsilon") }
+    guard let first = risks.first else {
+      throw .setting("no risks; expected at least one table with its epsilon")
+    }
     for (number, risk) in risks.enumerated() {
       try CalibrationSettings.check(epsilon: risk.epsilon)
       guard risk.table.thresholds == first.table.thresholds,
@@ -111,7 +115,8 @@ public struct Calibration: Sendable {
         return CalibrationResult(
           epsilon: epsilon,
           outcome: outcome(
-            risks[number].table, epsilon: epsilon, last: selections[position], smallest: smallest[number], costs: means,
+            risks[number].table, epsilon: epsilon, last: selections[position], smallest: smallest[number],
+            costs: means,
             walk: walk),
           smallestCertifiableEpsilon: smallest[number])
       }
@@ -133,7 +138,8 @@ public struct Calibration: Sendable {
     case .ucb, .ltt:
       let range = table.lossBound * (weights?.bound ?? 1)
       return RowTest(
-        measure: settings.measure, bound: settings.bound, sampleCount: count, delta: settings.delta, range: range
+        measure: settings.measure, bound: settings.bound, sampleCount: count, delta: settings.delta,
+        range: range
       ).smallestCertifiable()
     }
   }

@@ -45,7 +45,8 @@ package final class RowTest {
           (
             level,
             MeanTest(
-              bound: bound, sampleCount: sampleCount, delta: delta / Double(levels.count), range: range - level)
+              bound: bound, sampleCount: sampleCount, delta: delta / Double(levels.count),
+              range: range - level)
           )
         })
       row = [Double](repeating: 0, count: sampleCount)

@@ -22,7 +22,8 @@ struct ThresholdWalk {
   private func makeTest(_ table: LossTable) -> RowTest {
     RowTest(
       measure: settings.measure, bound: settings.bound, sampleCount: order.count, delta: settings.delta,
-      range: table.lossBound, weights: weights.map { weights in
+      range: table.lossBound,
+      weights: weights.map { weights in
         (order.map { weights.values[Int($0)] }, weights.bound)
       })
   }

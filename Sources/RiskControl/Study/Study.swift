@@ -105,7 +105,9 @@ public struct Study: Sendable {
 
   /// Runs the trials on all cores; the result does not depend on how many there are.
   ///
-  /// - Parameter progress: called with the number of trials done so far, from several threads, one call at a time.
+  /// - Parameters:
+  ///   - table: the losses to split.
+  ///   - progress: called with the number of trials done so far, from several threads, one call at a time.
   /// - Returns: measurements by size, then method, then ε, in the order of the settings. O(trials · sizes · methods · K n).
   /// - Throws: ``RiskControlError`` for a setting out of range.
   public func run(
@@ -203,14 +205,16 @@ struct StudyTrial: Sendable {
     for size in study.calibrationSizes {
       let order = Array(shuffled[..<size])
       let testCount = Double(table.sampleCount - size)
-      let risks = Self.testMeans(table.losses, totals: totals.losses, calibration: order, testCount: testCount)
+      let risks = Self.testMeans(
+        table.losses, totals: totals.losses, calibration: order, testCount: testCount)
       var costs = totals.meanCosts
       if let sums = totals.costs, case .samples(let matrix) = table.costs {
         costs = Self.testMeans(matrix, totals: sums, calibration: order, testCount: testCount)
       }
       for method in study.methods {
         let settings = CalibrationSettings(
-          epsilon: study.epsilons[0], delta: study.delta, rule: method.rule, bound: method.bound, scan: study.scan)
+          epsilon: study.epsilons[0], delta: study.delta, rule: method.rule, bound: method.bound,
+          scan: study.scan)
         let walk = ThresholdWalk(settings: settings, order: order, weights: nil)
         for choice in walk.select([Calibration.Risk(table, epsilons: study.epsilons)]) {
           let safest = choice == 0 && table.startsAtFullModel

@@ -25,12 +25,14 @@ extension LossTable {
       let (previous, current) = (thresholds[row - 1], thresholds[row])
       guard previous != current else {
         throw .table(
-          "row \(row + cells.firstRow): threshold \(plain(current)) is repeated; expected each threshold once")
+          "row \(row + cells.firstRow): threshold \(plain(current)) is repeated; expected each threshold once"
+        )
       }
       guard (current < previous) == descending else {
         throw .table(
           "row \(row + cells.firstRow): threshold \(plain(current)) after \(plain(previous)) breaks the "
-            + "\(descending ? "descending" : "ascending") order; expected thresholds sorted from the safest on")
+            + "\(descending ? "descending" : "ascending") order; expected thresholds sorted from the safest on"
+        )
       }
     }
   }
@@ -50,9 +52,11 @@ extension LossTable {
   static func complaint(about loss: Double, bound: Double) -> String {
     if loss.isNaN { return "loss is NaN, expected a number in [\(plain(-bound)), \(plain(bound))]" }
     if loss.isInfinite {
-      return "loss is \(loss > 0 ? "+" : "-")infinity, expected a number in [\(plain(-bound)), \(plain(bound))]"
+      return
+        "loss is \(loss > 0 ? "+" : "-")infinity, expected a number in [\(plain(-bound)), \(plain(bound))]"
     }
-    return "loss \(plain(loss)) is \(loss > 0 ? "above B = \(plain(bound))" : "below -B = \(plain(-bound))"); "
+    return
+      "loss \(plain(loss)) is \(loss > 0 ? "above B = \(plain(bound))" : "below -B = \(plain(-bound))"); "
       + "expected a number in [\(plain(-bound)), \(plain(bound))]"
   }
 
@@ -73,7 +77,9 @@ extension LossTable {
       values = samples
     }
     if let bad = values.firstIndex(where: { !$0.isFinite }) {
-      let place = values.count == rows ? "cost \(bad + 1)" : "cost in row \(bad / columns + 1), column \(bad % columns + 1)"
+      let place =
+        values.count == rows
+        ? "cost \(bad + 1)" : "cost in row \(bad / columns + 1), column \(bad % columns + 1)"
       throw .table("\(place) is \(values[bad]), expected a finite number")
     }
     if case .bySample = costs {

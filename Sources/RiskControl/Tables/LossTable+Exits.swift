@@ -20,14 +20,17 @@ extension LossTable {
   ///   - exitCosts: (L) or row-major (N, L): what it costs to leave at each exit.
   ///   - lossBound: B.
   ///   - comparison: whether a confidence equal to λ passes.
+  ///   - firstRow: whether a first row of zeros is the full model.
   /// - Throws: ``RiskControlError`` naming sample and exit. O(N L log(N L)).
   public init(
-    confidences: [Double], losses: [Double], exitCount: Int, exitCosts: [Double]? = nil, lossBound: Double = 1,
+    confidences: [Double], losses: [Double], exitCount: Int, exitCosts: [Double]? = nil,
+    lossBound: Double = 1,
     comparison: ExitComparison = .atLeast, firstRow: FirstRow = .fullModelWhereZero
   ) throws(RiskControlError) {
     guard exitCount > 0, !confidences.isEmpty, confidences.count % exitCount == 0 else {
       throw .table(
-        "\(confidences.count) confidences with \(exitCount) exits; expected samples × exits, at least one of each")
+        "\(confidences.count) confidences with \(exitCount) exits; expected samples × exits, at least one of each"
+      )
     }
     let count = confidences.count / exitCount
     guard losses.count == confidences.count else {
@@ -35,7 +38,8 @@ extension LossTable {
     }
     if let exitCosts, exitCosts.count != exitCount, exitCosts.count != losses.count {
       throw .table(
-        "\(exitCosts.count) costs; expected one an exit (\(exitCount)) or one a sample and exit (\(losses.count))")
+        "\(exitCosts.count) costs; expected one an exit (\(exitCount)) or one a sample and exit (\(losses.count))"
+      )
     }
     try Self.check(lossBound: lossBound)
     for index in confidences.indices {

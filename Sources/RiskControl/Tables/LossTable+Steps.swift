@@ -45,7 +45,8 @@ extension LossTable {
     let losses = pieces.matrix(samples.map(\.losses))
     let costs = samples[0].costs == nil ? nil : pieces.matrix(samples.map { $0.costs ?? [] })
     self.init(
-      thresholds: pieces.thresholds, lossBound: lossBound, losses: losses, costs: costs.map(CostTable.samples),
+      thresholds: pieces.thresholds, lossBound: lossBound, losses: losses,
+      costs: costs.map(CostTable.samples),
       firstRow: firstRow)
   }
 
@@ -58,7 +59,8 @@ extension LossTable {
     else {
       throw .table(
         "\(place): \(sample.thresholds.count) thresholds, \(sample.losses.count) losses"
-          + (sample.costs.map { ", \($0.count) costs" } ?? "") + "; expected as many of each, and at least one")
+          + (sample.costs.map { ", \($0.count) costs" } ?? "")
+          + "; expected as many of each, and at least one")
     }
     guard hasCosts == (sample.costs != nil) else {
       throw .table("\(place): costs must be given for every sample or for none")

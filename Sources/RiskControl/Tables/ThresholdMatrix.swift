@@ -40,7 +40,8 @@ package struct ThresholdMatrix: Sendable, Equatable {
     case .dense(let values):
       return values.withUnsafeBufferPointer { values in
         (0..<rowCount).map { row in
-          CompensatedSum.of(UnsafeBufferPointer(rebasing: values[row * columnCount..<(row + 1) * columnCount]))
+          CompensatedSum.of(
+            UnsafeBufferPointer(rebasing: values[row * columnCount..<(row + 1) * columnCount]))
         }
       }
     case .steps(let first, let offsets, let columns, let values):

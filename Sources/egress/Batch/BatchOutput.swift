@@ -16,6 +16,8 @@ struct BatchResult: Codable {
   var tokenIds: [TokenID]
   var promptTokenIds: [TokenID]
   var stopReason: StopReason
+  /// Present where tokens could leave early.
+  var averageExitLayer: Double?
 }
 
 /// The file that a batch writes its results to, a whole line at a time.

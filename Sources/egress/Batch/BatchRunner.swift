@@ -31,7 +31,8 @@ struct BatchRunner {
         try output.append(
           BatchResult(
             id: rest[before + item].id, text: generation.text, tokenIds: generation.tokenIDs,
-            promptTokenIds: generation.promptTokenIDs, stopReason: generation.stopReason))
+            promptTokenIds: generation.promptTokenIDs, stopReason: generation.stopReason,
+            averageExitLayer: options.exits == nil ? nil : generation.averageLayer))
         bar.show(done: before + item + 1)
       }
     }

@@ -25,16 +25,18 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup var models: ModelOptions
   @OptionGroup var computing: ComputeOptions
   @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if special, !raw { throw ValidationError("--special goes with --raw only.") }
     if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
+    try speculation.validate(with: exits)
   }
 
   func run() throws {
-    let options = sampling.makeOptions(usualMaxTokens: 256)
+    var options = sampling.makeOptions(usualMaxTokens: 256)
     var text: String
     if let prompt, prompt != "-" {
       text = prompt
@@ -45,6 +47,7 @@ struct GenerateCommand: ParsableCommand {
     }
     if !raw { text = text.trimmingWhitespace() }
     let model = try models.load(compute: computing.compute)
+    options.exits = try exits.makeStrategy(model)
     Interrupt.watch()
     let tokens =
       try raw
@@ -52,6 +55,7 @@ struct GenerateCommand: ParsableCommand {
       : model.model.prompt(user: text)
     let session = try speculation.makeSession(
       model: model.model, prompt: tokens, options: options, threads: models.threads)
-    try GenerationReport(model: model, format: output.format, options: options).run(session)
+    try GenerationReport(model: model, format: output.format, options: options, exits: exits)
+      .run(session)
   }
 }

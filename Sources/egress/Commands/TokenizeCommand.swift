@@ -73,7 +73,8 @@ struct DetokenizeCommand: ParsableCommand {
     }
     let tokenizer = try vocabulary.open().tokenizer
     var bytes: [UInt8] = []
-    for (index, id) in ids.enumerated() { bytes += try tokenizer.bytes(of: id, startsText: index == 0) }
+    var startsText = true
+    for id in ids { bytes += try tokenizer.bytes(of: id, startsText: &startsText) }
     if output.format == .json {
       let text = String(decoding: bytes, as: UTF8.self)
       try TextOutput.standard.write(try JSONOutput.line(Result(text: text)) + "\n")

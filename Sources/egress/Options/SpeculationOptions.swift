@@ -70,6 +70,15 @@ struct SpeculationOptions: ParsableArguments {
     }
   }
 
+  /// Verifying a draft takes the full depth, so that tokens cannot leave early at the same time.
+  func validate(with exits: ExitOptions) throws {
+    if isActive, exits.isGiven {
+      throw ValidationError(
+        "Drafting (--drafter, --draft) and early exits (--exit-threshold, --certificate, --trace, --show-exits) "
+          + "do not go together; give one of them.")
+    }
+  }
+
   /// A session of the kind that was asked for, or a plain one.
   func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, threads: Int?

@@ -23,6 +23,23 @@ struct TableArguments: ParsableArguments {
     help: "Risk built from a classifier's logits: \(Self.names(of: ClassifierOutputs.Risk.self)).")
   var classifierRisk = ClassifierOutputs.Risk.predictionGap
 
+  @Option(
+    help: "Confidence of a classifier's or a pixel's distribution: \(Self.names(of: ConfidenceScore.self)).")
+  var confidence = ConfidenceScore.top1
+
+  @Option(help: "Confidence of a segmented image: mean, median, quantile:LEVEL, patch or patch:PIXELS:LEVEL.")
+  var aggregate = SegmentationSweep.Aggregation.mean
+
+  @Option(
+    name: .customLong("segmentation-loss"),
+    help: "Loss of a segmented image: \(Self.names(of: SegmentationSweep.Loss.self)).")
+  var segmentationLoss = SegmentationSweep.Loss.miscoverage
+
+  @Option(
+    name: .customLong("segmentation-target"),
+    help: "What a segmented image is compared with: \(Self.names(of: SegmentationSweep.Target.self)).")
+  var segmentationTarget = SegmentationSweep.Target.labels
+
   @Flag(
     name: .customLong("no-full-model"),
     help: "The first row is not the full model: test it like any other, even if all its losses are 0.")
@@ -35,7 +52,9 @@ struct TableArguments: ParsableArguments {
       lossBound: lossBound ?? self.lossBound,
       firstRow: hasFullModel ?? !hasNoFullModel ? .fullModelWhereZero : .ordinary, comparison: exit,
       costs: costs,
-      thresholdsPath: thresholds, confidencesPath: confidences, classifierRisk: classifierRisk)
+      thresholdsPath: thresholds, confidencesPath: confidences, classifierRisk: classifierRisk,
+      confidence: confidence,
+      aggregation: aggregate, segmentationLoss: segmentationLoss, segmentationTarget: segmentationTarget)
     do {
       return try LossTable(path: path, options: options)
     } catch {
@@ -55,6 +74,13 @@ func usage(_ error: RiskControlError) -> any Error {
 
 extension ExitComparison: ExpressibleByArgument {}
 extension ClassifierOutputs.Risk: ExpressibleByArgument {}
+extension ConfidenceScore: ExpressibleByArgument {}
+extension SegmentationSweep.Loss: ExpressibleByArgument {}
+extension SegmentationSweep.Target: ExpressibleByArgument {}
+extension SegmentationSweep.Aggregation: ExpressibleByArgument {
+  public init?(argument: String) { self.init(name: argument) }
+  public var defaultValueDescription: String { "mean" }
+}
 extension ThresholdRule: ExpressibleByArgument {}
 extension RiskBound: ExpressibleByArgument {}
 extension ThresholdScan: ExpressibleByArgument {}

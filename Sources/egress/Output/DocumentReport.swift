@@ -6,6 +6,7 @@ struct DocumentReport {
   let documents: DocumentOptions
   let models: ModelOptions
   let sampling: SamplingOptions
+  let exits: ExitOptions
   let speculation: SpeculationOptions
   let format: OutputOptions.Format
   let usualMaxTokens: Int
@@ -13,14 +14,18 @@ struct DocumentReport {
   let makeTask: (_ question: String?) throws -> DocumentTask
 
   func run() throws {
-    let options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
+    var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     if let input = documents.input, let output = documents.output {
       guard !speculation.isActive else {
         throw CommandError(
           "drafting is for one document at a time; leave --drafter and --draft out with --input")
       }
       let records = try BatchInput.read(input, makeTask: makeTask)
+      if exits.trace != nil || exits.showExits {
+        throw ValidationError("--trace and --show-exits take one document, not --input.")
+      }
       let model = try models.load()
+      options.exits = try exits.makeStrategy(model)
       try BatchRunner(model: model.model, options: options, rule: documents.long, raw: documents.raw)
         .run(records, input: input, output: output)
       return
@@ -28,6 +33,7 @@ struct DocumentReport {
     let task = try makeTask(nil)
     let document = try TextInput.document(path: documents.file)
     let model = try models.load()
+    options.exits = try exits.makeStrategy(model)
     Interrupt.watch()
     let prompt = try model.model.makePrompt(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
@@ -36,7 +42,7 @@ struct DocumentReport {
     let session = try prompt.map {
       try speculation.makeSession(model: model.model, prompt: $0, options: options, threads: models.threads)
     }
-    try GenerationReport(model: model, format: format, options: options).run(session)
+    try GenerationReport(model: model, format: format, options: options, exits: exits).run(session)
   }
 }
 

@@ -31,6 +31,8 @@ struct GenerationResult: Encodable {
   var tokenIds: [TokenID]
   var promptTokenIds: [TokenID]
   var stopReason: StopReason
+  /// Layers run for a token of the output, on average; absent when there is none.
+  var averageExitLayer: Double?
   /// Present when tokens were drawn at random.
   var seed: UInt64?
   /// Present when tokens were drafted.
@@ -43,6 +45,7 @@ struct GenerationReport {
   let model: LoadedModel
   let format: OutputOptions.Format
   let options: GenerationOptions
+  let exits: ExitOptions
 
   /// - Parameter session: `nil` when the work was interrupted before there was one.
   /// - Throws: `ExitCode` 130 after an interruption, when everything is written.
@@ -51,19 +54,32 @@ struct GenerationReport {
       if format == .json { try write(nil) }
       throw ExitCode(Interrupt.exitCode)
     }
+    let trace = try exits.trace.map { try TraceOutput(path: $0) }
+    let colors = ExitColors(
+      layerCount: model.model.decoder.configuration.layerCount, wanted: exits.showExits)
     var last: Character?
-    func show(_ text: String) throws {
+    func show(_ text: String, layer: Int? = nil) throws {
       guard format == .text, !text.isEmpty else { return }
-      try TextOutput.standard.write(text)
+      try TextOutput.standard.write(layer.map { colors.paint(text, layer: $0) } ?? text)
       last = text.last
     }
-    while let step = try session.next() { try show(step.text) }
+    var start = ContinuousClock.now
+    while let step = try session.next() {
+      try trace?.append(step, seconds: (ContinuousClock.now - start).seconds)
+      try show(step.text, layer: step.layer)
+      start = .now
+    }
     try show(session.cancelledText)
     if format == .text {
       // The prompt of a shell should not stand in the last line.
       if last?.isNewline != true { try TextOutput.standard.write("\n") }
     } else {
       try write(session)
+    }
+    if exits.showExits, let average = session.generation.averageLayer {
+      Console.note(
+        "average exit layer \(average.formatted(places: 1)) of \(colors.layerCount), "
+          + "\(session.generation.layers.count) tokens")
     }
     switch session.stopReason {
     case .contextFull: Console.warning("the context is full; the output ends here")
@@ -83,7 +99,7 @@ struct GenerationReport {
     if case .random(let random) = options.sampling { seed = random.seed }
     let result = GenerationResult(
       text: generation.text, tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
-      stopReason: generation.stopReason, seed: seed,
+      stopReason: generation.stopReason, averageExitLayer: generation.averageLayer, seed: seed,
       speculation: (session as? SpeculativeSession)?.statistics,
       timings: .init(
         load: model.seconds, prefill: timings.prefill, decode: timings.decode,

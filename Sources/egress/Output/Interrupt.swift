@@ -25,5 +25,10 @@ enum Interrupt {
     signal(SIGINT) { _ in
       if Interrupt.flag.exchange(true, ordering: .relaxed) { _exit(Interrupt.exitCode) }
     }
+    // A program that starts this one from a thread with its signals blocked hands that down.
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, SIGINT)
+    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
 }

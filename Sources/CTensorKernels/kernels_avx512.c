@@ -1,0 +1,152 @@
+// AVX-512 with VNNI: one instruction multiplies 64 unsigned by 64 signed bytes into sixteen 32-bit sums, one a row of
+// the row block. Every float operation is that of the AVX2 kernels in the same order, so both give the same bits.
+// Checked by emulation (Tests/Scripts/emulate_avx512.sh); never run on a processor that has these instructions, and
+// so never timed.
+#include "CTensorKernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <math.h>
+
+#include "half.h"
+
+#pragma clang attribute push(                                                                                     \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi2"))),                  \
+    apply_to = function)
+
+#define EK(name) avx512_##name
+#define EK_LOAD_HALF(p) ((v8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
+#define EK_STORE_HALF(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
+#include "vector_kernels.h"
+
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define FOR_TILE(r, t)                                                                                            \
+  UNROLL for (int r = 0; r < rows; r++)                                                                           \
+    UNROLL for (int t = 0; t < tokens; t++)
+
+EK_INLINE __m512i avx512_broadcast4(const int8_t *p) {
+  int32_t four;
+  memcpy(&four, p, 4);
+  return _mm512_set1_epi32(four);
+}
+
+EK_INLINE void avx512_finish(int32_t begin, int32_t stride, int rows, int tokens, __m512 acc[4][8], float *y,
+                             size_t y_stride, bool accumulate) {
+  FOR_TILE(r, t) {
+    float *at = y + (size_t)t * y_stride + (size_t)(begin + r * stride) * 16;
+    __m512 value = acc[r][t];
+    if (accumulate) value = _mm512_add_ps(_mm512_loadu_ps(at), value);
+    _mm512_storeu_ps(at, value);
+  }
+}
+
+EK_INLINE void avx512_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const int32_t k_blocks = w->k_blocks;
+  const uint8_t *base[4];
+  UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
+  const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  __m512 acc[4][8];
+  FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
+  for (int32_t k = 0; k < k_blocks; k++) {
+    __m512i dot[4][8];
+    FOR_TILE(r, t) dot[r][t] = _mm512_setzero_si512();
+    const int8_t *q = quants + (size_t)k * 32;
+    UNROLL for (int pair = 0; pair < 4; pair++, q += 8) {
+      __m512i low[4], high[4];
+      UNROLL for (int r = 0; r < rows; r++) {
+        __m512i bytes = _mm512_load_si512(base[r] + (size_t)k * 256 + 64 * pair);
+        low[r] = _mm512_and_si512(bytes, nibble);
+        high[r] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+      }
+      UNROLL for (int t = 0; t < tokens; t++) {
+        __m512i earlier = avx512_broadcast4(q + (size_t)t * k_blocks * 32);
+        UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], low[r], earlier);
+      }
+      UNROLL for (int t = 0; t < tokens; t++) {
+        __m512i later = avx512_broadcast4(q + (size_t)t * k_blocks * 32 + 4);
+        UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], high[r], later);
+      }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+      const uint8_t *scale_at = base[r] + (size_t)k_blocks * 256 + (size_t)k * 32;
+      __m512 scale = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)scale_at));
+      __m512 minimum = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(scale_at + (size_t)k_blocks * 32)));
+      UNROLL for (int t = 0; t < tokens; t++) {
+        __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(scales[(size_t)t * k_blocks + k]));
+        acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][t]), factor, acc[r][t]);
+        acc[r][t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(sums[(size_t)t * k_blocks + k]), acc[r][t]);
+      }
+    }
+  }
+  avx512_finish(begin, stride, rows, tokens, acc, y, y_stride, accumulate);
+}
+
+// −128 times the sum of the quants of up to 16 consecutive k blocks. `sums` is scale * sum rounded once, and a sum is
+// at most 32 * 127: the quotient is within 4064 * 2^-23 of the integer, so rounding gives it exactly. (A subnormal
+// product is a multiple of the scale's own unit, hence exact.) Where the scale is zero any number will do.
+EK_INLINE void avx512_offsets(const float *scales, const float *sums, int32_t count, int32_t offsets[16]) {
+  __mmask16 present = (__mmask16)((1u << count) - 1);
+  __m512 quotient = _mm512_div_ps(_mm512_maskz_loadu_ps(present, sums), _mm512_maskz_loadu_ps(present, scales));
+  __m512i total = _mm512_cvtps_epi32(quotient);
+  _mm512_storeu_si512(offsets, _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(total, 7)));
+}
+
+// The instruction wants unsigned weights: w + 128 is used, and the sums begin at −128 * (sum of the quants).
+EK_INLINE void avx512_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                            bool has_minimum) {
+  const __m512i sign = _mm512_set1_epi8(-128);
+  const int32_t k_blocks = w->k_blocks;
+  const uint8_t *base[4];
+  UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
+  const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  __m512 acc[4][8];
+  int32_t offsets[8][16];
+  FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
+  for (int32_t k = 0; k < k_blocks; k++) {
+    if (k % 16 == 0) {
+      int32_t count = k_blocks - k < 16 ? k_blocks - k : 16;
+      UNROLL for (int t = 0; t < tokens; t++)
+        avx512_offsets(scales + (size_t)t * k_blocks + k, sums + (size_t)t * k_blocks + k, count, offsets[t]);
+    }
+    __m512i dot[4][8];
+    FOR_TILE(r, t) dot[r][t] = _mm512_set1_epi32(offsets[t][k % 16]);
+    UNROLL for (int quad = 0; quad < 8; quad++) {
+      __m512i v[4];
+      UNROLL for (int r = 0; r < rows; r++)
+        v[r] = _mm512_xor_si512(_mm512_load_si512(base[r] + (size_t)k * 512 + 64 * quad), sign);
+      UNROLL for (int t = 0; t < tokens; t++) {
+        __m512i four = avx512_broadcast4(quants + ((size_t)t * k_blocks + k) * 32 + 4 * quad);
+        UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], v[r], four);
+      }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+      const uint8_t *scale_at = base[r] + (size_t)k_blocks * 512 + (size_t)k * 32;
+      __m512 scale = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)scale_at));
+      UNROLL for (int t = 0; t < tokens; t++) {
+        __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(scales[(size_t)t * k_blocks + k]));
+        acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][t]), factor, acc[r][t]);
+      }
+      if (has_minimum) {
+        __m512 minimum = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(scale_at + (size_t)k_blocks * 32)));
+        UNROLL for (int t = 0; t < tokens; t++)
+          acc[r][t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(sums[(size_t)t * k_blocks + k]), acc[r][t]);
+      }
+    }
+  }
+  avx512_finish(begin, stride, rows, tokens, acc, y, y_stride, accumulate);
+}
+
+#define EK_TILE_TOKENS 8
+#include "matmul_kernels.h"
+
+const ek_kernels ek_avx512 = EK_TABLE("avx512vnni");
+
+#pragma clang attribute pop
+
+#endif

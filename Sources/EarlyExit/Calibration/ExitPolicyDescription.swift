@@ -1,0 +1,75 @@
+import Checkpoints
+import Foundation
+
+/// An early-exit policy but for its threshold, written down: what a calibration was made with, and what a certificate
+/// holds for.
+public struct ExitPolicyDescription: Codable, Sendable, Equatable {
+  public var version: Int
+  public var measure: String
+  public var layers: [Int]
+  public var minimumLayer: Int
+  public var decay: Double?
+  public var cache: ExitCachePolicy
+  public var groupLimit: Int
+  /// SHA-256 of the file of exit heads, or `nil` for the shared head.
+  public var headsDigest: String?
+  public var modelDigest: String
+  /// SHA-256 of what the prompt template makes of an empty message.
+  public var templateDigest: String
+
+  enum CodingKeys: String, CodingKey {
+    case version, measure, layers, decay, cache
+    case minimumLayer = "minimum_layer"
+    case groupLimit = "group_limit"
+    case headsDigest = "heads_sha256"
+    case modelDigest = "model_sha256"
+    case templateDigest = "template_sha256"
+  }
+
+  public static let currentVersion = 1
+
+  public init(
+    _ strategy: ExitStrategy, policy: ThresholdPolicy, model: LanguageModel, modelDigest: String,
+    headsDigest: String?
+  ) throws {
+    version = Self.currentVersion
+    measure = strategy.measure.name
+    layers = policy.candidateLayers(layerCount: model.decoder.configuration.layerCount)
+    minimumLayer = policy.minimumLayer
+    decay = policy.decay
+    cache = strategy.cachePolicy
+    groupLimit = strategy.groupLimit
+    self.headsDigest = headsDigest
+    self.modelDigest = modelDigest
+    templateDigest = try Self.templateDigest(of: model)
+  }
+
+  /// SHA-256 of the tokens of an empty message in the model's prompt template.
+  public static func templateDigest(of model: LanguageModel) throws -> String {
+    let tokens = try model.prompt(user: "").map(String.init).joined(separator: " ")
+    return Checkpoints.FileDigest.sha256(text: tokens)
+  }
+
+  /// The policy with a threshold.
+  public func policy(threshold: Double) throws(EarlyExitError) -> ThresholdPolicy {
+    try ThresholdPolicy(threshold: threshold, layers: layers, minimumLayer: minimumLayer, decay: decay)
+  }
+
+  /// JSON with sorted keys: the same policy gives the same bytes.
+  public func jsonData() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a description of this version.
+  public static func read(_ bytes: [UInt8], name: String) throws(EarlyExitError) -> ExitPolicyDescription {
+    guard let found = try? JSONDecoder().decode(ExitPolicyDescription.self, from: Data(bytes)),
+      found.version == currentVersion
+    else {
+      throw .option(
+        field: name, expected: "an exit policy of version \(currentVersion)", found: "something else")
+    }
+    return found
+  }
+}

@@ -1,0 +1,142 @@
+import DecoderModels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// What a confidence measure looks at. Nothing that no measure asks for is computed.
+public struct ConfidenceInput: OptionSet, Sendable, Hashable {
+  public let rawValue: Int
+
+  public init(rawValue: Int) { self.rawValue = rawValue }
+
+  /// The hidden state after the exit layer.
+  public static let hiddenState = ConfidenceInput(rawValue: 1)
+  /// The hidden state one layer earlier.
+  public static let previousHiddenState = ConfidenceInput(rawValue: 2)
+  /// The logits of the exit head. They cost a pass over the whole unembedding at every exit layer.
+  public static let logits = ConfidenceInput(rawValue: 4)
+}
+
+/// What a measure is shown of a token at an exit layer.
+public struct ConfidenceReading: Sendable {
+  /// Layers that the token has passed, from 1.
+  public var layer: Int
+  /// (hiddenSize), empty unless asked for.
+  public var hiddenState: [Float] = []
+  /// (hiddenSize), empty unless asked for.
+  public var previousHiddenState: [Float] = []
+  /// (vocabularySize), empty unless asked for.
+  public var logits: [Float] = []
+
+  public init(layer: Int) { self.layer = layer }
+}
+
+/// How sure a model is of the next token after some of its layers (Schuster et al., NeurIPS 2022, section 3.3).
+public protocol ConfidenceMeasure: Sendable {
+  /// The name in options, traces and certificates.
+  var name: String { get }
+  /// What ``confidence(_:)`` reads.
+  var reads: ConfidenceInput { get }
+  /// The confidence, in [0, 1]; what lies outside is clipped, and not-a-number counts as 0.
+  func confidence(_ reading: ConfidenceReading) -> Double
+}
+
+/// The probability of the best token minus that of the second best.
+public struct SoftmaxConfidence: ConfidenceMeasure {
+  public let name = "softmax"
+  public let reads: ConfidenceInput = .logits
+
+  public init() {}
+
+  /// - Complexity: O(vocabularySize) exponentials.
+  public func confidence(_ reading: ConfidenceReading) -> Double {
+    reading.logits.withUnsafeBufferPointer { logits in
+      var first = -Float.infinity
+      var second = -Float.infinity
+      for value in logits where value > second {
+        if value > first {
+          second = first
+          first = value
+        } else {
+          second = value
+        }
+      }
+      guard first.isFinite else { return 0 }
+      let total = Logits.logSumExp(logits)
+      return exp(Double(first) - total) - exp(Double(second) - total)
+    }
+  }
+}
+
+/// The cosine between the hidden states before and after the exit layer; 0 after the first layer.
+public struct SaturationConfidence: ConfidenceMeasure {
+  public let name = "saturation"
+  public let reads: ConfidenceInput = [.hiddenState, .previousHiddenState]
+
+  public init() {}
+
+  public func confidence(_ reading: ConfidenceReading) -> Double {
+    guard reading.layer > 1 else { return 0 }
+    var product = 0.0
+    var square = 0.0
+    var previousSquare = 0.0
+    for (now, before) in zip(reading.hiddenState, reading.previousHiddenState) {
+      let (now, before) = (Double(now), Double(before))
+      product += now * before
+      square += now * now
+      previousSquare += before * before
+    }
+    return product / (square * previousSquare).squareRoot()
+  }
+}
+
+/// A linear classifier per exit layer: σ(w·x + b), x being the hidden state divided by its root mean square.
+///
+/// Trained to tell whether the exit head's best token is the full model's (Schuster et al., section 3.5).
+public struct ClassifierConfidence: ConfidenceMeasure {
+  /// One layer's classifier.
+  public struct Weights: Sendable, Equatable {
+    /// (hiddenSize)
+    public var weights: [Float]
+    public var bias: Float
+
+    public init(weights: [Float], bias: Float) {
+      self.weights = weights
+      self.bias = bias
+    }
+  }
+
+  public let name = "classifier"
+  public let reads: ConfidenceInput = .hiddenState
+  /// By exit layer. A layer without one has confidence 0.
+  public let classifiers: [Int: Weights]
+
+  public init(_ classifiers: [Int: Weights]) { self.classifiers = classifiers }
+
+  public func confidence(_ reading: ConfidenceReading) -> Double {
+    guard let classifier = classifiers[reading.layer] else { return 0 }
+    var square: Float = 0
+    var product: Float = 0
+    for (value, weight) in zip(reading.hiddenState, classifier.weights) {
+      square += value * value
+      product += value * weight
+    }
+    let scale = ExitHeads.inverseRootMeanSquare(square, count: reading.hiddenState.count)
+    return 1 / (1 + exp(-Double(product * scale + classifier.bias)))
+  }
+}
+
+extension ConfidenceMeasure {
+  /// The confidence as policies see it: in [0, 1).
+  ///
+  /// No confidence reaches 1, whatever rounding does, so that the threshold 1 is full depth exactly.
+  public func boundedConfidence(_ reading: ConfidenceReading) -> Double {
+    let value = confidence(reading)
+    return value.isNaN ? 0 : min(max(value, 0), 1.nextDown)
+  }
+}

@@ -1,0 +1,54 @@
+import DecoderModels
+
+/// What happens to the keys and values of the layers that a token skipped.
+public enum ExitCachePolicy: String, Sendable, CaseIterable, Codable {
+  /// State propagation: the hidden state is projected to keys and values of every skipped layer (Schuster et al., NeurIPS
+  /// 2022, section 3.2). Cheap and approximate.
+  case propagate
+  /// Deferred completion: hidden states of tokens that left are kept, and when a later token goes deeper they pass the
+  /// layers with it as one batch (Bae et al., EMNLP 2023). Keys and values are those of a full-depth run.
+  case `defer`
+}
+
+/// Everything that early exit needs to know: where and when tokens leave, how confidence is measured, which head
+/// chooses the token, and what happens to the skipped layers.
+public struct ExitStrategy: Sendable {
+  public var policy: any ExitPolicy
+  public var measure: any ConfidenceMeasure
+  /// Fitted maps by exit layer; layers without one use the shared head, final norm and unembedding.
+  public var heads: ExitHeads?
+  public var cachePolicy: ExitCachePolicy
+  /// Tokens whose completion may be pending at a time, at least 1, with ``ExitCachePolicy/defer``.
+  public var groupLimit: Int
+
+  public init(
+    policy: any ExitPolicy, measure: any ConfidenceMeasure, heads: ExitHeads? = nil,
+    cachePolicy: ExitCachePolicy = .defer, groupLimit: Int = 16
+  ) {
+    self.policy = policy
+    self.measure = measure
+    self.heads = heads
+    self.cachePolicy = cachePolicy
+    self.groupLimit = groupLimit
+  }
+
+  /// The exit layers on a model.
+  ///
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for layers that the model does not have, or a group that
+  ///   its decoder cannot complete exactly; ``EarlyExitError/exitHeads(_:)`` for heads of another shape.
+  public func validatedLayers(for decoder: any DecoderModel) throws(EarlyExitError) -> [Int] {
+    let count = decoder.configuration.layerCount
+    let layers = policy.exitLayers(layerCount: count)
+    guard zip(layers, layers.dropFirst()).allSatisfy(<), layers.allSatisfy((1..<max(count, 1)).contains)
+    else {
+      throw .option(
+        field: "exit-layers", expected: "ascending and in 1...\(count - 1), the layers before the last",
+        found: layers.map(String.init).joined(separator: ","))
+    }
+    guard groupLimit >= 1 else {
+      throw .option(field: "exit-group", expected: "at least 1", found: "\(groupLimit)")
+    }
+    if let heads { try heads.check(hiddenSize: decoder.configuration.hiddenSize, layerCount: count) }
+    return layers
+  }
+}

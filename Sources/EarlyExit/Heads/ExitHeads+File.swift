@@ -1,0 +1,140 @@
+import Checkpoints
+import DecoderModels
+import Foundation
+
+/// The description that lies beside a file of exit heads, with the same name and the extension `json`.
+public struct ExitHeadsDescription: Codable, Sendable, Equatable {
+  /// Agreement with the full model on held-out text, after one layer.
+  public struct Agreement: Codable, Sendable, Equatable {
+    public var layer: Int
+    /// Share of tokens at which the shared head's best token is the full model's.
+    public var sharedHead: Double
+    /// The same for the fitted map.
+    public var fittedMap: Double
+    /// Accuracy of the classifier in telling whether it is, for the threshold ½.
+    public var classifier: Double
+
+    enum CodingKeys: String, CodingKey {
+      case layer
+      case sharedHead = "shared_head"
+      case fittedMap = "fitted_map"
+      case classifier
+    }
+  }
+
+  public var version: Int
+  public var model: String
+  public var modelDigest: String
+  public var headsDigest: String
+  public var layers: [Int]
+  public var hiddenSize: Int
+  /// Tokens that maps and classifiers were fitted on, and those that the agreement was measured on.
+  public var fittedTokens: Int
+  public var classifierTokens: Int
+  public var heldOutTokens: Int
+  public var ridge: Double
+  public var classifierLoss: String
+  public var agreement: [Agreement]
+
+  enum CodingKeys: String, CodingKey {
+    case version, model, layers, ridge, agreement
+    case modelDigest = "model_sha256"
+    case headsDigest = "heads_sha256"
+    case hiddenSize = "hidden_size"
+    case fittedTokens = "fitted_tokens"
+    case classifierTokens = "classifier_tokens"
+    case heldOutTokens = "held_out_tokens"
+    case classifierLoss = "classifier_loss"
+  }
+
+  static let currentVersion = 1
+
+  /// The description's path for a file of heads.
+  static func path(for heads: String) -> String {
+    URL(fileURLWithPath: heads).deletingPathExtension().appendingPathExtension("json").path
+  }
+}
+
+extension ExitHeads {
+  /// The exit layers that have a map or a classifier, ascending.
+  public var layers: [Int] { Set(maps.keys).union(classifiers.keys).sorted() }
+
+  /// Reads heads and their description, and refuses heads of another model.
+  ///
+  /// - Parameter modelPath: The model's file or directory, whose hash must be the description's.
+  /// - Throws: ``EarlyExitError/exitHeads(_:)``, or `CheckpointError` for a damaged file.
+  public init(path: String, modelPath: String) throws {
+    let beside = ExitHeadsDescription.path(for: path)
+    let description: ExitHeadsDescription
+    do {
+      description = try JSONDecoder().decode(
+        ExitHeadsDescription.self, from: Data(contentsOf: URL(fileURLWithPath: beside)))
+    } catch {
+      throw EarlyExitError.exitHeads("\(beside): it cannot be read as the description of exit heads")
+    }
+    guard description.version == ExitHeadsDescription.currentVersion else {
+      throw EarlyExitError.exitHeads(
+        "\(beside): version: expected \(ExitHeadsDescription.currentVersion), found \(description.version)")
+    }
+    let found = try FileDigest.sha256(path: path)
+    guard found == description.headsDigest else {
+      throw EarlyExitError.exitHeads(
+        "\(path): its SHA-256 is \(found), but \(beside) says \(description.headsDigest)")
+    }
+    let model = try FileDigest.sha256(model: modelPath)
+    guard model == description.modelDigest else {
+      throw EarlyExitError.exitHeads(
+        "\(path): these exit heads are for the model \(description.model) with SHA-256 \(description.modelDigest), "
+          + "but \(modelPath) has \(model)")
+    }
+    try self.init(tensors: TensorFile.open(path), description: description, path: path)
+  }
+
+  private init(tensors: [String: MappedTensor], description: ExitHeadsDescription, path: String) throws {
+    let size = description.hiddenSize
+    func values(_ name: String, _ shape: [Int]) throws -> [Float] {
+      guard let tensor = tensors[name], tensor.shape == shape else {
+        let found = tensors[name].map { "\($0.shape)" } ?? "none"
+        throw EarlyExitError.exitHeads("\(path): tensor \(name): expected the shape \(shape), found \(found)")
+      }
+      let values = tensor.makeFloats()
+      guard values.allSatisfy(\.isFinite) else {
+        throw EarlyExitError.exitHeads("\(path): tensor \(name): expected finite numbers")
+      }
+      return values
+    }
+    guard size > 0, size <= 1 << 16 else {
+      throw EarlyExitError.exitHeads("\(path): hidden_size: expected 1 to 65536, found \(size)")
+    }
+    self.init()
+    for layer in description.layers {
+      maps[layer] = try LayerMap(weights: values("map.\(layer)", [size, size]), hiddenSize: size)
+      let classifier = try values("classifier.\(layer)", [size + 1])
+      classifiers[layer] = .init(weights: Array(classifier[..<size]), bias: classifier[size])
+    }
+  }
+
+  /// Writes the heads and, beside them, their description.
+  ///
+  /// - Parameter description: Its hash of the heads is filled in.
+  public func write(to path: String, description: ExitHeadsDescription) throws {
+    var tensors: [TensorFile.Tensor] = []
+    for (layer, map) in maps {
+      tensors.append(
+        .init(name: "map.\(layer)", shape: [map.hiddenSize, map.hiddenSize], values: map.weights))
+    }
+    for (layer, classifier) in classifiers {
+      tensors.append(
+        .init(
+          name: "classifier.\(layer)", shape: [classifier.weights.count + 1],
+          values: classifier.weights + [classifier.bias]))
+    }
+    try TensorFile.write(tensors, to: path)
+    var description = description
+    description.headsDigest = try FileDigest.sha256(path: path)
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    try (encoder.encode(description) + Data("\n".utf8)).write(
+      to: URL(fileURLWithPath: ExitHeadsDescription.path(for: path)), options: .atomic)
+  }
+}

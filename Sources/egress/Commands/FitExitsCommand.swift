@@ -1,0 +1,98 @@
+import ArgumentParser
+import Checkpoints
+import EarlyExit
+
+struct FitExitsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "fit-exits",
+    abstract: "Fit exit heads and classifiers on a model's own outputs.",
+    discussion: """
+      Runs the model on every document, then fits, per exit layer, a linear map to the final hidden state (ridge \
+      regression) and a classifier that tells whether the map's best token is the full model's. Every fifth document is held out \
+      for the report of agreement. Writes FILE.safetensors and FILE.json.
+
+      EXAMPLES
+        egress fit-exits --data docs.jsonl --exit-layers 12,18,24 --output exits.safetensors
+        egress summarize --exit-threshold 0.9 --confidence classifier --exit-heads exits.safetensors article.txt
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "JSON Lines file of documents; a question makes its document one to answer from.",
+      valueName: "docs.jsonl"))
+  var data: String
+
+  @Option(help: ArgumentHelp("Where the heads go.", valueName: "file.safetensors"))
+  var output: String
+
+  @Option(help: ArgumentHelp("Layers after which a token may leave.", valueName: "layers"))
+  var exitLayers: ExitPolicyOptions.LayerList
+
+  @Option(help: "Documents to use. (default: all)")
+  var limit: Int?
+
+  @Option(help: "The most tokens of an output. (default: 160; with questions, 48)")
+  var maxTokens: Int?
+
+  @Option(help: "Penalty of the regression, in parts of the mean square of a hidden state's numbers.")
+  var ridge = 1e-3
+
+  @Option(help: "Loss of the classifiers: independent or geometric.")
+  var classifierLoss = ClassifierLoss.independent
+
+  @OptionGroup var models: ModelOptions
+  @OptionGroup var form: OutputOptions
+
+  func validate() throws {
+    if let limit, limit < 5 { throw ValidationError("--limit must be at least 5, but is \(limit).") }
+    if let maxTokens, maxTokens < 2 {
+      throw ValidationError("--max-tokens must be at least 2, but is \(maxTokens).")
+    }
+    guard output.hasSuffix(".safetensors") else {
+      throw ValidationError("--output must end in .safetensors.")
+    }
+  }
+
+  func run() throws {
+    let records = try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }
+      .prefix(limit ?? .max)
+    let loaded = try models.load()
+    let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
+    var fitter = try ExitHeadFitter(
+      model: loaded.model, layers: exitLayers.layers, ridge: ridge, loss: classifierLoss)
+    let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
+    let batch = DocumentBatch(
+      model: loaded.model, options: GenerationOptions(maxTokens: maxTokens ?? usual), rule: .truncate,
+      shouldStop: { Interrupt.isRequested })
+    Interrupt.watch()
+    let bar = ProgressBar(total: records.count, what: "documents")
+    let isComplete = try batch.run(records.map(\.item)) { event in
+      guard case .finished(let item, let generation) = event else { return }
+      try fitter.add(generation, isHeldOut: item % 5 == 4)
+      bar.show(done: item + 1)
+    }
+    bar.clear()
+    guard isComplete else { throw ExitCode(Interrupt.exitCode) }
+    let (heads, description) = try fitter.fit(name: loaded.model.name, digest: digest)
+    try heads.write(to: output, description: description)
+    try TextOutput.standard.write(
+      form.format == .json ? try JSONOutput.line(description) + "\n" : Self.text(description))
+  }
+
+  private static func text(_ description: ExitHeadsDescription) -> String {
+    var lines = [
+      "fitted on \(description.fittedTokens.grouped) tokens, classifiers on \(description.classifierTokens.grouped); "
+        + "agreement with the full model on \(description.heldOutTokens.grouped) held-out tokens:",
+      "layer  shared head  fitted map  classifier right",
+    ]
+    for row in description.agreement {
+      let layer = String(repeating: " ", count: max(0, 5 - "\(row.layer)".count)) + "\(row.layer)"
+      lines.append(
+        "\(layer)  \(row.sharedHead.formatted(places: 3))        \(row.fittedMap.formatted(places: 3))       "
+          + row.classifier.formatted(places: 3))
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+extension ClassifierLoss: ExpressibleByArgument {}

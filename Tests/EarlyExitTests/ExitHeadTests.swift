@@ -1,0 +1,166 @@
+import Checkpoints
+import DecoderModels
+import EarlyExit
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct ExitHeadTests {
+  private let directory: TemporaryDirectory
+  private let modelPath: String
+  private let model: LanguageModel
+
+  init() throws {
+    var tiny = TinyDecoder()
+    tiny.layerCount = 4
+    tiny.vocabularySize = 320
+    tiny.format = .q8_0
+    directory = try TemporaryDirectory()
+    modelPath = try directory.write("tiny.gguf", tiny.gguf().build())
+    let decoder = try LlamaModel(checkpoint: Checkpoint.open(modelPath), threads: 1)
+    model = LanguageModel(
+      name: "tiny", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .plain, endTokens: [])
+  }
+
+  private func fitted(layers: [Int] = [1, 3], loss: ClassifierLoss = .independent) throws -> (
+    heads: ExitHeads, description: ExitHeadsDescription
+  ) {
+    var fitter = try ExitHeadFitter(model: model, layers: layers, loss: loss)
+    for index in 0..<20 {
+      let prompt: [TokenID] = "text \(index) \(index * index)".utf8.map { TokenID($0) }
+      let session = try model.makeSession(
+        prompt: prompt,
+        options: GenerationOptions(
+          maxTokens: 40, sampling: .random(RandomSampling(temperature: 2, seed: UInt64(index)))))
+      while try session.next() != nil {}
+      try fitter.add(session.generation, isHeldOut: index % 5 == 4)
+    }
+    return try fitter.fit(name: "tiny", digest: FileDigest.sha256(model: modelPath))
+  }
+
+  @Test func `a ridge regression recovers a linear map`() throws {
+    var random = SplitMix64(seed: 4)
+    let coefficients: [Double] = [2, -1, 0.5, 0, 3, 1]
+    var regression = RidgeRegression(inputCount: 3, outputCount: 2)
+    for _ in 0..<5 {
+      let inputs = (0..<30).map { _ in Double.random(in: -1...1, using: &random) }
+      let outputs = (0..<10).flatMap { row in
+        (0..<2).map { column in
+          (0..<3).reduce(0.0) { $0 + inputs[row * 3 + $1] * coefficients[$1 * 2 + column] }
+        }
+      }
+      try regression.add(inputs: inputs, outputs: outputs, count: 10)
+    }
+    for (found, expected) in zip(try regression.solve(ridge: 1e-12), coefficients) {
+      #expect(abs(found - expected) < 1e-8)
+    }
+    let shrunk = try regression.solve(ridge: 1e6)
+    #expect(shrunk.allSatisfy { abs($0) < 1e-3 })
+    #expect(throws: DecoderError.self) {
+      try RidgeRegression(inputCount: 3, outputCount: 2).solve(ridge: 0)
+    }
+  }
+
+  @Test(arguments: ClassifierLoss.allCases)
+  func `a fitted map agrees with the model more often than the shared head`(loss: ClassifierLoss) throws {
+    let (heads, description) = try fitted(loss: loss)
+    #expect(heads.layers == [1, 3] && description.heldOutTokens == 160)
+    #expect(description.fittedTokens > 16 * 40)
+    for row in description.agreement {
+      #expect(row.fittedMap > row.sharedHead)
+      #expect((0...1).contains(row.classifier))
+    }
+    #expect(description.agreement[1].fittedMap > description.agreement[0].fittedMap)
+  }
+
+  @Test func `heads are read back, and refused for another model or when changed`() throws {
+    let (heads, description) = try fitted()
+    let path = directory.path + "/exits.safetensors"
+    try heads.write(to: path, description: description)
+    let again = try ExitHeads(path: path, modelPath: modelPath)
+    #expect(again.layers == heads.layers)
+    for layer in heads.layers {
+      let (stored, fitted) = (try #require(again.maps[layer]), try #require(heads.maps[layer]))
+      #expect(zip(stored.weights, fitted.weights).allSatisfy { abs($0 - $1) <= 1e-3 * max(1, abs($1)) })
+    }
+
+    var other = TinyDecoder()
+    other.seed = 77
+    let otherPath = try directory.write("other.gguf", other.gguf().build())
+    #expect(throws: EarlyExitError.self) { try ExitHeads(path: path, modelPath: otherPath) }
+
+    var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+    bytes[bytes.count - 1] ^= 1
+    try directory.write("exits.safetensors", bytes)
+    #expect(throws: EarlyExitError.self) { try ExitHeads(path: path, modelPath: modelPath) }
+    try FileManager.default.removeItem(atPath: directory.path + "/exits.json")
+    #expect(throws: EarlyExitError.self) { try ExitHeads(path: path, modelPath: modelPath) }
+  }
+
+  @Test func `heads of another shape are refused when decoding begins`() throws {
+    let map = try ExitHeads.LayerMap(weights: Array(repeating: 0, count: 9), hiddenSize: 3)
+    for layer in [2, 9] {
+      let strategy = ExitStrategy(
+        policy: try ThresholdPolicy(threshold: 0.5), measure: SoftmaxConfidence(),
+        heads: ExitHeads(maps: [layer: map]))
+      #expect(throws: EarlyExitError.self) {
+        try model.makeSession(prompt: [1], options: GenerationOptions(exits: strategy))
+      }
+    }
+    #expect(throws: EarlyExitError.self) { try ExitHeads.LayerMap(weights: [1, 2], hiddenSize: 3) }
+  }
+
+  // MARK: - Sweeps
+
+  private func output(_ strategy: ExitStrategy, _ threshold: Double, _ policy: ThresholdPolicy) throws
+    -> Generation
+  {
+    var strategy = strategy
+    strategy.policy = policy.with(threshold: threshold)
+    let session = try model.makeSession(
+      prompt: [10, 20, 30], options: GenerationOptions(maxTokens: 12, exits: strategy))
+    while try session.next() != nil {}
+    return session.generation
+  }
+
+  @Test(arguments: [nil, 4] as [Double?])
+  func `a sweep gives the output of every threshold`(decay: Double?) throws {
+    let policy = try ThresholdPolicy(threshold: 0, decay: decay)
+    let strategy = ExitStrategy(policy: policy, measure: SoftmaxConfidence())
+    let options = GenerationOptions(maxTokens: 12)
+    let sweep = try ExitSweep(model: model, options: options, strategy: strategy, policy: policy)
+    let pieces = try #require(try sweep.run([10, 20, 30]))
+    #expect(pieces.count > 3 && pieces[0].threshold == 1)
+    #expect(zip(pieces, pieces.dropFirst()).allSatisfy { $0.threshold > $1.threshold })
+    let session = try model.makeSession(prompt: [10, 20, 30], options: options)
+    while try session.next() != nil {}
+    #expect(pieces[0].generation == session.generation)
+    for (index, piece) in pieces.enumerated().dropFirst() {
+      #expect(try output(strategy, piece.threshold, policy) == piece.generation)
+      let next = index + 1 < pieces.count ? pieces[index + 1].threshold : 0
+      let between = (piece.threshold + next) / 2
+      if between > next { #expect(try output(strategy, between, policy) == piece.generation) }
+    }
+
+    let grid = [0.9, 0.3, 0.1, 0.02]
+    let coarse = try #require(
+      try ExitSweep(model: model, options: options, strategy: strategy, policy: policy, grid: grid)
+        .run([10, 20, 30]))
+    for threshold in grid {
+      let piece = try #require(coarse.last { $0.threshold >= threshold })
+      #expect(try output(strategy, threshold, policy) == piece.generation)
+    }
+  }
+
+  @Test func `a policy's description holds for its own model and template only`() throws {
+    let policy = try ThresholdPolicy(threshold: 0, layers: [1, 3], minimumLayer: 2, decay: 4)
+    let strategy = ExitStrategy(policy: policy, measure: SaturationConfidence(), cachePolicy: .propagate)
+    let description = try ExitPolicyDescription(
+      strategy, policy: policy, model: model, modelDigest: "m", headsDigest: nil)
+    #expect(description.layers == [3] && description.measure == "saturation")
+    let read = try ExitPolicyDescription.read([UInt8](description.jsonData()), name: "policy.json")
+    #expect(read == description)
+    #expect(try read.policy(threshold: 0.5).threshold == 0.5)
+    #expect(throws: EarlyExitError.self) { try ExitPolicyDescription.read(Array("{}".utf8), name: "x") }
+  }
+}

@@ -1,0 +1,216 @@
+// Compares one instruction set's kernels with the portable ones, for machines that only an emulator can play:
+// emulate_avx512.sh and emulate_arm64.sh build it. Prints the largest differences; exits with 1 when one is too large.
+// Products are also compared bit for bit with a plain loop of fused multiply-adds, which is what every instruction
+// set but the portable one computes.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "CTensorKernels.h"
+
+extern const ek_kernels SUBJECT, ek_portable;
+static const ek_kernels *const subject = &SUBJECT, *const twin = &ek_portable;
+static int failures;
+static uint64_t state = 1;
+
+static uint32_t bits32(void) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(state >> 32);
+}
+static float uniform(float scale) { return scale * ((float)(bits32() >> 8) * 0x1p-23f - 1); }
+
+static void report(const char *what, double largest, double allowed) {
+  int good = largest <= allowed;
+  printf("%-44s largest difference %9.3g, allowed %9.3g%s\n", what, largest, allowed, good ? "" : "  FAILED");
+  failures += !good;
+}
+static void fail(const char *what) {
+  printf("%s FAILED\n", what);
+  failures++;
+}
+static double difference(const float *a, const float *b, size_t n, int relative) {
+  double largest = 0;
+  for (size_t i = 0; i < n; i++) {
+    double d = fabs((double)a[i] - b[i]);
+    if (relative) d /= fabs((double)b[i]) + 1e-30;
+    if (!(d <= largest)) largest = isnan(a[i]) && isnan(b[i]) ? largest : isnan(d) ? INFINITY : d;
+  }
+  return largest;
+}
+static float *floats(size_t n, float scale) {
+  float *p = malloc((n + 1) * sizeof *p);
+  for (size_t i = 0; i < n; i++) p[i] = uniform(scale);
+  return p;
+}
+
+enum { TOKENS = 19, ROW_BLOCKS = 9, GUARD = 3 };
+
+static void products(int bits, int has_minimum, int k_blocks, double *largest) {
+  size_t row_block_bytes = ek_row_block_bytes(k_blocks, bits, has_minimum);
+  uint8_t *data = aligned_alloc(64, ROW_BLOCKS * row_block_bytes);
+  memset(data, 0, ROW_BLOCKS * row_block_bytes);
+  static ek_weight_block blocks[ROW_BLOCKS * 16][64];
+  for (int row = 0; row < ROW_BLOCKS * 16; row++)
+    for (int k = 0; k < k_blocks; k++) {
+      ek_weight_block *b = &blocks[row][k];
+      for (int i = 0; i < 32; i++) b->quants[i] = (int8_t)(bits == 4 ? bits32() >> 28 : bits32() >> 24);
+      if (bits32() % 8 == 0) memset(b->quants, bits == 4 ? 15 : -128, 32);
+      b->scale = ek_half_to_float(ek_float_to_half(uniform(0.1f)));
+      b->minimum = has_minimum ? ek_half_to_float(ek_float_to_half(uniform(1))) : 0;
+      ek_pack_block(data + (size_t)(row / 16) * row_block_bytes, k_blocks, bits, has_minimum, row % 16, k, b);
+    }
+  ek_matrix w = {data, ROW_BLOCKS, k_blocks, bits, has_minimum, row_block_bytes};
+  size_t columns = (size_t)k_blocks * 32;
+  float *input = floats(TOKENS * columns, 1);
+  for (size_t i = 0; i < TOKENS * columns; i++) {
+    if (i / 32 % 5 == 1) input[i] *= 1e-39f;
+    if (i / 32 % 5 == 2) input[i] = i / 32 % 2 ? 1 : -1;
+    if (i / 32 % 5 == 3) input[i] *= 1e-36f;
+    if (i / 32 % 50 == 4) input[i] = 0;
+  }
+  ek_activations x = {malloc(TOKENS * columns), floats(TOKENS * k_blocks, 0), floats(TOKENS * k_blocks, 0), k_blocks};
+  for (int t = 0; t < TOKENS; t++)
+    twin->quantize(input + t * columns, columns, x.quants + t * columns, x.scales + t * k_blocks, x.sums + t * k_blocks);
+
+  size_t stride = ROW_BLOCKS * 16 + GUARD, total = TOKENS * stride;
+  float *start = floats(total, 1), *expected = floats(total, 0), *plain = floats(total, 0), *y = floats(total, 0);
+  for (int accumulate = 0; accumulate < 2; accumulate++) {
+    memcpy(expected, start, total * 4);
+    memcpy(plain, start, total * 4);
+    twin->matmul(&w, 0, ROW_BLOCKS, &x, 0, TOKENS, plain, stride, accumulate);
+    for (int t = 0; t < TOKENS; t++)
+      for (int row = 0; row < ROW_BLOCKS * 16; row++) {
+        float sum = 0;
+        for (int k = 0; k < k_blocks; k++) {
+          int32_t dot = 0;
+          for (int i = 0; i < 32; i++) dot += blocks[row][k].quants[i] * x.quants[t * columns + k * 32 + i];
+          sum = fmaf((float)dot, blocks[row][k].scale * x.scales[t * k_blocks + k], sum);
+          if (has_minimum) sum = fmaf(blocks[row][k].minimum, x.sums[t * k_blocks + k], sum);
+        }
+        float *at = expected + t * stride + row;
+        *at = accumulate ? *at + sum : sum;
+      }
+    *largest = fmax(*largest, difference(expected, plain, total, 0));
+    for (int first = 0; first < 3; first++)
+      for (int count = 1; first + count <= TOKENS; count++) {
+        memcpy(y, start, total * 4);
+        subject->matmul(&w, 0, ROW_BLOCKS, &x, first, count, y + first * stride, stride, accumulate);
+        size_t from = first * stride, to = (first + count) * stride;
+        if (memcmp(y, start, from * 4) || memcmp(y + to, start + to, (total - to) * 4) ||
+            memcmp(y + from, expected + from, (to - from) * 4)) {
+          fail("a product differs from fused multiply-adds");
+          return;
+        }
+      }
+    for (int t = 0; t < TOKENS; t += 6) {
+      memcpy(y, start + t * stride, stride * 4);
+      subject->matvec4(&w, 0, 2, 2, &x, t, y, accumulate);
+      subject->matmul(&w, 8, 9, &x, t, 1, y, 0, accumulate);
+      if (memcmp(y, expected + t * stride, stride * 4)) fail("a one-token product differs from fused multiply-adds");
+    }
+  }
+  free(data), free(input), free(x.quants), free(x.scales), free(x.sums);
+  free(start), free(expected), free(plain), free(y);
+}
+
+static void vectors(size_t n, double *worst) {
+  float *x = floats(n, 6), *u = floats(n, 2), *a = floats(n, 0), *b = floats(n, 0);
+  uint16_t *h = calloc(n + 1, 2), *g = calloc(n + 1, 2);
+#define SEE(slot, relative) worst[slot] = fmax(worst[slot], difference(a, b, n, relative))
+  subject->rms_norm(x, u, n, 1e-5f, a), twin->rms_norm(x, u, n, 1e-5f, b), SEE(0, 1);
+  subject->silu_multiply(x, u, n, a), twin->silu_multiply(x, u, n, b), SEE(1, 1);
+  subject->exp_scaled(x, n, 0.5f, 2, a), twin->exp_scaled(x, n, 0.5f, 2, b), SEE(2, 1);
+  *a = subject->sum_exp(x, n, 1), *b = twin->sum_exp(x, n, 1);
+  worst[3] = fmax(worst[3], difference(a, b, 1, 1));
+  *a = subject->dot(x, u, n), *b = twin->dot(x, u, n);
+  worst[4] = fmax(worst[4], difference(a, b, 1, 0) / (double)n);
+  subject->store_half(x, n, h), twin->store_half(x, n, g);
+  if (memcmp(h, g, 2 * n)) fail("store_half");
+  size_t i = 0, j = 0;
+  x[n / 2] = x[n / 3];
+  float top = subject->maximum(x, n, &i);
+  if (top != twin->maximum(x, n, &j) || i != j) fail("maximum");
+  memcpy(a, x, n * 4), memcpy(b, x, n * 4);
+  subject->scale(a, n, 0.3f), twin->scale(b, n, 0.3f);
+  if (memcmp(a, b, n * 4)) fail("scale");
+  size_t blocks = (n + 31) / 32;
+  int8_t *q = malloc(64 * blocks);
+  float *s = floats(4 * blocks, 0);
+  if (n > 40) x[5] = NAN, x[37] = INFINITY;
+  subject->quantize(x, n, q, s, s + blocks), twin->quantize(x, n, q + 32 * blocks, s + 2 * blocks, s + 3 * blocks);
+  if (memcmp(q, q + 32 * blocks, 32 * blocks) || memcmp(s, s + 2 * blocks, 8 * blocks)) fail("quantize");
+  free(x), free(u), free(a), free(b), free(h), free(g), free(q), free(s);
+}
+
+static void halves(void) {
+  float x[16];
+  uint16_t y[16], z[16];
+  for (uint32_t high = 0; high < 1 << 20; high += 16) {
+    for (uint32_t i = 0; i < 16; i++) {
+      uint32_t bits = (high + i) << 12 | (bits32() & 1 ? 0 : bits32() & 0xfff);
+      memcpy(x + i, &bits, 4);
+      if (isnan(x[i])) x[i] = 0;
+    }
+    subject->store_half(x, 16, y), twin->store_half(x, 16, z);
+    if (memcmp(y, z, sizeof y)) {
+      fail("store_half");
+      return;
+    }
+  }
+}
+
+static void attention(int head_size, int group, int positions, bool is_float, double *worst) {
+  size_t padded = ((size_t)positions + 15) & ~(size_t)15, n = padded * (size_t)head_size;
+  float *queries = floats((size_t)(group * head_size), 0.5f), *keys = floats(n, 1), *values = floats(n, 1);
+  float *a = floats((size_t)(group * head_size), 0), *b = floats((size_t)(group * head_size), 0);
+  float *scratch = floats(padded * (size_t)group, 0);
+  uint16_t *half_keys = malloc(2 * n), *half_values = malloc(2 * n);
+  twin->store_half(keys, n, half_keys), twin->store_half(values, n, half_values);
+  ek_attention task = {queries, is_float ? (void *)keys : half_keys, is_float ? (void *)values : half_values,
+                       a, scratch, group, head_size, positions};
+  subject->attend(&task, is_float);
+  task.output = b;
+  twin->attend(&task, is_float);
+  *worst = fmax(*worst, difference(a, b, (size_t)(group * head_size), 0));
+  float *x = keys, *y = values;
+  memcpy(y, x, 4 * (size_t)head_size);
+  for (int interleaved = 0; interleaved < 2; interleaved++) {
+    subject->rotate(x, 1, head_size, head_size & ~1, queries, a, interleaved);
+    twin->rotate(y, 1, head_size, head_size & ~1, queries, a, interleaved);
+    *worst = fmax(*worst, difference(x, y, (size_t)head_size, 0));
+  }
+  free(queries), free(keys), free(values), free(a), free(b), free(scratch), free(half_keys), free(half_values);
+}
+
+int main(void) {
+  printf("%s against portable\n", subject->name);
+#ifdef DETECTED
+  if (ek_kernels_named(subject->name) != subject || ek_kernels_best() != subject) fail("run-time detection");
+#endif
+  static const int depths[] = {1, 2, 15, 16, 17, 33};
+  double largest = 0;
+  for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
+    products(4, 1, depths[i], &largest);
+    products(8, 0, depths[i], &largest);
+    products(8, 1, depths[i], &largest);
+  }
+  report("products: 0 from fused; fused from portable", largest, 1e-2);
+  double worst[5] = {0};
+  for (size_t n = 1; n < 200; n++) vectors(n, worst);
+  report("rms_norm, relative", worst[0], 1e-6);
+  report("silu_multiply, relative", worst[1], 1e-6);
+  report("exp_scaled, relative", worst[2], 1e-6);
+  report("sum_exp, relative", worst[3], 1e-6);
+  report("dot, absolute, by length", worst[4], 1e-6);
+  halves();
+  double apart = 0;
+  static const int sizes[] = {1, 7, 32, 64, 80, 100, 128}, groups[] = {1, 2, 3, 4, 5, 8};
+  for (size_t s = 0; s < 7; s++)
+    for (size_t g = 0; g < 6; g++)
+      for (int positions = 1; positions <= 70; positions += s < 2 ? 1 : 9)
+        for (int f = 0; f < 2; f++) attention(sizes[s], groups[g], positions, f, &apart);
+  report("attend and rotate, absolute", apart, 1e-5);
+  puts(failures ? "FAILED" : "passed");
+  return failures != 0;
+}

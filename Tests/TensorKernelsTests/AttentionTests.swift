@@ -1,0 +1,122 @@
+import CTensorKernels
+import Foundation
+import TensorKernels
+import TestSupport
+import Testing
+
+@Suite("Attention of one token")
+struct AttentionTests {
+  /// Runs `attend` and gives the output, (group, headSize). Keys and values: (positions, headSize).
+  private func attend(
+    _ set: InstructionSet, queries: [Float], keys: [Float], values: [Float], group: Int, headSize: Int,
+    positions: Int, float: Bool
+  ) -> [Float] {
+    let padded = (positions + 15) / 16 * 16
+    // Keys past the end are never used, whatever they are.
+    var blocked = [Float](repeating: .nan, count: padded * headSize)
+    for p in 0..<positions {
+      for d in 0..<headSize { blocked[p / 16 * 16 * headSize + d * 16 + p % 16] = keys[p * headSize + d] }
+    }
+    var output = [Float](repeating: 7, count: group * headSize + 1)
+    var scratch = [Float](repeating: 7, count: group * padded + 1)
+    func run(_ keys: UnsafeRawPointer, _ values: UnsafeRawPointer) {
+      output.withUnsafeMutableBufferPointer { output in
+        scratch.withUnsafeMutableBufferPointer { scratch in
+          queries.withUnsafeBufferPointer { queries in
+            var task = ek_attention(
+              queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
+              scratch: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
+              positions: Int32(positions))
+            set.functions.attend(&task, float)
+          }
+        }
+      }
+    }
+    if float {
+      run(blocked, values)
+    } else {
+      run(blocked.map(ek_float_to_half), values.map(ek_float_to_half))
+    }
+    #expect(output.last == 7 && scratch.last == 7, "a write past the end")
+    return Array(output.dropLast())
+  }
+
+  @Test(
+    "agrees with double precision", arguments: InstructionSet.available,
+    [1, 7, 8, 32, 36, 64, 80, 128, 131])
+  func agrees(_ set: InstructionSet, _ headSize: Int) {
+    var random = SplitMix64(seed: UInt64(headSize))
+    let half = { (x: Float) in Float(halfBits: ek_float_to_half(x)) }
+    for group in [1, 2, 3, 4, 5, 8] {
+      // All lengths for one group of each kind, some for the others.
+      let lengths = group == 4 ? Array(1...70) : [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63, 70]
+      for positions in lengths {
+        let queries = randomFloats(group * headSize, in: -0.5...0.5, using: &random)
+        // Numbers of half precision, so that both caches hold the same.
+        let keys = randomFloats(positions * headSize, in: -2...2, using: &random).map(half)
+        let values = randomFloats(positions * headSize, in: -2...2, using: &random).map(half)
+        var expected = [Double](repeating: 0, count: group * headSize)
+        for g in 0..<group {
+          var weights = (0..<positions).map { p in
+            (0..<headSize).reduce(0.0) {
+              $0 + Double(queries[g * headSize + $1]) * Double(keys[p * headSize + $1])
+            }
+          }
+          let top = weights.max() ?? 0
+          weights = weights.map { exp($0 - top) }
+          let sum = weights.reduce(0, +)
+          for p in 0..<positions {
+            for d in 0..<headSize {
+              expected[g * headSize + d] += weights[p] / sum * Double(values[p * headSize + d])
+            }
+          }
+        }
+        for float in [false, true] {
+          let output = attend(
+            set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
+            positions: positions, float: float)
+          let worst = zip(output, expected).map { abs(Double($0) - $1) }.max() ?? 0
+          #expect(worst < 1e-5, "group \(group), \(positions) positions")
+        }
+      }
+    }
+  }
+
+  @Test("of a query head does not depend on its group, to the bit", arguments: InstructionSet.available)
+  func groupsAreInvariant(_ set: InstructionSet) {
+    var random = SplitMix64(seed: 3)
+    let (headSize, positions) = (68, 37)
+    let queries = randomFloats(8 * headSize, in: -1...1, using: &random)
+    let keys = randomFloats(positions * headSize, in: -2...2, using: &random)
+    let values = randomFloats(positions * headSize, in: -2...2, using: &random)
+    for float in [false, true] {
+      func output(_ heads: Range<Int>) -> [Float] {
+        attend(
+          set, queries: Array(queries[heads.lowerBound * headSize..<heads.upperBound * headSize]), keys: keys,
+          values: values, group: heads.count, headSize: headSize, positions: positions, float: float)
+      }
+      let single = (0..<8).flatMap { output($0..<$0 + 1) }
+      for group in 2...8 { #expect(output(0..<group).elementsEqual(single[..<(group * headSize)])) }
+    }
+  }
+
+  @Test("gives the one value there is, and survives scores far apart", arguments: InstructionSet.available)
+  func extremes(_ set: InstructionSet) {
+    let one = attend(
+      set, queries: [1000, -1000], keys: [500, 1], values: [0.5, -3], group: 1, headSize: 2, positions: 1,
+      float: true)
+    #expect(one == [0.5, -3])
+    // 1e6 against −1e6: all weight is on the second position.
+    let two = attend(
+      set, queries: [1000], keys: [-1000, 1000, 0], values: [1, 2, 3], group: 1, headSize: 1, positions: 3,
+      float: true)
+    #expect(two == [2])
+    for positions in [3, 8, 20] {
+      let lost = attend(
+        set, queries: [1], keys: [.nan] + Array(repeating: 1, count: positions - 1),
+        values: Array(repeating: 1, count: positions), group: 1, headSize: 1, positions: positions,
+        float: true)
+      #expect(lost[0].isNaN, "a NaN must not vanish")
+    }
+  }
+}

@@ -1,0 +1,221 @@
+import CTensorKernels
+import Foundation
+import Synchronization
+import TensorKernels
+import TestSupport
+import Testing
+
+@Suite("Products of packed matrices")
+struct PackedProductTests {
+  struct Shape: Sendable { let rows, columns: Int }
+
+  static func shapes(_ format: BlockFormat) -> [Shape] {
+    switch format.blockLength {
+    case 1: [(1, 1), (16, 31), (17, 33), (5, 250), (70, 96), (40, 521)].map(Shape.init)
+    case 32: [(1, 32), (16, 64), (15, 96), (33, 32), (70, 544), (144, 512)].map(Shape.init)
+    default: [(1, 256), (17, 512), (70, 768)].map(Shape.init)
+    }
+  }
+
+  @Test(
+    "agree with a sum in double precision, and to the bit with fused multiply-adds",
+    arguments: InstructionSet.available, BlockFormat.allCases)
+  func productsAgree(_ set: InstructionSet, _ format: BlockFormat) throws {
+    let pool = try WorkerPool(threads: 1)
+    for shape in Self.shapes(format) {
+      for seed in 1...2 as ClosedRange<UInt64> {
+        let matrix = try PackedMatrix.random(
+          rows: shape.rows, columns: shape.columns, format: format, seed: seed, pool: pool
+        ).packed
+        var random = SplitMix64(seed: seed + 100)
+        let count = 5
+        var values = randomFloats(count * shape.columns, in: -2...2, using: &random)
+        for i in 0..<min(32, shape.columns) { values[i] = 0 }
+        var x = QuantizedTokens(values, columns: shape.columns, with: set.functions)
+        let y = matrix.multiply(&x, count: count, with: set.functions)
+        for token in 0..<count {
+          for row in 0..<matrix.paddedRows {
+            var (sum, magnitude, fused) = (0.0, 0.0, Float(0))
+            for k in 0..<x.kBlocks {
+              let block = token * x.kBlocks + k
+              var dot: Int32 = 0
+              for i in 0..<32 {
+                let part = matrix.parts(row, k * 32 + i)
+                let quant = x.quants[block * 32 + i]
+                dot += part.quant * Int32(quant)
+                let weight = Double(part.scale) * Double(part.quant) + Double(part.minimum)
+                sum += weight * Double(quant) * Double(x.scales[block])
+                magnitude += abs(weight * Double(quant) * Double(x.scales[block]))
+              }
+              let part = matrix.parts(row, k * 32)
+              fused.addProduct(Float(dot), part.scale * x.scales[block])
+              if matrix.matrix.has_minimum != 0 { fused.addProduct(part.minimum, x.sums[block]) }
+            }
+            let got = y[token * (matrix.paddedRows + 3) + row]
+            // A minimum of the size of the weights' range cancels, so the bound is generous but still 20 bits.
+            try #require(abs(Double(got) - sum) <= 2e-6 * magnitude + 1e-30)
+            if set != .portable { try #require(got == fused) }
+          }
+          try #require(y[token * (matrix.paddedRows + 3) + matrix.paddedRows].isNaN, "a write past the rows")
+        }
+      }
+    }
+  }
+
+  @Test(
+    "of dequantised weights are as close as the packed format allows", arguments: InstructionSet.available,
+    BlockFormat.allCases)
+  func productsOfWeightsAgree(_ set: InstructionSet, _ format: BlockFormat) throws {
+    let pool = try WorkerPool(threads: 2)
+    let (rows, columns) = (40, 512)
+    let (matrix, weights) = try PackedMatrix.random(
+      rows: rows, columns: columns, format: format, seed: 9, pool: pool)
+    var random = SplitMix64(seed: 10)
+    var x = QuantizedTokens(
+      randomFloats(columns, in: -1...1, using: &random), columns: columns, with: set.functions)
+    let y = matrix.multiply(&x, count: 1, with: set.functions)
+    // Half the step of 8 bits for the formats that are requantised, 2^-11 for rounded scales; signs are random.
+    let allowed = [.q6_K, .f32, .f16, .bf16].contains(format) ? 1.0 / 254 : 0x1p-11
+    for row in 0..<rows {
+      var (sum, magnitude) = (0.0, 0.0)
+      for i in 0..<columns {
+        let product = Double(weights[row * columns + i]) * Double(x.quants[i]) * Double(x.scales[i / 32])
+        sum += product
+        magnitude += abs(product)
+      }
+      try #require(abs(Double(y[row]) - sum) <= allowed * magnitude)
+    }
+  }
+
+  @Test(
+    "of a token do not depend on its batch, to the bit", arguments: InstructionSet.available,
+    [BlockFormat.q4_1, .q5_1, .q8_0])
+  func batchesAreInvariant(_ set: InstructionSet, _ format: BlockFormat) throws {
+    let pool = try WorkerPool(threads: 1)
+    let kernels = set.functions
+    let (rows, columns, tokens) = (16 * 9, 17 * 32, 36)
+    let matrix = try PackedMatrix.random(rows: rows, columns: columns, format: format, seed: 5, pool: pool)
+      .packed
+    var random = SplitMix64(seed: 6)
+    var x = QuantizedTokens(
+      randomFloats(tokens * columns, in: -3...3, using: &random), columns: columns, with: kernels)
+    let stride = matrix.paddedRows + 3
+    let start = randomFloats(tokens * stride, in: -1...1, using: &random)
+    for accumulate in [false, true] {
+      // One row block and one token at a time.
+      var single = start
+      x.withView { x in
+        withUnsafePointer(to: matrix.matrix) { w in
+          single.withUnsafeMutableBufferPointer { y in
+            for token in 0..<tokens {
+              for block in 0..<Int32(9) {
+                kernels.matmul(
+                  w, block, block + 1, x, Int32(token), 1, y.baseAddress! + token * stride, 0, accumulate)
+              }
+            }
+          }
+        }
+      }
+      for first in 0...3 {
+        for count in 1...32 {
+          let part = Array(start[first * stride..<(first + count) * stride])
+          let y: [Float]
+          if accumulate {
+            y = matrix.multiply(&x, first: first, count: count, with: kernels, onto: part)
+          } else {
+            var all = matrix.multiply(&x, first: first, count: count, with: kernels)
+            // Between the rows of two tokens nothing is written.
+            for token in 0..<count {
+              let between = token * stride + matrix.paddedRows..<(token + 1) * stride
+              try #require(all[between].allSatisfy { $0.isNaN })
+              all.replaceSubrange(between, with: part[between])
+            }
+            y = all
+          }
+          try #require(
+            y.elementsEqual(single[first * stride..<(first + count) * stride]), "\(first) \(count)")
+        }
+      }
+      // Every range of row blocks: pairs, fours and single ones.
+      for begin in 0..<9 {
+        for end in begin...9 {
+          for count in [1, 2, 3, 4, 5, 8] {
+            var y = start
+            x.withView { x in
+              withUnsafePointer(to: matrix.matrix) {
+                kernels.matmul($0, Int32(begin), Int32(end), x, 0, Int32(count), &y, stride, accumulate)
+              }
+            }
+            // Inside the tokens and row blocks asked for, what single ones give; elsewhere nothing is written.
+            var expected = start
+            for token in 0..<count {
+              let rows = token * stride + begin * 16..<token * stride + end * 16
+              expected.replaceSubrange(rows, with: single[rows])
+            }
+            try #require(y == expected, "row blocks \(begin)..<\(end), \(count) tokens")
+          }
+        }
+      }
+      // Four far row blocks at a time.
+      for (begin, apart, steps) in [(0, 2, 2), (1, 2, 1), (0, 2, 1), (1, 2, 2), (0, 1, 1), (5, 1, 1)] {
+        for token in 0..<tokens {
+          var y = Array(start[token * stride..<(token + 1) * stride])
+          x.withView { x in
+            withUnsafePointer(to: matrix.matrix) {
+              kernels.matvec4($0, Int32(begin), Int32(apart), Int32(steps), x, Int32(token), &y, accumulate)
+            }
+          }
+          var expected = Array(start[token * stride..<(token + 1) * stride])
+          for s in 0..<4 {
+            let rows = (begin + s * apart) * 16..<(begin + s * apart + steps) * 16
+            expected.replaceSubrange(
+              rows, with: single[token * stride + rows.lowerBound..<token * stride + rows.upperBound])
+          }
+          try #require(y == expected, "matvec4 from \(begin), \(apart) apart, \(steps) steps")
+        }
+      }
+    }
+  }
+
+  @Test("of no tokens write nothing", arguments: InstructionSet.available)
+  func emptyBatch(_ set: InstructionSet) throws {
+    let pool = try WorkerPool(threads: 1)
+    let matrix = try PackedMatrix.random(rows: 64, columns: 64, format: .q4_0, seed: 5, pool: pool).packed
+    var x = QuantizedTokens(Array(repeating: 1, count: 64), columns: 64, with: set.functions)
+    let start = [Float](repeating: 3, count: 200)
+    #expect(matrix.multiply(&x, count: 0, with: set.functions, onto: start) == start)
+  }
+
+  @Test("do not depend on the number of threads, to the bit", arguments: InstructionSet.available)
+  func threadsAreInvariant(_ set: InstructionSet) throws {
+    var results: [[Float]] = []
+    for threads in 1...3 {
+      let pool = try WorkerPool(threads: threads)
+      let matrix = try PackedMatrix.random(rows: 333, columns: 512, format: .q4_K, seed: 8, pool: pool).packed
+      defer { withExtendedLifetime(matrix) {} }
+      defer { withExtendedLifetime(matrix) {} }
+      var random = SplitMix64(seed: 9)
+      var x = QuantizedTokens(
+        randomFloats(7 * 512, in: -1...1, using: &random), columns: 512, with: set.functions)
+      var y = [Float](repeating: .nan, count: 7 * matrix.paddedRows)
+      y.withUnsafeMutableBufferPointer { y in
+        let address = UInt(bitPattern: y.baseAddress)
+        x.withView { x in
+          let view = x.pointee
+          pool.run(chunks: matrix.rowBlocks) { block in
+            withUnsafePointer(to: matrix.matrix) { w in
+              withUnsafePointer(to: view) { x in
+                set.functions.matmul(
+                  w, Int32(block), Int32(block) + 1, x, 0, 7, UnsafeMutablePointer(bitPattern: address),
+                  matrix.paddedRows, false)
+              }
+            }
+          }
+        }
+      }
+      results.append(y)
+    }
+    #expect(results[0] == results[1] && results[0] == results[2])
+    #expect(!results[0].contains { $0.isNaN })
+  }
+}
