@@ -19,6 +19,7 @@ let package = Package(
     .library(name: "Tokenization", targets: ["Tokenization"]),
     .library(name: "DecoderModels", targets: ["DecoderModels"]),
     .library(name: "EarlyExit", targets: ["EarlyExit"]),
+    .library(name: "SpeculativeDecoding", targets: ["SpeculativeDecoding"]),
     .library(name: "RiskControl", targets: ["RiskControl"]),
   ],
   dependencies: [
@@ -45,12 +46,14 @@ let package = Package(
     .target(
       name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "Checkpoints"],
       swiftSettings: strictSwift),
+    .target(
+      name: "SpeculativeDecoding", dependencies: ["EarlyExit", "DecoderModels"], swiftSettings: strictSwift),
     .target(name: "RiskControl", dependencies: [crypto], swiftSettings: strictSwift),
     .executableTarget(
       name: "egress",
       dependencies: [
-        "TensorKernels", "Checkpoints", "Tokenization", "DecoderModels", "EarlyExit", "RiskControl",
-        argumentParser, crypto,
+        "TensorKernels", "Checkpoints", "Tokenization", "DecoderModels", "EarlyExit",
+        "SpeculativeDecoding", "RiskControl", argumentParser, crypto,
       ],
       // Compiled in, so that an installed binary knows its models wherever it lies.
       resources: [.embedInCode("Resources/manifest.json")],
@@ -72,6 +75,9 @@ let package = Package(
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
       name: "EarlyExitTests", dependencies: ["EarlyExit", "TestSupport"], swiftSettings: strictSwift),
+    .testTarget(
+      name: "SpeculativeDecodingTests", dependencies: ["SpeculativeDecoding", "TestSupport"],
+      swiftSettings: strictSwift),
     .testTarget(
       name: "RiskControlTests", dependencies: ["RiskControl"], exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),

@@ -16,13 +16,29 @@ extension LanguageModel {
     raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },
     observe: (LongDocumentNote) -> Void = { _ in }
   ) throws -> DecodingSession? {
+    let prompt = try makePrompt(
+      for: task, document: document, options: options, rule: rule, raw: raw, shouldStop: shouldStop,
+      observe: observe)
+    return try prompt.map { try makeSession(prompt: $0, options: options, shouldStop: shouldStop) }
+  }
+
+  /// The prompt of a task on a document of any length, for a session of another kind.
+  ///
+  /// Parameters and errors are those of ``makeSession(for:document:options:rule:raw:shouldStop:observe:)``.
+  ///
+  /// - Returns: `nil` when `shouldStop` said so before it was there.
+  public func makePrompt(
+    for task: DocumentTask, document: String, options: GenerationOptions, rule: LongDocumentRule = .split,
+    raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },
+    observe: (LongDocumentNote) -> Void = { _ in }
+  ) throws -> [TokenID]? {
     var document = document
     var round = 0
     while true {
       switch try plan(task, document: document, options: options, rule: roundRule(rule, round), raw: raw) {
       case .whole(let prompt, let note):
         if let note { observe(note) }
-        return try makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
+        return prompt
       case .parts(let prompts, let note):
         observe(note)
         let batch = BatchDecoder(model: self, shouldStop: shouldStop)

@@ -2,12 +2,12 @@ import DecoderModels
 import Tokenization
 
 /// One sequence while it is decoded: its cache, its random numbers, and the text that has come out.
-final class SequenceDecoding {
-  let prompt: [TokenID]
-  let cache: KeyValueCache
-  private(set) var generated: [TokenID] = []
+package final class SequenceDecoding {
+  package let prompt: [TokenID]
+  package let cache: KeyValueCache
+  package private(set) var generated: [TokenID] = []
   private(set) var text = ""
-  private(set) var stopReason: StopReason?
+  package private(set) var stopReason: StopReason?
   /// Layers run for each generated token.
   private(set) var layers: [Int] = []
   /// Tokens that left early and whose deeper layers are still to be run, in ascending order of position.
@@ -24,7 +24,7 @@ final class SequenceDecoding {
   /// - Throws: ``EarlyExitError`` for options out of range, an empty prompt, or one that leaves no room for output.
   ///
   /// - Parameter cache: A cache that holds the prompt already, or `nil` for a new one.
-  init(
+  package init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil
   ) throws {
     context = try options.validatedContext(contextLength: model.contextLength)
@@ -51,7 +51,7 @@ final class SequenceDecoding {
   }
 
   /// Where the next token stands, and the token: what `advance` needs to go on.
-  var pending: (token: TokenID, row: BatchRow)? {
+  package var pending: (token: TokenID, row: BatchRow)? {
     guard stopReason == nil, let last = generated.last else { return nil }
     return (last, BatchRow(cache: cache, position: prompt.count + generated.count - 1))
   }
@@ -59,11 +59,23 @@ final class SequenceDecoding {
   /// Chooses a token from logits of shape (vocabularySize) and appends it.
   ///
   /// - Parameter layer: Layers that were run for it; `nil` for all.
-  func accept(
+  package func accept(
     _ logits: UnsafeBufferPointer<Float>, layer: Int? = nil, depth: DepthRecord? = nil
   ) throws -> TokenStep {
+    try append(chooser.choose(from: logits), layer: layer, depth: depth)
+  }
+
+  /// Tokens that may still follow.
+  package var remainingTokens: Int {
+    guard stopReason == nil else { return 0 }
+    return max(0, min(maxTokens, context - prompt.count) - generated.count)
+  }
+
+  /// Appends a token that was chosen elsewhere.
+  ///
+  /// - Parameter layer: Layers that were run for it; `nil` for all.
+  package func append(_ id: TokenID, layer: Int? = nil, depth: DepthRecord? = nil) throws -> TokenStep {
     let layer = layer ?? layerCount
-    let id = chooser.choose(from: logits)
     generated.append(id)
     layers.append(layer)
     var visible = ""
@@ -88,7 +100,7 @@ final class SequenceDecoding {
   /// Ends the sequence from outside; what was held back becomes text.
   ///
   /// - Returns: That text.
-  func cancel() -> String {
+  package func cancel() -> String {
     guard stopReason == nil else { return "" }
     stopReason = .cancelled
     let rest = rest()
@@ -96,7 +108,7 @@ final class SequenceDecoding {
     return rest
   }
 
-  func makeGeneration() -> Generation {
+  package func makeGeneration() -> Generation {
     Generation(
       text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled,
       layers: layers)
@@ -111,32 +123,34 @@ final class SequenceDecoding {
 }
 
 /// The buffers that decoding works in, for up to `rows` tokens at a time.
-struct DecodingBuffers {
+package struct DecodingBuffers {
   let decoder: any DecoderModel
-  let states: HiddenStates
+  package let states: HiddenStates
   /// (rows asked for, vocabularySize)
   private(set) var logits: [Float] = []
 
   /// Tokens of a prompt that go through the layers together. More cost more memory and gain little.
-  static let prefillChunk = 256
+  package static let prefillChunk = 256
 
   /// Tokens whose logits are computed together: enough to read the unembedding rarely, few enough for memory.
   static let logitChunk = 32
 
-  init(decoder: any DecoderModel) {
+  package init(decoder: any DecoderModel) {
     self.decoder = decoder
     states = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: Self.prefillChunk)
   }
 
   /// Runs tokens of one sequence, from `position` on, through all layers.
-  func advance(_ tokens: ArraySlice<TokenID>, cache: KeyValueCache, position: Int) throws(DecoderError) {
+  package func advance(_ tokens: ArraySlice<TokenID>, cache: KeyValueCache, position: Int)
+    throws(DecoderError)
+  {
     try decoder.embed(Array(tokens), into: states)
     let rows = tokens.indices.map { BatchRow(cache: cache, position: position + $0 - tokens.startIndex) }
     try decoder.advance(states, rows: rows, layers: 0..<decoder.configuration.layerCount)
   }
 
   /// Computes the logits of rows `range` and hands each row over, as (vocabularySize).
-  mutating func withLogits(
+  package mutating func withLogits(
     rows range: Range<Int>, _ body: (_ row: Int, UnsafeBufferPointer<Float>) throws -> Void
   ) throws {
     try decoder.logits(of: states, rows: range, into: &logits)
@@ -155,7 +169,7 @@ struct DecodingBuffers {
   /// the very numbers it gets by itself.
   ///
   /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
-  mutating func prefill(_ sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> TokenStep? {
+  package mutating func prefill(_ sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> TokenStep? {
     let prompt = sequence.prompt
     var position = 0
     while position < prompt.count {

@@ -18,9 +18,11 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup var models: ModelOptions
   @OptionGroup var sampling: SamplingOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
+  @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
+    try speculation.validate(with: exits)
     if documents.input == nil, question == nil { throw ValidationError("Give a --question.") }
     if let question, question.allSatisfy(\.isWhitespace) {
       throw ValidationError("--question must not be empty.")
@@ -29,7 +31,8 @@ struct AnswerCommand: ParsableCommand {
 
   func run() throws {
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, exits: exits, format: output.format,
+      documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
+      format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens
     ) { recorded in
       guard let question = recorded ?? question, !question.allSatisfy(\.isWhitespace) else {

@@ -26,11 +26,13 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup var computing: ComputeOptions
   @OptionGroup var sampling: SamplingOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
+  @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     if special, !raw { throw ValidationError("--special goes with --raw only.") }
     if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
+    try speculation.validate(with: exits)
   }
 
   func run() throws {
@@ -51,8 +53,8 @@ struct GenerateCommand: ParsableCommand {
       try raw
       ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
       : model.model.prompt(user: text)
-    let session = try model.model.makeSession(
-      prompt: tokens, options: options, shouldStop: { Interrupt.isRequested })
+    let session = try speculation.makeSession(
+      model: model.model, prompt: tokens, options: options, threads: models.threads)
     try GenerationReport(model: model, format: output.format, options: options, exits: exits)
       .run(session)
   }

@@ -17,11 +17,17 @@ struct SummarizeCommand: ParsableCommand {
   @OptionGroup var models: ModelOptions
   @OptionGroup var sampling: SamplingOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
+  @OptionGroup var speculation: SpeculationOptions
   @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    try speculation.validate(with: exits)
+  }
 
   func run() throws {
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, exits: exits, format: output.format,
+      documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
+      format: output.format,
       usualMaxTokens: DocumentTask.summarize.usualMaxTokens
     ) { _ in .summarize }.run()
   }

@@ -33,6 +33,9 @@ struct ExitOptions: ParsableArguments {
   @Flag(help: "Colour the text by exit layer, on a terminal.")
   var showExits = false
 
+  /// Whether anything is asked of exits; the options of the policy come with a threshold or a certificate only.
+  var isGiven: Bool { exitThreshold != nil || certificate != nil || trace != nil || showExits }
+
   func validate() throws {
     if let exitThreshold {
       _ = try policy.policy(threshold: exitThreshold, heads: nil)

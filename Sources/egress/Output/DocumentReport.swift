@@ -7,6 +7,7 @@ struct DocumentReport {
   let models: ModelOptions
   let sampling: SamplingOptions
   let exits: ExitOptions
+  let speculation: SpeculationOptions
   let format: OutputOptions.Format
   let usualMaxTokens: Int
   /// What is asked about a document; `question` is that of its record in a batch.
@@ -15,6 +16,10 @@ struct DocumentReport {
   func run() throws {
     var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     if let input = documents.input, let output = documents.output {
+      guard !speculation.isActive else {
+        throw CommandError(
+          "drafting is for one document at a time; leave --drafter and --draft out with --input")
+      }
       let records = try BatchInput.read(input, makeTask: makeTask)
       if exits.trace != nil || exits.showExits {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
@@ -30,10 +35,13 @@ struct DocumentReport {
     let model = try models.load()
     options.exits = try exits.makeStrategy(model)
     Interrupt.watch()
-    let session = try model.model.makeSession(
+    let prompt = try model.model.makePrompt(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
       raw: documents.raw,
       shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
+    let session = try prompt.map {
+      try speculation.makeSession(model: model.model, prompt: $0, options: options, threads: models.threads)
+    }
     try GenerationReport(model: model, format: format, options: options, exits: exits).run(session)
   }
 }

@@ -1,6 +1,19 @@
 import ArgumentParser
 import DecoderModels
 import EarlyExit
+import SpeculativeDecoding
+
+/// A session of any kind, as the report needs it.
+protocol OutputSession: AnyObject {
+  var generation: Generation { get }
+  var stopReason: StopReason? { get }
+  var cancelledText: String { get }
+  var timings: DecodingSession.Timings { get }
+  func next() throws -> TokenStep?
+}
+
+extension DecodingSession: OutputSession {}
+extension SpeculativeSession: OutputSession {}
 
 /// A generation as JSON.
 struct GenerationResult: Encodable {
@@ -22,6 +35,8 @@ struct GenerationResult: Encodable {
   var averageExitLayer: Double?
   /// Present when tokens were drawn at random.
   var seed: UInt64?
+  /// Present when tokens were drafted.
+  var speculation: SpeculationStatistics?
   var timings: Timings
 }
 
@@ -34,7 +49,7 @@ struct GenerationReport {
 
   /// - Parameter session: `nil` when the work was interrupted before there was one.
   /// - Throws: `ExitCode` 130 after an interruption, when everything is written.
-  func run(_ session: DecodingSession?) throws {
+  func run(_ session: (any OutputSession)?) throws {
     guard let session else {
       if format == .json { try write(nil) }
       throw ExitCode(Interrupt.exitCode)
@@ -73,7 +88,7 @@ struct GenerationReport {
     }
   }
 
-  private func write(_ session: DecodingSession?) throws {
+  private func write(_ session: (any OutputSession)?) throws {
     let generation =
       session?.generation ?? Generation(text: "", tokenIDs: [], promptTokenIDs: [], stopReason: .cancelled)
     let timings = session?.timings ?? DecodingSession.Timings()
@@ -85,6 +100,7 @@ struct GenerationReport {
     let result = GenerationResult(
       text: generation.text, tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
       stopReason: generation.stopReason, averageExitLayer: generation.averageLayer, seed: seed,
+      speculation: (session as? SpeculativeSession)?.statistics,
       timings: .init(
         load: model.seconds, prefill: timings.prefill, decode: timings.decode,
         tokensPerSecond: rate(max(0, generation.tokenIDs.count - 1), timings.decode),

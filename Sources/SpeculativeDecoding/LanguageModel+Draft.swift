@@ -1,0 +1,43 @@
+import DecoderModels
+import EarlyExit
+
+extension LanguageModel {
+  /// Checks that `draft` may draft for this model: the same tokens with the same numbers, and fewer bytes to read.
+  ///
+  /// - Complexity: O(size of the vocabulary).
+  /// - Throws: ``SpeculativeDecodingError`` naming both models and the first difference.
+  public func checkDraft(_ draft: LanguageModel) throws(SpeculativeDecodingError) {
+    func difference(_ field: String, _ a: String, _ b: String) -> SpeculativeDecodingError {
+      .vocabulary(draft: draft.name, target: name, field: field, draftValue: a, targetValue: b)
+    }
+    let size = tokenizer.vocabularySize
+    guard draft.tokenizer.vocabularySize == size else {
+      throw difference("the number of tokens", "\(draft.tokenizer.vocabularySize)", "\(size)")
+    }
+    for token in 0..<size {
+      // A number without a token has no bytes; both must then have none.
+      let theirs = try? draft.tokenizer.bytes(of: token)
+      let ours = try? tokenizer.bytes(of: token)
+      guard theirs == ours else { throw difference("token \(token)", Self.show(theirs), Self.show(ours)) }
+      let (a, b) = (draft.tokenizer.isControl(token), tokenizer.isControl(token))
+      guard a == b else {
+        throw difference("token \(token)", a ? "a control token" : "text", b ? "a control token" : "text")
+      }
+    }
+    guard draft.endTokens == endTokens else {
+      throw difference("the set of end tokens", "\(draft.endTokens.sorted())", "\(endTokens.sorted())")
+    }
+    let (a, b) = (Self.bytesPerToken(draft.decoder), Self.bytesPerToken(decoder))
+    guard a <= b else {
+      throw .draftLargerThanTarget(draft: draft.name, target: name, draftBytes: a, targetBytes: b)
+    }
+  }
+
+  private static func bytesPerToken(_ decoder: any DecoderModel) -> Int {
+    decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
+  }
+
+  private static func show(_ bytes: [UInt8]?) -> String {
+    bytes.map { String(decoding: $0, as: UTF8.self).debugDescription } ?? "nothing"
+  }
+}

@@ -1,0 +1,51 @@
+import DecoderModels
+
+/// Drafts what followed the last few tokens when they stood in the prompt or the output before
+/// (prompt look-up decoding; Saxena, 2023). Summaries and answers copy much of their document.
+///
+/// The longest match wins, and of matches of one length the latest. Each n-gram's latest place is kept in a hash index, so
+/// that a draft costs the same however long the prompt is.
+public final class PromptLookup: Drafter {
+  /// Tokens of the longest match looked for.
+  public static let longestMatch = 4
+
+  public var evidenceCount: Int { Self.longestMatch }
+  public var isFree: Bool { true }
+
+  /// Where the n-gram's continuation begins, by the n-gram's hash: one table for each n, n − 1 being its index.
+  private var places: [[UInt64: Int]] = Array(repeating: [:], count: longestMatch)
+  /// n-grams with a continuation before this place are in the index.
+  private var indexed = 1
+
+  public init() {}
+
+  /// - Complexity: O(limit), and O(1) for each token that is new in `history`.
+  public func draft(after history: [TokenID], limit: Int) -> Draft {
+    while indexed < history.count {
+      for length in 1...min(Self.longestMatch, indexed) {
+        places[length - 1][Self.hash(history[indexed - length..<indexed])] = indexed
+      }
+      indexed += 1
+    }
+    guard limit > 0, !history.isEmpty else { return Draft() }
+    for length in stride(from: min(Self.longestMatch, history.count - 1), through: 1, by: -1) {
+      let tail = history[(history.count - length)...]
+      // Two n-grams may share a hash, so the tokens are compared as well.
+      guard let place = places[length - 1][Self.hash(tail)], place >= length,
+        history[place - length..<place].elementsEqual(tail)
+      else { continue }
+      return Draft(
+        tokens: Array(history[place..<min(place + limit, history.count)]), evidence: length - 1)
+    }
+    return Draft()
+  }
+
+  private static func hash(_ tokens: ArraySlice<TokenID>) -> UInt64 {
+    var hash: UInt64 = 0x9e37_79b9_7f4a_7c15
+    for token in tokens {
+      hash = (hash ^ UInt64(truncatingIfNeeded: token)) &* 0xff51_afd7_ed55_8ccd
+      hash ^= hash >> 32
+    }
+    return hash
+  }
+}

@@ -1,0 +1,34 @@
+/// How speculation went in one output.
+public struct SpeculationStatistics: Sendable, Equatable, Encodable {
+  /// Passes of the large model after the prompt's.
+  public var steps = 0
+  /// Tokens that were drafted and verified, and those of them that stand in the output.
+  public var drafted = 0
+  public var accepted = 0
+  /// Accepted tokens that the large model would not have written itself; 0 in exact decoding.
+  public var substituted = 0
+  /// Drafts that were cut off at a token.
+  public var rollbacks = 0
+  /// The same counts by a token's place in its draft.
+  public var draftedByPosition: [Int] = []
+  public var acceptedByPosition: [Int] = []
+  /// Seconds spent in the drafter, and in passes of the large model.
+  public var draftSeconds = 0.0
+  public var verifySeconds = 0.0
+  /// The smallest distance −ln p_large that exceeded the rollback threshold, if any did: at any threshold from the
+  /// largest accepted distance to just below it the output is the same.
+  public var nearestRefusal: Double?
+
+  public init() {}
+
+  mutating func note(drafted count: Int, accepted right: Int) {
+    drafted += count
+    accepted += right
+    while draftedByPosition.count < count {
+      draftedByPosition.append(0)
+      acceptedByPosition.append(0)
+    }
+    for position in 0..<count { draftedByPosition[position] += 1 }
+    for position in 0..<right { acceptedByPosition[position] += 1 }
+  }
+}

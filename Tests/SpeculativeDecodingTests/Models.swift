@@ -1,0 +1,73 @@
+import DecoderModels
+import EarlyExit
+import SpeculativeDecoding
+import TestSupport
+
+/// A tiny random model that is decoded for real.
+func tinyModel(seed: UInt64, layers: Int = 2, _ change: (inout TinyDecoder) -> Void = { _ in }) throws
+  -> LanguageModel
+{
+  var tiny = TinyDecoder()
+  tiny.seed = seed
+  tiny.layerCount = layers
+  change(&tiny)
+  let directory = try TemporaryDirectory()
+  let path = try directory.write("tiny-\(seed).gguf", tiny.gguf().build())
+  return try LanguageModel(path: path, threads: 1)
+}
+
+extension LanguageModel {
+  /// The same model with other end tokens.
+  func ending(with tokens: Set<TokenID>) -> LanguageModel {
+    LanguageModel(
+      name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate, endTokens: tokens)
+  }
+
+  func plain(_ prompt: [TokenID], _ options: GenerationOptions) throws -> Generation {
+    let session = try makeSession(prompt: prompt, options: options)
+    while try session.next() != nil {}
+    return session.generation
+  }
+}
+
+/// Drafts the first tokens of an answer that is known, the first of them wrong from time to time.
+final class ScriptedDrafter: Drafter {
+  let evidenceCount = 1
+  let isFree = false
+  private let answer: [TokenID]
+  private let promptCount: Int
+  private let wrongEvery: Int
+
+  init(answer: [TokenID], promptCount: Int, wrongEvery: Int) {
+    self.answer = answer
+    self.promptCount = promptCount
+    self.wrongEvery = wrongEvery
+  }
+
+  func draft(after history: [TokenID], limit: Int) -> Draft {
+    let place = history.count - promptCount
+    guard place < answer.count else { return Draft() }
+    var tokens = Array(answer[place..<min(place + limit, answer.count)])
+    for index in tokens.indices where (place + index) % wrongEvery == wrongEvery - 1 {
+      tokens[index] = (tokens[index] + 1) % 256
+    }
+    return Draft(tokens: tokens)
+  }
+}
+
+struct Run {
+  var generation: Generation
+  var statistics: SpeculationStatistics
+  var text: String
+}
+
+func run(_ session: SpeculativeSession) throws -> Run {
+  var text = ""
+  while let step = try session.next() { text += step.text }
+  return Run(generation: session.generation, statistics: session.statistics, text: text)
+}
+
+func randomPrompt(_ random: inout SplitMix64, count: Int) -> [TokenID] {
+  // A small alphabet, so that n-grams come again.
+  (0..<count).map { _ in Int.random(in: 60..<72, using: &random) }
+}

@@ -1,0 +1,178 @@
+import DecoderModels
+import EarlyExit
+import SpeculativeDecoding
+import TestSupport
+import Testing
+
+struct RollbackTests {
+  private func pair() throws -> (large: LanguageModel, small: LanguageModel) {
+    (try tinyModel(seed: 21, layers: 3), try tinyModel(seed: 22, layers: 1))
+  }
+
+  @Test("A rollback threshold of 0, and exact verification, give the large model's greedy output")
+  func zeroIsTheLargeModel() throws {
+    let (large, small) = try pair()
+    var random = SplitMix64(seed: 3)
+    var rollbacks = 0
+    for trial in 0..<150 {
+      let prompt = randomPrompt(&random, count: 1 + trial % 50)
+      let options = GenerationOptions(maxTokens: 24)
+      let expected = try large.plain(prompt, options)
+      for rule in [AcceptanceRule.rollback(threshold: 0), .exact] {
+        let found = try run(
+          SpeculativeSession(
+            model: large, draft: small, prompt: prompt, options: options, fallback: 0, rule: rule,
+            draftLength: 1 + trial % 6))
+        #expect(found.generation == expected)
+        rollbacks += found.statistics.rollbacks
+      }
+    }
+    #expect(rollbacks > 100)
+  }
+
+  @Test("An infinite rollback threshold never rolls back")
+  func infiniteNeverRollsBack() throws {
+    let (large, small) = try pair()
+    let found = try run(
+      SpeculativeSession(
+        model: large, draft: small, prompt: [70, 80, 90], options: GenerationOptions(maxTokens: 40),
+        fallback: 0, rule: .rollback(threshold: .infinity), draftLength: 5))
+    #expect(found.statistics.rollbacks == 0)
+    #expect(found.statistics.accepted == found.statistics.drafted)
+    #expect(found.statistics.substituted > 0)
+  }
+
+  @Test("A draft of the large model itself is taken whole, and a sure fallback drafts nothing")
+  func fallback() throws {
+    let (large, _) = try pair()
+    let options = GenerationOptions(maxTokens: 31)
+    let same = try run(
+      SpeculativeSession(
+        model: large.ending(with: []), draft: large.ending(with: []), prompt: [70, 80, 90], options: options,
+        fallback: 0, rule: .exact, draftLength: 9))
+    #expect(same.statistics.steps == 3)
+    #expect(same.statistics.accepted == 27)
+    let unsure = try run(
+      SpeculativeSession(
+        model: large, draft: large, prompt: [70, 80, 90], options: options, fallback: 1, rule: .exact))
+    #expect(unsure.statistics.drafted == 0)
+  }
+
+  @Test("The policy is the one of the definition, run token by token without caches")
+  func agreesWithTheDefinition() throws {
+    let (large, small) = try pair()
+    var random = SplitMix64(seed: 8)
+    func logits(_ model: LanguageModel, _ tokens: [TokenID]) throws -> [Double] {
+      let states = HiddenStates(hiddenSize: model.decoder.configuration.hiddenSize, capacity: tokens.count)
+      let cache = try model.decoder.makeCache(capacity: tokens.count)
+      try model.decoder.embed(tokens, into: states)
+      try model.decoder.advance(
+        states, rows: tokens.indices.map { BatchRow(cache: cache, position: $0) },
+        layers: 0..<model.decoder.configuration.layerCount)
+      var row: [Float] = []
+      try model.decoder.logits(of: states, rows: tokens.count - 1..<tokens.count, into: &row)
+      return row.map(Double.init)
+    }
+    func best(_ values: [Double]) -> Int { values.indices.max { values[$0] < values[$1] } ?? 0 }
+    func surprise(_ values: [Double], _ token: Int) -> Double {
+      let largest = values[best(values)]
+      var sum = 0.0
+      for value in values { sum += exponential(value - largest) }
+      return largest + logarithm(sum) - values[token]
+    }
+    for (fallback, threshold) in [(0.05, 2.0), (0.1, 4.0), (0.0, 3.0)] {
+      let prompt = randomPrompt(&random, count: 12)
+      let end = 25
+      var output = [best(try logits(large, prompt))]
+      while output.count < end {
+        var drafts: [TokenID] = []
+        while drafts.count < min(4, end - output.count - 1) {
+          let values = try logits(small, prompt + output + drafts)
+          let token = best(values)
+          if exponential(-surprise(values, token)) < fallback { break }
+          drafts.append(token)
+        }
+        var isCut = false
+        for token in drafts where !isCut {
+          let values = try logits(large, prompt + output)
+          isCut = token != best(values) && surprise(values, token) > threshold
+          output.append(isCut ? best(values) : token)
+        }
+        if !isCut { output.append(best(try logits(large, prompt + output))) }
+      }
+      let found = try run(
+        SpeculativeSession(
+          model: large.ending(with: []), draft: small.ending(with: []), prompt: prompt,
+          options: GenerationOptions(maxTokens: end), fallback: fallback,
+          rule: .rollback(threshold: threshold), draftLength: 4))
+      #expect(found.generation.tokenIDs == output)
+    }
+  }
+
+  @Test("The sweep's outputs are those of single runs at thresholds between its steps")
+  func sweep() throws {
+    let (large, small) = try pair()
+    let options = GenerationOptions(maxTokens: 16)
+    let prompt = [70, 71, 72, 90]
+    func at(_ threshold: Double) throws -> Generation {
+      try run(
+        SpeculativeSession(
+          model: large, draft: small, prompt: prompt, options: options, fallback: 0,
+          rule: .rollback(threshold: threshold), draftLength: 4)
+      ).generation
+    }
+    let steps = try #require(
+      try large.rollbackSteps(prompt: prompt, options: options, draftLength: 4) {
+        try ModelDrafter(model: small, fallback: 0, capacity: 128)
+      })
+    #expect(steps.count > 2)
+    #expect(steps[0].threshold == 0)
+    #expect(try steps[0].generation == large.plain(prompt, options))
+    for (index, step) in steps.enumerated() {
+      #expect(try at(step.threshold) == step.generation)
+      let next = index + 1 < steps.count ? steps[index + 1].threshold : step.threshold * 2 + 1
+      #expect(try at((step.threshold + next) / 2) == step.generation)
+      #expect(try at(next.nextDown) == step.generation)
+    }
+  }
+
+  @Test("Pairs and settings that do not fit are refused")
+  func refusals() throws {
+    let (large, small) = try pair()
+    func refusal(_ body: () throws -> Void) -> String {
+      do {
+        try body()
+        return ""
+      } catch { return "\(error)" }
+    }
+    let other = try tinyModel(seed: 4, layers: 1) { $0.vocabularySize = 280 }
+    #expect(
+      refusal { try large.checkDraft(other) }.contains("number of tokens is 280 in the draft and 272"))
+    #expect(refusal { try small.checkDraft(large) }.contains("more than"))
+    #expect(refusal { try large.checkDraft(small.ending(with: [5])) }.contains("end tokens is [5]"))
+    let short = try tinyModel(seed: 4, layers: 1) { $0.contextLength = 16 }
+    let prompt = Array(repeating: 70, count: 20)
+    #expect(
+      refusal { _ = try SpeculativeSession(model: large, draft: short, prompt: prompt) }.contains("holds 16"))
+    for threshold in [-1, Double.nan] {
+      #expect(
+        refusal {
+          _ = try SpeculativeSession(model: large, prompt: [70], rule: .rollback(threshold: threshold))
+        }.contains("rollback must be"))
+    }
+    #expect(
+      refusal { _ = try ModelDrafter(model: small, fallback: 1.5, capacity: 9) }.contains("fallback must"))
+    #expect(refusal { _ = try SpeculativeSession(model: large, prompt: [70], draftLength: 0) } != "")
+    let exits = GenerationOptions(
+      exits: ExitStrategy(policy: FullDepthPolicy(), measure: SoftmaxConfidence()))
+    #expect(
+      refusal { _ = try SpeculativeSession(model: large, prompt: [70], options: exits) }.contains(
+        "exits must"))
+    let sampling = GenerationOptions(sampling: .random(RandomSampling(seed: 1)))
+    #expect(
+      refusal {
+        _ = try SpeculativeSession(
+          model: large, prompt: [70], options: sampling, rule: .rollback(threshold: 1))
+      } != "")
+  }
+}
