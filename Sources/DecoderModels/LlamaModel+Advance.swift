@@ -246,10 +246,22 @@ struct ForwardPass {
       let value = queries + valueOffset + head * headSize
       let keyBase = place.position / 16 * 16 * headSize + place.position % 16
       let valueBase = place.position * headSize
-      let keys = place.keys(layer: layer, head: head).assumingMemoryBound(to: Float.self) + keyBase
-      for d in 0..<headSize { keys[16 * d] = key[d] }
-      let values = place.values(layer: layer, head: head).assumingMemoryBound(to: Float.self) + valueBase
-      values.update(from: value, count: headSize)
+      if model.computePath == .float32 {
+        let keys = place.keys(layer: layer, head: head).assumingMemoryBound(to: Float.self) + keyBase
+        for d in 0..<headSize { keys[16 * d] = key[d] }
+        let values = place.values(layer: layer, head: head).assumingMemoryBound(to: Float.self) + valueBase
+        values.update(from: value, count: headSize)
+      } else {
+        withUnsafeTemporaryAllocation(of: UInt16.self, capacity: headSize) { halves in
+          guard let half = halves.baseAddress else { return }
+          kernels.store_half(key, headSize, half)
+          let keys = place.keys(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + keyBase
+          for d in 0..<headSize { keys[16 * d] = half[d] }
+        }
+        kernels.store_half(
+          value, headSize,
+          place.values(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + valueBase)
+      }
     }
   }
 
@@ -295,7 +307,7 @@ struct ForwardPass {
         output: workspace.mixed.start + row * workspace.mixedStride + head * width,
         scratch: scratch.baseAddress, group: Int32(group), head_size: Int32(configuration.headSize),
         positions: Int32(positions))
-      kernels.attend(&attention, true)
+      kernels.attend(&attention, model.computePath == .float32)
     }
   }
 

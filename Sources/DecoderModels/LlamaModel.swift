@@ -5,9 +5,8 @@ import TensorKernels
 
 /// How a model computes.
 public enum ComputePath: String, Sendable, CaseIterable {
-  /// Weights stay quantised; activations are rounded to 8 bits in blocks of 32 before each product. The fast path and
-  /// the default. Keys and values stay in single precision: in half precision they cost the default model 0.2 % of
-  /// perplexity, as much as all rounded activations together.
+  /// Weights stay quantised; activations are rounded to 8 bits in blocks of 32 before each product; keys and values
+  /// are kept in half precision. The fast path and the default.
   case quantized
   /// Weights are expanded to single precision and every product is one of single precision. Slow and large: the
   /// reference that the fast path is judged by.
@@ -81,7 +80,7 @@ public final class LlamaModel: DecoderModel {
     guard
       let cache = KeyValueCache(
         layerCount: configuration.layerCount, capacity: capacity, headCount: configuration.keyValueHeadCount,
-        headSize: configuration.headSize, bytesPerNumber: 4)
+        headSize: configuration.headSize, bytesPerNumber: computePath == .float32 ? 4 : 2)
     else { throw .resources("memory for a cache of \(capacity) tokens") }
     return cache
   }
