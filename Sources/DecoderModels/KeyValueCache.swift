@@ -18,8 +18,8 @@ public final class KeyValueCache {
   struct Layout {
     var headCount = 0
     var headSize = 0
-    /// 4: single precision.
-    var bytesPerNumber = 4
+    /// 2 for half precision, 4 for single.
+    var bytesPerNumber = 2
     var paddedCapacity = 0
 
     var headBytes: Int { paddedCapacity * headSize * bytesPerNumber }

@@ -17,7 +17,8 @@ package enum FloatProduct {
     into y: UnsafeMutablePointer<Float>, stride: Int
   ) {
     cblas_sgemm(
-      CblasRowMajor, CblasNoTrans, CblasTrans, Int32(count), Int32(rows), Int32(columns), 1, x, Int32(columns),
+      CblasRowMajor, CblasNoTrans, CblasTrans, Int32(count), Int32(rows), Int32(columns), 1, x,
+      Int32(columns),
       weights, Int32(columns), 0, y, Int32(stride))
   }
 }
