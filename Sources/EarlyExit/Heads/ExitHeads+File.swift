@@ -119,11 +119,11 @@ extension ExitHeads {
   /// - Parameter description: Its hash of the heads is filled in.
   public func write(to path: String, description: ExitHeadsDescription) throws {
     var tensors: [TensorFile.Tensor] = []
-    for (layer, map) in maps {
+    for (layer, map) in maps.sorted(by: { $0.key < $1.key }) {
       tensors.append(
         .init(name: "map.\(layer)", shape: [map.hiddenSize, map.hiddenSize], values: map.weights))
     }
-    for (layer, classifier) in classifiers {
+    for (layer, classifier) in classifiers.sorted(by: { $0.key < $1.key }) {
       tensors.append(
         .init(
           name: "classifier.\(layer)", shape: [classifier.weights.count + 1],
