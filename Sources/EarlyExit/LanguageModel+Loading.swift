@@ -108,7 +108,7 @@ public struct TextFacts: Sendable {
       if let id = tokenizer.id(ofSpecial: name), tokenizer.isControl(id) { ends.insert(id) }
     }
     let size = checkpoint.configuration.vocabularySize
-    for id in ends.union(start.map { [$0] } ?? []) where !(0..<size).contains(id) {
+    for id in ends.union(start.map { [$0] } ?? []).sorted() where !(0..<size).contains(id) {
       throw EarlyExitError.modelFile(
         file: checkpoint.path, field: "end and start tokens", expected: "in 0..<\(size)", found: "\(id)")
     }

@@ -169,6 +169,20 @@ import Testing
     #expect(other.status == 1 && other.errors.contains("the model is not the one of the certificate"))
   }
 
+  @Test func `verify and study report a full disk`() throws {
+    guard let full = FileHandle(forWritingAtPath: "/dev/full") else { return }
+    try write(csv([0, 10, 30]), "t.csv")
+    #expect(try run("calibrate", "t.csv", "--epsilon", "0.1").status == 0)
+    for arguments in [
+      ["verify", "t.certificate.json", "t.csv"],
+      ["study", "t.csv", "--trials", "2", "--calibration-size", "100", "--epsilons", "0.1"],
+    ] {
+      let result = try egress.run(arguments, output: full)
+      #expect(result.status == 1)
+      #expect(result.errors == "egress: cannot write to standard output: No space left on device\n")
+    }
+  }
+
   @Test func `study prints a table, JSON with stable keys, and a figure`() throws {
     try write(csv([0, 10, 30, 60, 300]), "t.csv")
     try write("30\n25\n20\n15\n10\n", "costs.csv")

@@ -34,6 +34,7 @@ public struct ExitSweep {
   private let lowest: Double
 
   /// - Parameters:
+  ///   - model: The model that decodes.
   ///   - options: How to decode; its exits are replaced by the sweep's.
   ///   - strategy: Everything but the policy.
   ///   - policy: Everything but the threshold.
@@ -60,7 +61,9 @@ public struct ExitSweep {
   ///
   /// The prompt passes the layers once; each run then decodes from there.
   ///
-  /// - Parameter shouldStop: Asked before each token.
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one.
+  ///   - shouldStop: Asked before each token.
   /// - Returns: Pieces by descending threshold, or `nil` when `shouldStop` said so.
   public func run(_ prompt: [TokenID], shouldStop: () -> Bool = { Task.isCancelled }) throws -> [Piece]? {
     var buffers = DecodingBuffers(decoder: model.decoder)

@@ -28,8 +28,10 @@ public struct ExitHeadFitter {
   private var heldOut: StateSample
 
   /// - Parameters:
+  ///   - model: The model whose states the heads are fitted to.
   ///   - layers: Exit layers, ascending, each before the last.
   ///   - ridge: The penalty, in parts of the mean square of an input summed over all tokens.
+  ///   - loss: What the classifiers minimise.
   ///   - sampleLimit: Output tokens kept for the classifiers: 4 bytes each for (layers + 1) · hiddenSize numbers.
   public init(
     model: LanguageModel, layers: [Int], ridge: Double = 1e-3, loss: ClassifierLoss = .independent,
@@ -57,7 +59,9 @@ public struct ExitHeadFitter {
 
   /// Adds a prompt with the output that followed it.
   ///
-  /// - Parameter isHeldOut: Keeps the text out of the fit, for the report of agreement.
+  /// - Parameters:
+  ///   - generation: A prompt and the full-depth output that followed it.
+  ///   - isHeldOut: Keeps the text out of the fit, for the report of agreement.
   public mutating func add(_ generation: Generation, isHeldOut: Bool) throws {
     let tokens = generation.promptTokenIDs + generation.tokenIDs.dropLast()
     let firstOutput = generation.promptTokenIDs.count - 1

@@ -61,7 +61,9 @@ extension ExitHeads {
 
   /// Reads heads and their description, and refuses heads of another model.
   ///
-  /// - Parameter modelPath: The model's file or directory, whose hash must be the description's.
+  /// - Parameters:
+  ///   - path: The file of the heads; their description lies beside it.
+  ///   - modelPath: The model's file or directory, whose hash must be the description's.
   /// - Throws: ``EarlyExitError/exitHeads(_:)``, or `CheckpointError` for a damaged file.
   public init(path: String, modelPath: String) throws {
     let beside = ExitHeadsDescription.path(for: path)
@@ -116,14 +118,16 @@ extension ExitHeads {
 
   /// Writes the heads and, beside them, their description.
   ///
-  /// - Parameter description: Its hash of the heads is filled in.
+  /// - Parameters:
+  ///   - path: The file of the heads.
+  ///   - description: Its hash of the heads is filled in.
   public func write(to path: String, description: ExitHeadsDescription) throws {
     var tensors: [TensorFile.Tensor] = []
-    for (layer, map) in maps {
+    for (layer, map) in maps.sorted(by: { $0.key < $1.key }) {
       tensors.append(
         .init(name: "map.\(layer)", shape: [map.hiddenSize, map.hiddenSize], values: map.weights))
     }
-    for (layer, classifier) in classifiers {
+    for (layer, classifier) in classifiers.sorted(by: { $0.key < $1.key }) {
       tensors.append(
         .init(
           name: "classifier.\(layer)", shape: [classifier.weights.count + 1],

@@ -6,7 +6,9 @@ public struct ExitHeads: Sendable {
     public let weights: [Float]
     public let hiddenSize: Int
 
-    /// - Parameter weights: (hiddenSize, hiddenSize), row i being what input i adds to the outputs.
+    /// - Parameters:
+    ///   - weights: (hiddenSize, hiddenSize), row i being what input i adds to the outputs.
+    ///   - hiddenSize: Numbers of a hidden state.
     public init(weights: [Float], hiddenSize: Int) throws(EarlyExitError) {
       guard hiddenSize > 0, weights.count == hiddenSize * hiddenSize else {
         throw .exitHeads(

@@ -7,7 +7,7 @@ struct BatchRecord {
 }
 
 /// An identifier is a text or a whole number.
-enum BatchIdentifier: Codable, Equatable, CustomStringConvertible {
+enum BatchIdentifier: Codable, Hashable, CustomStringConvertible {
   case text(String)
   case number(Int)
 
@@ -51,6 +51,7 @@ enum BatchInput {
   ) throws -> [BatchRecord] {
     let (bytes, name) = try TextInput.bytes(path: path)
     var records: [BatchRecord] = []
+    var lines: [BatchIdentifier: Int] = [:]
     for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
       .enumerated()
     {
@@ -67,6 +68,9 @@ enum BatchInput {
         parsed = try JSONOutput.decode(Line.self, from: line)
       } catch let error as DecodingError {
         throw CommandError("\(place): \(error.sentence)")
+      }
+      if let earlier = lines.updateValue(index + 1, forKey: parsed.id) {
+        throw CommandError("\(place): line \(earlier) has the id \(parsed.id) already")
       }
       let document = parsed.document.trimmingWhitespace()
       guard !document.isEmpty else { throw CommandError("\(place): the document is empty") }
@@ -89,6 +93,8 @@ extension DecodingError {
     switch self {
     case .keyNotFound(let key, _):
       "the field \(key.stringValue) is missing"
+    case .typeMismatch(_, let context) where context.codingPath.isEmpty:
+      "it is not a JSON object"
     case .typeMismatch(_, let context), .valueNotFound(_, let context):
       "the field \(context.codingPath.map(\.stringValue).joined(separator: ".")) is of the wrong kind"
     case .dataCorrupted: "it is not JSON"

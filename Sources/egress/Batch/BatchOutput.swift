@@ -12,6 +12,8 @@ import EarlyExit
 /// A line of a batch's results.
 struct BatchResult: Codable {
   var id: BatchIdentifier
+  /// What it was made with: see ``BatchSettings``. Absent in files of the first version.
+  var settings: String?
   var text: String
   var tokenIds: [TokenID]
   var promptTokenIds: [TokenID]
@@ -33,7 +35,7 @@ final class BatchOutput {
   /// Opens the file, keeps the results of an earlier run of the same batch and cuts off an incomplete last line.
   ///
   /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
-  init(path: String, records: [BatchRecord], input: String) throws {
+  init(path: String, records: [(id: BatchIdentifier, settings: String)], input: String) throws {
     name = path
     if path == "-" {
       descriptor = dup(STDOUT_FILENO)
@@ -66,7 +68,7 @@ final class BatchOutput {
     if let known = length { length = known + line.utf8.count }
   }
 
-  private func resume(_ records: [BatchRecord], input: String) throws {
+  private func resume(_ records: [(id: BatchIdentifier, settings: String)], input: String) throws {
     let (bytes, _) = try TextInput.bytes(path: name)
     var start = 0
     while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) {
@@ -81,6 +83,11 @@ final class BatchOutput {
         throw CommandError(
           "\(place) is for \(result.id), where \(input) has \(records[completed].id); choose another --output"
         )
+      }
+      guard result.settings == records[completed].settings else {
+        throw CommandError(
+          "\(place) was made with another model, with other options or of another text; give the same again, or "
+            + "choose another --output")
       }
       completed += 1
       start = end + 1

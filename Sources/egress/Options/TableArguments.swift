@@ -111,4 +111,6 @@ struct NumberList: ExpressibleByArgument {
   }
 
   init(_ values: [Double]) { self.values = values }
+
+  var defaultValueDescription: String { values.map { "\($0)" }.joined(separator: ",") }
 }

@@ -26,8 +26,13 @@ struct DocumentReport {
       }
       let model = try models.load()
       options.exits = try exits.makeStrategy(model)
-      try BatchRunner(model: model.model, options: options, rule: documents.long, raw: documents.raw)
-        .run(records, input: input, output: output)
+      let settings = try BatchSettings(
+        model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
+        exits: exits.settings())
+      try BatchRunner(
+        model: model.model, options: options, rule: documents.long, raw: documents.raw, settings: settings
+      )
+      .run(records, input: input, output: output)
       return
     }
     let task = try makeTask(nil)
