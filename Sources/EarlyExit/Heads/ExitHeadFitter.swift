@@ -103,7 +103,8 @@ public struct ExitHeadFitter {
         fittedTokens += outputs.count
       }
       let kept = min(outputs.count, isHeldOut ? heldOut.room : training.room)
-      let best = try StateSample.bestTokens(decoder, of: Array(finals[..<(kept * size)]), count: kept)
+      let best = try StateSample.withLogits(
+        decoder, of: Array(finals[..<(kept * size)]), count: kept, Logits.argmax)
       let part = normalized.mapValues { $0[..<(kept * size)] }
       if isHeldOut {
         heldOut.append(part, best: best, prompt: prompt)
@@ -153,21 +154,26 @@ public struct ExitHeadFitter {
     var agreement: [ExitHeadsDescription.Agreement] = []
     let exits = layers + (shortlist.isEmpty ? [] : [decoder.configuration.layerCount])
     for layer in exits {
-      let agrees = zip(try training.exitTokens(decoder, layer: layer, heads: prepared), training.best).map(==)
+      let choices = try training.choices(decoder, layer: layer, heads: prepared)
+      let agrees = zip(choices, training.best).map { $0.token == $1 }
       let used = loss == .independent ? Array(agrees.indices) : agrees.indices.filter { undecided[$0] }
       let classifier = try LogisticRegression(balanced: loss == .independent).fit(
-        training, layer: layer, size: size, rows: used, labels: agrees)
+        training, layer: layer, size: size, rows: used, labels: agrees,
+        logOdds: choices.map { ClassifierConfidence.logOdds($0.margin) })
       for index in agrees.indices where agrees[index] { undecided[index] = false }
       classifiers[layer] = classifier
 
       let best = heldOut.best
-      let unmapped = zip(try heldOut.exitTokens(decoder, layer: layer, heads: shared), best).map(==)
-      let fitted = zip(try heldOut.exitTokens(decoder, layer: layer, heads: prepared), best).map(==)
-      let measure = ClassifierConfidence([layer: classifier])
+      let unmapped = zip(try heldOut.choices(decoder, layer: layer, heads: shared), best).map {
+        $0.token == $1
+      }
+      let mapped = try heldOut.choices(decoder, layer: layer, heads: prepared)
+      let fitted = zip(mapped, best).map { $0.token == $1 }
       let right = fitted.indices.count { index in
-        var reading = ConfidenceReading(layer: layer)
-        reading.hiddenState = heldOut.states(index..<index + 1, layer: layer)
-        return (measure.confidence(reading) >= 0.5) == fitted[index]
+        let margin = Double(classifier.marginWeight) * ClassifierConfidence.logOdds(mapped[index].margin)
+        let product = zip(heldOut.states(index..<index + 1, layer: layer), classifier.weights)
+          .reduce(0) { $0 + Double($1.0) * Double($1.1) }
+        return (product + margin + Double(classifier.bias) >= 0) == fitted[index]
       }
       let count = Double(heldOut.count)
       agreement.append(

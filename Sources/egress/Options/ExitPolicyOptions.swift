@@ -22,7 +22,7 @@ struct ExitPolicyOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "How confidence is measured: softmax (probability of the best token minus that of the second), saturation "
-        + "(cosine of neighbouring hidden states) or classifier (needs --exit-heads). (default: softmax)",
+        + "(cosine of neighbouring hidden states) or classifier (needs exit heads). (default: softmax)",
       valueName: "measure"))
   var confidence: Measure?
 
@@ -48,13 +48,12 @@ struct ExitPolicyOptions: ParsableArguments {
   var decay: Double?
 
   @Option(
-    help: ArgumentHelp("Exit heads and classifiers that fit-exits made for this model.", valueName: "file"))
+    help: ArgumentHelp(
+      "Exit heads and classifiers that fit-exits made for this model; none for the model's own head. (default: those that "
+        + "come with the program, for a model given by name)", valueName: "file"))
   var exitHeads: String?
 
   func validate() throws {
-    if confidence == .classifier, exitHeads == nil {
-      throw ValidationError("--confidence classifier needs --exit-heads.")
-    }
     _ = try policy(threshold: 0, heads: nil)
   }
 
@@ -68,9 +67,25 @@ struct ExitPolicyOptions: ParsableArguments {
     return all.filter(\.1).map(\.0)
   }
 
-  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model.
+  /// The file of exit heads: the one given, or the one that is shipped for a model given by name; `nil` for none.
+  func headsPath(_ loaded: LoadedModel) -> String? {
+    if let exitHeads { return exitHeads == "none" ? nil : exitHeads }
+    return loaded.entry.flatMap(ShippedFiles.exitHeads)
+  }
+
+  /// SHA-256 of that file.
+  func headsDigest(_ loaded: LoadedModel) throws -> String? {
+    try headsPath(loaded).map { try Checkpoints.FileDigest.sha256(path: $0) }
+  }
+
+  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model; a usage error when a classifier is asked for and
+  ///   there is none.
   func loadHeads(_ loaded: LoadedModel) throws -> ExitHeads? {
-    try exitHeads.map { try ExitHeads(path: $0, modelPath: loaded.path) }
+    let path = headsPath(loaded)
+    if confidence == .classifier, path == nil {
+      throw ValidationError("--confidence classifier needs --exit-heads.")
+    }
+    return try path.map { try ExitHeads(path: $0, modelPath: loaded.path) }
   }
 
   func policy(threshold: Double, heads: ExitHeads?) throws -> ThresholdPolicy {
