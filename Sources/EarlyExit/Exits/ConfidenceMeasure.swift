@@ -130,6 +130,10 @@ public struct ClassifierConfidence: ConfidenceMeasure {
   }
 
   public func confidence(_ reading: ConfidenceReading) -> Double {
+    confidence(reading, margin: reading.logits.withUnsafeBufferPointer(SoftmaxConfidence.margin))
+  }
+
+  func confidence(_ reading: ConfidenceReading, margin: @autoclosure () -> Double) -> Double {
     guard let classifier = classifiers[reading.layer] else { return 0 }
     var square: Float = 0
     var product: Float = 0
@@ -140,8 +144,7 @@ public struct ClassifierConfidence: ConfidenceMeasure {
     let scale = Float.inverseRootMeanSquare(square, count: reading.hiddenState.count)
     var activation = Double(product * scale + classifier.bias)
     if classifier.marginWeight != 0 {
-      let margin = reading.logits.withUnsafeBufferPointer(SoftmaxConfidence.margin)
-      activation += Double(classifier.marginWeight) * Self.logOdds(margin)
+      activation += Double(classifier.marginWeight) * Self.logOdds(margin())
     }
     return 1 / (1 + exp(-activation))
   }
