@@ -11,20 +11,26 @@ struct ExitCurve {
   private let layerCount: Int
   private var policy: ThresholdPolicy
   /// By token after the first, as far as they are known for the tokens before.
-  private var readings: [ExitProbe.Reading] = []
+  private var readings: [ExitReading] = []
+  private var head: ExitHeadRunner
 
   /// - Parameter sequence: With its first token.
-  init(_ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding) {
+  init(_ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding) throws {
     self.sweep = sweep
     self.request = request
     self.sequence = sequence
     layerCount = sweep.model.decoder.configuration.layerCount
     policy = sweep.policy.with(threshold: 1)
+    let decoder = sweep.model.decoder
+    head = ExitHeadRunner(
+      try sweep.strategy.heads?.prepared(for: decoder), decoder: decoder, prompt: request.prompt)
   }
 
   /// Adds what was read of the pending token, and goes on to lower thresholds where that ends the output.
-  mutating func add(_ reading: ExitProbe.Reading) throws {
-    readings.append(reading)
+  mutating func add(_ states: ExitProbe.States, layers: [Int]) throws {
+    readings.append(
+      try ExitReading(
+        states, strategy: sweep.strategy, layers: layers, distance: sweep.distance, head: &head))
     _ = try sequence.append(token(at: sequence.generated.count))
     try settle()
   }
@@ -32,7 +38,7 @@ struct ExitCurve {
   /// Notes the output where it is complete, and those of lower thresholds that need no decoding.
   mutating func settle() throws {
     while sequence.stopReason != nil {
-      pieces.append(makePiece())
+      pieces.append(try makePiece())
       guard let next = sweep.following(largestRefusal(), below: policy.threshold) else { return }
       policy = policy.with(threshold: next)
       let places = 1..<sequence.generated.count
@@ -78,7 +84,7 @@ struct ExitCurve {
     return largest
   }
 
-  private func makePiece() -> ExitSweep.Piece {
+  private mutating func makePiece() throws -> ExitSweep.Piece {
     var generation = sequence.makeGeneration()
     var cost = ExitCost(sweep.strategy, decoder: sweep.model.decoder)
     var bytes = 0
@@ -91,7 +97,8 @@ struct ExitCurve {
       distance += index.map { checks[$0].distance } ?? 0
       // At 1 exit layers are not even looked at.
       let checked = policy.threshold < 1 ? checks[..<(index.map { $0 + 1 } ?? checks.count)] : []
-      bytes += cost.bytes(checked: checked.map(\.layer), leavesEarly: index != nil)
+      bytes += try cost.bytes(
+        checked: checked.map(\.layer), leavesEarly: index != nil, head: &head)
     }
     let count = generation.tokenIDs.count
     return ExitSweep.Piece(
