@@ -25,6 +25,8 @@ public final class LlamaModel: DecoderModel {
   let unembedding: Projection
   let finalNorm: [Float]
   let embedding: MappedTensor
+  /// The unembedding as stored, for ``makeUnembedding(of:)``.
+  let unembeddingRows: MappedTensor
   let rotary: RotaryTable
   // The kernels' table is constant data of the C target.
   nonisolated(unsafe) let kernels: UnsafePointer<ek_kernels>
@@ -59,9 +61,9 @@ public final class LlamaModel: DecoderModel {
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
       // The largest tensor first: while it is packed, file and copy are both in memory.
-      unembedding = try loader.projection([
-        configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
-      ])
+      let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
+      unembedding = try loader.projection([head])
+      unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
       layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
       finalNorm = try loader.floats("output_norm.weight")

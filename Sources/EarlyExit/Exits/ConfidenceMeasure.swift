@@ -18,7 +18,7 @@ public struct ConfidenceInput: OptionSet, Sendable, Hashable {
   public static let hiddenState = ConfidenceInput(rawValue: 1)
   /// The hidden state one layer earlier.
   public static let previousHiddenState = ConfidenceInput(rawValue: 2)
-  /// The logits of the exit head. They cost a pass over the whole unembedding at every exit layer.
+  /// The logits of the exit head. They cost a pass over its unembedding at every exit layer.
   public static let logits = ConfidenceInput(rawValue: 4)
 }
 
@@ -30,7 +30,7 @@ public struct ConfidenceReading: Sendable {
   public var hiddenState: [Float] = []
   /// (hiddenSize), empty unless asked for.
   public var previousHiddenState: [Float] = []
-  /// (vocabularySize), empty unless asked for.
+  /// Of the whole vocabulary, or of the shortlist that the exit heads have; empty unless asked for.
   public var logits: [Float] = []
 
   public init(layer: Int) { self.layer = layer }
@@ -126,7 +126,7 @@ public struct ClassifierConfidence: ConfidenceMeasure {
       square += value * value
       product += value * weight
     }
-    let scale = ExitHeads.inverseRootMeanSquare(square, count: reading.hiddenState.count)
+    let scale = Float.inverseRootMeanSquare(square, count: reading.hiddenState.count)
     return 1 / (1 + exp(-Double(product * scale + classifier.bias)))
   }
 }

@@ -11,20 +11,28 @@ struct LayeredRow {
 /// Chooses the next token of a sequence, leaving early where the strategy says so.
 struct ExitDecoder {
   let strategy: ExitStrategy
-  /// Ascending, each below the number of layers.
+  /// Ascending; the last layer is among them only where a shortlist makes it an exit.
   let layers: [Int]
   private let decoder: any DecoderModel
   private let layerCount: Int
   private let scratch: HiddenStates
   private let bytesOfPropagation: Int
+  private let heads: PreparedHeads?
+  /// The prompt's tokens that the shortlist lacks, once the sequence is known.
+  private var additions: PreparedHeads.Candidates?
+  private var knowsAdditions = false
+  /// Of the whole vocabulary, or of the shortlist and then the additions.
   private var logits: [Float] = []
+  private var reducedPart: [Float] = []
   private var bytes = 0
 
-  /// - Throws: ``EarlyExitError`` for a strategy that does not fit the model.
-  init(_ strategy: ExitStrategy, decoder: any DecoderModel) throws(EarlyExitError) {
+  /// - Throws: ``EarlyExitError`` for a strategy that does not fit the model, ``DecoderError`` when memory for its
+  ///   heads is not to be had.
+  init(_ strategy: ExitStrategy, decoder: any DecoderModel) throws {
     self.strategy = strategy
     self.decoder = decoder
     layers = try strategy.validatedLayers(for: decoder)
+    heads = layers.isEmpty ? nil : try strategy.heads?.prepared(for: decoder)
     let configuration = decoder.configuration
     layerCount = configuration.layerCount
     scratch = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: strategy.groupLimit + 1)
@@ -55,7 +63,7 @@ struct ExitDecoder {
       try advance(&rows, to: layer, cache: row.cache)
       if strategy.measure.reads.contains(.hiddenState) { reading.hiddenState = rows[current].state }
       if strategy.measure.reads.contains(.logits) {
-        try runHead(rows[current])
+        try runExitHead(rows[current], of: sequence)
         reading.logits = logits
       }
       let confidence = strategy.measure.boundedConfidence(reading)
@@ -72,12 +80,18 @@ struct ExitDecoder {
       logitsAreCurrent = !reading.logits.isEmpty
       break
     }
-    if early == nil { try advance(&rows, to: layerCount, cache: row.cache) }
-    if !logitsAreCurrent { try runHead(rows[current]) }
+    if early == nil {
+      try advance(&rows, to: layerCount, cache: row.cache)
+      try runHead(rows[current].state)
+    } else if !logitsAreCurrent {
+      try runExitHead(rows[current], of: sequence)
+    }
     let layer = rows[current].layer
     try keep(rows, of: sequence, cache: row.cache)
     let record = DepthRecord(reason: early ?? .lastLayer, checks: checks, bytesRead: bytes)
-    return try logits.withUnsafeBufferPointer { try sequence.accept($0, layer: layer, depth: record) }
+    return try logits.withUnsafeBufferPointer {
+      try sequence.accept($0, of: early == nil ? nil : candidates, layer: layer, depth: record)
+    }
   }
 
   /// Completes the keys and values of every token that left early.
@@ -129,14 +143,38 @@ struct ExitDecoder {
     }
   }
 
-  private mutating func runHead(_ row: LayeredRow) throws {
+  /// The model's own head.
+  private mutating func runHead(_ state: [Float]) throws {
     scratch.count = 1
-    scratch[0] = row.state
-    if row.layer < layerCount, let map = strategy.heads?.maps[row.layer] {
-      scratch[0] = map.apply(row.state)
-      bytes += 4 * map.weights.count
-    }
+    scratch[0] = state
     try decoder.logits(of: scratch, rows: 0..<1, into: &logits)
     bytes += decoder.bytesOfUnembedding
+  }
+
+  /// The head of the layer that a token may leave after: its map, then the shortlist, or the whole vocabulary where
+  /// there is none.
+  private mutating func runExitHead(_ row: LayeredRow, of sequence: SequenceDecoding) throws {
+    var state = row.state
+    if let map = heads?.maps[row.layer] {
+      try decoder.product(map, of: row.state, into: &state)
+      bytes += map.byteCount
+    }
+    guard let shortlist = heads?.shortlist else { return try runHead(state) }
+    if !knowsAdditions {
+      additions = try heads?.additions(of: sequence.prompt, decoder: decoder)
+      knowsAdditions = true
+    }
+    try decoder.product(shortlist.rows, of: state, into: &logits)
+    bytes += shortlist.rows.byteCount
+    if let additions {
+      try decoder.product(additions.rows, of: state, into: &reducedPart)
+      logits += reducedPart
+      bytes += additions.rows.byteCount
+    }
+  }
+
+  /// The tokens that the logits of an exit head are of; `nil` for the whole vocabulary.
+  private var candidates: [TokenID]? {
+    heads?.shortlist.map { $0.tokens + (additions?.tokens ?? []) }
   }
 }

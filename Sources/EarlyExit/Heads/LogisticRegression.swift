@@ -14,10 +14,9 @@ struct LogisticRegression {
   ///   - rows: The rows to fit on.
   ///   - labels: By row of the sample.
   func fit(
-    _ sample: StateSample, layer: Int, rows: [Int], labels: [Bool]
+    _ sample: StateSample, layer: Int, size: Int, rows: [Int], labels: [Bool]
   ) throws(DecoderError) -> ClassifierConfidence.Weights {
     let positives = rows.count { labels[$0] }
-    let size = sample.size
     guard positives > 0, positives < rows.count else {
       // One class only: the answer is the same for every token.
       return .init(weights: Array(repeating: 0, count: size), bias: positives > 0 ? 10 : -10)
@@ -32,7 +31,7 @@ struct LogisticRegression {
         var outputs: [Double] = []
         inputs.reserveCapacity(part.count * (size + 1))
         for row in part {
-          let state = sample.state(row, layer: layer)
+          let state = sample.states(row..<row + 1, layer: layer)
           var activation = solution[size]
           for i in 0..<size { activation += Double(state[i]) * solution[i] }
           let probability = 1 / (1 + exponential(-activation))

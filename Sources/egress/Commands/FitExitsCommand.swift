@@ -37,6 +37,10 @@ struct FitExitsCommand: ParsableCommand {
   @Option(help: "Penalty of the regression, in parts of the mean square of a hidden state's numbers.")
   var ridge = 1e-3
 
+  @Option(
+    help: "Tokens that an exit chooses from, beside those of the prompt; 0 for the whole vocabulary.")
+  var shortlist = 8192
+
   @Option(help: "Loss of the classifiers: independent or geometric.")
   var classifierLoss = ClassifierLoss.independent
 
@@ -59,7 +63,8 @@ struct FitExitsCommand: ParsableCommand {
     let loaded = try models.load()
     let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
     var fitter = try ExitHeadFitter(
-      model: loaded.model, layers: exitLayers.layers, ridge: ridge, loss: classifierLoss)
+      model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist, ridge: ridge,
+      loss: classifierLoss)
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
     let batch = DocumentBatch(
       model: loaded.model, options: GenerationOptions(maxTokens: maxTokens ?? usual), rule: .truncate,
