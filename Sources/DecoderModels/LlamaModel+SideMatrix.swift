@@ -53,7 +53,7 @@ extension LlamaModel {
     }
     let projection = Projection(
       parts: [.init(weights: weights, offset: 0, rows: rows)], columns: columns,
-      paddedRows: roundedUp(rows, to: 32), threads: pool.threadCount, unit: 1)
+      paddedRows: roundedUp(rows, to: 32), threads: pool.threadCount, paired: false)
     return SideMatrix(
       rows: rows, byteCount: projection.byteCount, input: input, storage: .projection(projection))
   }

@@ -62,10 +62,20 @@ public final class LlamaModel: DecoderModel {
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
       // The largest tensor first: while it is packed, file and copy are both in memory.
       let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
-      unembedding = try loader.projection([head])
+      var unembedding = try loader.projection([head])
       unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
-      layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+      var layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+      for index in layers.indices {
+        layers[index].attention.plans.one.link(to: layers[index].output.plans.one)
+        layers[index].output.plans.one.link(to: layers[index].gateAndUp.plans.one)
+        layers[index].gateAndUp.plans.one.link(to: layers[index].down.plans.one)
+        layers[index].down.plans.one.link(
+          to: index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one)
+      }
+      if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
+      self.unembedding = unembedding
+      self.layers = layers
       finalNorm = try loader.floats("output_norm.weight")
       rotary = RotaryTable(configuration)
     } catch {

@@ -76,40 +76,35 @@ public struct ExitHeadFitter {
   /// - Parameter isHeldOut: Keeps the text out of the fit, for the report of agreement.
   public mutating func add(_ generation: Generation, isHeldOut: Bool) throws {
     let prompt = generation.promptTokenIDs
-    let tokens = prompt + generation.tokenIDs.dropLast()
-    guard let firstOutput = prompt.indices.last, !generation.tokenIDs.isEmpty else { return }
-    let cache = try decoder.makeCache(capacity: tokens.count)
     let last = decoder.configuration.layerCount
     let size = states.hiddenSize
-    for start in stride(from: 0, to: tokens.count, by: states.capacity) {
-      let chunk = start..<min(start + states.capacity, tokens.count)
-      try decoder.embed(Array(tokens[chunk]), into: states)
-      let rows = chunk.map { BatchRow(cache: cache, position: $0) }
-      let outputs = max(firstOutput, start)..<max(firstOutput, start, chunk.upperBound)
-      var normalized: [Int: [Float]] = [:]
-      var done = 0
-      for layer in layers + [last] {
-        try decoder.advance(states, rows: rows, layers: done..<layer)
-        done = layer
-        normalized[layer] = outputs.flatMap { states[$0 - start] }.rowsDividedByRootMeanSquare(size: size)
+    var texts = Dictionary(uniqueKeysWithValues: (layers + [last]).map { ($0, [Float]()) })
+    try TeacherForcing(decoder: decoder, states: states).run(generation, layers: layers + [last]) {
+      texts[$0, default: []] += $1
+    }
+    let normalized = texts.mapValues { $0.rowsDividedByRootMeanSquare(size: size) }
+    guard let finals = normalized[last], !finals.isEmpty else { return }
+    if !isHeldOut {
+      let targets = finals.map(Double.init)
+      for layer in layers {
+        try regressions[layer]?.add(
+          inputs: (normalized[layer] ?? []).map(Double.init), outputs: targets, count: finals.count / size)
       }
-      guard let finals = normalized[last], !outputs.isEmpty else { continue }
-      if !isHeldOut {
-        for layer in layers {
-          try regressions[layer]?.add(
-            inputs: (normalized[layer] ?? []).map(Double.init), outputs: finals.map(Double.init),
-            count: outputs.count)
-        }
-        fittedTokens += outputs.count
-      }
-      let kept = min(outputs.count, isHeldOut ? heldOut.room : training.room)
-      let best = try StateSample.bestTokens(decoder, of: Array(finals[..<(kept * size)]), count: kept)
-      let part = normalized.mapValues { $0[..<(kept * size)] }
-      if isHeldOut {
-        heldOut.append(part, best: best, prompt: prompt)
-      } else {
-        training.append(part, best: best, prompt: prompt)
-      }
+      fittedTokens += finals.count / size
+    }
+    let kept = min(finals.count / size, isHeldOut ? heldOut.room : training.room)
+    var best: [TokenID] = []
+    for start in stride(from: 0, to: kept, by: 64) {
+      let rows = start..<min(start + 64, kept)
+      best += try StateSample.withLogits(
+        decoder, of: Array(finals[rows.lowerBound * size..<rows.upperBound * size]), count: rows.count,
+        Logits.argmax)
+    }
+    let part = normalized.mapValues { $0[..<(kept * size)] }
+    if isHeldOut {
+      heldOut.append(part, best: best, prompt: prompt)
+    } else {
+      training.append(part, best: best, prompt: prompt)
     }
     guard !isHeldOut else { return }
     for token in generation.tokenIDs where written.indices.contains(token) { written[token] += 1 }
@@ -153,21 +148,26 @@ public struct ExitHeadFitter {
     var agreement: [ExitHeadsDescription.Agreement] = []
     let exits = layers + (shortlist.isEmpty ? [] : [decoder.configuration.layerCount])
     for layer in exits {
-      let agrees = zip(try training.exitTokens(decoder, layer: layer, heads: prepared), training.best).map(==)
+      let choices = try training.choices(decoder, layer: layer, heads: prepared)
+      let agrees = zip(choices, training.best).map { $0.token == $1 }
       let used = loss == .independent ? Array(agrees.indices) : agrees.indices.filter { undecided[$0] }
       let classifier = try LogisticRegression(balanced: loss == .independent).fit(
-        training, layer: layer, size: size, rows: used, labels: agrees)
+        training, layer: layer, size: size, rows: used, labels: agrees,
+        logOdds: choices.map { ClassifierConfidence.logOdds($0.margin) })
       for index in agrees.indices where agrees[index] { undecided[index] = false }
       classifiers[layer] = classifier
 
       let best = heldOut.best
-      let unmapped = zip(try heldOut.exitTokens(decoder, layer: layer, heads: shared), best).map(==)
-      let fitted = zip(try heldOut.exitTokens(decoder, layer: layer, heads: prepared), best).map(==)
-      let measure = ClassifierConfidence([layer: classifier])
+      let unmapped = zip(try heldOut.choices(decoder, layer: layer, heads: shared), best).map {
+        $0.token == $1
+      }
+      let mapped = try heldOut.choices(decoder, layer: layer, heads: prepared)
+      let fitted = zip(mapped, best).map { $0.token == $1 }
       let right = fitted.indices.count { index in
-        var reading = ConfidenceReading(layer: layer)
-        reading.hiddenState = heldOut.states(index..<index + 1, layer: layer)
-        return (measure.confidence(reading) >= 0.5) == fitted[index]
+        let margin = Double(classifier.marginWeight) * ClassifierConfidence.logOdds(mapped[index].margin)
+        let product = zip(heldOut.states(index..<index + 1, layer: layer), classifier.weights)
+          .reduce(0) { $0 + Double($1.0) * Double($1.1) }
+        return (product + margin + Double(classifier.bias) >= 0) == fitted[index]
       }
       let count = Double(heldOut.count)
       agreement.append(

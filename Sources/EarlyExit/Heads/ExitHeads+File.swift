@@ -126,8 +126,9 @@ extension ExitHeads {
       if tensors["map.\(layer)"] != nil {
         maps[layer] = try LayerMap(weights: values("map.\(layer)", [size, size]), hiddenSize: size)
       }
-      let classifier = try values("classifier.\(layer)", [size + 1])
-      classifiers[layer] = .init(weights: Array(classifier[..<size]), bias: classifier[size])
+      let classifier = try values("classifier.\(layer)", [size + 2])
+      classifiers[layer] = .init(
+        weights: Array(classifier[..<size]), bias: classifier[size], marginWeight: classifier[size + 1])
     }
     self.init(maps: maps, classifiers: classifiers, shortlist: shortlist)
   }
@@ -144,8 +145,8 @@ extension ExitHeads {
     for (layer, classifier) in classifiers {
       tensors.append(
         .init(
-          name: "classifier.\(layer)", shape: [classifier.weights.count + 1],
-          values: classifier.weights + [classifier.bias]))
+          name: "classifier.\(layer)", shape: [classifier.weights.count + 2],
+          values: classifier.weights + [classifier.bias, classifier.marginWeight]))
     }
     if !shortlist.isEmpty {
       tensors.append(

@@ -36,10 +36,17 @@ struct StateSample {
 
   private static let batch = 64
 
-  /// The best token of every state by the exit head of a layer: its map, then the shortlist and the prompt's tokens, or
-  /// the whole vocabulary.
-  func exitTokens(_ decoder: any DecoderModel, layer: Int, heads: PreparedHeads) throws -> [TokenID] {
-    var result: [TokenID] = []
+  /// What an exit head says of a state.
+  struct Choice {
+    var token: TokenID
+    /// Probability of the best token minus that of the second best.
+    var margin: Double
+  }
+
+  /// The choice of the exit head of a layer for every state: its map, then the shortlist and the prompt's tokens, or the
+  /// whole vocabulary.
+  func choices(_ decoder: any DecoderModel, layer: Int, heads: PreparedHeads) throws -> [Choice] {
+    var result: [Choice] = []
     result.reserveCapacity(count)
     var logits: [Float] = []
     var others: [Float] = []
@@ -52,35 +59,34 @@ struct StateSample {
           try decoder.product(map, of: states(rows, layer: layer), into: &mapped)
         }
         guard let shortlist = heads.shortlist else {
-          result += try Self.bestTokens(decoder, of: mapped, count: rows.count)
+          result += try Self.withLogits(decoder, of: mapped, count: rows.count) {
+            Choice(token: Logits.argmax($0), margin: SoftmaxConfidence.margin($0))
+          }
           continue
         }
+        let candidates = shortlist.tokens + (additions?.tokens ?? [])
         try decoder.product(shortlist.rows, of: mapped, into: &logits)
         if let additions { try decoder.product(additions.rows, of: mapped, into: &others) }
+        let (width, more) = (shortlist.tokens.count, additions?.tokens.count ?? 0)
         for row in rows.indices {
           let place = row - rows.lowerBound
-          var (value, token) = Self.best(logits, row: place, tokens: shortlist.tokens)
-          if let additions {
-            let other = Self.best(others, row: place, tokens: additions.tokens)
-            if other.value > value { (value, token) = other }
-          }
-          result.append(token)
+          let all =
+            logits[place * width..<(place + 1) * width] + others[place * more..<(place + 1) * more]
+          result.append(
+            all.withUnsafeBufferPointer {
+              Choice(token: candidates[Logits.argmax($0)], margin: SoftmaxConfidence.margin($0))
+            })
         }
       }
     }
     return result
   }
 
-  private static func best(_ logits: [Float], row: Int, tokens: [TokenID]) -> (value: Float, token: TokenID) {
-    logits.withUnsafeBufferPointer { logits in
-      let part = UnsafeBufferPointer(rebasing: logits[row * tokens.count..<(row + 1) * tokens.count])
-      let index = Logits.argmax(part)
-      return (part[index], tokens[index])
-    }
-  }
-
-  /// The best tokens of the whole vocabulary by the shared head; `states` is (count, hiddenSize).
-  static func bestTokens(_ decoder: any DecoderModel, of states: [Float], count: Int) throws -> [TokenID] {
+  /// Hands over the logits of the whole vocabulary by the shared head, row by row; `states` is (count, hiddenSize).
+  static func withLogits<Result>(
+    _ decoder: any DecoderModel, of states: [Float], count: Int,
+    _ body: (UnsafeBufferPointer<Float>) -> Result
+  ) throws -> [Result] {
     guard count > 0 else { return [] }
     let size = decoder.configuration.hiddenSize
     let batch = HiddenStates(hiddenSize: size, capacity: count)
@@ -91,7 +97,7 @@ struct StateSample {
     try decoder.logits(of: batch, rows: 0..<count, into: &logits)
     return logits.withUnsafeBufferPointer { logits in
       (0..<count).map {
-        Logits.argmax(UnsafeBufferPointer(rebasing: logits[$0 * vocabulary..<($0 + 1) * vocabulary]))
+        body(UnsafeBufferPointer(rebasing: logits[$0 * vocabulary..<($0 + 1) * vocabulary]))
       }
     }
   }

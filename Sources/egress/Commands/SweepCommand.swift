@@ -82,7 +82,7 @@ struct SweepCommand: ParsableCommand {
     let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
     let description = try ExitPolicyDescription(
       strategy, policy: policy, model: loaded.model, modelDigest: digest,
-      headsDigest: exits.exitHeads.map { try Checkpoints.FileDigest.sha256(path: $0) })
+      headsDigest: exits.headsDigest(loaded))
     let header = try header(description, of: records)
     var lines = try resume(header: header)
     guard lines.count <= records.count, zip(lines, records).allSatisfy({ $0.id == $1.id }) else {

@@ -88,7 +88,7 @@ struct ExitOptions: ParsableArguments {
     if let named = certificate.subject.modelDigest { try demand("model", named, model) }
     try demand(
       "exit head", description.headsDigest,
-      try policy.exitHeads.map { try Checkpoints.FileDigest.sha256(path: $0) })
+      try policy.headsDigest(loaded))
     try demand(
       "prompt template", description.templateDigest,
       try ExitPolicyDescription.templateDigest(of: loaded.model))
