@@ -66,7 +66,8 @@ extension FileDigest {
   public static func sha256(model path: String) throws -> String {
     guard MappedFile.isDirectory(path) else { return try sha256(path: path) }
     let names = try FileManager.default.contentsOfDirectory(atPath: path).filter {
-      $0.hasSuffix(".safetensors") || $0 == "config.json" || $0 == "tokenizer.json"
+      $0.hasSuffix(".safetensors")
+        || ["config.json", "tokenizer.json", "tokenizer.model", "spiece.model"].contains($0)
     }
     let list = try names.sorted().map { "\(try sha256(path: path + "/" + $0))  \($0)\n" }.joined()
     return sha256(text: list)

@@ -1,6 +1,7 @@
 import CTensorKernels
 import Checkpoints
 import Foundation
+import Synchronization
 import TensorKernels
 
 /// How a model computes.
@@ -27,6 +28,7 @@ public final class LlamaModel: DecoderModel {
   let embedding: MappedTensor
   /// The unembedding as stored, for ``makeUnembedding(of:)``.
   let unembeddingRows: MappedTensor
+  private let embeddedTokens = Atomic(0)
   let rotary: RotaryTable
   // The kernels' table is constant data of the C target.
   nonisolated(unsafe) let kernels: UnsafePointer<ek_kernels>
@@ -81,6 +83,7 @@ public final class LlamaModel: DecoderModel {
     } catch {
       throw DecoderError(error)
     }
+    checkpoint.releasePages()
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
   }
@@ -113,6 +116,8 @@ public final class LlamaModel: DecoderModel {
           _ = format.dequantize(
             UnsafeRawBufferPointer(rebasing: stored[token * rowBytes..<(token + 1) * rowBytes]),
             into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
+          // The system maps many pages around one that is touched; in time they would be the whole matrix.
+          if embeddedTokens.wrappingAdd(1, ordering: .relaxed).newValue % 16 == 0 { embedding.releasePages() }
         }
       }
     }
