@@ -12,7 +12,7 @@ struct ExitCurve {
   private var policy: ThresholdPolicy
   /// By token after the first, as far as they are known for the tokens before.
   private var readings: [ExitReading] = []
-  private var head: ExitHeadRunner
+  private var head: ExitHead
 
   /// - Parameter sequence: With its first token.
   init(_ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding) throws {
@@ -21,16 +21,15 @@ struct ExitCurve {
     self.sequence = sequence
     layerCount = sweep.model.decoder.configuration.layerCount
     policy = sweep.policy.with(threshold: 1)
-    let decoder = sweep.model.decoder
-    head = ExitHeadRunner(
-      try sweep.strategy.heads?.prepared(for: decoder), decoder: decoder, prompt: request.prompt)
+    head = try ExitHead(sweep.strategy.heads, decoder: sweep.model.decoder)
   }
 
   /// Adds what was read of the pending token, and goes on to lower thresholds where that ends the output.
   mutating func add(_ states: ExitProbe.States, layers: [Int]) throws {
     readings.append(
       try ExitReading(
-        states, strategy: sweep.strategy, layers: layers, distance: sweep.distance, head: &head))
+        states, strategy: sweep.strategy, layers: layers, distance: sweep.distance,
+        prompt: request.prompt, head: &head))
     _ = try sequence.append(token(at: sequence.generated.count))
     try settle()
   }
@@ -38,7 +37,7 @@ struct ExitCurve {
   /// Notes the output where it is complete, and those of lower thresholds that need no decoding.
   mutating func settle() throws {
     while sequence.stopReason != nil {
-      pieces.append(try makePiece())
+      pieces.append(makePiece())
       guard let next = sweep.following(largestRefusal(), below: policy.threshold) else { return }
       policy = policy.with(threshold: next)
       let places = 1..<sequence.generated.count
@@ -84,7 +83,7 @@ struct ExitCurve {
     return largest
   }
 
-  private mutating func makePiece() throws -> ExitSweep.Piece {
+  private func makePiece() -> ExitSweep.Piece {
     var generation = sequence.makeGeneration()
     var cost = ExitCost(sweep.strategy, decoder: sweep.model.decoder)
     var bytes = 0
@@ -97,8 +96,7 @@ struct ExitCurve {
       distance += index.map { checks[$0].distance } ?? 0
       // At 1 exit layers are not even looked at.
       let checked = policy.threshold < 1 ? checks[..<(index.map { $0 + 1 } ?? checks.count)] : []
-      bytes += try cost.bytes(
-        checked: checked.map(\.layer), leavesEarly: index != nil, head: &head)
+      bytes += cost.bytes(checked, leavesEarly: index != nil)
     }
     let count = generation.tokenIDs.count
     return ExitSweep.Piece(

@@ -61,6 +61,8 @@ struct ExitReading {
     var token: TokenID
     /// From the full model's distribution; 0 unless asked for.
     var distance: Double
+    /// Bytes of weights that the head of the layer reads.
+    var headBytes: Int
   }
 
   /// At every exit layer, ascending.
@@ -73,7 +75,7 @@ struct ExitReading {
   ///   - head: The heads of its sequence.
   init(
     _ states: ExitProbe.States, strategy: ExitStrategy, layers: [Int], distance: DistributionDistance?,
-    head: inout ExitHeadRunner
+    prompt: [TokenID], head: inout ExitHead
   ) throws {
     func best(_ logits: [Float]) -> Int { logits.withUnsafeBufferPointer { Logits.argmax($0) } }
     try head.runFull(states.last)
@@ -81,7 +83,8 @@ struct ExitReading {
     let full = distance == nil ? [] : head.logits
     let reads = strategy.measure.reads
     for (index, layer) in layers.enumerated() {
-      try head.runExit(states.after[index], layer: layer)
+      let bytes = head.bytesRead
+      try head.run(states.after[index], layer: layer, prompt: prompt)
       var reading = ConfidenceReading(layer: layer)
       if reads.contains(.previousHiddenState) { reading.previousHiddenState = states.before[index] }
       if reads.contains(.hiddenState) { reading.hiddenState = states.after[index] }
@@ -91,7 +94,8 @@ struct ExitReading {
         Check(
           layer: layer, confidence: strategy.measure.boundedConfidence(reading),
           token: head.candidates?[choice] ?? choice,
-          distance: distance?.between(head.logits, of: head.candidates, and: full) ?? 0))
+          distance: distance?.between(head.logits, of: head.candidates, and: full) ?? 0,
+          headBytes: head.bytesRead - bytes))
     }
   }
 }
@@ -166,20 +170,18 @@ struct ExitCost {
     readsLogits = strategy.measure.reads.contains(.logits)
   }
 
-  /// The next token of a sequence is looked at after the layers `checked`, and leaves after the last of them or after all
-  /// layers.
+  /// The next token of a sequence is looked at by `checks`, and leaves at the last of them or after all layers.
   ///
   /// Waiting tokens pass a layer together with the token at hand, so they cost nothing until their group is full.
-  mutating func bytes(checked: [Int], leavesEarly: Bool, head: inout ExitHeadRunner) throws -> Int {
-    let layer = leavesEarly ? checked.last ?? layerCount : layerCount
+  mutating func bytes(_ checks: ArraySlice<ExitReading.Check>, leavesEarly: Bool) -> Int {
+    let layer = leavesEarly ? checks.last?.layer ?? layerCount : layerCount
     var bytes = layer * bytesPerLayer
     waiting = layer == layerCount ? 0 : waiting + 1
     if waiting >= groupLimit {
       bytes += (layerCount - layer) * bytesPerLayer
       waiting = 0
     }
-    let run = readsLogits ? checked[...] : leavesEarly ? checked.suffix(1) : []
-    for layer in run { bytes += try head.bytesOfExit(layer: layer) }
+    for check in readsLogits ? checks : leavesEarly ? checks.suffix(1) : [] { bytes += check.headBytes }
     return leavesEarly ? bytes : bytes + bytesOfUnembedding
   }
 }
