@@ -1,6 +1,7 @@
 import CTensorKernels
 import Checkpoints
 import Foundation
+import Synchronization
 import TensorKernels
 
 /// How a model computes.
@@ -25,6 +26,9 @@ public final class LlamaModel: DecoderModel {
   let unembedding: Projection
   let finalNorm: [Float]
   let embedding: MappedTensor
+  private let embeddedTokens = Atomic(0)
+  /// The unembedding as stored, for ``makeUnembedding(of:)``.
+  let unembeddingRows: MappedTensor
   let rotary: RotaryTable
   // The kernels' table is constant data of the C target.
   nonisolated(unsafe) let kernels: UnsafePointer<ek_kernels>
@@ -59,16 +63,27 @@ public final class LlamaModel: DecoderModel {
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
       // The largest tensor first: while it is packed, file and copy are both in memory.
-      unembedding = try loader.projection([
-        configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
-      ])
+      let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
+      var unembedding = try loader.projection([head])
+      unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
-      layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+      var layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+      for index in layers.indices {
+        layers[index].attention.plans.one.link(to: layers[index].output.plans.one)
+        layers[index].output.plans.one.link(to: layers[index].gateAndUp.plans.one)
+        layers[index].gateAndUp.plans.one.link(to: layers[index].down.plans.one)
+        layers[index].down.plans.one.link(
+          to: index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one)
+      }
+      if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
+      self.unembedding = unembedding
+      self.layers = layers
       finalNorm = try loader.floats("output_norm.weight")
       rotary = RotaryTable(configuration)
     } catch {
       throw DecoderError(error)
     }
+    checkpoint.releasePages()
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
   }
@@ -101,6 +116,8 @@ public final class LlamaModel: DecoderModel {
           _ = format.dequantize(
             UnsafeRawBufferPointer(rebasing: stored[token * rowBytes..<(token + 1) * rowBytes]),
             into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
+          // The system maps many pages around one that is touched; in time they would be the whole matrix.
+          if embeddedTokens.wrappingAdd(1, ordering: .relaxed).newValue % 16 == 0 { embedding.releasePages() }
         }
       }
     }

@@ -18,14 +18,22 @@ struct HuggingFaceText {
   /// `config.json` and `generation_config.json`, as far as text is concerned.
   private struct Config: Decodable {
     var endTokens: OneOrMore?
-    enum CodingKeys: String, CodingKey { case endTokens = "eos_token_id" }
+    var modelType: String?
+    enum CodingKeys: String, CodingKey {
+      case endTokens = "eos_token_id"
+      case modelType = "model_type"
+    }
   }
 
   private struct TokenizerConfig: Decodable {
     var addsStartToken: Bool?
     var startToken: NameOrToken?
     var chatTemplate: Templates?
+    var tokenizerClass: String?
+    var sentinelCount: Int?
     enum CodingKeys: String, CodingKey {
+      case tokenizerClass = "tokenizer_class"
+      case sentinelCount = "extra_ids"
       case addsStartToken = "add_bos_token"
       case startToken = "bos_token"
       case chatTemplate = "chat_template"
@@ -89,16 +97,34 @@ struct HuggingFaceText {
 
   var chatTemplate: String? { templateFile ?? tokenizerConfig.chatTemplate?.text }
   var endTokens: [Int] { (generation.endTokens?.ids ?? []) + (config.endTokens?.ids ?? []) }
-  var addsStartToken: Bool { tokenizerConfig.addsStartToken ?? false }
+  var addsStartToken: Bool {
+    // Both classes add one unless told not to.
+    let addsByDefault = ["Llama", "Gemma"].contains {
+      (tokenizerConfig.tokenizerClass ?? "").hasPrefix($0 + "Tokenizer")
+    }
+    return tokenizerConfig.addsStartToken ?? addsByDefault
+  }
   var startTokenName: String? { tokenizerConfig.startToken?.name }
 
+  /// A SentencePiece model is preferred to `tokenizer.json`, which for such models is a conversion of it.
   func makeTokenizer() throws -> any Tokenizer {
-    guard let data = try Self.data("tokenizer.json", in: directory) else {
-      throw EarlyExitError.modelFile(
-        file: directory, field: "tokenizer.json", expected: "a file", found: "none")
+    let json = try Self.data("tokenizer.json", in: directory)
+    for name in ["spiece.model", "tokenizer.model"] {
+      guard let model = try Self.data(name, in: directory) else { continue }
+      // Some directories keep the ranks of a byte-level vocabulary under that name, beside its tokenizer.json.
+      if json != nil, !SentencePieceTokenizer.isModel(model) { continue }
+      return try SentencePieceTokenizer(model: Array(model), sentinelCount: sentinelCount)
     }
-    return try ByteLevelBPE(tokenizerJSON: Array(data))
+    guard let json else {
+      throw EarlyExitError.modelFile(
+        file: directory, field: "tokenizer", expected: "tokenizer.json, tokenizer.model or spiece.model",
+        found: "none")
+    }
+    return try makeHuggingFaceTokenizer(json: Array(json))
   }
+
+  /// T5's sentinels come after the pieces of its model.
+  private var sentinelCount: Int { tokenizerConfig.sentinelCount ?? (config.modelType == "t5" ? 100 : 0) }
 
   /// A file's bytes, or `nil` if there is none. No such file is larger than a few dozen MB.
   private static func data(_ name: String, in directory: String) throws -> Data? {

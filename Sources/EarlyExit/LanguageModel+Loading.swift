@@ -11,7 +11,8 @@ import Tokenization
 #endif
 
 extension LanguageModel {
-  /// Opens a model: a `.gguf` file, or a Hugging Face directory with `config.json`, safetensors and `tokenizer.json`.
+  /// Opens a model: a `.gguf` file, or a Hugging Face directory with `config.json`, safetensors and a tokenizer
+  /// (`tokenizer.json`, `tokenizer.model` or `spiece.model`).
   ///
   /// - Parameters:
   ///   - path: The file or directory.
@@ -67,7 +68,8 @@ public struct TextFacts: Sendable {
   /// Tokens that end a text in the models of these families, whether or not a file lists them: a chat model may end a
   /// turn with one and a text with another.
   private static let endNames = [
-    "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>",
+    "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "</s>", "<eos>",
+    "<end_of_turn>",
   ]
 
   /// Reads the tokenizer and what goes with it; weights are not looked at.
@@ -82,7 +84,11 @@ public struct TextFacts: Sendable {
       for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }
       }
-      if checkpoint.metadata["tokenizer.ggml.add_bos_token"]?.bool == true {
+      // Files with scores leave the flag out where the library's own default, a start token, holds.
+      let addsStart =
+        checkpoint.metadata["tokenizer.ggml.add_bos_token"]?.bool
+        ?? (checkpoint.metadata["tokenizer.ggml.model"]?.string == "llama")
+      if addsStart {
         start = checkpoint.metadata["tokenizer.ggml.bos_token_id"]?.int
       }
     case .huggingFace:
@@ -95,7 +101,7 @@ public struct TextFacts: Sendable {
       }
     }
     template = chatTemplate.flatMap(PromptTemplate.init(chatTemplate:))
-    templateFound = chatTemplate == nil ? "it has none" : "it is neither ChatML nor Llama 3"
+    templateFound = chatTemplate == nil ? "it has none" : "it is neither ChatML nor Llama 3's nor Gemma's"
     // Llama 3's files leave it to the reader to know this.
     if template == .llama3, start == nil { start = tokenizer.id(ofSpecial: "<|begin_of_text|>") }
     for name in Self.endNames {
@@ -114,22 +120,36 @@ public struct TextFacts: Sendable {
     func fault(_ field: String, _ expected: String, _ found: String) -> EarlyExitError {
       .modelFile(file: checkpoint.path, field: "tokenizer.ggml.\(field)", expected: expected, found: found)
     }
-    let kind = checkpoint.metadata["tokenizer.ggml.model"]?.string
-    guard kind == "gpt2" else {
-      throw fault(
-        "model", "gpt2, the byte-level kind", kind.map { CheckpointError.printable($0) } ?? "nothing")
-    }
+    func value(_ field: String) -> MetadataValue? { checkpoint.metadata["tokenizer.ggml.\(field)"] }
     func table(_ field: String) throws -> StringTable {
-      guard let strings = checkpoint.metadata["tokenizer.ggml.\(field)"]?.mappedStrings else {
+      guard let strings = value(field)?.mappedStrings else {
         throw fault(field, "an array of strings", "none")
       }
       var table = StringTable(reservingCount: strings.count)
       for index in 0..<strings.count { strings.withBytes(index) { table.append($0) } }
       return table
     }
-    return try ByteLevelBPE(
-      tokens: table("tokens"), merges: table("merges"),
-      tokenTypes: checkpoint.metadata["tokenizer.ggml.token_type"]?.int32s,
-      preTokenizer: PreTokenizer(ggufName: checkpoint.metadata["tokenizer.ggml.pre"]?.string))
+    let kind = value("model")?.string
+    switch kind {
+    case "gpt2":
+      return try ByteLevelBPE(
+        tokens: table("tokens"), merges: table("merges"), tokenTypes: value("token_type")?.int32s,
+        preTokenizer: PreTokenizer(ggufName: value("pre")?.string))
+    case "llama"?, "t5"?:
+      guard let scores = value("scores")?.floats else { throw fault("scores", "an array of F32", "none") }
+      guard let types = value("token_type")?.int32s else {
+        throw fault("token_type", "an array of 32-bit integers", "none")
+      }
+      return try SentencePieceTokenizer(
+        tokens: table("tokens"), scores: scores, tokenTypes: types,
+        unknownToken: value("unknown_token_id")?.int, model: kind ?? "",
+        addsSpacePrefix: value("add_space_prefix")?.bool ?? true,
+        removesExtraSpaces: value("remove_extra_whitespaces")?.bool ?? false,
+        normalizationMap: (value("precompiled_charsmap")?.int32s ?? []).map { UInt8(truncatingIfNeeded: $0) })
+    default:
+      throw fault(
+        "model", "gpt2 (byte-level), llama or t5 (SentencePiece)",
+        kind.map { CheckpointError.printable($0) } ?? "nothing")
+    }
   }
 }

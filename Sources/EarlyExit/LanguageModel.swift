@@ -53,6 +53,11 @@ public struct LanguageModel: Sendable {
   /// Tokens that prompt and output may have together.
   public var contextLength: Int { decoder.configuration.contextLength }
 
+  /// Bytes of weights that one token reads at full depth.
+  public var bytesPerToken: Int {
+    decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
+  }
+
   /// The tokens of a prompt of one user turn.
   ///
   /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known.

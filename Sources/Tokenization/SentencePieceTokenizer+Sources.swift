@@ -1,4 +1,18 @@
+/// The tokenizer of a Hugging Face `tokenizer.json`: byte-level BPE, or SentencePiece where its model is unigram.
+///
+/// - Throws: ``TokenizerError``, as the tokenizers' own initialisers do.
+public func makeHuggingFaceTokenizer(json: [UInt8]) throws(TokenizerError) -> any Tokenizer {
+  let file = try TokenizerFile(json)
+  return file.modelType == "Unigram"
+    ? try SentencePieceTokenizer(file: file) as any Tokenizer : try ByteLevelBPE(file: file)
+}
+
 extension SentencePieceTokenizer {
+  /// Whether a file looks like a SentencePiece model: it begins with a piece, field 1 of a ModelProto.
+  public static func isModel(_ file: some Sequence<UInt8>) -> Bool {
+    file.first { _ in true } == 0x0A
+  }
+
   /// Makes a tokenizer from a vocabulary as it stands in GGUF metadata.
   ///
   /// - Parameters:

@@ -11,20 +11,25 @@ struct ExitCurve {
   private let layerCount: Int
   private var policy: ThresholdPolicy
   /// By token after the first, as far as they are known for the tokens before.
-  private var readings: [ExitProbe.Reading] = []
+  private var readings: [ExitReading] = []
+  private var head: ExitHead
 
   /// - Parameter sequence: With its first token.
-  init(_ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding) {
+  init(_ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding) throws {
     self.sweep = sweep
     self.request = request
     self.sequence = sequence
     layerCount = sweep.model.decoder.configuration.layerCount
     policy = sweep.policy.with(threshold: 1)
+    head = try ExitHead(sweep.strategy.heads, decoder: sweep.model.decoder)
   }
 
   /// Adds what was read of the pending token, and goes on to lower thresholds where that ends the output.
-  mutating func add(_ reading: ExitProbe.Reading) throws {
-    readings.append(reading)
+  mutating func add(_ states: ExitProbe.States, layers: [Int]) throws {
+    readings.append(
+      try ExitReading(
+        states, strategy: sweep.strategy, layers: layers, distance: sweep.distance,
+        prompt: request.prompt, head: &head))
     _ = try sequence.append(token(at: sequence.generated.count))
     try settle()
   }
@@ -91,7 +96,7 @@ struct ExitCurve {
       distance += index.map { checks[$0].distance } ?? 0
       // At 1 exit layers are not even looked at.
       let checked = policy.threshold < 1 ? checks[..<(index.map { $0 + 1 } ?? checks.count)] : []
-      bytes += cost.bytes(checked: checked.map(\.layer), leavesEarly: index != nil)
+      bytes += cost.bytes(checked, leavesEarly: index != nil)
     }
     let count = generation.tokenIDs.count
     return ExitSweep.Piece(

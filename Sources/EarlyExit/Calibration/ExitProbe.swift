@@ -18,25 +18,41 @@ public enum DistributionDistance: String, Sendable, CaseIterable, Codable {
   /// B: no distance is larger.
   public var bound: Double { self == .brier ? 2 : 1 }
 
-  /// The distance of two softmax distributions given as logits, (vocabularySize) each. O(vocabularySize) exponentials.
-  func between(_ first: UnsafeBufferPointer<Float>, _ second: UnsafeBufferPointer<Float>) -> Double {
-    let (total, otherTotal) = (Logits.logSumExp(first), Logits.logSumExp(second))
-    var sum = 0.0
-    for (value, other) in zip(first, second) {
-      let (p, q) = (exp(Double(value) - total), exp(Double(other) - otherTotal))
+  /// The distance of two softmax distributions given as logits.
+  ///
+  /// - Parameters:
+  ///   - first: Of the tokens `candidates`, all others having no probability; (vocabularySize) where that is `nil`.
+  ///   - second: (vocabularySize)
+  /// - Complexity: O(vocabularySize) exponentials.
+  func between(_ first: [Float], of candidates: [TokenID]?, and second: [Float]) -> Double {
+    let p = Self.probabilities(first)
+    let q = Self.probabilities(second)
+    func part(_ p: Double, _ q: Double) -> Double {
       let difference = self == .brier ? p - q : p.squareRoot() - q.squareRoot()
-      sum += difference * difference
+      return difference * difference
     }
-    return self == .brier ? min(sum, 2) : min((sum / 2).squareRoot(), 1)
+    var sum = 0.0
+    if let candidates {
+      sum = q.reduce(0) { $0 + part(0, $1) }
+      for (p, token) in zip(p, candidates) { sum += part(p, q[token]) - part(0, q[token]) }
+    } else {
+      for (p, q) in zip(p, q) { sum += part(p, q) }
+    }
+    return self == .brier ? min(max(sum, 0), 2) : min((max(sum, 0) / 2).squareRoot(), 1)
+  }
+
+  private static func probabilities(_ logits: [Float]) -> [Double] {
+    let total = logits.withUnsafeBufferPointer { Logits.logSumExp($0) }
+    return logits.map { exp(Double($0) - total) }
   }
 }
 
-/// Looks at every exit layer of tokens that pass all layers, for several sequences at a time.
+/// What a token that passes all layers is seen to do at every exit layer.
 ///
 /// With deferred completion keys and values do not depend on where tokens leave, so what is read here at an exit layer
 /// is what a run at any threshold reads there, as long as the tokens before are the same.
-struct ExitProbe {
-  /// What a token would do at one layer.
+struct ExitReading {
+  /// What the token would do at one exit layer.
   struct Check {
     var layer: Int
     /// In [0, 1).
@@ -45,96 +61,94 @@ struct ExitProbe {
     var token: TokenID
     /// From the full model's distribution; 0 unless asked for.
     var distance: Double
+    /// Bytes of weights that the head of the layer reads.
+    var headBytes: Int
   }
 
-  /// What one token would do.
-  struct Reading {
-    /// At every exit layer, ascending.
-    var checks: [Check]
-    /// The token that the full model chooses.
-    var token: TokenID
-  }
-
-  let strategy: ExitStrategy
-  /// Ascending, each below the number of layers.
-  let layers: [Int]
-  private let distance: DistributionDistance?
-  private let decoder: any DecoderModel
-  private let layerCount: Int
-  private let states: HiddenStates
-  private let headStates: HiddenStates
-  private var logits: [Float] = []
+  /// At every exit layer, ascending.
+  var checks: [Check] = []
+  /// The token that the full model chooses.
+  var token: TokenID
 
   /// - Parameters:
-  ///   - layers: Where the strategy's policy could let a token leave.
-  ///   - width: The most rows of a step.
+  ///   - states: What ``ExitProbe`` kept of the token.
+  ///   - head: The heads of its sequence.
   init(
-    _ strategy: ExitStrategy, layers: [Int], distance: DistributionDistance?, decoder: any DecoderModel,
-    width: Int
-  ) {
-    self.strategy = strategy
-    self.layers = layers
-    self.distance = distance
-    self.decoder = decoder
-    layerCount = decoder.configuration.layerCount
-    let size = decoder.configuration.hiddenSize
-    states = HiddenStates(hiddenSize: size, capacity: width)
-    headStates = HiddenStates(hiddenSize: size, capacity: layers.count + 1)
+    _ states: ExitProbe.States, strategy: ExitStrategy, layers: [Int], distance: DistributionDistance?,
+    prompt: [TokenID], head: inout ExitHead
+  ) throws {
+    func best(_ logits: [Float]) -> Int { logits.withUnsafeBufferPointer { Logits.argmax($0) } }
+    try head.runFull(states.last)
+    token = best(head.logits)
+    let full = distance == nil ? [] : head.logits
+    let reads = strategy.measure.reads
+    for (index, layer) in layers.enumerated() {
+      let bytes = head.bytesRead
+      try head.run(states.after[index], layer: layer, prompt: prompt)
+      var reading = ConfidenceReading(layer: layer)
+      if reads.contains(.previousHiddenState) { reading.previousHiddenState = states.before[index] }
+      if reads.contains(.hiddenState) { reading.hiddenState = states.after[index] }
+      if reads.contains(.logits) { reading.logits = head.logits }
+      let choice = best(head.logits)
+      checks.append(
+        Check(
+          layer: layer, confidence: strategy.measure.boundedConfidence(reading),
+          token: head.candidates?[choice] ?? choice,
+          distance: distance?.between(head.logits, of: head.candidates, and: full) ?? 0,
+          headBytes: head.bytesRead - bytes))
+    }
+  }
+}
+
+/// Runs tokens of several sequences through all layers together and keeps their states at the exit layers.
+struct ExitProbe {
+  /// States of one token, (hiddenSize) each.
+  struct States {
+    /// One layer before each exit layer, where the confidence measure reads that.
+    var before: [[Float]] = []
+    /// After each exit layer.
+    var after: [[Float]] = []
+    /// After the last layer.
+    var last: [Float] = []
   }
 
-  /// Runs a token of each sequence through all layers.
-  ///
-  /// - Returns: What was read of each.
-  mutating func step(_ pending: [(token: TokenID, row: BatchRow)]) throws -> [Reading] {
+  private let layers: [Int]
+  private let readsPrevious: Bool
+  private let decoder: any DecoderModel
+  private let states: HiddenStates
+
+  /// - Parameters:
+  ///   - layers: Exit layers, ascending.
+  ///   - width: The most rows of a step.
+  init(layers: [Int], readsPrevious: Bool, decoder: any DecoderModel, width: Int) {
+    self.layers = layers
+    self.readsPrevious = readsPrevious
+    self.decoder = decoder
+    states = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: width)
+  }
+
+  /// Runs a token of each sequence.
+  func step(_ pending: [(token: TokenID, row: BatchRow)]) throws -> [States] {
     let rows = pending.map(\.row)
     try decoder.embed(pending.map(\.token), into: states)
-    let reads = strategy.measure.reads
-    var before: [[[Float]]] = []
-    var after: [[[Float]]] = []
+    var kept = Array(repeating: States(), count: rows.count)
     var done = 0
-    for layer in layers + [layerCount] {
-      if reads.contains(.previousHiddenState), layer < layerCount {
-        try decoder.advance(states, rows: rows, layers: done..<layer - 1)
-        done = layer - 1
-        before.append(rows.indices.map { states[$0] })
-      }
+    func advance(to layer: Int) throws {
+      guard layer > done else { return }
       try decoder.advance(states, rows: rows, layers: done..<layer)
       done = layer
-      after.append(rows.indices.map { states[$0] })
     }
-    return try rows.indices.map { row in
-      try read(
-        before: before.map { $0[row] }, after: after.map { $0[row] }, reads: reads)
-    }
-  }
-
-  /// Runs the heads of one row's states together: the unembedding is read once.
-  private mutating func read(
-    before: [[Float]], after: [[Float]], reads: ConfidenceInput
-  ) throws -> Reading {
-    headStates.count = after.count
-    for (index, state) in after.enumerated() {
-      headStates[index] = index < layers.count ? strategy.headState(state, layer: layers[index]) : state
-    }
-    try decoder.logits(of: headStates, rows: 0..<after.count, into: &logits)
-    let size = decoder.configuration.vocabularySize
-    return logits.withUnsafeBufferPointer { all in
-      func row(_ index: Int) -> UnsafeBufferPointer<Float> {
-        UnsafeBufferPointer(rebasing: all[index * size..<(index + 1) * size])
+    for layer in layers {
+      if readsPrevious {
+        try advance(to: layer - 1)
+        for row in rows.indices { kept[row].before.append(states[row]) }
       }
-      let full = row(layers.count)
-      let checks = layers.indices.map { index in
-        var reading = ConfidenceReading(layer: layers[index])
-        if reads.contains(.previousHiddenState) { reading.previousHiddenState = before[index] }
-        if reads.contains(.hiddenState) { reading.hiddenState = after[index] }
-        let logits = row(index)
-        if reads.contains(.logits) { reading.logits = Array(logits) }
-        return Check(
-          layer: layers[index], confidence: strategy.measure.boundedConfidence(reading),
-          token: Logits.argmax(logits), distance: distance?.between(logits, full) ?? 0)
-      }
-      return Reading(checks: checks, token: Logits.argmax(full))
+      try advance(to: layer)
+      for row in rows.indices { kept[row].after.append(states[row]) }
     }
+    try advance(to: decoder.configuration.layerCount)
+    for row in rows.indices { kept[row].last = states[row] }
+    return kept
   }
 }
 
@@ -144,13 +158,11 @@ struct ExitCost {
   private let layerCount: Int
   private let groupLimit: Int
   private let readsLogits: Bool
-  private let strategy: ExitStrategy
   private let bytesOfUnembedding: Int
   /// Tokens whose completion is pending.
   private var waiting = 0
 
   init(_ strategy: ExitStrategy, decoder: any DecoderModel) {
-    self.strategy = strategy
     bytesPerLayer = decoder.bytesPerLayer
     bytesOfUnembedding = decoder.bytesOfUnembedding
     layerCount = decoder.configuration.layerCount
@@ -158,28 +170,18 @@ struct ExitCost {
     readsLogits = strategy.measure.reads.contains(.logits)
   }
 
-  /// The next token of a sequence is looked at after the layers `checked`, and leaves after the last of them or after all
-  /// layers.
+  /// The next token of a sequence is looked at by `checks`, and leaves at the last of them or after all layers.
   ///
   /// Waiting tokens pass a layer together with the token at hand, so they cost nothing until their group is full.
-  mutating func bytes(checked: some Collection<Int>, leavesEarly: Bool) -> Int {
-    let layer = leavesEarly ? checked.reduce(0, max) : layerCount
+  mutating func bytes(_ checks: ArraySlice<ExitReading.Check>, leavesEarly: Bool) -> Int {
+    let layer = leavesEarly ? checks.last?.layer ?? layerCount : layerCount
     var bytes = layer * bytesPerLayer
     waiting = layer == layerCount ? 0 : waiting + 1
     if waiting >= groupLimit {
       bytes += (layerCount - layer) * bytesPerLayer
       waiting = 0
     }
-    let heads = readsLogits ? Array(checked) : leavesEarly ? [layer] : []
-    for head in heads { bytes += bytesOfUnembedding + strategy.bytesOfMap(layer: head) }
+    for check in readsLogits ? checks : leavesEarly ? checks.suffix(1) : [] { bytes += check.headBytes }
     return leavesEarly ? bytes : bytes + bytesOfUnembedding
   }
-}
-
-extension ExitStrategy {
-  /// What the unembedding is given in place of a hidden state.
-  func headState(_ state: [Float], layer: Int) -> [Float] { heads?.maps[layer]?.apply(state) ?? state }
-
-  /// Bytes that the map of an exit layer has.
-  func bytesOfMap(layer: Int) -> Int { 4 * (heads?.maps[layer]?.weights.count ?? 0) }
 }

@@ -123,7 +123,9 @@ public struct ExitSweep {
     let decoder = model.decoder
     let width = max(1, min(width, decoder.invariantBatchLimit))
     let layers = policy.candidateLayers(layerCount: decoder.configuration.layerCount)
-    var probe = ExitProbe(strategy, layers: layers, distance: distance, decoder: decoder, width: width)
+    let probe = ExitProbe(
+      layers: layers, readsPrevious: strategy.measure.reads.contains(.previousHiddenState), decoder: decoder,
+      width: width)
     var buffers = DecodingBuffers(decoder: decoder)
     var active: [(index: Int, curve: ExitCurve)] = []
     var done: [Int: [Piece]] = [:]
@@ -138,7 +140,7 @@ public struct ExitSweep {
         if !active.isEmpty, held + needed > Self.cachedTokens { break }
         let sequence = try SequenceDecoding(model: model, prompt: request.prompt, options: request.options)
         guard try buffers.prefill(sequence, shouldStop: shouldStop) != nil else { return false }
-        var curve = ExitCurve(self, request: request, sequence: sequence)
+        var curve = try ExitCurve(self, request: request, sequence: sequence)
         try curve.settle()
         active.append((next, curve))
         next += 1
@@ -146,10 +148,10 @@ public struct ExitSweep {
       let pending = active.compactMap(\.curve.sequence.pending)
       if !pending.isEmpty {
         if shouldStop() { return false }
-        let checks = try probe.step(pending)
+        let states = try probe.step(pending)
         var row = 0
         for place in active.indices where active[place].curve.sequence.pending != nil {
-          try active[place].curve.add(checks[row])
+          try active[place].curve.add(states[row], layers: layers)
           row += 1
         }
       }

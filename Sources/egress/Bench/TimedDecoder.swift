@@ -9,7 +9,7 @@ final class TimedDecoder: DecoderModel {
   struct Times: Encodable {
     /// Layers, completing those that earlier tokens skipped included.
     var layers = 0.0
-    /// The unembedding.
+    /// The unembedding, fitted maps and shortlists.
     var heads = 0.0
     /// Projecting hidden states to keys and values of skipped layers.
     var cache = 0.0
@@ -62,6 +62,21 @@ final class TimedDecoder: DecoderModel {
     try measure(\.cache) { () throws(DecoderError) in
       try decoder.propagate(states, rows: rows, layers: layers)
     }
+  }
+
+  func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix { try decoder.makeMap(weights) }
+
+  func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
+    try decoder.makeUnembedding(of: tokens)
+  }
+
+  func product(
+    _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
+  ) throws(DecoderError) {
+    let start = ContinuousClock.now
+    try decoder.product(matrix, of: states, into: &output)
+    let seconds = (ContinuousClock.now - start).seconds
+    counters.withLock { $0.heads += seconds }
   }
 
   func logits(

@@ -23,11 +23,11 @@ struct Evaluation {
   /// Milliseconds a token after the first.
   struct Breakdown: Encodable {
     var layers = 0.0
-    /// The unembedding, wherever it is run.
+    /// The unembedding, fitted maps and shortlists, wherever they are run.
     var heads = 0.0
     /// Projecting keys and values of skipped layers; completing them as a batch is part of `layers`.
     var cache = 0.0
-    /// Confidences, fitted maps, choosing the token, its text.
+    /// Confidences, choosing the token, its text.
     var gatesAndSampling = 0.0
   }
 

@@ -44,13 +44,16 @@ extension ThresholdSweep {
     let model = loaded.model
     let heads = try options.loadHeads(loaded)
     let policy = try options.policy(threshold: 0, heads: heads)
+    guard policy.threshold < 1 else {
+      throw CommandError("the exit plan has no exits, for none pays: there is no threshold to calibrate")
+    }
     let strategy = try options.strategy(policy, heads: heads, model: model)
     let sweep = try ExitSweep(
       model: model, strategy: strategy, policy: policy, distance: distance, grid: grid, lowest: lowest)
     let description = try ExitPolicyDescription(
       strategy, policy: policy, model: model,
       modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
-      headsDigest: options.exitHeads.map { try Checkpoints.FileDigest.sha256(path: $0) })
+      headsDigest: options.headsDigest(loaded))
     let bytes = try description.jsonData()
     return ThresholdSweep(
       policy: try JSONDecoder().decode(JSONValue.self, from: bytes), modelDigest: description.modelDigest,

@@ -54,8 +54,9 @@ struct GenerateCommand: ParsableCommand {
       ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
       : model.model.prompt(user: text)
     let session = try speculation.makeSession(
-      model: model.model, prompt: tokens, options: options, threads: models.threads)
-    try GenerationReport(model: model, format: output.format, options: options, exits: exits)
-      .run(session)
+      model, prompt: tokens, options: options, threads: models.threads, exits: exits)
+    try GenerationReport(
+      model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
+    ).run(session)
   }
 }

@@ -22,15 +22,15 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Write a line of JSON for each token: layer, confidences, reason, bytes, seconds.",
+      "Write a line of JSON for each token: layer, confidences, reason, bytes, seconds; when drafting, who wrote it.",
       valueName: "t.jsonl"))
   var trace: String?
 
   @Flag(help: "Colour the text by exit layer, on a terminal.")
   var showExits = false
 
-  /// Whether anything is asked of exits; the options of the policy come with a threshold or a certificate only.
-  var isGiven: Bool { exitThreshold != nil || certificate != nil || trace != nil || showExits }
+  /// Whether tokens may leave early; the options of the policy come with a threshold or a certificate only.
+  var isGiven: Bool { exitThreshold != nil || certificate != nil }
 
   func validate() throws {
     if let exitThreshold {
@@ -43,7 +43,8 @@ struct ExitOptions: ParsableArguments {
       throw ValidationError("--\(name) is fixed by --certificate.")
     }
     if exitThreshold == nil, certificate == nil {
-      if let name = policy.given.first {
+      // Heads alone may be those of a drafter.
+      if let name = policy.given.first(where: { $0 != "exit-heads" }) {
         throw ValidationError("--\(name) has no effect without --exit-threshold.")
       }
       if showExits { throw ValidationError("--show-exits has no effect without --exit-threshold.") }
@@ -82,7 +83,7 @@ struct ExitOptions: ParsableArguments {
     if let named = certificate.subject.modelDigest { try demand("model", named, model) }
     try demand(
       "exit head", description.headsDigest,
-      try self.policy.exitHeads.map { try Checkpoints.FileDigest.sha256(path: $0) })
+      try self.policy.headsDigest(loaded))
     try demand(
       "prompt template", description.templateDigest,
       try ExitPolicyDescription.templateDigest(of: loaded.model))

@@ -31,7 +31,8 @@ struct ModelOptions: ParsableArguments {
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
       path: path, compute: compute, threads: threads, promptTemplate: entry?.template)
-    return LoadedModel(model: loaded, path: path, seconds: (ContinuousClock.now - start).seconds)
+    return LoadedModel(
+      model: loaded, path: path, entry: entry, seconds: (ContinuousClock.now - start).seconds)
   }
 }
 
@@ -39,6 +40,8 @@ struct ModelOptions: ParsableArguments {
 struct LoadedModel {
   var model: LanguageModel
   var path: String
+  /// The manifest's entry, if the model was given by name.
+  var entry: ModelEntry?
   /// Time it took to load.
   var seconds: Double
 }

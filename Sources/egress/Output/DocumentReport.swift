@@ -40,9 +40,12 @@ struct DocumentReport {
       raw: documents.raw,
       shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
     let session = try prompt.map {
-      try speculation.makeSession(model: model.model, prompt: $0, options: options, threads: models.threads)
+      try speculation.makeSession(
+        model, prompt: $0, options: options, threads: models.threads, exits: exits)
     }
-    try GenerationReport(model: model, format: format, options: options, exits: exits).run(session)
+    try GenerationReport(
+      model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts
+    ).run(session)
   }
 }
 
