@@ -73,7 +73,7 @@ struct TracePage {
     svg text { fill: var(--ink); font-size: 12px; }
     svg .soft { fill: var(--soft); }
     svg .grid { stroke: var(--line); }
-    svg .bar { fill: var(--bar); }
+    svg rect { stroke: var(--line); }
     svg .box { fill: var(--bar); fill-opacity: .3; stroke: var(--bar); }
     svg .mark { stroke: var(--ink); stroke-width: 2; }
     svg .dot { fill: var(--bar); fill-opacity: .35; }
