@@ -2,7 +2,7 @@
 ///
 /// Every look at an exit, every head, and what the skipped layers' cache costs are counted. Where no exit set is cheaper
 /// than full depth, full depth is the answer.
-public struct ExitPlanner: Sendable {
+public struct ExitPlanner {
   public enum Measure: String, Sendable, CaseIterable, Codable { case softmax, saturation, classifier }
 
   /// One way to leave, and what it gives on the traces.

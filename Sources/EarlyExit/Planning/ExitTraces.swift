@@ -5,7 +5,7 @@ import DecoderModels
 ///
 /// The texts are those that the full model wrote, so one pass tells of every exit set and threshold. What a token that
 /// left would have changed in later ones is not seen.
-public struct ExitTraces: Sendable {
+public struct ExitTraces {
   /// An exit's word on one token.
   struct Look: Sendable {
     var agrees: Bool
