@@ -27,6 +27,8 @@ public final class LlamaModel: DecoderModel {
   let finalNorm: [Float]
   let embedding: MappedTensor
   private let embeddedTokens = Atomic(0)
+  /// The unembedding as stored, for ``makeUnembedding(of:)``.
+  let unembeddingRows: MappedTensor
   let rotary: RotaryTable
   // The kernels' table is constant data of the C target.
   nonisolated(unsafe) let kernels: UnsafePointer<ek_kernels>
@@ -61,9 +63,9 @@ public final class LlamaModel: DecoderModel {
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
       // The largest tensor first: while it is packed, file and copy are both in memory.
-      var unembedding = try loader.projection([
-        configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
-      ])
+      let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
+      var unembedding = try loader.projection([head])
+      unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
       var layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
       for index in layers.indices {

@@ -22,6 +22,8 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   public var verifySeconds = 0.0
   public var cacheSeconds = 0.0
   public var samplingSeconds = 0.0
+  /// Bytes of weights read after the prompt, by drafter and large model.
+  public var bytesRead = 0
   /// The smallest distance −ln p_large that exceeded the rollback threshold, if any did: at any threshold from the
   /// largest accepted distance to just below it the output is the same.
   public var nearestRefusal: Double?

@@ -85,13 +85,24 @@ import Testing
     expectRefusal(refused, status: 1, saying: "rollback must be used with greedy decoding")
   }
 
+  @Test func `exact drafting for a model with early exits gives what its exits give alone`() throws {
+    let exits = ["--exit-threshold", "0.3", "--exit-layers", "1,2"]
+    let plain = try run(exits).json()
+    for way in [["--draft", small, "--exact", "--fallback", "0"], ["--drafter", "prompt-lookup"]] {
+      let found = try run(exits + way).json()
+      #expect(found["token_ids"] as? [Int] == plain["token_ids"] as? [Int])
+      #expect(found["average_exit_layer"] as? Double == plain["average_exit_layer"] as? Double)
+      #expect(found["speculation"] != nil)
+    }
+  }
+
   @Test func `JSON has the documented statistics`() throws {
     let found = try statistics("--draft", small, "--fallback", "0", "--rollback", "3")
     #expect(
       Set(found.keys).subtracting(["nearest_refusal"]) == [
         "steps", "drafted", "accepted", "substituted", "rollbacks", "drafted_by_position",
         "accepted_by_position", "tokens_by_source", "draft_seconds", "verify_seconds", "cache_seconds",
-        "sampling_seconds",
+        "sampling_seconds", "bytes_read",
       ])
     let sources = try #require(found["tokens_by_source"] as? [String: Int])
     #expect(sources.values.reduce(0, +) == (try json()["token_ids"] as? [Int])?.count ?? 24)
@@ -116,6 +127,10 @@ import Testing
     #expect((try found(base)["drafted_by_position"] as? [Int])?.count == 10)
     // Two tokens less probable than BiLD's usual 0.6 are not drafted by a random model.
     #expect(try count("drafted", found(["--draft", small])) < count("drafted", never))
+    // The first layer of the small model says other things than all three of the large one.
+    let itself = ["--draft", large, "--fallback", "0", "--rollback", "0.5"]
+    let early0 = try found(itself + ["--draft-exit-threshold", "0"])
+    #expect(try count("rollbacks", early0) != count("rollbacks", found(itself)))
     let early = ["--drafter", "early-exit", "--fallback", "0", "--rollback", "0.5"]
     let first = try found(early)
     let second = try found(early + ["--draft-layer", "2"])
@@ -168,6 +183,12 @@ import Testing
     (["--draft", "x", "--rollback", "nan"], "0 or above"),
     (["--draft", "x", "--draft-length", "0"], "1...64"),
     (["--draft", "x", "--draft-length", "65"], "1...64"),
+    (["--draft-exit-threshold", "0.5"], "--draft-exit-threshold"),
+    (["--drafter", "auto", "--draft-exit-threshold", "0.5"], "--draft"),
+    (["--draft", "x", "--draft-exit-threshold", "2"], "0...1"),
+    (["--drafter", "early-exit", "--exit-threshold", "0.5"], "--drafter early-exit"),
+    (["--drafter", "auto", "--draft-layer", "1", "--exit-threshold", "0.5"], "--draft-layer"),
+    (["--draft", "x", "--exit-threshold", "0.5", "--exit-cache", "propagate"], "--exit-cache"),
     (["--draft", "x", "--exit-heads", "y"], "--exit-heads"), (["--exit-heads", "y"], "--exit-heads"),
   ])
   func `settings that make no sense are usage errors`(options: [String], part: String) throws {

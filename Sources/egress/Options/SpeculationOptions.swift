@@ -30,6 +30,12 @@ struct SpeculationOptions: ParsableArguments {
       valueName: "layer"))
   var draftLayer: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "Let tokens of the small model leave its layers where neighbouring hidden states are at least this similar, in 0...1.",
+      valueName: "threshold"))
+  var draftExitThreshold: Double?
+
   @Option(help: "A drafting model stops before a token less probable than this. (default: 0.6)")
   var fallback: Double?
 
@@ -58,7 +64,8 @@ struct SpeculationOptions: ParsableArguments {
 
   private var given: [String] {
     let all: [(String, Bool)] = [
-      ("draft-layer", draftLayer != nil), ("fallback", fallback != nil), ("rollback", rollback != nil),
+      ("draft-layer", draftLayer != nil), ("draft-exit-threshold", draftExitThreshold != nil),
+      ("fallback", fallback != nil), ("rollback", rollback != nil),
       ("draft-length", draftLength != nil), ("exact", exact), ("show-drafts", showDrafts),
     ]
     return all.filter(\.1).map(\.0)
@@ -71,6 +78,9 @@ struct SpeculationOptions: ParsableArguments {
     }
     func refuse(_ name: String, _ isGiven: Bool) throws {
       if isGiven { throw ValidationError("--\(name) has no effect with --drafter \(kind.rawValue).") }
+    }
+    if draft == nil, draftExitThreshold != nil {
+      throw ValidationError("--draft-exit-threshold needs a --draft.")
     }
     switch kind {
     case .draft:
@@ -95,6 +105,9 @@ struct SpeculationOptions: ParsableArguments {
     if let rollback, !(rollback >= 0) {
       throw ValidationError("--rollback must be 0 or above, but is \(rollback).")
     }
+    if let draftExitThreshold, !(0...1).contains(draftExitThreshold) {
+      throw ValidationError("--draft-exit-threshold must be in 0...1, but is \(draftExitThreshold).")
+    }
     if let draftLayer, draftLayer < 1 {
       throw ValidationError("--draft-layer must be at least 1, but is \(draftLayer).")
     }
@@ -104,12 +117,15 @@ struct SpeculationOptions: ParsableArguments {
     }
   }
 
-  /// Verifying a draft takes the full depth, so that tokens cannot leave early at the same time.
+  /// Checks what drafting and early exits of the model itself have to do with each other.
   func validate(with exits: ExitOptions) throws {
-    if isActive, exits.isGiven {
+    if exits.isGiven, kind == .earlyExit || draftLayer != nil {
       throw ValidationError(
-        "Drafting (--drafter, --draft) and early exits (--exit-threshold, --certificate) do not go together; "
-          + "give one of them.")
+        "--drafter early-exit and --draft-layer do not go with --exit-threshold or --certificate: "
+          + "the first layers either draft or decide.")
+    }
+    if isActive, exits.isGiven, exits.policy.exitCache == .propagate {
+      throw ValidationError("Drafting needs --exit-cache defer, so that a wrong draft leaves no trace.")
     }
     if !exits.isGiven, exits.policy.exitHeads != nil, kind != .earlyExit, kind != .auto {
       throw ValidationError(
@@ -126,9 +142,13 @@ struct SpeculationOptions: ParsableArguments {
     if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
     if let draft {
       let (path, _) = try ModelStore().resolve(draft)
-      sources.append(.model(try LanguageModel(path: path, threads: threads)))
+      let small = try LanguageModel(path: path, threads: threads)
+      let exits = try draftExitThreshold.map {
+        ExitStrategy(policy: try ThresholdPolicy(threshold: $0), measure: SaturationConfidence())
+      }
+      sources.append(.model(small, exits: exits))
     }
-    let heads = try exits.policy.loadHeads(loaded)
+    let heads = exits.isGiven ? nil : try exits.policy.loadHeads(loaded)
     // The model's own head says little about the first layers of a model that was not trained for it.
     if kind == .earlyExit || kind == .auto && (heads != nil || draftLayer != nil) {
       let layers = loaded.model.decoder.configuration.layerCount
