@@ -45,7 +45,8 @@ install: setup
 	install -m 755 .build-install/release/egress $(DESTDIR)$(PREFIX)/bin/egress
 	install -m 644 docs/egress.1 $(DESTDIR)$(PREFIX)/share/man/man1/egress.1
 	install -d $(DESTDIR)$(PREFIX)/share/egress/exits
-	install -m 644 Weights/exits/*.safetensors Weights/exits/*.json $(DESTDIR)$(PREFIX)/share/egress/exits
+	for file in $(wildcard Weights/exits/*.safetensors Weights/exits/*.json); do \
+	  install -m 644 $$file $(DESTDIR)$(PREFIX)/share/egress/exits || exit 1; done
 	.build-install/release/egress --generate-completion-script bash \
 	  > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/egress
 	.build-install/release/egress --generate-completion-script zsh \
