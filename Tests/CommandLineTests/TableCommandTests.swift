@@ -80,14 +80,16 @@ import Testing
       try json(run("calibrate", "nothing.csv", "--epsilon", "0.1", "--format", "json"))["threshold"] is NSNull
     )
     #expect(try run("calibrate", "good.csv", "--epsilon", "0.1", "--no-full-model").status == 0)
-    let small = try run("calibrate", "good.csv", "--epsilon", "0.001")
+    #expect(try run("calibrate", "good.csv", "--epsilon", "0.001").errors.contains("--force"))
+    let small = try run("calibrate", "good.csv", "--epsilon", "0.001", "--force")
     #expect(small.status == 3 && small.output.contains("too few samples"))
   }
 
   @Test func `every option changes something`() throws {
     try write(csv([0, 20, 60, 35, 300]), "t.csv")
     func result(_ options: [String]) throws -> String {
-      let outcome = try json(run(["calibrate", "t.csv", "--epsilon", "0.1", "--format", "json"] + options))
+      let outcome = try json(
+        run(["calibrate", "t.csv", "--epsilon", "0.1", "--format", "json", "--force"] + options))
       return ["index", "upper_bound", "order", "seed", "rule", "bound"].map { "\(outcome[$0] ?? "")" }.joined(
         separator: " ")
     }

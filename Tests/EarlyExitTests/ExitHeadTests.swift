@@ -110,48 +110,6 @@ import Testing
     #expect(throws: EarlyExitError.self) { try ExitHeads.LayerMap(weights: [1, 2], hiddenSize: 3) }
   }
 
-  // MARK: - Sweeps
-
-  private func output(_ strategy: ExitStrategy, _ threshold: Double, _ policy: ThresholdPolicy) throws
-    -> Generation
-  {
-    var strategy = strategy
-    strategy.policy = policy.with(threshold: threshold)
-    let session = try model.makeSession(
-      prompt: [10, 20, 30], options: GenerationOptions(maxTokens: 12, exits: strategy))
-    while try session.next() != nil {}
-    return session.generation
-  }
-
-  @Test(arguments: [nil, 4] as [Double?])
-  func `a sweep gives the output of every threshold`(decay: Double?) throws {
-    let policy = try ThresholdPolicy(threshold: 0, decay: decay)
-    let strategy = ExitStrategy(policy: policy, measure: SoftmaxConfidence())
-    let options = GenerationOptions(maxTokens: 12)
-    let sweep = try ExitSweep(model: model, options: options, strategy: strategy, policy: policy)
-    let pieces = try #require(try sweep.run([10, 20, 30]))
-    #expect(pieces.count > 3 && pieces[0].threshold == 1)
-    #expect(zip(pieces, pieces.dropFirst()).allSatisfy { $0.threshold > $1.threshold })
-    let session = try model.makeSession(prompt: [10, 20, 30], options: options)
-    while try session.next() != nil {}
-    #expect(pieces[0].generation == session.generation)
-    for (index, piece) in pieces.enumerated().dropFirst() {
-      #expect(try output(strategy, piece.threshold, policy) == piece.generation)
-      let next = index + 1 < pieces.count ? pieces[index + 1].threshold : 0
-      let between = (piece.threshold + next) / 2
-      if between > next { #expect(try output(strategy, between, policy) == piece.generation) }
-    }
-
-    let grid = [0.9, 0.3, 0.1, 0.02]
-    let coarse = try #require(
-      try ExitSweep(model: model, options: options, strategy: strategy, policy: policy, grid: grid)
-        .run([10, 20, 30]))
-    for threshold in grid {
-      let piece = try #require(coarse.last { $0.threshold >= threshold })
-      #expect(try output(strategy, threshold, policy) == piece.generation)
-    }
-  }
-
   @Test func `a policy's description holds for its own model and template only`() throws {
     let policy = try ThresholdPolicy(threshold: 0, layers: [1, 3], minimumLayer: 2, decay: 4)
     let strategy = ExitStrategy(policy: policy, measure: SaturationConfidence(), cachePolicy: .propagate)

@@ -4,6 +4,8 @@ import EarlyExit
 struct BatchRecord {
   var id: BatchIdentifier
   var item: DocumentBatch.Item
+  /// What a good output may be; `nil` where the document has none.
+  var references: [String]?
 }
 
 /// An identifier is a text or a whole number.
@@ -41,6 +43,18 @@ enum BatchInput {
     var id: BatchIdentifier
     var document: String
     var question: String?
+    var references: [String]?
+
+    enum CodingKeys: CodingKey { case id, document, question, references }
+
+    init(from decoder: any Decoder) throws {
+      let fields = try decoder.container(keyedBy: CodingKeys.self)
+      id = try fields.decode(BatchIdentifier.self, forKey: .id)
+      document = try fields.decode(String.self, forKey: .document)
+      question = try fields.decodeIfPresent(String.self, forKey: .question)
+      // Whoever needs references says so; a file for summarising may have a field of that name for its own ends.
+      references = try? fields.decode([String].self, forKey: .references)
+    }
   }
 
   /// Reads and checks the whole file, so that a mistake in its last line does not show after an hour of work.
@@ -76,7 +90,9 @@ enum BatchInput {
       } catch {
         throw CommandError("\(place): \(error)")
       }
-      records.append(BatchRecord(id: parsed.id, item: .init(task: task, document: document)))
+      records.append(
+        BatchRecord(
+          id: parsed.id, item: .init(task: task, document: document), references: parsed.references))
     }
     guard !records.isEmpty else { throw CommandError("\(name) is empty") }
     return records

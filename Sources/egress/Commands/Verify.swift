@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoints
 import RiskControl
 
 struct Verify: ParsableCommand {
@@ -66,7 +67,7 @@ struct Verify: ParsableCommand {
 
   private func compare(_ path: String?, with expected: String?, what: String) throws {
     guard let path else { return }
-    let found = try FileDigest.sha256(path)
+    let found = try Checkpoints.FileDigest.sha256(model: path)
     guard found == expected else {
       throw VerificationFailure(
         description:

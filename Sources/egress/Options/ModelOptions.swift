@@ -20,6 +20,13 @@ struct ModelOptions: ParsableArguments {
 
   /// Loads the model; the seconds it took are measured.
   func load(compute: ComputePath = .quantized) throws -> LoadedModel {
+    try Self.load(model, threads: threads, compute: compute)
+  }
+
+  /// Loads a model by name or path.
+  static func load(
+    _ model: String, threads: Int?, compute: ComputePath = .quantized
+  ) throws -> LoadedModel {
     let (path, entry) = try ModelStore().resolve(model)
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
