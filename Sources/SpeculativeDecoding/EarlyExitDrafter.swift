@@ -11,10 +11,9 @@ public final class EarlyExitDrafter: Drafter {
 
   private let model: LanguageModel
   private let layer: Int
-  private let map: ExitHeads.LayerMap?
   private let fallback: FallbackThreshold
   private let scratch: HiddenStates
-  private var logits: [Float] = []
+  private var head: ExitHead
 
   /// - Parameters:
   ///   - model: The large model.
@@ -33,18 +32,19 @@ public final class EarlyExitDrafter: Drafter {
     self.model = model
     self.layer = layer
     self.fallback = try FallbackThreshold(fallback)
-    map = heads?.maps[layer]
+    head = ExitHead(heads, decoder: model.decoder)
     scratch = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: 1)
     let all = Double(max(model.bytesPerToken, 1))
     let early = Double(layer * model.decoder.bytesPerLayer)
-    let head = Double(model.decoder.bytesOfUnembedding + 4 * (map?.weights.count ?? 0))
     profile = DrafterProfile(
-      writer: .draft, costPerToken: (early + head) / all, verifiedShare: (all - early) / all)
+      writer: .draft, costPerToken: (early + Double(head.byteCount(layer: layer))) / all,
+      verifiedShare: (all - early) / all)
   }
 
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
     var draft = Draft(layer: layer)
     guard limit > 0, var next = history.last else { return Draft() }
+    var headBytes = head.bytesRead
     while true {
       let row = draft.tokens.count
       try model.decoder.embed([next], into: scratch)
@@ -52,11 +52,14 @@ public final class EarlyExitDrafter: Drafter {
         scratch, rows: [BatchRow(cache: target.cache, position: history.count - 1 + row)], layers: 0..<layer)
       target.states.copyRow(0, of: scratch, to: row)
       target.states.count = row + 1
+      draft.bytesRead += layer * model.decoder.bytesPerLayer
       // Nothing is to be expected after an end token.
       guard row < limit, !model.endTokens.contains(next) else { return draft }
-      if let map { scratch[0] = map.apply(scratch[0]) }
-      try model.decoder.logits(of: scratch, rows: 0..<1, into: &logits)
-      guard let token = logits.withUnsafeBufferPointer(fallback.draft) else { return draft }
+      try head.run(scratch[0], layer: layer)
+      draft.bytesRead += head.bytesRead - headBytes
+      headBytes = head.bytesRead
+      let token = head.logits.withUnsafeBufferPointer { fallback.draft($0) }
+      guard let token else { return draft }
       draft.tokens.append(token)
       next = token
     }

@@ -17,7 +17,8 @@ struct FallbackThreshold {
   /// The most probable token of a row of logits, or `nil` when it is not probable enough.
   func draft(_ logits: UnsafeBufferPointer<Float>) -> TokenID? {
     let best = Logits.argmax(logits)
-    if logThreshold == -.infinity { return best }
-    return Double(logits[best]) - Logits.logSumExp(logits) >= logThreshold ? best : nil
+    let isSure =
+      logThreshold == -.infinity || Double(logits[best]) - Logits.logSumExp(logits) >= logThreshold
+    return isSure ? best : nil
   }
 }
