@@ -41,6 +41,28 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
     for position in 0..<right { acceptedByPosition[position] += 1 }
   }
 
+  /// Adds those of another output.
+  public mutating func add(_ other: SpeculationStatistics) {
+    steps += other.steps
+    drafted += other.drafted
+    accepted += other.accepted
+    substituted += other.substituted
+    rollbacks += other.rollbacks
+    let places = max(draftedByPosition.count, other.draftedByPosition.count)
+    func sum(_ a: [Int], _ b: [Int]) -> [Int] {
+      (0..<places).map { (a.indices.contains($0) ? a[$0] : 0) + (b.indices.contains($0) ? b[$0] : 0) }
+    }
+    draftedByPosition = sum(draftedByPosition, other.draftedByPosition)
+    acceptedByPosition = sum(acceptedByPosition, other.acceptedByPosition)
+    tokensBySource.merge(other.tokensBySource, uniquingKeysWith: +)
+    draftSeconds += other.draftSeconds
+    verifySeconds += other.verifySeconds
+    cacheSeconds += other.cacheSeconds
+    samplingSeconds += other.samplingSeconds
+    bytesRead += other.bytesRead
+    nearestRefusal = [nearestRefusal, other.nearestRefusal].compactMap { $0 }.min()
+  }
+
   mutating func note(_ writer: TokenSource.Writer) {
     tokensBySource[writer.rawValue, default: 0] += 1
   }

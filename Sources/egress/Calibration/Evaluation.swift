@@ -1,8 +1,9 @@
 import DecoderModels
 import EarlyExit
 import RiskControl
+import SpeculativeDecoding
 
-/// Decoding with early exits and at full depth, side by side.
+/// Decoding with early exits or drafts, and without at full depth, side by side.
 struct Evaluation {
   /// What was measured of one way of decoding.
   struct Way: Encodable {
@@ -18,6 +19,8 @@ struct Evaluation {
     var tokens = 0
     /// Parts of `millisecondsPerToken`.
     var breakdown = Breakdown()
+    /// How drafts went, in sums over the documents.
+    var speculation: SpeculationStatistics?
   }
 
   /// Milliseconds a token after the first.
@@ -27,7 +30,7 @@ struct Evaluation {
     var heads = 0.0
     /// Projecting keys and values of skipped layers; completing them as a batch is part of `layers`.
     var cache = 0.0
-    /// Confidences, choosing the token, its text.
+    /// Confidences, choosing the token, its text; a draft model's work.
     var gatesAndSampling = 0.0
   }
 
@@ -65,9 +68,14 @@ struct Evaluation {
     var tokens = 0
     var steps = 0
     var times = TimedDecoder.Times()
+    var speculation: SpeculationStatistics?
   }
 
-  private let model: LanguageModel
+  /// The model whose time is measured.
+  let model: LanguageModel
+  /// Who drafts for ``model``, where drafts are compared.
+  var speculation: SpeculationStrategy?
+  private var controller: DraftLengthController?
   private let decoder: TimedDecoder
   private let strategy: ExitStrategy?
   private let loss: SequenceLoss
@@ -109,7 +117,7 @@ struct Evaluation {
     var sums = [full, exits]
     var texts = ["", ""]
     for way in exitsFirst ? [1, 0] : [0, 1] {
-      guard let text = try run(record, exits: way == 1 ? strategy : nil, into: &sums[way]) else {
+      guard let text = try run(record, isPlain: way == 0, into: &sums[way]) else {
         return false
       }
       texts[way] = text
@@ -126,12 +134,15 @@ struct Evaluation {
     return true
   }
 
-  private func run(_ record: BatchRecord, exits: ExitStrategy?, into sums: inout Sums) throws -> String? {
+  private mutating func run(_ record: BatchRecord, isPlain: Bool, into sums: inout Sums) throws -> String? {
     var options = options(record)
-    options.exits = exits
-    let session = try model.makeSession(
-      prompt: model.wholePrompt(for: record, options: options), options: options,
-      shouldStop: { Interrupt.isRequested })
+    if !isPlain { options.exits = strategy }
+    let prompt = try model.wholePrompt(for: record, options: options)
+    let drafting = try (isPlain ? nil : speculation)?.makeSession(
+      prompt: prompt, options: options, controller: controller, shouldStop: { Interrupt.isRequested })
+    let session: any OutputSession =
+      try drafting
+      ?? model.makeSession(prompt: prompt, options: options, shouldStop: { Interrupt.isRequested })
     let plain = Double(
       decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding)
     var isFirst = true
@@ -139,12 +150,18 @@ struct Evaluation {
       // What the prompt's pass took is no part of decoding.
       if isFirst {
         _ = decoder.take()
-      } else {
+      } else if drafting == nil {
         sums.bytes += step.depth.map { Double($0.bytesRead) } ?? plain
       }
       isFirst = false
     }
     guard session.stopReason != .cancelled else { return nil }
+    if let drafting {
+      controller = drafting.controller
+      sums.bytes += Double(drafting.statistics.bytesRead)
+      sums.speculation = sums.speculation ?? SpeculationStatistics()
+      sums.speculation?.add(drafting.statistics)
+    }
     let times = decoder.take()
     sums.times.layers += times.layers
     sums.times.heads += times.heads
@@ -172,11 +189,20 @@ struct Evaluation {
     return Result(
       model: model.name, metric: loss.name, risk: risk.name, documents: losses.count,
       layers: decoder.configuration.layerCount,
-      threshold: strategy == nil ? 1 : certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
+      threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
       testRisk: mean, testRiskError: (variance / count).squareRoot(),
       isWithinEpsilon: epsilon.map { mean <= $0 }, identicalOutputs: identical, full: fullWay,
       exits: exitWay, timeRatio: ratio(exitWay.millisecondsPerToken, fullWay.millisecondsPerToken),
       documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond))
+  }
+
+  /// The rollback threshold, 0 for exact drafting; 1 for full depth; `nil` for that of the exits.
+  private var usedThreshold: Double? {
+    switch speculation?.rule {
+    case .rollback(let threshold): threshold
+    case .exact: 0
+    case nil: strategy == nil ? 1 : nil
+    }
   }
 
   private func way(_ sums: Sums) -> Way {
@@ -190,7 +216,7 @@ struct Evaluation {
       samplesPerSecond: Double(losses.count) / max(sums.prefill + sums.decode, 1e-9), tokens: sums.tokens,
       breakdown: Breakdown(
         layers: parts[0], heads: parts[1], cache: parts[2],
-        gatesAndSampling: max(0, milliseconds - parts.reduce(0, +))))
+        gatesAndSampling: max(0, milliseconds - parts.reduce(0, +))), speculation: sums.speculation)
   }
 }
 
@@ -199,7 +225,11 @@ extension Evaluation.Result {
   var text: String {
     var lines: [(String, String)] = [
       ("documents", "\(documents), \(metric), \(risk)"),
-      ("threshold", "\(TableText.short(threshold))" + (threshold >= 1 ? ", full depth" : "")),
+      (
+        "threshold",
+        "\(TableText.short(threshold))"
+          + (exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
+      ),
     ]
     let within = isWithinEpsilon.map { $0 ? " (at most epsilon)" : " (above epsilon)" } ?? ""
     let limit = epsilon.map { ", epsilon \(TableText.short($0))" } ?? ""
@@ -212,7 +242,8 @@ extension Evaluation.Result {
     func row(_ name: String, _ value: (Evaluation.Way) -> String) {
       lines.append((name, Self.pad(value(full)) + Self.pad(value(exits))))
     }
-    lines.append(("", Self.pad("full depth") + Self.pad("early exits")))
+    let name = exits.speculation == nil ? "early exits" : "with drafts"
+    lines.append(("", Self.pad("full depth") + Self.pad(name)))
     if full.quality != nil { row("quality") { ($0.quality ?? 0).formatted(places: 4) } }
     row("layers") { $0.averageLayer.formatted(places: 2) + " of \(layers)" }
     row("MB a token") { ($0.bytesPerToken / 1e6).formatted(places: 2) }
@@ -222,6 +253,15 @@ extension Evaluation.Result {
     row("  cache") { $0.breakdown.cache.formatted(places: 2) }
     row("  the rest") { $0.breakdown.gatesAndSampling.formatted(places: 2) }
     row("documents/s") { $0.samplesPerSecond.formatted(places: 2) }
+    if let drafts = exits.speculation {
+      let share = Double(drafts.accepted) / Double(max(drafts.drafted, 1))
+      lines.append(
+        (
+          "drafts",
+          "\(drafts.drafted) tokens, \((100 * share).formatted(places: 1)) % kept, \(drafts.substituted) of them not the "
+            + "model's own; \(exits.tokens) tokens in \(drafts.steps) passes"
+        ))
+    }
     lines.append(
       (
         "time",

@@ -12,9 +12,16 @@ extension Calibrate {
     let records = try readRecords(data, risk: risk)
     let stem = documents.stem
     let loaded = try ModelOptions.load(model ?? ModelManifest.defaultName, threads: threads)
-    let sweep = try ThresholdSweep.exits(
-      loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
-      lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens)
+    let draft = try drafting.draft.map { try ModelOptions.load($0, threads: threads) }
+    let sweep =
+      try draft.map {
+        try ThresholdSweep.drafts(
+          loaded, draft: $0, fallback: drafting.fallback ?? 0.6, draftLength: drafting.draftLength ?? 10,
+          grid: documents.grid?.values, maxTokens: documents.maxTokens)
+      }
+      ?? ThresholdSweep.exits(
+        loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
+        lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens)
     let subject = Certificate.Subject(
       risk: risk.name, metric: metric.name, modelDigest: sweep.modelDigest,
       policyDigest: sweep.policyDigest, policy: sweep.policy)
@@ -32,6 +39,13 @@ extension Calibrate {
     let layerCount = loaded.model.decoder.configuration.layerCount
     let remarks = certificates.compactMap { certificate -> String? in
       guard let threshold = certificate.threshold else { return nil }
+      if let draft {
+        return
+          "at epsilon \(certificate.settings.epsilon), \(draft.model.name) drafting for \(loaded.model.name), a token "
+          + "reads \((certificate.cost ?? 0).formatted(places: 1)) MB of weights of both, "
+          + "\((certificate.safestCost ?? 0).formatted(places: 1)) with rollback at 0, and "
+          + "\((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) without drafts"
+      }
       let layer = lines.map { $0.layers[$0.piece(at: threshold)] }.reduce(0, +) / Double(lines.count)
       return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
         + "\(layerCount) layers on average and reads \((certificate.cost ?? 0).formatted(places: 1)) MB of weights, "

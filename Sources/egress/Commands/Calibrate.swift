@@ -6,11 +6,14 @@ import RiskControl
 
 struct Calibrate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Certify an exit threshold, from a model and documents or from a table of losses.",
+    abstract:
+      "Certify a threshold of exits or of drafts, from a model and documents or from a table of losses.",
     discussion: """
       With --data, the model is run on every document at full depth and at every threshold at which something changes. NAME \
       (--output) begins the names of the files: NAME.runs.jsonl, the outputs, by which an interrupted or repeated command \
       goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json.
+
+      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0.
 
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
       thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the cheapest \
@@ -19,6 +22,8 @@ struct Calibrate: ParsableCommand {
       EXAMPLES
         egress calibrate --data docs.jsonl --metric rouge-l --confidence saturation --exit-layers 24,27 --epsilon 0.05
         egress summarize --certificate docs.certificate.json article.txt
+        egress calibrate --model LARGE --draft SMALL --data docs.jsonl --epsilon 0.05
+        egress summarize --model LARGE --draft SMALL --certificate docs.certificate.json article.txt
         egress calibrate losses.csv --epsilon 0.05
 
       Exit status: 0 a threshold past the safest is certified; 3 only the safest (the full model) is; 2 nothing is; \
@@ -30,6 +35,7 @@ struct Calibrate: ParsableCommand {
 
   @OptionGroup(title: "Running a Model") var documents: CalibrationDocuments
   @OptionGroup(title: "Early Exit Options") var exits: ExitPolicyOptions
+  @OptionGroup(title: "Drafting") var drafting: CalibrationDraft
   @OptionGroup var rule: RuleArguments
   @OptionGroup var table: TableArguments
 
@@ -95,7 +101,7 @@ struct Calibrate: ParsableCommand {
 
   private func validateTables() throws {
     guard !tables.isEmpty else { throw ValidationError("Give a table of losses, or --data.") }
-    let given = documents.given + exits.given + (threads == nil ? [] : ["threads"])
+    let given = documents.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
     if let name = given.first { throw ValidationError("--\(name) has no effect without --data.") }
   }
 
@@ -103,7 +109,17 @@ struct Calibrate: ParsableCommand {
     guard tables.isEmpty else { throw ValidationError("Give either a table of losses or --data, not both.") }
     if policy != nil { throw ValidationError("--policy has no effect with --data.") }
     if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
-    _ = try quality()
+    let (metric, _) = try quality()
+    if drafting.draft != nil {
+      if let name = exits.given.first ?? (documents.lowest == nil ? nil : "lowest") {
+        throw ValidationError("--\(name) has no effect with --draft.")
+      }
+      guard metric.distance == nil else {
+        throw ValidationError("--metric \(metric.name) compares exits; with --draft give one of texts.")
+      }
+    } else if let grid = documents.grid, !grid.values.allSatisfy({ $0 < 1 }) {
+      throw ValidationError("--grid must hold thresholds at least 0 and below 1.")
+    }
   }
 
   /// With --data, the metric and the risk.

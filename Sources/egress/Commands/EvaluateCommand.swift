@@ -5,13 +5,16 @@ import RiskControl
 struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "evaluate",
-    abstract: "Compare decoding with early exits with full depth, on documents not used for calibration.",
+    abstract:
+      "Compare decoding with early exits or drafts with full depth, on documents not used for calibration.",
     discussion: """
       Every document is decoded both ways in one process, one right after the other, first the one and then the other by \
       turns, so that what slows the machine down slows down both. Times are of decoding, the prompt's pass apart.
 
       EXAMPLES
         egress evaluate --certificate docs.certificate.json --data heldout.jsonl
+        egress evaluate --model LARGE --draft SMALL --certificate docs.certificate.json --data heldout.jsonl
+        egress evaluate --drafter auto --data heldout.jsonl
         egress evaluate --exit-threshold 0.9 --exit-layers 18,24 --data heldout.jsonl --metric token-f1
       """)
 
@@ -41,15 +44,18 @@ struct EvaluateCommand: ParsableCommand {
   var maxTokens: Int?
 
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
+  @OptionGroup(title: "Drafting") var speculation: SpeculationOptions
   @OptionGroup var models: ModelOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard exits.exitThreshold != nil || exits.certificate != nil else {
-      throw ValidationError("Give a --certificate or an --exit-threshold.")
+    guard exits.exitThreshold != nil || exits.certificate != nil || speculation.isActive else {
+      throw ValidationError("Give a --certificate, an --exit-threshold, a --drafter or a --draft.")
     }
-    if exits.trace != nil || exits.showExits {
-      throw ValidationError("--trace and --show-exits take one document; use them with summarize or answer.")
+    try speculation.validate(with: exits)
+    if exits.trace != nil || exits.showExits || speculation.showDrafts {
+      throw ValidationError(
+        "--trace, --show-exits and --show-drafts take one document; use them with summarize or answer.")
     }
     if let metric, SequenceLoss(name: metric) == nil {
       throw ValidationError(
@@ -75,8 +81,11 @@ struct EvaluateCommand: ParsableCommand {
     }
     let loaded = try models.load()
     // A certificate whose threshold does not pay comes as full depth.
-    let strategy = try exits.makeStrategy(loaded)
+    let strategy = try speculation.exitStrategy(exits, loaded)
     var evaluation = Evaluation(loaded, strategy: strategy, loss: loss, risk: risk, maxTokens: maxTokens)
+    var measured = loaded
+    measured.model = evaluation.model
+    evaluation.speculation = try speculation.makeStrategy(measured, threads: models.threads, exits: exits)
     for record in records { try evaluation.check(record) }
     Interrupt.watch()
     let bar = ProgressBar(total: records.count, what: "documents")

@@ -17,7 +17,7 @@ struct CalibrationDocuments: ParsableArguments {
   @Option(
     help: """
       The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: every one at \
-      which something changes)
+      which something changes; with --draft, 15 from 0.5 to 20)
       """)
   var grid: NumberList?
 
@@ -31,8 +31,8 @@ struct CalibrationDocuments: ParsableArguments {
   var maxTokens: Int?
 
   func validate() throws {
-    if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0 < 1 }) {
-      throw ValidationError("--grid must hold thresholds at least 0 and below 1.")
+    if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
+      throw ValidationError("--grid must hold thresholds at least 0.")
     }
     if let lowest, !(lowest >= 0 && lowest < 1) {
       throw ValidationError("--lowest must be at least 0 and below 1, but is \(lowest).")

@@ -99,9 +99,7 @@ struct SpeculationOptions: ParsableArguments {
       }
     }
     if exact, rollback != nil { throw ValidationError("Give either --exact or --rollback, not both.") }
-    if let fallback, !(0...1).contains(fallback) {
-      throw ValidationError("--fallback must be in 0...1, but is \(fallback).")
-    }
+    try CalibrationDraft.validate(fallback: fallback, draftLength: draftLength)
     if let rollback, !(rollback >= 0) {
       throw ValidationError("--rollback must be 0 or above, but is \(rollback).")
     }
@@ -111,10 +109,11 @@ struct SpeculationOptions: ParsableArguments {
     if let draftLayer, draftLayer < 1 {
       throw ValidationError("--draft-layer must be at least 1, but is \(draftLayer).")
     }
-    if let draftLength, !SpeculativeSession.draftLengths.contains(draftLength) {
-      throw ValidationError(
-        "--draft-length must be in \(SpeculativeSession.draftLengths), but is \(draftLength).")
-    }
+  }
+
+  /// Whether the certificate given is one for the rollback threshold, not for exits.
+  func takesCertificate(_ exits: ExitOptions) -> Bool {
+    kind == .draft && !exact && exits.certificate != nil
   }
 
   /// Checks what drafting and early exits of the model itself have to do with each other.
@@ -123,6 +122,12 @@ struct SpeculationOptions: ParsableArguments {
       throw ValidationError(
         "--drafter early-exit and --draft-layer do not go with --exit-threshold or --certificate: "
           + "the first layers either draft or decide.")
+    }
+    if takesCertificate(exits) {
+      let fixed = given.first { $0 != "show-drafts" }
+      if let name = fixed ?? (exits.policy.exitHeads == nil ? nil : "exit-heads") {
+        throw ValidationError("--\(name) is fixed by --certificate, which is for the draft model.")
+      }
     }
     if isActive, exits.isGiven, exits.policy.exitCache == .propagate {
       throw ValidationError("Drafting needs --exit-cache defer, so that a wrong draft leaves no trace.")
@@ -138,11 +143,14 @@ struct SpeculationOptions: ParsableArguments {
   /// - Throws: ``SpeculativeDecodingError`` for a pair that does not fit.
   func makeStrategy(_ loaded: LoadedModel, threads: Int?, exits: ExitOptions) throws -> SpeculationStrategy? {
     guard let kind else { return nil }
+    if takesCertificate(exits), let draft, let certificate = exits.certificate {
+      return try Self.strategy(
+        certificate: certificate, loaded, draft: ModelOptions.load(draft, threads: threads))
+    }
     var sources: [SpeculationStrategy.Source] = []
     if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
     if let draft {
-      let (path, _) = try ModelStore().resolve(draft)
-      let small = try LanguageModel(path: path, threads: threads)
+      let small = try ModelOptions.load(draft, threads: threads).model
       let exits = try draftExitThreshold.map {
         ExitStrategy(policy: try ThresholdPolicy(threshold: $0), measure: SaturationConfidence())
       }
@@ -159,6 +167,11 @@ struct SpeculationOptions: ParsableArguments {
     return try SpeculationStrategy(
       sources, for: loaded.model, rule: rollback.map { .rollback(threshold: $0) } ?? usual,
       fallback: fallback ?? 0.6, draftLength: draftLength ?? 10)
+  }
+
+  /// Where tokens may leave the model's layers early.
+  func exitStrategy(_ exits: ExitOptions, _ loaded: LoadedModel) throws -> ExitStrategy? {
+    takesCertificate(exits) ? nil : try exits.makeStrategy(loaded)
   }
 
   /// A session of the kind that was asked for, or a plain one.

@@ -38,7 +38,7 @@ struct DocumentReport {
     let task = try makeTask(nil)
     let document = try TextInput.document(path: documents.file)
     let model = try models.load()
-    options.exits = try exits.makeStrategy(model)
+    options.exits = try speculation.exitStrategy(exits, model)
     Interrupt.watch()
     let prompt = try model.model.makePrompt(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
