@@ -119,7 +119,7 @@ import Testing
     let refused = try egress.run([
       "generate", "--model", other, "--raw", "--exit-threshold", "0.5", "--exit-heads", heads, "abc",
     ])
-    expectRefusal(refused, status: 1, saying: "another model")
+    expectRefusal(refused, status: 1, saying: "are for the model Tiny")
   }
 
   @Test func `showing exits says the average layer and colours nothing but a terminal`() throws {

@@ -133,19 +133,20 @@ import Testing
     let options = GenerationOptions(maxTokens: 12)
     let every = try #require(
       try ExitSweep(model: model, strategy: strategy, policy: policy).run(prompts[0], options: options))
-    let grid = [0.1, 0.9, 0.3, 0.02]
+    #expect(every.count > 6)
+    let grid = [every[5].threshold, 0.99, every[1].threshold, (every[3].threshold + every[4].threshold) / 2]
     let coarse = try #require(
       try ExitSweep(model: model, strategy: strategy, policy: policy, grid: grid)
         .run(prompts[0], options: options))
-    #expect(coarse.count > 2 && coarse.dropFirst().allSatisfy { grid.contains($0.threshold) })
+    #expect(coarse.count > 3 && coarse.dropFirst().allSatisfy { grid.contains($0.threshold) })
     for threshold in grid {
       let piece = try #require(coarse.last { $0.threshold >= threshold })
       #expect(every.last { $0.threshold >= threshold }?.generation == piece.generation)
     }
     let high = try #require(
-      try ExitSweep(model: model, strategy: strategy, policy: policy, lowest: 0.1)
+      try ExitSweep(model: model, strategy: strategy, policy: policy, lowest: every[4].threshold)
         .run(prompts[0], options: options))
-    #expect(high == every.filter { $0.threshold >= 0.1 } && high.count < every.count)
+    #expect(high == Array(every.prefix(5)))
   }
 
   @Test(arguments: DistributionDistance.allCases)

@@ -48,7 +48,7 @@ struct ExitCurve {
   }
 
   /// The check at which the token at a place after the first leaves at the present threshold; `nil` for full depth.
-  private func exit(at place: Int) -> Int? {
+  private func departure(at place: Int) -> Int? {
     readings[place - 1].checks.firstIndex { check in
       policy.threshold < 1
         && policy.decide(
@@ -61,7 +61,7 @@ struct ExitCurve {
   /// The token at a place after the first.
   private func token(at place: Int) -> TokenID {
     let reading = readings[place - 1]
-    guard sweep.distance == nil, let index = exit(at: place) else { return reading.token }
+    guard sweep.distance == nil, let index = departure(at: place) else { return reading.token }
     return reading.checks[index].token
   }
 
@@ -69,7 +69,7 @@ struct ExitCurve {
   private func largestRefusal() -> Double? {
     var largest: Double?
     for place in 1..<max(sequence.generated.count, 1) {
-      for check in readings[place - 1].checks[..<(exit(at: place) ?? readings[place - 1].checks.count)] {
+      for check in readings[place - 1].checks[..<(departure(at: place) ?? readings[place - 1].checks.count)] {
         let critical = sweep.policy.criticalThreshold(
           confidence: check.confidence, at: place, of: request.options.maxTokens)
         if let critical, critical < policy.threshold { largest = max(largest ?? critical, critical) }
@@ -86,7 +86,7 @@ struct ExitCurve {
     generation.layers = [layerCount]
     for place in 1..<max(generation.tokenIDs.count, 1) {
       let checks = readings[place - 1].checks
-      let index = exit(at: place)
+      let index = departure(at: place)
       generation.layers.append(index.map { checks[$0].layer } ?? layerCount)
       distance += index.map { checks[$0].distance } ?? 0
       // At 1 exit layers are not even looked at.
