@@ -169,7 +169,7 @@ struct Calibrate: ParsableCommand {
     }
     for (certificate, file) in zip(certificates, files) { try certificate.write(to: file.path) }
     try print(certificates)
-    if format == .text { for remark in remarks { Swift.print(remark) } }
+    if format == .text { for remark in remarks { try TextOutput.standard.write(remark + "\n") } }
     throw ExitCode(Self.status(certificates))
   }
 
@@ -207,7 +207,7 @@ struct Calibrate: ParsableCommand {
     if format == .text {
       for (policy, result) in zip(policies, choice.results) {
         let cost = result.outcome.choice?.cost.map { ", cost \(TableText.short($0))" } ?? ""
-        Swift.print("policy      \(policy.name): \(result.outcome.name)\(cost)")
+        try TextOutput.standard.write("policy      \(policy.name): \(result.outcome.name)\(cost)\n")
       }
     }
     let index = choice.chosen ?? 0
@@ -236,11 +236,12 @@ struct Calibrate: ParsableCommand {
       let text =
         certificates.count == 1
         ? texts[0] : "[\n" + texts.map { String($0.dropLast()) }.joined(separator: ",\n") + "\n]\n"
-      FileHandle.standardOutput.write(Data(text.utf8))
+      try TextOutput.standard.write(text)
       return
     }
     for certificate in certificates {
-      Swift.print(TableText.describe(certificate, path: path(for: certificate.settings.epsilon)))
+      try TextOutput.standard.write(
+        TableText.describe(certificate, path: path(for: certificate.settings.epsilon)) + "\n")
     }
   }
 
