@@ -171,11 +171,13 @@ import Testing
     #expect(other.status == 1 && other.errors.contains("the model is not the one of the certificate"))
   }
 
-  @Test func `verify and study report a full disk`() throws {
+  @Test func `calibrate, verify and study report a full disk`() throws {
     guard let full = FileHandle(forWritingAtPath: "/dev/full") else { return }
     try write(csv([0, 10, 30]), "t.csv")
     #expect(try run("calibrate", "t.csv", "--epsilon", "0.1").status == 0)
     for arguments in [
+      ["calibrate", "t.csv", "--epsilon", "0.1"],
+      ["calibrate", "t.csv", "--epsilon", "0.1", "--format", "json"],
       ["verify", "t.certificate.json", "t.csv"],
       ["study", "t.csv", "--trials", "2", "--calibration-size", "100", "--epsilons", "0.1"],
     ] {
