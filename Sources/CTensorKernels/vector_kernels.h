@@ -99,6 +99,18 @@ static void EK(silu_multiply)(const float *gate, const float *up, size_t n, floa
   for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
+// (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u))
+static void EK(gelu_multiply)(const float *gate, const float *up, size_t n, float *y) {
+  const float linear = 1.5957691216057308f, cubic = 0.071354816272f;
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    v8 g = EK(load)(gate + i);
+    v8 u = g * (linear + cubic * g * g);
+    EK(store)(y + i, g / (1.0f + EK(exp)(-u)) * EK(load)(up + i));
+  }
+  for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i] * (linear + cubic * gate[i] * gate[i]))) * up[i];
+}
+
 static void EK(rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
                        const float *sines, bool interleaved) {
   int32_t half = dimension / 2;
@@ -220,8 +232,9 @@ EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t s
   }
 }
 
-EK_INLINE void EK(attend_group)(const ek_attention *a, const float *queries, float *output, int32_t group,
-                                bool is_float) {
+EK_INLINE void EK(attend_group)(const ek_attention *a, int32_t first, int32_t group, bool is_float) {
+  const float *queries = a->queries + first * a->head_size;
+  float *output = a->output + first * a->head_size;
   size_t stride = ((size_t)a->positions + 15) & ~(size_t)15, n = (size_t)a->positions;
   float *scores = a->scratch;
   EK(scores)(a, queries, group, scores, stride, is_float);
@@ -229,6 +242,11 @@ EK_INLINE void EK(attend_group)(const ek_attention *a, const float *queries, flo
   for (int g = 0; g < group; g++) {
     size_t index;
     float *row = scores + g * stride;
+    if (a->bias) {
+      const float *bias = a->bias + (size_t)(first + g) * a->bias_stride;
+      for (size_t i = 0; i < n; i++) row[i] += bias[i];
+    }
+    for (int32_t i = 0; i < a->skip; i++) row[i] = -INFINITY;
     float top = EK(maximum)(row, n, &index);
     EK(exp_scaled)(row, n, top, 1, row);
     v8 total = EK(splat)(0);
@@ -249,10 +267,8 @@ EK_INLINE void EK(attend_group)(const ek_attention *a, const float *queries, flo
 // The group is cut in constant sizes so that the accumulators stay in registers.
 EK_INLINE void EK(attend_all)(const ek_attention *a, bool is_float) {
   int32_t g = 0;
-  for (; g + 3 <= a->group; g += 3)
-    EK(attend_group)(a, a->queries + g * a->head_size, a->output + g * a->head_size, 3, is_float);
-  for (; g < a->group; g++)
-    EK(attend_group)(a, a->queries + g * a->head_size, a->output + g * a->head_size, 1, is_float);
+  for (; g + 3 <= a->group; g += 3) EK(attend_group)(a, g, 3, is_float);
+  for (; g < a->group; g++) EK(attend_group)(a, g, 1, is_float);
 }
 
 static void EK(attend)(const ek_attention *a, bool float_cache) {
@@ -263,7 +279,8 @@ static void EK(attend)(const ek_attention *a, bool float_cache) {
 #define EK_TABLE(text)                                                                                            \
   {                                                                                                               \
     .name = text, .matmul = EK(matmul), .matvec4 = EK(matvec4), .quantize = EK(quantize),                         \
-    .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .rotate = EK(rotate), .attend = EK(attend),     \
+    .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
+    .rotate = EK(rotate), .attend = EK(attend),                                                                   \
     .store_half = EK(store_half), .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),             \
     .exp_scaled = EK(exp_scaled), .dot = EK(dot),                                                                 \
   }

@@ -15,9 +15,10 @@ extension Checkpoint {
     } else {
       stored = try openShards(directory)
     }
+    let names = HuggingFaceNames(configuration.family)
     var tensors: [String: MappedTensor] = [:]
     for (storedName, tensor) in stored {
-      let canonical = HuggingFaceNames.canonical(storedName)
+      let canonical = names.canonical(storedName)
       guard tensors.updateValue(tensor.renamed(canonical), forKey: canonical) == nil else {
         throw .damaged(
           tensor.path, "tensor \(CheckpointError.printable(storedName))",

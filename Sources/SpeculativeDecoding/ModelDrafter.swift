@@ -19,8 +19,9 @@ public final class ModelDrafter: Drafter {
   ///   - model: The small model.
   ///   - fallback: α_FB, in 0...1: the first token less probable than this is dropped and the draft ends before it.
   ///   - capacity: Tokens that prompt and output may have together; more than the model's context are not drafted for.
+  ///   - source: What the encoder reads, where both models are encoder–decoders; a decoder's prompt is in the history.
   /// - Throws: ``SpeculativeDecodingError`` for a threshold out of range, `DecoderError` when there is no memory.
-  public init(model: LanguageModel, fallback: Double = 0.6, capacity: Int) throws {
+  public init(model: LanguageModel, fallback: Double = 0.6, capacity: Int, source: [TokenID] = []) throws {
     guard (0...1).contains(fallback) else {
       throw SpeculativeDecodingError.option(field: "fallback", expected: "in 0...1", found: "\(fallback)")
     }
@@ -28,6 +29,7 @@ public final class ModelDrafter: Drafter {
     self.fallback = fallback
     cache = try model.decoder.makeCache(capacity: max(1, min(capacity, model.contextLength)))
     buffers = DecodingBuffers(decoder: model.decoder)
+    if model.hasEncoder { try model.decoder.encode(source, into: cache) }
   }
 
   public func draft(after history: [TokenID], limit: Int) throws -> Draft {

@@ -17,10 +17,25 @@ public final class PromptLookup: Drafter {
   /// n-grams with a continuation before this place are in the index.
   private var indexed = 1
 
-  public init() {}
+  /// What stood before all of the output, and the output.
+  private var text: [TokenID]
+  /// Tokens of the history that are in the text.
+  private var taken = 0
+
+  /// - Parameter source: What an encoder has read, for a decoder whose history is its output alone.
+  public init(source: [TokenID] = []) {
+    text = source
+  }
 
   /// - Complexity: O(limit), and O(1) for each token that is new in `history`.
-  public func draft(after history: [TokenID], limit: Int) -> Draft {
+  public func draft(after tokens: [TokenID], limit: Int) -> Draft {
+    text += tokens[min(taken, tokens.count)...]
+    taken = tokens.count
+    return draft(limit)
+  }
+
+  private func draft(_ limit: Int) -> Draft {
+    let history = text
     while indexed < history.count {
       for length in 1...min(Self.longestMatch, indexed) {
         places[length - 1][Self.hash(history[indexed - length..<indexed])] = indexed

@@ -19,14 +19,15 @@ extension SpeculativeSession {
     shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) throws {
     try model.checkDraft(draft)
-    guard prompt.count < draft.contextLength else {
+    guard prompt.count < draft.contextLength || (draft.hasEncoder && prompt.count == draft.contextLength)
+    else {
       throw SpeculativeDecodingError.draftContext(
         draft: draft.name, context: draft.contextLength, prompt: prompt.count)
     }
     let capacity = min(model.contextLength, prompt.count + min(options.maxTokens, model.contextLength))
     try self.init(
       model: model, prompt: prompt, options: options,
-      drafter: ModelDrafter(model: draft, fallback: fallback, capacity: capacity), rule: rule,
+      drafter: ModelDrafter(model: draft, fallback: fallback, capacity: capacity, source: prompt), rule: rule,
       draftLength: draftLength, shouldStop: shouldStop)
   }
 }

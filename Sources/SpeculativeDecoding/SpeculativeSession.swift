@@ -46,12 +46,13 @@ public final class SpeculativeSession {
   /// - Parameters:
   ///   - model: The large model.
   ///   - draftLength: γ, the most tokens to draft at a time, in ``draftLengths``.
+  ///   - drafter: What guesses; prompt look-up if none is given.
   ///   - controller: That of an earlier session with the same kind of drafter, or `nil` to begin anew.
   ///   - shouldStop: Asked before each pass, and before each part of a long prompt.
   /// - Throws: ``SpeculativeDecodingError`` for settings out of range, and what a plain session throws.
   public init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions = GenerationOptions(),
-    drafter: any Drafter = PromptLookup(), rule: AcceptanceRule = .exact, draftLength: Int = 10,
+    drafter: (any Drafter)? = nil, rule: AcceptanceRule = .exact, draftLength: Int = 10,
     controller: DraftLengthController? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) throws {
     guard Self.draftLengths.contains(draftLength) else {
@@ -74,13 +75,14 @@ public final class SpeculativeSession {
     }
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
     buffers = DecodingBuffers(decoder: model.decoder)
+    let drafter = drafter ?? PromptLookup(source: sequence.source ?? [])
     self.drafter = drafter
     self.rule = rule
     self.controller = controller ?? DraftLengthController(evidenceCount: drafter.evidenceCount)
     self.shouldStop = shouldStop
     longestDraft = min(draftLength, model.decoder.invariantBatchLimit - 1)
     vocabularySize = model.decoder.configuration.vocabularySize
-    history = prompt
+    history = sequence.prompt
   }
 
   /// The output so far, what ``next()`` has not handed out yet included.

@@ -9,7 +9,7 @@ struct AttentionTests {
   /// Runs `attend` and gives the output, (group, headSize). Keys and values: (positions, headSize).
   private func attend(
     _ set: InstructionSet, queries: [Float], keys: [Float], values: [Float], group: Int, headSize: Int,
-    positions: Int, float: Bool
+    positions: Int, float: Bool, skip: Int = 0, bias: [Float] = []
   ) -> [Float] {
     let padded = (positions + 15) / 16 * 16
     // Keys past the end are never used, whatever they are.
@@ -22,12 +22,15 @@ struct AttentionTests {
     func run(_ keys: UnsafeRawPointer, _ values: UnsafeRawPointer) {
       output.withUnsafeMutableBufferPointer { output in
         scratch.withUnsafeMutableBufferPointer { scratch in
-          queries.withUnsafeBufferPointer { queries in
-            var task = ek_attention(
-              queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
-              scratch: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
-              positions: Int32(positions))
-            set.functions.attend(&task, float)
+          bias.withUnsafeBufferPointer { bias in
+            queries.withUnsafeBufferPointer { queries in
+              var task = ek_attention(
+                queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
+                scratch: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
+                positions: Int32(positions), skip: Int32(skip),
+                bias: bias.isEmpty ? nil : bias.baseAddress, bias_stride: positions)
+              set.functions.attend(&task, float)
+            }
           }
         }
       }
@@ -97,6 +100,35 @@ struct AttentionTests {
       }
       let single = (0..<8).flatMap { output($0..<$0 + 1) }
       for group in 2...8 { #expect(output(0..<group).elementsEqual(single[..<(group * headSize)])) }
+    }
+  }
+
+  @Test("leaves out what it is told to skip and adds the bias", arguments: InstructionSet.available)
+  func skipAndBias(_ set: InstructionSet) {
+    var random = SplitMix64(seed: 5)
+    let (headSize, positions, group) = (16, 37, 5)
+    let queries = randomFloats(group * headSize, in: -1...1, using: &random)
+    let keys = randomFloats(positions * headSize, in: -1...1, using: &random)
+    let values = randomFloats(positions * headSize, in: -1...1, using: &random)
+    let bias = randomFloats(group * positions, in: -2...2, using: &random)
+    for skip in [0, 3, 15] {
+      let output = attend(
+        set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
+        positions: positions, float: true, skip: skip, bias: bias)
+      for g in 0..<group {
+        let scores = (skip..<positions).map { p in
+          (0..<headSize).reduce(Double(bias[g * positions + p])) {
+            $0 + Double(queries[g * headSize + $1]) * Double(keys[p * headSize + $1])
+          }
+        }
+        let sum = scores.reduce(0) { $0 + exp($1) }
+        for d in 0..<headSize {
+          let expected = zip(skip..<positions, scores).reduce(0.0) {
+            $0 + exp($1.1) / sum * Double(values[$1.0 * headSize + d])
+          }
+          #expect(abs(Double(output[g * headSize + d]) - expected) < 1e-5)
+        }
+      }
     }
   }
 

@@ -73,7 +73,7 @@ public struct ExitSweep {
       var strategy = strategy
       strategy.policy = pieces.isEmpty ? Refusing(base: policy) : policy.with(threshold: current)
       var decoder = try ExitDecoder(strategy, decoder: model.decoder)
-      first.cache.crop(to: prompt.count)
+      first.cache.crop(to: first.prompt.count)
       let sequence = try SequenceDecoding(
         model: model, prompt: prompt, options: options, cache: first.cache)
       _ = try logits.withUnsafeBufferPointer { try sequence.accept($0) }

@@ -59,9 +59,12 @@ public struct ExitHeadFitter {
   ///
   /// - Parameter isHeldOut: Keeps the text out of the fit, for the report of agreement.
   public mutating func add(_ generation: Generation, isHeldOut: Bool) throws {
-    let tokens = generation.promptTokenIDs + generation.tokenIDs.dropLast()
-    let firstOutput = generation.promptTokenIDs.count - 1
+    let start = decoder.configuration.encoder.map { [$0.startToken] }
+    let prompt = start ?? generation.promptTokenIDs
+    let tokens = prompt + generation.tokenIDs.dropLast()
+    let firstOutput = prompt.count - 1
     let cache = try decoder.makeCache(capacity: tokens.count)
+    if start != nil { try decoder.encode(generation.promptTokenIDs, into: cache) }
     let last = decoder.configuration.layerCount
     for start in stride(from: 0, to: tokens.count, by: states.capacity) {
       let chunk = start..<min(start + states.capacity, tokens.count)

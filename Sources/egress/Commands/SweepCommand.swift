@@ -98,7 +98,8 @@ struct SweepCommand: ParsableCommand {
       let sweep = try ExitSweep(
         model: loaded.model, options: options, strategy: strategy, policy: policy, grid: grid.values)
       let prompt = try loaded.model.prompt(for: record.item.task, document: record.item.document)
-      guard prompt.count + options.maxTokens <= loaded.model.contextLength else {
+      guard prompt.count + (loaded.model.hasEncoder ? 0 : options.maxTokens) <= loaded.model.contextLength
+      else {
         throw CommandError("document \(record.id) has \(prompt.count) tokens, more than the model can hold")
       }
       guard let pieces = try sweep.run(prompt, shouldStop: { Interrupt.isRequested }) else {
