@@ -14,12 +14,12 @@
 #define EK(name) avx2_##name
 #define EK_LOAD_HALF(p) ((v8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
 #define EK_STORE_HALF(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
+#define EK_KEEP_ORDER(v) __asm__ volatile("" : "+x"(v))
 #include "vector_kernels.h"
 
 // acc[r][t][half] += weights' scale * activations' scale * dot (+ minimum * sum), for one k block.
 // Sixteen registers hold a tile only if its sums are updated in the order written here; left alone, the compiler
 // interleaves all the products of a block and spills two registers in three (half the speed).
-#define KEEP_ORDER(v) __asm__ volatile("" : "+x"(v))
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define FOR_TILE(r, t, h)                                                                                         \
   UNROLL for (int r = 0; r < rows; r++)                                                                           \
@@ -44,7 +44,8 @@ EK_INLINE __m256i avx2_broadcast4(const int8_t *p) {
 }
 
 EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                          const uint8_t *const *ahead) {
   const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
@@ -54,6 +55,7 @@ EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int
   __m256 acc[4][4][2];
   FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
+    EK(look_ahead)(ahead, rows, (size_t)k * 320, 320);
     __m256i dot[4][4][2];
     // 32 products of at most 15 * 127, two to a lane and eight lanes' worth added: 30,480 < 2^15.
     FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
@@ -71,7 +73,7 @@ EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int
           UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int h = 0; h < 2; h++) {
               dot[r][t][h] = _mm256_add_epi16(dot[r][t][h], _mm256_maddubs_epi16(v[r][h], four));
-              KEEP_ORDER(dot[r][t][h]);
+              EK_KEEP_ORDER(dot[r][t][h]);
             }
         }
       }
@@ -94,7 +96,8 @@ EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int
 }
 
 EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum) {
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum,
+                          const uint8_t *const *ahead) {
   const __m256i ones = _mm256_set1_epi16(1);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
@@ -104,6 +107,7 @@ EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int
   __m256 acc[4][4][2];
   FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
+    EK(look_ahead)(ahead, rows, (size_t)k * (has_minimum ? 576 : 544), 576);
     __m256i dot[4][4][2];
     FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
     UNROLL for (int quad = 0; quad < 8; quad++) {
@@ -120,7 +124,7 @@ EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int
           UNROLL for (int h = 0; h < 2; h++) {
             __m256i products = _mm256_maddubs_epi16(magnitude[r][h], _mm256_sign_epi8(four, v[r][h]));
             dot[r][t][h] = _mm256_add_epi32(dot[r][t][h], _mm256_madd_epi16(products, ones));
-            KEEP_ORDER(dot[r][t][h]);
+            EK_KEEP_ORDER(dot[r][t][h]);
           }
       }
     }

@@ -18,6 +18,7 @@
 #define EK(name) avx512_##name
 #define EK_LOAD_HALF(p) ((v8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
 #define EK_STORE_HALF(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
+#define EK_KEEP_ORDER(v) ((void)0)
 #include "vector_kernels.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -42,7 +43,8 @@ EK_INLINE void avx512_finish(int32_t begin, int32_t stride, int rows, int tokens
 }
 
 EK_INLINE void avx512_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
+                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                            const uint8_t *const *ahead) {
   const __m512i nibble = _mm512_set1_epi8(15);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
@@ -52,6 +54,7 @@ EK_INLINE void avx512_tile4(const ek_matrix *w, int32_t begin, int32_t stride, i
   __m512 acc[4][8];
   FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
+    EK(look_ahead)(ahead, rows, (size_t)k * 320, 320);
     __m512i dot[4][8];
     FOR_TILE(r, t) dot[r][t] = _mm512_setzero_si512();
     const int8_t *q = quants + (size_t)k * 32;
@@ -98,7 +101,7 @@ EK_INLINE void avx512_offsets(const float *scales, const float *sums, int32_t co
 // The instruction wants unsigned weights: w + 128 is used, and the sums begin at −128 * (sum of the quants).
 EK_INLINE void avx512_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                             int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
-                            bool has_minimum) {
+                            bool has_minimum, const uint8_t *const *ahead) {
   const __m512i sign = _mm512_set1_epi8(-128);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
@@ -109,6 +112,7 @@ EK_INLINE void avx512_tile8(const ek_matrix *w, int32_t begin, int32_t stride, i
   int32_t offsets[8][16];
   FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
+    EK(look_ahead)(ahead, rows, (size_t)k * (has_minimum ? 576 : 544), 576);
     if (k % 16 == 0) {
       int32_t count = k_blocks - k < 16 ? k_blocks - k : 16;
       UNROLL for (int t = 0; t < tokens; t++)

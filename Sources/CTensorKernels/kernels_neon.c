@@ -33,6 +33,7 @@ static inline __attribute__((always_inline)) void neon_put_half(uint16_t *p, neo
 
 #define EK_LOAD_HALF(p) neon_get_half(p).whole
 #define EK_STORE_HALF(p, v) neon_put_half(p, (neon_pair){.whole = (v)})
+#define EK_KEEP_ORDER(v) ((void)0)
 #include "vector_kernels.h"
 
 // A row block is four registers, h = 0…3, of four rows.
@@ -126,12 +127,16 @@ EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int 
 }
 
 EK_INLINE void neon_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                          const uint8_t *const *ahead) {
+  (void)ahead;    // measured on x86-64 only
   neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 4, true);
 }
 
 EK_INLINE void neon_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum) {
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum,
+                          const uint8_t *const *ahead) {
+  (void)ahead;
   neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 8, has_minimum);
 }
 

@@ -4,14 +4,16 @@
 //   EK_TILE_TOKENS         4 or 8: tokens of the largest tile of one row block
 // Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS.
 EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                        int32_t token, int tokens, float *y, size_t y_stride, bool accumulate) {
-  if (w->bits == 4) EK(tile4)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate);
-  else if (w->has_minimum) EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, true);
-  else EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, false);
+                        int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                        const uint8_t *const *ahead) {
+  if (w->bits == 4) EK(tile4)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, ahead);
+  else if (w->has_minimum) EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, true, ahead);
+  else EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, false, ahead);
 }
 
 #define EK_TILE(row_blocks, tokens, from)                                                                         \
-  EK(rows)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate)
+  EK(rows)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate,   \
+           NULL)
 
 static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
                        int32_t count, float *y, size_t y_stride, bool accumulate) {
@@ -49,6 +51,12 @@ static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_
 }
 
 static void EK(matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
-                        int32_t token, float *y, bool accumulate) {
-  for (int32_t j = 0; j < steps; j++) EK(rows)(w, begin + j, stride, 4, x, token, 1, y, 0, accumulate);
+                        int32_t token, float *y, bool accumulate, const uint8_t *const next[4]) {
+  const uint8_t *ahead[4];
+  for (int32_t j = 0; j < steps; j++) {
+    for (int s = 0; s < 4; s++)
+      ahead[s] = j + 1 < steps || !next
+                     ? w->data + (size_t)(begin + j + 1 + s * stride) * w->row_block_bytes : next[s];
+    EK(rows)(w, begin + j, stride, 4, x, token, 1, y, 0, accumulate, ahead);
+  }
 }

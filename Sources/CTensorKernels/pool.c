@@ -1,4 +1,5 @@
-// The claim word holds (generation << 32 | next chunk). A worker claims a chunk by a compare-and-swap on it, so a
+// Every thread begins with a share of the chunks of its own, which neighbours in memory, and then helps the others.
+// A share's claim word holds (generation << 32 | next chunk). A chunk is claimed by a compare-and-swap on it, so a
 // worker that wakes late, in a generation that has ended, can claim nothing.
 #define _GNU_SOURCE
 #include "CTensorKernels.h"
@@ -26,8 +27,20 @@ enum { SPINS = 3000 };
 
 typedef void (*body_function)(void *, int);
 
-struct ek_pool {
+// More threads than this share shares.
+enum { SHARES = 16 };
+
+typedef struct {
   _Alignas(128) _Atomic uint64_t claim;
+} ek_share;
+
+typedef struct ek_seat {
+  ek_pool *pool;
+  int share;
+} ek_seat;
+
+struct ek_pool {
+  ek_share shares[SHARES];
   _Alignas(128) _Atomic uint32_t unfinished;    // chunks not yet done in this generation
   _Alignas(128) _Atomic uint32_t generation;    // what sleeping workers wait on
   _Atomic uint32_t sleepers;
@@ -37,6 +50,7 @@ struct ek_pool {
   _Atomic(void *) context;
   int thread_count;    // workers, without the caller
   pthread_t *threads;
+  struct ek_seat *seats;
 #if !defined(__linux__)
   pthread_mutex_t mutex;
   pthread_cond_t condition;
@@ -66,28 +80,40 @@ static void wake_sleepers(ek_pool *pool) {
 #endif
 }
 
-// Claims and runs chunks of one generation until none is left.
-static void work(ek_pool *pool, uint32_t generation) {
-  for (;;) {
-    uint64_t claim = atomic_load_explicit(&pool->claim, memory_order_acquire);
-    if ((uint32_t)(claim >> 32) != generation) return;
-    int chunks = atomic_load_explicit(&pool->chunks, memory_order_acquire);
-    body_function body = atomic_load_explicit(&pool->body, memory_order_acquire);
-    void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
-    int chunk = (int)(uint32_t)claim;
-    if (chunk >= chunks) return;
-    // The swap succeeds only if the claim word is unchanged. The caller closes it before it writes anything of the
-    // next generation, so body, context and chunks belong to this one.
-    if (!atomic_compare_exchange_weak_explicit(&pool->claim, &claim, claim + 1, memory_order_acq_rel,
-                                               memory_order_relaxed))
-      continue;
-    body(context, chunk);
-    atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel);
+static int share_count(const ek_pool *pool) {
+  return pool->thread_count + 1 < SHARES ? pool->thread_count + 1 : SHARES;
+}
+
+// Claims and runs chunks of one generation until none is left, those of share `first` before the others.
+static void work(ek_pool *pool, uint32_t generation, int first) {
+  int count = share_count(pool);
+  uint32_t finished = 0;
+  for (int i = 0; i < count; i++) {
+    int share = (first + i) % count;
+    _Atomic uint64_t *word = &pool->shares[share].claim;
+    for (;;) {
+      uint64_t claim = atomic_load_explicit(word, memory_order_acquire);
+      if ((uint32_t)(claim >> 32) != generation) break;
+      int64_t chunks = atomic_load_explicit(&pool->chunks, memory_order_acquire);
+      body_function body = atomic_load_explicit(&pool->body, memory_order_acquire);
+      void *context = atomic_load_explicit(&pool->context, memory_order_acquire);
+      int64_t chunk = (int64_t)(uint32_t)claim;
+      if (chunk >= chunks * (share + 1) / count) break;
+      // The swap succeeds only if the claim word is unchanged. The caller closes all shares before it writes
+      // anything of the next generation, so body, context and chunks belong to this one.
+      if (!atomic_compare_exchange_weak_explicit(word, &claim, claim + 1, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        continue;
+      body(context, (int)chunk);
+      finished++;
+    }
   }
+  if (finished) atomic_fetch_sub_explicit(&pool->unfinished, finished, memory_order_acq_rel);
 }
 
 static void *worker(void *argument) {
-  ek_pool *pool = argument;
+  ek_seat *seat = argument;
+  ek_pool *pool = seat->pool;
   uint32_t seen = 0;
   for (;;) {
     uint32_t now = atomic_load_explicit(&pool->generation, memory_order_acquire);
@@ -101,7 +127,7 @@ static void *worker(void *argument) {
     }
     if (atomic_load_explicit(&pool->stop, memory_order_acquire)) return NULL;
     seen = now;
-    work(pool, now);
+    work(pool, now, seat->share);
   }
 }
 
@@ -114,12 +140,16 @@ ek_pool *ek_pool_create(int threads) {
   pthread_cond_init(&pool->condition, NULL);
 #endif
   pool->threads = calloc(threads > 1 ? (size_t)threads : 1, sizeof(pthread_t));
-  if (!pool->threads) {
+  pool->seats = calloc(threads > 1 ? (size_t)threads : 1, sizeof(ek_seat));
+  if (!pool->threads || !pool->seats) {
+    free(pool->threads);
+    free(pool->seats);
     free(pool);
     return NULL;
   }
   for (int i = 0; i + 1 < threads; i++) {
-    if (pthread_create(&pool->threads[i], NULL, worker, pool) != 0) {
+    pool->seats[i] = (ek_seat){pool, (i + 1) % SHARES};
+    if (pthread_create(&pool->threads[i], NULL, worker, &pool->seats[i]) != 0) {
       ek_pool_destroy(pool);
       return NULL;
     }
@@ -144,6 +174,7 @@ void ek_pool_destroy(ek_pool *pool) {
   pthread_cond_destroy(&pool->condition);
 #endif
   free(pool->threads);
+  free(pool->seats);
   free(pool);
 }
 
@@ -154,17 +185,22 @@ void ek_pool_run(ek_pool *pool, int chunks, void (*body)(void *, int), void *con
     return;
   }
   uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
-  atomic_store_explicit(&pool->claim, (uint64_t)generation << 32 | INT32_MAX, memory_order_release);
+  int count = share_count(pool);
+  for (int i = 0; i < count; i++)
+    atomic_store_explicit(&pool->shares[i].claim, (uint64_t)generation << 32 | INT32_MAX, memory_order_release);
   atomic_store_explicit(&pool->body, body, memory_order_release);
   atomic_store_explicit(&pool->context, context, memory_order_release);
   atomic_store_explicit(&pool->chunks, chunks, memory_order_release);
   atomic_store_explicit(&pool->unfinished, (uint32_t)chunks, memory_order_release);
-  atomic_store_explicit(&pool->claim, (uint64_t)generation << 32, memory_order_release);
+  for (int i = 0; i < count; i++)
+    atomic_store_explicit(
+        &pool->shares[i].claim, (uint64_t)generation << 32 | (uint64_t)((int64_t)chunks * i / count),
+        memory_order_release);
   // Sequentially consistent against a worker's increment of `sleepers`: either it sees the new generation and
   // does not sleep, or we see that it sleeps.
   atomic_store(&pool->generation, generation);
   wake_sleepers(pool);
-  work(pool, generation);
+  work(pool, generation, 0);
   // Only chunks in progress elsewhere are waited for. A worker that lost its cpu in the middle of one gets the cpu
   // that we give up.
   for (int spin = 0; atomic_load_explicit(&pool->unfinished, memory_order_acquire) != 0; spin++) {

@@ -3,12 +3,22 @@
 //   EK(name)               the name with the instruction set's suffix
 //   EK_LOAD_HALF(pointer)  eight half-precision numbers as floats
 //   EK_STORE_HALF(pointer, vector)
+//   EK_KEEP_ORDER(v)       where there are sixteen registers only: keeps the compiler from loading ahead of the sums,
+//                          for which it would spill one of them
 // Every reduction has a fixed order that depends only on its own length.
 
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t i8v __attribute__((vector_size(32)));
 typedef float v8u __attribute__((vector_size(32), aligned(4)));
 #define EK_INLINE static inline __attribute__((always_inline))
+
+// Asks for `length` bytes at `offset` of each of the places that are read next. Without it every row block begins with
+// a wait for memory: the processor's own prefetchers stop at the end of a page.
+EK_INLINE void EK(look_ahead)(const uint8_t *const *ahead, int rows, size_t offset, size_t length) {
+  if (!ahead) return;
+  for (int r = 0; r < rows; r++)
+    for (size_t i = 0; i < length; i += 64) __builtin_prefetch(ahead[r] + offset + i, 0, 2);
+}
 
 EK_INLINE v8 EK(load)(const float *p) { return *(const v8u *)p; }
 EK_INLINE void EK(store)(float *p, v8 v) { *(v8u *)p = v; }
@@ -115,7 +125,14 @@ static void EK(rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimen
                        const float *sines, bool interleaved) {
   int32_t half = dimension / 2;
   for (int32_t h = 0; h < heads; h++, x += head_size) {
-    for (int32_t i = 0; i < half; i++) {
+    int32_t i = 0;
+    for (; !interleaved && i + 8 <= half; i += 8) {
+      v8 a = EK(load)(x + i), b = EK(load)(x + i + half);
+      v8 c = EK(load)(cosines + i), s = EK(load)(sines + i);
+      EK(store)(x + i, a * c - b * s);
+      EK(store)(x + i + half, a * s + b * c);
+    }
+    for (; i < half; i++) {
       int32_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half;
       float a = x[first], b = x[second];
       x[first] = a * cosines[i] - b * sines[i];
@@ -180,26 +197,48 @@ EK_INLINE v8 EK(load_cache)(const void *base, size_t index, bool is_float) {
   return is_float ? EK(load)((const float *)base + index) : EK_LOAD_HALF((const uint16_t *)base + index);
 }
 
-EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t group, float *scores, size_t stride,
-                          bool is_float) {
-  for (int32_t block = 0; block * 16 < a->positions; block++) {
-    size_t base = (size_t)block * 16 * (size_t)a->head_size;
-    v8 low[4], high[4];
-    for (int g = 0; g < group; g++) low[g] = high[g] = EK(splat)(0);
-    for (int32_t d = 0; d < a->head_size; d++) {
-      v8 k0 = EK(load_cache)(a->keys, base + 16 * (size_t)d, is_float);
-      v8 k1 = EK(load_cache)(a->keys, base + 16 * (size_t)d + 8, is_float);
-      for (int g = 0; g < group; g++) {
-        float q = queries[g * a->head_size + d];
-        low[g] += k0 * q;
-        high[g] += k1 * q;
+// Bytes that keys are asked for ahead of their use where a cache comes from memory. The values of a block's positions,
+// which are needed when all scores are there, are asked for with its keys.
+enum { EK_KEYS_AHEAD = 8192 };
+
+// `blocks` blocks of 16 positions at once, so that enough sums are under way to hide an addition's latency.
+EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int32_t group, int32_t first, int blocks,
+                                float *scores, size_t stride, bool is_float, bool cold) {
+  size_t block_size = 16 * (size_t)a->head_size;
+  v8 sums[4][2][2];
+  for (int g = 0; g < group; g++)
+    for (int b = 0; b < blocks; b++) sums[g][b][0] = sums[g][b][1] = EK(splat)(0);
+  for (int32_t d = 0; d < a->head_size; d++) {
+    v8 query[4];
+    for (int g = 0; g < group; g++) query[g] = EK(splat)(queries[g * a->head_size + d]);
+    for (int b = 0; b < blocks; b++) {
+      size_t at = ((size_t)first + (size_t)b) * block_size + 16 * (size_t)d;
+      if (cold) {
+        __builtin_prefetch((const char *)a->keys + at * (is_float ? 4 : 2) + EK_KEYS_AHEAD);
+        __builtin_prefetch((const char *)a->values + at * (is_float ? 4 : 2), 0, 2);
+      }
+      for (int h = 0; h < 2; h++) {
+        v8 key = EK(load_cache)(a->keys, at + 8 * (size_t)h, is_float);
+        for (int g = 0; g < group; g++) {
+          sums[g][b][h] += key * query[g];
+          EK_KEEP_ORDER(sums[g][b][h]);
+        }
       }
     }
-    for (int g = 0; g < group; g++) {
-      EK(store)(scores + g * stride + 16 * block, low[g]);
-      EK(store)(scores + g * stride + 16 * block + 8, high[g]);
-    }
   }
+  for (int g = 0; g < group; g++)
+    for (int b = 0; b < blocks; b++)
+      for (int h = 0; h < 2; h++)
+        EK(store)(scores + g * stride + 16 * ((size_t)first + (size_t)b) + 8 * (size_t)h, sums[g][b][h]);
+}
+
+EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t group, int32_t begin, int32_t end,
+                          float *scores, size_t stride, bool is_float, bool cold) {
+  int32_t block = begin / 16, last = (end + 15) / 16;
+  for (size_t i = 0; cold && i < EK_KEYS_AHEAD; i += 64)
+    __builtin_prefetch((const char *)a->keys + (size_t)begin * (size_t)a->head_size * (is_float ? 4 : 2) + i);
+  for (; block + 2 <= last; block += 2) EK(score_blocks)(a, queries, group, block, 2, scores, stride, is_float, cold);
+  if (block < last) EK(score_blocks)(a, queries, group, block, 1, scores, stride, is_float, cold);
 }
 
 EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t from,
@@ -208,9 +247,14 @@ EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t strid
   for (int g = 0; g < group; g++)
     for (int v = 0; v < vectors; v++) sums[g][v] = EK(splat)(0);
   for (int32_t p = 0; p < a->positions; p++) {
+    v8 weight[4];
+    for (int g = 0; g < group; g++) weight[g] = EK(splat)(weights[g * stride + (size_t)p]);
     for (int v = 0; v < vectors; v++) {
       v8 value = EK(load_cache)(a->values, (size_t)p * (size_t)a->head_size + (size_t)from + 8 * (size_t)v, is_float);
-      for (int g = 0; g < group; g++) sums[g][v] += value * weights[g * stride + (size_t)p];
+      for (int g = 0; g < group; g++) {
+        sums[g][v] += value * weight[g];
+        EK_KEEP_ORDER(sums[g][v]);
+      }
     }
   }
   for (int g = 0; g < group; g++)
@@ -232,23 +276,16 @@ EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t s
   }
 }
 
-EK_INLINE void EK(attend_group)(const ek_attention *a, int32_t first, int32_t group, bool is_float) {
-  const float *queries = a->queries + first * a->head_size;
-  float *output = a->output + first * a->head_size;
-  size_t stride = ((size_t)a->positions + 15) & ~(size_t)15, n = (size_t)a->positions;
-  float *scores = a->scratch;
-  EK(scores)(a, queries, group, scores, stride, is_float);
+// Softmax of the scores, then numbers begin..<end of the mixed values.
+EK_INLINE void EK(mix_group)(const ek_attention *a, const float *scores, float *weights, float *output, int32_t group,
+                             size_t stride, int32_t begin, int32_t end, bool is_float) {
+  size_t n = (size_t)a->positions;
   float inverse[4];
   for (int g = 0; g < group; g++) {
     size_t index;
-    float *row = scores + g * stride;
-    if (a->bias) {
-      const float *bias = a->bias + (size_t)(first + g) * a->bias_stride;
-      for (size_t i = 0; i < n; i++) row[i] += bias[i];
-    }
-    for (int32_t i = 0; i < a->skip; i++) row[i] = -INFINITY;
-    float top = EK(maximum)(row, n, &index);
-    EK(exp_scaled)(row, n, top, 1, row);
+    float *row = weights + g * stride;
+    float top = EK(maximum)(scores + g * stride, n, &index);
+    EK(exp_scaled)(scores + g * stride, n, top, 1, row);
     v8 total = EK(splat)(0);
     size_t i = 0;
     for (; i + 8 <= n; i += 8) total += EK(load)(row + i);
@@ -256,31 +293,66 @@ EK_INLINE void EK(attend_group)(const ek_attention *a, int32_t first, int32_t gr
     for (; i < n; i++) sum += row[i];
     inverse[g] = 1 / sum;
   }
-  int32_t d = 0;
-  for (; d + 32 <= a->head_size; d += 32) EK(mix)(a, scores, stride, group, d, 4, output, is_float);
-  for (; d + 8 <= a->head_size; d += 8) EK(mix)(a, scores, stride, group, d, 1, output, is_float);
-  for (; d < a->head_size; d++) EK(mix_one)(a, scores, stride, group, d, output, is_float);
+  int32_t d = begin;
+  for (; d + 32 <= end; d += 32) EK(mix)(a, weights, stride, group, d, 4, output, is_float);
+  for (; d + 8 <= end; d += 8) EK(mix)(a, weights, stride, group, d, 1, output, is_float);
+  for (; d < end; d++) EK(mix_one)(a, weights, stride, group, d, output, is_float);
   for (int g = 0; g < group; g++)
-    for (int32_t i = 0; i < a->head_size; i++) output[g * a->head_size + i] *= inverse[g];
+    for (int32_t i = begin; i < end; i++) output[g * a->head_size + i] *= inverse[g];
 }
+
+EK_INLINE size_t EK(score_stride)(const ek_attention *a) { return ((size_t)a->positions + 15) & ~(size_t)15; }
 
 // The group is cut in constant sizes so that the accumulators stay in registers.
-EK_INLINE void EK(attend_all)(const ek_attention *a, bool is_float) {
-  int32_t g = 0;
-  for (; g + 3 <= a->group; g += 3) EK(attend_group)(a, g, 3, is_float);
-  for (; g < a->group; g++) EK(attend_group)(a, g, 1, is_float);
+#define EK_GROUPS(call)                                                                                           \
+  size_t stride = EK(score_stride)(a);                                                                            \
+  int32_t g = 0;                                                                                                  \
+  for (; g + 3 <= a->group; g += 3) call(3);                                                                      \
+  for (; g < a->group; g++) call(1)
+
+EK_INLINE void EK(score_all)(const ek_attention *a, int32_t begin, int32_t end, bool is_float, bool cold) {
+#define EK_CALL(size)                                                                                             \
+  EK(scores)(a, a->queries + g * a->head_size, size, begin, end, a->scores + (size_t)g * stride, stride, is_float, \
+             cold)
+  EK_GROUPS(EK_CALL);
+#undef EK_CALL
 }
 
-static void EK(attend)(const ek_attention *a, bool float_cache) {
-  if (float_cache) EK(attend_all)(a, true);
-  else EK(attend_all)(a, false);
+EK_INLINE void EK(mix_all)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool is_float) {
+#define EK_CALL(size)                                                                                             \
+  EK(mix_group)(a, a->scores + (size_t)g * stride, weights + (size_t)g * stride, a->output + g * a->head_size,    \
+                size, stride, begin, end, is_float)
+  EK_GROUPS(EK_CALL);
+#undef EK_CALL
+}
+
+static void EK(adjust)(const ek_attention *a, int32_t begin, int32_t end) {
+  size_t stride = EK(score_stride)(a);
+  for (int32_t g = 0; g < a->group; g++) {
+    float *row = a->scores + (size_t)g * stride;
+    const float *bias = a->bias ? a->bias + (size_t)g * a->bias_stride : NULL;
+    for (int32_t i = begin; bias && i < end; i++) row[i] += bias[i];
+    for (int32_t i = begin; i < end && i < a->skip; i++) row[i] = -INFINITY;
+  }
+}
+
+static void EK(score)(const ek_attention *a, int32_t begin, int32_t end, bool float_cache) {
+  if (float_cache) EK(score_all)(a, begin, end, true, false);
+  else if (a->cold) EK(score_all)(a, begin, end, false, true);
+  else EK(score_all)(a, begin, end, false, false);
+  if (a->bias || a->skip > begin) EK(adjust)(a, begin, end);
+}
+
+static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool float_cache) {
+  if (float_cache) EK(mix_all)(a, weights, begin, end, true);
+  else EK(mix_all)(a, weights, begin, end, false);
 }
 
 #define EK_TABLE(text)                                                                                            \
   {                                                                                                               \
     .name = text, .matmul = EK(matmul), .matvec4 = EK(matvec4), .quantize = EK(quantize),                         \
     .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
-    .rotate = EK(rotate), .attend = EK(attend),                                                                   \
-    .store_half = EK(store_half), .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),             \
+    .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),                \
+    .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),                                           \
     .exp_scaled = EK(exp_scaled), .dot = EK(dot),                                                                 \
   }

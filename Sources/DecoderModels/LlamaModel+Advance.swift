@@ -348,11 +348,17 @@ struct ForwardPass {
           block: head * width / 32)
       }
     }
-    // A single token's heads are worth a fork only when there is much to attend to.
+    // A single token's heads are worth a fork only when there is much to attend to, and rarely share out evenly.
     if count == 1, places[0].position < 48 {
       for head in 0..<heads { run(0, head) }
+    } else if count == 1, heads % model.pool.threadCount != 0 {
+      attendInHalves(layer)
+      if quantizesHeads {
+        kernels.quantize(workspace.mixed.start, columns: workspace.mixedStride, into: target, row: 0)
+      }
     } else {
-      model.pool.run(chunks: count * heads) { task in run(task / heads, task % heads) }
+      // All rows of one head after the other: rows of one sequence find its keys and values in the caches.
+      model.pool.run(chunks: count * heads) { task in run(task % count, task / count) }
     }
     if !quantizesHeads {
       for row in 0..<count {
@@ -364,25 +370,60 @@ struct ForwardPass {
   }
 
   func attend(_ row: Int, _ head: Int, layer: Int) {
+    let group = configuration.headCount / configuration.keyValueHeadCount
+    let isFloat = model.computePath == .float32
+    let padded = roundedUp(places[row].position + 1 - visible(places[row], layer: layer).start, to: 16)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: group * padded) { scores in
+      guard let scores = scores.baseAddress else { return }
+      var attention = attention(row, head, layer: layer, scores: scores)
+      kernels.score(&attention, 0, attention.positions, isFloat)
+      kernels.mix(&attention, scores, 0, attention.head_size, isFloat)
+    }
+  }
+
+  /// Attention of a single token, every head cut in two: first by positions, then by the numbers of the output.
+  private func attendInHalves(_ layer: Int) {
+    let heads = configuration.keyValueHeadCount
+    let isFloat = model.computePath == .float32
+    let positions = Int32(places[0].position + 1 - visible(places[0], layer: layer).start)
+    let size = configuration.headCount / heads * roundedUp(Int(positions), to: 16)
+    let middle = roundedUp(Int(positions) / 2, to: 16)
+    let half = configuration.headSize / 64 * 32
+    let scratch = workspace.scores(3 * heads * size)
+    model.pool.run(chunks: 2 * heads) { task in
+      var attention = attention(0, task / 2, layer: layer, scores: scratch + task / 2 * size)
+      let range = task % 2 == 0 ? (0, Int32(middle)) : (Int32(middle), positions)
+      kernels.score(&attention, range.0, range.1, isFloat)
+    }
+    model.pool.run(chunks: 2 * heads) { task in
+      var attention = attention(0, task / 2, layer: layer, scores: scratch + task / 2 * size)
+      let range = task % 2 == 0 ? (0, Int32(half)) : (Int32(half), attention.head_size)
+      kernels.mix(&attention, scratch + (heads + task) * size, range.0, range.1, isFloat)
+    }
+  }
+
+  /// The first position that a layer sees, and the one its block of keys begins with; a window may begin between two.
+  private func visible(_ place: RowPlace, layer: Int) -> (start: Int, first: Int) {
+    let first = max(0, place.position + 1 - (model.layers[layer].window ?? .max))
+    return (first / 16 * 16, first)
+  }
+
+  private func attention(
+    _ row: Int, _ head: Int, layer: Int, scores: UnsafeMutablePointer<Float>
+  ) -> ek_attention {
     let place = places[row]
     let group = configuration.headCount / configuration.keyValueHeadCount
     let width = group * configuration.headSize
-    // A window may begin between two blocks of keys; what lies before it in its block is skipped.
-    let first = max(0, place.position + 1 - (model.layers[layer].window ?? .max))
-    let start = first / 16 * 16
-    let positions = place.position + 1 - start
+    let (start, first) = visible(place, layer: layer)
     let offset = start * configuration.headSize * place.layout.bytesPerNumber
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: group * roundedUp(positions, to: 16)) { scratch in
-      var attention = ek_attention(
-        queries: workspace.attention.start + row * workspace.attentionStride + head * width,
-        keys: place.keys(layer: layer, head: head) + offset,
-        values: place.values(layer: layer, head: head) + offset,
-        output: workspace.mixed.start + row * workspace.mixedStride + head * width,
-        scratch: scratch.baseAddress, group: Int32(group), head_size: Int32(configuration.headSize),
-        positions: Int32(positions), skip: Int32(first - start),
-        bias: model.relativeBias?.row(head: head, position: place.position), bias_stride: 0)
-      kernels.attend(&attention, model.computePath == .float32)
-    }
+    return ek_attention(
+      queries: workspace.attention.start + row * workspace.attentionStride + head * width,
+      keys: place.keys(layer: layer, head: head) + offset,
+      values: place.values(layer: layer, head: head) + offset,
+      output: workspace.mixed.start + row * workspace.mixedStride + head * width,
+      scores: scores, group: Int32(group), head_size: Int32(configuration.headSize),
+      positions: Int32(place.position + 1 - start), cold: count == 1, skip: Int32(first - start),
+      bias: model.relativeBias?.row(head: head, position: place.position), bias_stride: 0)
   }
 
   /// gate · up after the gate's activation, for a run of numbers.

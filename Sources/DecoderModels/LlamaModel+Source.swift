@@ -84,16 +84,22 @@ extension ForwardPass {
         }
         var attention = ek_attention(
           queries: queries, keys: places[0].keys(layer: index, head: head),
-          values: places[0].values(layer: index, head: head), output: output, scratch: output + rows * size,
-          group: Int32(rows), head_size: Int32(size), positions: Int32(count), skip: 0,
+          values: places[0].values(layer: index, head: head), output: output, scores: output + rows * size,
+          group: Int32(rows), head_size: Int32(size), positions: Int32(count), cold: false, skip: 0,
           bias: model.relativeBias?.row(head: head, position: first + rows - 1), bias_stride: 1)
-        kernels.attend(&attention, model.computePath == .float32)
+        attend(&attention)
         for i in 0..<rows {
           (workspace.mixed.start + (first + rows - 1 - i) * workspace.mixedStride + head * size).update(
             from: output + i * size, count: size)
         }
       }
     }
+  }
+
+  private func attend(_ attention: inout ek_attention) {
+    let isFloat = model.computePath == .float32
+    kernels.score(&attention, 0, attention.positions, isFloat)
+    kernels.mix(&attention, attention.scores, 0, attention.head_size, isFloat)
   }
 
   private func quantizeMixed() {
@@ -162,9 +168,9 @@ extension ForwardPass {
         queries: workspace.attention.start + row * workspace.attentionStride + head * size,
         keys: source.keys(layer: layer, head: head), values: source.values(layer: layer, head: head),
         output: workspace.mixed.start + row * workspace.mixedStride + head * size,
-        scratch: scratch.baseAddress, group: 1, head_size: Int32(size), positions: Int32(source.position),
-        skip: 0, bias: nil, bias_stride: 0)
-      kernels.attend(&attention, model.computePath == .float32)
+        scores: scratch.baseAddress, group: 1, head_size: Int32(size), positions: Int32(source.position),
+        cold: count == 1, skip: 0, bias: nil, bias_stride: 0)
+      attend(&attention)
     }
   }
 }

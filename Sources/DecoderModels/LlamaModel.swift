@@ -83,10 +83,11 @@ public final class LlamaModel: DecoderModel {
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
       // The largest tensor first: while it is packed, file and copy are both in memory.
-      unembedding = try loader.projection([
+      var unembedding = try loader.projection([
         configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
       ])
       embedding = try checkpoint.tensor("token_embd.weight")
+      var layers: [Layer]
       if let stated = configuration.encoder {
         let stack = try loader.t5Stack("dec", layerCount: configuration.layerCount)
         layers = stack.layers
@@ -105,6 +106,9 @@ public final class LlamaModel: DecoderModel {
         relativeBias = nil
         encoder = nil
       }
+      Self.link(&layers, &unembedding)
+      self.unembedding = unembedding
+      self.layers = layers
       rotary = RotaryTable(configuration)
       localRotary = configuration.slidingWindow.map { RotaryTable(configuration, base: $0.rotaryBase) }
     } catch {
@@ -112,6 +116,24 @@ public final class LlamaModel: DecoderModel {
     }
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
+  }
+
+  /// Tells each product of one token which weights are read after it.
+  private static func link(_ layers: inout [Layer], _ unembedding: inout Projection) {
+    for index in layers.indices {
+      layers[index].attention.plans.one.link(to: layers[index].output.plans.one)
+      if let cross = layers[index].cross {
+        layers[index].output.plans.one.link(to: cross.queries.plans.one)
+        layers[index].cross?.queries.plans.one.link(to: cross.output.plans.one)
+        layers[index].cross?.output.plans.one.link(to: layers[index].gateAndUp.plans.one)
+      } else {
+        layers[index].output.plans.one.link(to: layers[index].gateAndUp.plans.one)
+      }
+      layers[index].gateAndUp.plans.one.link(to: layers[index].down.plans.one)
+      layers[index].down.plans.one.link(
+        to: index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one)
+    }
+    if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
   }
 
   /// Layers and norm of one of T5's two halves.

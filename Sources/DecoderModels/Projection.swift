@@ -11,6 +11,13 @@ struct Projection: Sendable {
     /// Where the part's rows begin in the result.
     var offset: Int
     var rows: Int
+
+    var byteCount: Int {
+      switch weights {
+      case .packed(let matrix): matrix.byteCount
+      case .float32(let values): 4 * values.count
+      }
+    }
   }
 
   enum Weights: Sendable {
@@ -29,26 +36,23 @@ struct Projection: Sendable {
   let columns: Int
   /// Length of a result row.
   let paddedRows: Int
-  let plans: Plans
+  var plans: Plans
 
-  /// - Parameter unit: row blocks that a thread always computes together.
-  init(parts: [Part], columns: Int, paddedRows: Int, threads: Int, unit: Int) {
+  /// - Parameter paired: whether piece i of the first part and piece i of the second are computed together, in whole
+  ///   blocks of 32 rows.
+  init(parts: [Part], columns: Int, paddedRows: Int, threads: Int, paired: Bool) {
     self.parts = parts
     self.columns = columns
     self.paddedRows = paddedRows
+    let unit = paired ? 2 : 1
     plans = Plans(
-      one: WorkPlan(parts, threads: threads, oneToken: true, unit: unit),
-      many: WorkPlan(parts, threads: threads, oneToken: false, unit: unit))
+      one: WorkPlan(oneToken: parts, threads: threads, unit: unit, paired: paired),
+      many: WorkPlan(manyTokens: parts, threads: threads, unit: unit))
   }
 
   /// Bytes that one pass reads.
   var byteCount: Int {
-    parts.reduce(0) { total, part in
-      switch part.weights {
-      case .packed(let matrix): total + matrix.byteCount
-      case .float32(let values): total + 4 * values.count
-      }
-    }
+    parts.reduce(0) { $0 + $1.byteCount }
   }
 }
 
@@ -59,6 +63,7 @@ struct WeightLoader {
   let checkpoint: Checkpoint
   let compute: ComputePath
   let pool: WorkerPool
+  let memory = WeightMemory()
 
   func floats(_ name: String) throws -> [Float] {
     try checkpoint.tensor(name).makeFloats()
@@ -71,7 +76,7 @@ struct WeightLoader {
     return isOffset ? values.map { $0 + 1 } : values
   }
 
-  func projection(_ names: [String], unit: Int = 1) throws -> Projection {
+  func projection(_ names: [String], paired: Bool = false) throws -> Projection {
     var parts: [Projection.Part] = []
     var offset = 0
     var columns = 0
@@ -86,7 +91,7 @@ struct WeightLoader {
         weights = .packed(
           try tensor.withUnsafeBytes { bytes in
             try PackedMatrix(
-              rows: rows, columns: columns, format: tensor.format, source: bytes, pool: pool)
+              rows: rows, columns: columns, format: tensor.format, source: bytes, memory: memory, pool: pool)
           })
       }
       tensor.releasePages()
@@ -94,7 +99,7 @@ struct WeightLoader {
       offset += roundedUp(rows, to: 32)
     }
     return Projection(
-      parts: parts, columns: columns, paddedRows: offset, threads: pool.threadCount, unit: unit)
+      parts: parts, columns: columns, paddedRows: offset, threads: pool.threadCount, paired: paired)
   }
 
   func layer(_ index: Int) throws -> LlamaModel.Layer {
@@ -124,8 +129,7 @@ struct WeightLoader {
       postFeedForwardNorm: try norm("post_ffw_norm", configuration.hasPostNorms),
       window: configuration.slidingWindow.flatMap { $0.layers.contains(index) ? $0.size : nil },
       output: try projection(["\(prefix)attn_output.weight"]),
-      // Two row blocks are 32 activations, which are quantised together for the next product.
-      gateAndUp: try projection(["\(prefix)ffn_gate.weight", "\(prefix)ffn_up.weight"], unit: 2),
+      gateAndUp: try projection(["\(prefix)ffn_gate.weight", "\(prefix)ffn_up.weight"], paired: true),
       down: try projection(["\(prefix)ffn_down.weight"]))
   }
 }

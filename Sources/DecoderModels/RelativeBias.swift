@@ -51,7 +51,7 @@ extension WeightLoader {
         feedForwardNorm: try floats("\(prefix)ffn_norm.weight"),
         attention: try projection(["q", "k", "v"].map { "\(prefix)attn_\($0).weight" }), cross: cross,
         output: try projection(["\(prefix)attn_o.weight"]),
-        gateAndUp: try projection(feedForward.map { "\(prefix)\($0).weight" }, unit: 2),
+        gateAndUp: try projection(feedForward.map { "\(prefix)\($0).weight" }, paired: true),
         down: try projection(["\(prefix)ffn_down.weight"]))
     }
     return LlamaModel.Stack(

@@ -43,6 +43,9 @@ final class Workspace: @unchecked Sendable {
   private(set) var sines = Buffer<Float>(0)
   let rotaryStride: Int
 
+  private var scoreBuffer = Buffer<Float>(0)
+  private var scoreCount = 0
+
   private(set) var hiddenInput = QuantizedRows(rows: 0, columns: 0)
   private(set) var mixedInput = QuantizedRows(rows: 0, columns: 0)
   private(set) var feedForwardInput = QuantizedRows(rows: 0, columns: 0)
@@ -57,6 +60,16 @@ final class Workspace: @unchecked Sendable {
     feedForwardStride = roundedUp(configuration.feedForwardSize, to: 32)
     gateAndUpStride = 2 * feedForwardStride
     rotaryStride = configuration.rotaryDimension / 2 * (configuration.slidingWindow == nil ? 1 : 2)
+  }
+
+  /// Room for a single token's attention scores and weights.
+  func scores(_ count: Int) -> UnsafeMutablePointer<Float> {
+    if count > scoreCount {
+      // Positions grow one by one.
+      scoreCount = 2 * count
+      scoreBuffer = Buffer(scoreCount)
+    }
+    return scoreBuffer.start
   }
 
   /// Makes room for `count` rows.

@@ -11,9 +11,9 @@ import Foundation
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int
-  // Immutable after init; the memory behind `matrix.data` is freed in deinit only.
+  // Immutable after init; `slab` keeps the memory behind `matrix.data`.
   package nonisolated(unsafe) let matrix: ek_matrix
-  private nonisolated(unsafe) let memory: UnsafeMutableRawPointer
+  private let slab: WeightMemory.Slab
 
   /// Bytes that one pass over the matrix reads.
   package var byteCount: Int { Int(matrix.row_blocks) * matrix.row_block_bytes }
@@ -21,9 +21,12 @@ package final class PackedMatrix: Sendable {
   /// Rows rounded up to whole row blocks: the length of a result.
   package var paddedRows: Int { Int(matrix.row_blocks) * 16 }
 
-  /// - Parameter source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
+  /// - Parameters:
+  ///   - source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
+  ///   - memory: where the packed weights go; matrices that are read one after the other share one.
   package init(
-    rows: Int, columns: Int, format: BlockFormat, source: UnsafeRawBufferPointer, pool: WorkerPool
+    rows: Int, columns: Int, format: BlockFormat, source: UnsafeRawBufferPointer,
+    memory: WeightMemory = WeightMemory(), pool: WorkerPool
   ) throws(KernelError) {
     self.rows = rows
     self.columns = columns
@@ -32,16 +35,10 @@ package final class PackedMatrix: Sendable {
     let kBlocks = (columns + 31) / 32
     let rowBlockBytes = ek_row_block_bytes(Int32(kBlocks), layout.bits, layout.hasMinimum ? 1 : 0)
     let byteCount = rowBlocks * rowBlockBytes
-    var allocated: UnsafeMutableRawPointer?
-    // Huge pages spare the walk of the page table that each 4 KiB of a sequential read would need.
-    let alignment = byteCount >= 1 << 21 ? 1 << 21 : 64
-    guard posix_memalign(&allocated, alignment, max(byteCount, 64)) == 0, let memory = allocated else {
+    guard let (memory, slab) = memory.allocate(byteCount) else {
       throw .resources("\(byteCount) bytes of memory")
     }
-    #if os(Linux)
-      if byteCount >= 1 << 21 { madvise(memory, byteCount, MADV_HUGEPAGE) }
-    #endif
-    self.memory = memory
+    self.slab = slab
     self.matrix = ek_matrix(
       data: memory.assumingMemoryBound(to: UInt8.self), row_blocks: Int32(rowBlocks),
       k_blocks: Int32(kBlocks),
@@ -64,8 +61,6 @@ package final class PackedMatrix: Sendable {
       }
     }
   }
-
-  deinit { free(memory) }
 
   /// Bits per weight in memory, and whether blocks have a minimum beside their scale.
   private static func layout(of format: BlockFormat) -> (bits: Int32, hasMinimum: Bool) {

@@ -105,7 +105,7 @@ static void products(int bits, int has_minimum, int k_blocks, double *largest) {
       }
     for (int t = 0; t < TOKENS; t += 6) {
       memcpy(y, start + t * stride, stride * 4);
-      subject->matvec4(&w, 0, 2, 2, &x, t, y, accumulate);
+      subject->matvec4(&w, 0, 2, 2, &x, t, y, accumulate, NULL);
       subject->matmul(&w, 8, 9, &x, t, 1, y, 0, accumulate);
       if (memcmp(y, expected + t * stride, stride * 4)) fail("a one-token product differs from fused multiply-adds");
     }
@@ -168,10 +168,10 @@ static void attention(int head_size, int group, int positions, bool is_float, do
   uint16_t *half_keys = malloc(2 * n), *half_values = malloc(2 * n);
   twin->store_half(keys, n, half_keys), twin->store_half(values, n, half_values);
   ek_attention task = {queries, is_float ? (void *)keys : half_keys, is_float ? (void *)values : half_values,
-                       a, scratch, group, head_size, positions};
-  subject->attend(&task, is_float);
+                       a, scratch, group, head_size, positions, positions % 2};
+  subject->score(&task, 0, positions, is_float), subject->mix(&task, scratch, 0, head_size, is_float);
   task.output = b;
-  twin->attend(&task, is_float);
+  twin->score(&task, 0, positions, is_float), twin->mix(&task, scratch, 0, head_size, is_float);
   *worst = fmax(*worst, difference(a, b, (size_t)(group * head_size), 0));
   float *x = keys, *y = values;
   memcpy(y, x, 4 * (size_t)head_size);

@@ -6,10 +6,11 @@ import Testing
 
 @Suite("Attention of one token")
 struct AttentionTests {
-  /// Runs `attend` and gives the output, (group, headSize). Keys and values: (positions, headSize).
+  /// Runs attention and gives the output, (group, headSize). Keys and values: (positions, headSize). `cut`: the head
+  /// is shared out between several callers, who read a cold cache.
   private func attend(
     _ set: InstructionSet, queries: [Float], keys: [Float], values: [Float], group: Int, headSize: Int,
-    positions: Int, float: Bool, skip: Int = 0, bias: [Float] = []
+    positions: Int, float: Bool, cut: Bool = false, skip: Int = 0, bias: [Float] = []
   ) -> [Float] {
     let padded = (positions + 15) / 16 * 16
     // Keys past the end are never used, whatever they are.
@@ -26,10 +27,23 @@ struct AttentionTests {
             queries.withUnsafeBufferPointer { queries in
               var task = ek_attention(
                 queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
-                scratch: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
-                positions: Int32(positions), skip: Int32(skip),
+                scores: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
+                positions: Int32(positions), cold: cut, skip: Int32(skip),
                 bias: bias.isEmpty ? nil : bias.baseAddress, bias_stride: positions)
-              set.functions.attend(&task, float)
+              guard cut else {
+                set.functions.score(&task, 0, task.positions, float)
+                set.functions.mix(&task, scratch.baseAddress, 0, task.head_size, float)
+                return
+              }
+              let middle = Int32(positions / 32 * 16)
+              set.functions.score(&task, middle, task.positions, float)
+              set.functions.score(&task, 0, middle, float)
+              let half = Int32(headSize / 64 * 32)
+              for (begin, end) in [(half, task.head_size), (0, half)] {
+                var weights = [Float](repeating: 7, count: group * padded + 1)
+                set.functions.mix(&task, &weights, begin, end, float)
+                #expect(weights.last == 7, "a write past the end")
+              }
             }
           }
         }
@@ -77,7 +91,11 @@ struct AttentionTests {
         for float in [false, true] {
           let output = attend(
             set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
-            positions: positions, float: float)
+            positions: positions, float: float, cut: false)
+          let cut = attend(
+            set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
+            positions: positions, float: float, cut: true)
+          #expect(cut == output, "group \(group), \(positions) positions: cutting changes bits")
           let worst = zip(output, expected).map { abs(Double($0) - $1) }.max() ?? 0
           #expect(worst < 1e-5, "group \(group), \(positions) positions")
         }

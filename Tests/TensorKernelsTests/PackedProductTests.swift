@@ -162,7 +162,8 @@ struct PackedProductTests {
           var y = Array(start[token * stride..<(token + 1) * stride])
           x.withView { x in
             withUnsafePointer(to: matrix.matrix) {
-              kernels.matvec4($0, Int32(begin), Int32(apart), Int32(steps), x, Int32(token), &y, accumulate)
+              kernels.matvec4(
+                $0, Int32(begin), Int32(apart), Int32(steps), x, Int32(token), &y, accumulate, nil)
             }
           }
           var expected = Array(start[token * stride..<(token + 1) * stride])

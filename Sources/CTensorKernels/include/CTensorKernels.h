@@ -70,8 +70,9 @@ typedef struct {
   const void *keys;         // (positions / 16, head_size, 16), positions rounded up; those past the end are not used
   const void *values;       // (positions, head_size)
   float *output;            // (group, head_size)
-  float *scratch;           // (group, positions rounded up to 16)
+  float *scores;            // (group, positions rounded up to 16)
   int32_t group, head_size, positions;
+  bool cold;                // whether keys and values come from memory rather than from the caches
   // The first so many positions get no weight: keys come in sixteens, and a sliding window begins where it will.
   int32_t skip;
   // Added to the scores, (group, positions) with rows bias_stride apart; NULL for nothing.
@@ -87,9 +88,10 @@ typedef struct {
   void (*matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
                  int32_t count, float *y, size_t y_stride, bool accumulate);
   // One token, four row blocks at a time, `stride` apart, each walking its own part of memory: row blocks
-  // begin + j + s * stride for s in 0..<4, j in 0..<steps.
+  // begin + j + s * stride for s in 0..<4, j in 0..<steps. next: what this thread will probably read after it, which
+  // is fetched towards the processor meanwhile; NULL when unknown.
   void (*matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
-                  int32_t token, float *y, bool accumulate);
+                  int32_t token, float *y, bool accumulate, const uint8_t *const next[4]);
   // Rounds to nearest, ties to even. NaNs count as zeros; a block that holds an infinity becomes zero.
   void (*quantize)(const float *x, size_t columns, int8_t *quants, float *scales, float *sums);
   void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
@@ -100,7 +102,11 @@ typedef struct {
   // Rotates `heads` heads of head_size; cosines and sines: (dimension / 2). Neighbours or halves.
   void (*rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
                  const float *sines, bool interleaved);
-  void (*attend)(const ek_attention *a, bool float_cache);
+  // Scores of positions begin..<end; begin is a multiple of 16.
+  void (*score)(const ek_attention *a, int32_t begin, int32_t end, bool float_cache);
+  // Softmax of all scores into weights, as large as scores and perhaps the same, and then numbers begin..<end of each
+  // head's output; begin is a multiple of 32. What is written does not depend on how a head is cut.
+  void (*mix)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool float_cache);
   void (*store_half)(const float *x, size_t n, uint16_t *y);
   void (*scale)(float *x, size_t n, float factor);
   // Largest value and its first index. NaNs are passed over; without a number the value is −infinity, the index 0.
