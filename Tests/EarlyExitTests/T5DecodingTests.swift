@@ -124,8 +124,7 @@ import Testing
     let prompt = try #require(
       try model.makePrompt(
         for: .summarize, document: String(repeating: "word ", count: 40), options: options,
-        rule: .truncate
-      ) { notes.append($0) })
+        rule: .truncate, observe: { notes.append($0) }))
     #expect(prompt.count <= 96 && notes.count == 1)
     #expect(prompt.starts(with: "summarize: word".utf8.map(Int.init)) && prompt.last == 258)
     let raw = try model.prompt(for: .summarize, document: "word", raw: true)
