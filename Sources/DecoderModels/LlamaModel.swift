@@ -121,17 +121,20 @@ public final class LlamaModel: DecoderModel {
   /// Tells each product of one token which weights are read after it.
   private static func link(_ layers: inout [Layer], _ unembedding: inout Projection) {
     for index in layers.indices {
-      layers[index].attention.plans.one.link(to: layers[index].output.plans.one)
-      if let cross = layers[index].cross {
-        layers[index].output.plans.one.link(to: cross.queries.plans.one)
-        layers[index].cross?.queries.plans.one.link(to: cross.output.plans.one)
-        layers[index].cross?.output.plans.one.link(to: layers[index].gateAndUp.plans.one)
+      var layer = layers[index]
+      let following = index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one
+      layer.attention.plans.one.link(to: layer.output.plans.one)
+      if var cross = layer.cross {
+        layer.output.plans.one.link(to: cross.queries.plans.one)
+        cross.queries.plans.one.link(to: cross.output.plans.one)
+        cross.output.plans.one.link(to: layer.gateAndUp.plans.one)
+        layer.cross = cross
       } else {
-        layers[index].output.plans.one.link(to: layers[index].gateAndUp.plans.one)
+        layer.output.plans.one.link(to: layer.gateAndUp.plans.one)
       }
-      layers[index].gateAndUp.plans.one.link(to: layers[index].down.plans.one)
-      layers[index].down.plans.one.link(
-        to: index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one)
+      layer.gateAndUp.plans.one.link(to: layer.down.plans.one)
+      layer.down.plans.one.link(to: following)
+      layers[index] = layer
     }
     if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
   }
