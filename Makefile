@@ -26,7 +26,7 @@ fetch: build
 	@$(EGRESS) models pull $(MODEL) > /dev/null
 
 test: setup fetch
-	$(SWIFT) test -c release
+	@SWIFT='$(SWIFT)' bash Scripts/test.sh
 
 demo: fetch
 	@echo

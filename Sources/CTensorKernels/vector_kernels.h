@@ -9,6 +9,7 @@
 
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t i8v __attribute__((vector_size(32)));
+typedef int8_t bytes8 __attribute__((vector_size(8)));
 typedef float v8u __attribute__((vector_size(32), aligned(4)));
 #define EK_INLINE static inline __attribute__((always_inline))
 
@@ -79,8 +80,9 @@ static void EK(quantize)(const float *x, size_t columns, int8_t *quants, float *
       // In this order a NaN is never the larger one.
       largest = EK(max)((v8)((i8v)v[j] & 0x7fffffff), largest);
     }
-    float peak = 0;
-    for (int j = 0; j < 8; j++) peak = largest[j] > peak ? largest[j] : peak;
+    largest = EK(max)(__builtin_shufflevector(largest, largest, 4, 5, 6, 7, 0, 1, 2, 3), largest);
+    largest = EK(max)(__builtin_shufflevector(largest, largest, 2, 3, 0, 1, 6, 7, 4, 5), largest);
+    float peak = largest[0] > largest[1] ? largest[0] : largest[1];
     // NaNs count as zeros. A block with an infinity, or so small that the inverse of its scale is infinite, is zero.
     float inverse = 127 / peak, scale = peak / 127;
     if (!(peak < INFINITY && inverse < INFINITY)) inverse = scale = 0;
@@ -92,7 +94,8 @@ static void EK(quantize)(const float *x, size_t columns, int8_t *quants, float *
       v8 scaled = EK(choose)(keep, v[j], EK(splat)(0)) * inverse;
       i8v q = (i8v)(scaled + 12582912.0f) - 0x4b400000;
       totals += q;
-      for (int l = 0; l < 8; l++) quants[k * 32 + 8 * j + l] = (int8_t)q[l];
+      bytes8 b = __builtin_convertvector(q, bytes8);
+      memcpy(quants + k * 32 + 8 * j, &b, 8);
     }
     for (int l = 0; l < 8; l++) total += totals[l];
     scales[k] = scale;

@@ -17,7 +17,8 @@ extension Checkpoint {
     }
     let names = HuggingFaceNames(configuration.family)
     var tensors: [String: MappedTensor] = [:]
-    for (storedName, tensor) in stored {
+    // In order, so that the same file always gives the same error.
+    for (storedName, tensor) in stored.sorted(by: { $0.key < $1.key }) {
       let canonical = names.canonical(storedName)
       guard tensors.updateValue(tensor.renamed(canonical), forKey: canonical) == nil else {
         throw .damaged(

@@ -62,6 +62,15 @@ public struct Checkpoint: Sendable {
   /// Whether there is a tensor of that name.
   public func hasTensor(_ name: String) -> Bool { tensors[name] != nil }
 
+  /// Lets the system drop the pages of all files from memory, those of the metadata too; a later access reads them
+  /// again.
+  public func releasePages() {
+    var released: Set<ObjectIdentifier> = []
+    for tensor in tensors.values where released.insert(ObjectIdentifier(tensor.file)).inserted {
+      tensor.file.releasePages(0..<tensor.file.bytes.count)
+    }
+  }
+
   func missingTensor(_ name: String, expected: String) -> CheckpointError {
     CheckpointError(
       kind: .tensor, file: path, field: "tensor \(CheckpointError.printable(storedName(name)))",

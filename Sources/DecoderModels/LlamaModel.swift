@@ -1,6 +1,7 @@
 import CTensorKernels
 import Checkpoints
 import Foundation
+import Synchronization
 import TensorKernels
 
 /// How a model computes.
@@ -26,6 +27,7 @@ public final class LlamaModel: DecoderModel {
   let unembedding: Projection
   let finalNorm: [Float]
   let embedding: MappedTensor
+  private let embeddedTokens = Atomic(0)
   let rotary: RotaryTable
   /// That of layers with a sliding window.
   let localRotary: RotaryTable?
@@ -114,6 +116,7 @@ public final class LlamaModel: DecoderModel {
     } catch {
       throw DecoderError(error)
     }
+    checkpoint.releasePages()
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
   }
@@ -198,6 +201,8 @@ public final class LlamaModel: DecoderModel {
           if configuration.embeddingScale != 1 {
             for i in row * size..<(row + 1) * size { values[i] *= configuration.embeddingScale }
           }
+          // The system maps many pages around one that is touched; in time they would be the whole matrix.
+          if embeddedTokens.wrappingAdd(1, ordering: .relaxed).newValue % 16 == 0 { embedding.releasePages() }
         }
       }
     }

@@ -63,6 +63,11 @@ public struct LanguageModel: Sendable {
   /// Tokens that prompt and output may have together; those of either, for an encoder–decoder.
   public var contextLength: Int { decoder.configuration.contextLength }
 
+  /// Bytes of weights that one token reads at full depth.
+  public var bytesPerToken: Int {
+    decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
+  }
+
   /// Whether an encoder reads the prompt, so that it takes no room from the output.
   public var hasEncoder: Bool { decoder.configuration.encoder != nil }
 

@@ -13,15 +13,42 @@ public struct TokenStep: Sendable, Equatable {
   /// How the token came to its layer; `nil` where exits were not asked for, and for the first token, which the prompt's
   /// pass through all layers gives.
   public var depth: DepthRecord?
+  /// Who wrote the token; `nil` where nothing is drafted.
+  public var source: TokenSource?
 
   public init(
-    id: TokenID, text: String, layer: Int, stopReason: StopReason? = nil, depth: DepthRecord? = nil
+    id: TokenID, text: String, layer: Int, stopReason: StopReason? = nil, depth: DepthRecord? = nil,
+    source: TokenSource? = nil
   ) {
     self.id = id
     self.text = text
     self.layer = layer
     self.stopReason = stopReason
     self.depth = depth
+    self.source = source
+  }
+}
+
+/// Who wrote a token of an output that was drafted ahead.
+public struct TokenSource: Sendable, Equatable {
+  public enum Writer: String, Sendable, Codable, CaseIterable {
+    /// A model, or a model's first layers; the token was verified and kept.
+    case draft
+    /// The text before it, where the same words stood; the token was verified and kept.
+    case lookup
+    /// The large model, where nothing was drafted or after a draft that was kept whole.
+    case target
+    /// The large model, in the place of a drafted token that was rolled back.
+    case corrected
+  }
+
+  public var writer: Writer
+  /// Drafted tokens that were rolled back here, that in whose place this one stands included.
+  public var discarded: Int
+
+  public init(_ writer: Writer, discarded: Int = 0) {
+    self.writer = writer
+    self.discarded = discarded
   }
 }
 

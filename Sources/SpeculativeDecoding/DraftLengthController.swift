@@ -1,10 +1,59 @@
-/// Chooses how many drafted tokens to verify: as many as make the expected tokens per second largest, none where every
-/// draft would lose.
+/// Chooses who drafts and how many tokens, before each pass of the large model: what makes the expected tokens per second
+/// largest, and nothing where every draft would lose.
 ///
 /// A pass over 1 + k tokens gives 1 + a₁(1 + a₂ + a₂² + …) tokens, k terms, when the first draft is right with probability
-/// a₁ and each further one with a₂. Both are estimated for each kind of guess, and the time of a pass is measured by its
-/// size on this machine while decoding. It may be handed from one session to the next, which then starts informed.
+/// a₁ and each further one with a₂. Both are estimated for each kind of guess of each drafter, as is how often a drafter
+/// that must work for its tokens is sure enough to go on. The time of a pass is measured by its size on this machine
+/// while decoding. What drafting has lost against decoding without it is kept account of: beyond 2 % of the time, nothing
+/// is drafted until plain decoding has made up for it.
+///
+/// It may be handed from one session to the next with the same drafters, which then starts informed.
 public struct DraftLengthController: Sendable {
+  /// A drafter that is ready.
+  package struct Offer {
+    var drafter: Int
+    var evidence: Int
+    /// Tokens that it has or may draft.
+    var available: Int
+
+    package init(drafter: Int, evidence: Int = 0, available: Int) {
+      self.drafter = drafter
+      self.evidence = evidence
+      self.available = available
+    }
+  }
+
+  package struct Choice: Equatable {
+    package var drafter: Int
+    package var length: Int
+  }
+
+  /// How a pass went.
+  package struct Outcome {
+    /// `nil` when nothing was tried.
+    var choice: Choice?
+    var evidence: Int
+    var drafted: Int
+    var accepted: Int
+    /// Tokens that the pass gave.
+    var tokens: Int
+    var draftSeconds: Double
+    var verifySeconds: Double
+
+    package init(
+      choice: Choice?, evidence: Int = 0, drafted: Int, accepted: Int, tokens: Int, draftSeconds: Double,
+      verifySeconds: Double
+    ) {
+      self.choice = choice
+      self.evidence = evidence
+      self.drafted = drafted
+      self.accepted = accepted
+      self.tokens = tokens
+      self.draftSeconds = draftSeconds
+      self.verifySeconds = verifySeconds
+    }
+  }
+
   private struct Rate: Sendable {
     var accepted: Double
     var drafted: Double
@@ -17,78 +66,147 @@ public struct DraftLengthController: Sendable {
     }
   }
 
-  /// The first token of a draft, and those after it, by kind of guess.
-  private var first: [Rate]
-  private var later: [Rate]
-  /// Consecutive drafts of each kind that were not thought worth a try.
-  private var declined: [Int]
-  /// Mean seconds of a pass, by its rows, and passes seen.
-  private var seconds: [Int: (mean: Double, count: Int)] = [:]
-  /// What one more row costs, in passes of one row. Begins at a cautious guess.
-  private var slope = 0.25
+  /// What is known of one drafter.
+  private struct Arm: Sendable {
+    let profile: DrafterProfile
+    /// The first token of a draft, and those after it, by kind of guess.
+    var first: [Rate]
+    var later: [Rate]
+    /// Whether the drafter was sure enough to draft one more token.
+    var sure: Rate
+    /// Consecutive offers of each kind that were not thought worth a try.
+    var declined: [Int]
+    /// Seconds of drafting a token.
+    var attempt = PassTimes()
+    /// Passes that go on from where the drafter left the rows.
+    var times = PassTimes()
+
+    init(_ profile: DrafterProfile) {
+      self.profile = profile
+      let kinds = max(1, profile.evidenceCount)
+      // Longer matches are right more often: guesses worth a few observations.
+      first = (0..<kinds).map { kind in
+        kinds == 1
+          ? Rate(accepted: 3, drafted: 4) : Rate(accepted: 1 + min(Double(kind), 2), drafted: 4)
+      }
+      later = first.map { Rate(accepted: $0.accepted + 0.5, drafted: $0.drafted) }
+      sure = Rate(accepted: 3, drafted: 4)
+      declined = Array(repeating: 0, count: kinds)
+    }
+
+    var isFree: Bool { profile.costPerToken == 0 }
+
+    func verifySeconds(rows: Int, plain: PassTimes) -> Double {
+      if profile.verifiedShare < 1 {
+        return times.trusted(rows) ?? profile.verifiedShare * (plain.seconds(rows: rows) ?? 0)
+      }
+      return plain.seconds(rows: rows) ?? 0
+    }
+
+    /// The length with the most expected tokens per second, and that rate.
+    func best(_ offer: Offer, plain: PassTimes, one: Double) -> (length: Int, rate: Double) {
+      var best = (length: 0, rate: 0.0)
+      let goesOn = isFree ? 1 : sure.mean
+      let cost = isFree ? 0 : attempt.trusted(1) ?? profile.costPerToken * one
+      var tokens = 1.0
+      var chance = first[offer.evidence].mean
+      var reached = 1.0
+      // Expected seconds of drafts that ended by themselves before the limit.
+      var ended = 0.0
+      for length in 1...offer.available {
+        ended +=
+          reached * (1 - goesOn) * (Double(length) * cost + verifySeconds(rows: length, plain: plain))
+        reached *= goesOn
+        tokens += reached * chance
+        chance *= later[offer.evidence].mean
+        let seconds =
+          ended + reached * (Double(length) * cost + verifySeconds(rows: length + 1, plain: plain))
+        if seconds > 0, tokens / seconds > best.rate { best = (length, tokens / seconds) }
+      }
+      return best
+    }
+  }
+
+  private var arms: [Arm]
+  private var plain = PassTimes()
+  /// Seconds of all passes, and seconds that those with drafts took beyond what their tokens would have taken without.
+  private var elapsed = 0.0
+  private var lost = 0.0
   /// A kind that is declined is tried again once in so many times.
   private static let retryInterval = 32
+  /// What drafting may lose, as a share of the time and in tokens.
+  private static let tolerance = (share: 0.02, tokens: 0.5)
 
-  public init(evidenceCount: Int) {
-    // Longer matches are right more often: guesses worth a few observations.
-    first = (0..<evidenceCount).map { Rate(accepted: 1 + min(Double($0), 2), drafted: 4) }
-    later = first.map { Rate(accepted: $0.accepted + 0.5, drafted: $0.drafted) }
-    declined = Array(repeating: 0, count: evidenceCount)
+  public init(_ drafters: [DrafterProfile]) {
+    arms = drafters.map(Arm.init)
   }
 
-  /// The time of a pass over `rows` tokens, in passes over one.
-  func cost(rows: Int) -> Double {
-    if rows > 1, let one = seconds[1]?.mean, one > 0, let known = seconds[rows], known.count >= 4 {
-      return max(1, known.mean / one)
-    }
-    return 1 + slope * Double(rows - 1)
-  }
+  /// Whether it was made for these drafters.
+  func fits(_ drafters: [DrafterProfile]) -> Bool { arms.map(\.profile) == drafters }
 
-  /// How many of `available` drafted tokens to verify.
-  mutating func length(evidence: Int, available: Int) -> Int {
+  /// Who drafts, and at most how many tokens.
+  ///
+  /// - Returns: `nil` for a pass without drafts.
+  package mutating func choose(_ offers: [Offer]) -> Choice? {
     // Without the time of a single token nothing can be compared.
-    guard available > 0, first.indices.contains(evidence), seconds[1] != nil else { return 0 }
-    var best = 0
-    var bestRate = 1.0
-    var tokens = 1.0
-    var chance = first[evidence].mean
-    for length in 1...available {
-      tokens += chance
-      chance *= later[evidence].mean
-      let rate = tokens / cost(rows: length + 1)
-      if rate > bestRate { (best, bestRate) = (length, rate) }
+    guard let one = plain.one, one > 0 else { return nil }
+    let offers = offers.filter {
+      arms.indices.contains($0.drafter) && arms[$0.drafter].first.indices.contains($0.evidence)
+        && $0.available > 0
     }
-    declined[evidence] = best == 0 ? declined[evidence] + 1 : 0
-    if declined[evidence] == Self.retryInterval {
-      declined[evidence] = 0
-      return 1
+    guard lost <= Self.tolerance.share * elapsed + Self.tolerance.tokens * one else { return nil }
+    var best: Choice?
+    var bestRate = 1 / one
+    for offer in offers {
+      let (length, rate) = arms[offer.drafter].best(offer, plain: plain, one: one)
+      if rate > bestRate { (best, bestRate) = (Choice(drafter: offer.drafter, length: length), rate) }
+    }
+    for offer in offers {
+      if offer.drafter == best?.drafter {
+        arms[offer.drafter].declined[offer.evidence] = 0
+        continue
+      }
+      arms[offer.drafter].declined[offer.evidence] += 1
+      if arms[offer.drafter].declined[offer.evidence] >= Self.retryInterval {
+        arms[offer.drafter].declined[offer.evidence] = 0
+        return Choice(drafter: offer.drafter, length: 1)
+      }
     }
     return best
   }
 
-  /// Notes how a draft of `drafted` tokens went.
-  mutating func note(evidence: Int, drafted: Int, accepted: Int) {
-    guard first.indices.contains(evidence) else { return }
-    for position in 0..<min(drafted, accepted + 1) {
-      if position == 0 {
-        first[evidence].note(accepted > 0)
-      } else {
-        later[evidence].note(position < accepted)
-      }
+  /// Notes how a pass went.
+  package mutating func note(_ outcome: Outcome) {
+    let rows = outcome.drafted + 1
+    elapsed += outcome.draftSeconds + outcome.verifySeconds
+    guard let choice = outcome.choice, arms.indices.contains(choice.drafter) else {
+      plain.note(rows: rows, seconds: outcome.verifySeconds)
+      return
     }
-  }
-
-  /// Notes the time of a pass.
-  mutating func note(rows: Int, seconds taken: Double) {
-    var entry = seconds[rows] ?? (taken, 0)
-    // Another program's burst must not weigh for long; nor must the first, cold pass.
-    let weight = max(0.1, 1 / Double(entry.count + 1))
-    entry.mean += weight * (min(taken, entry.count == 0 ? taken : 3 * entry.mean) - entry.mean)
-    entry.count += 1
-    seconds[rows] = entry
-    if rows > 1, let one = seconds[1]?.mean, one > 0 {
-      let found = (taken / one - 1) / Double(rows - 1)
-      slope += 0.1 * (min(max(found, 0), 1) - slope)
+    let index = choice.drafter
+    if arms[index].profile.verifiedShare < 1 {
+      arms[index].times.note(rows: rows, seconds: outcome.verifySeconds)
+    } else {
+      plain.note(rows: rows, seconds: outcome.verifySeconds)
+    }
+    if !arms[index].isFree {
+      let attempts = outcome.drafted < choice.length ? outcome.drafted + 1 : outcome.drafted
+      for attempt in 0..<attempts { arms[index].sure.note(attempt < outcome.drafted) }
+      arms[index].attempt.note(rows: 1, seconds: outcome.draftSeconds / Double(max(attempts, 1)))
+    }
+    if let one = plain.one {
+      lost += outcome.draftSeconds + outcome.verifySeconds - one * Double(outcome.tokens)
+      // Gains pay for a few losses, not for many: a text may stop copying.
+      lost = max(lost, -4 * one)
+    }
+    guard arms[index].first.indices.contains(outcome.evidence) else { return }
+    for position in 0..<min(outcome.drafted, outcome.accepted + 1) {
+      let isAccepted = position < outcome.accepted
+      if position == 0 {
+        arms[index].first[outcome.evidence].note(isAccepted)
+      } else {
+        arms[index].later[outcome.evidence].note(isAccepted)
+      }
     }
   }
 }

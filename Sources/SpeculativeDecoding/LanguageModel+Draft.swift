@@ -31,14 +31,13 @@ extension LanguageModel {
     guard draft.endTokens == endTokens else {
       throw difference("the set of end tokens", "\(draft.endTokens.sorted())", "\(endTokens.sorted())")
     }
-    let (a, b) = (Self.bytesPerToken(draft.decoder), Self.bytesPerToken(decoder))
+    if let theirs = draft.startToken, let ours = startToken, theirs != ours {
+      throw difference("the start token", "\(theirs)", "\(ours)")
+    }
+    let (a, b) = (draft.bytesPerToken, bytesPerToken)
     guard a <= b else {
       throw .draftLargerThanTarget(draft: draft.name, target: name, draftBytes: a, targetBytes: b)
     }
-  }
-
-  private static func bytesPerToken(_ decoder: any DecoderModel) -> Int {
-    decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
   }
 
   private static func show(_ bytes: [UInt8]?) -> String {

@@ -1,48 +1,76 @@
 import DecoderModels
 import EarlyExit
 
-/// An output, and the smallest rollback threshold that gives it.
-public struct RollbackStep: Sendable, Equatable {
-  /// α_RB from which on, up to the next step's threshold, this is the output.
-  public var threshold: Double
-  public var generation: Generation
-  public var statistics: SpeculationStatistics
-}
+/// The outputs of one prompt as the rollback threshold grows from 0, the large model's own output.
+///
+/// A run at one threshold tells the smallest distance that it refused. Every threshold below that one gives the same
+/// output, so the next run is at that distance, or at the first threshold of a grid that reaches it.
+public struct RollbackSweep {
+  /// An output, and the smallest threshold that gives it.
+  public struct Piece: Sendable, Equatable {
+    /// α_RB from which on, up to the next piece's threshold, this is the output.
+    public var threshold: Double
+    public var generation: Generation
+    public var statistics: SpeculationStatistics
+  }
 
-extension LanguageModel {
-  /// All outputs of a prompt as the rollback threshold grows from 0, without a grid.
-  ///
-  /// A run at one threshold tells the smallest distance that it refused. Every threshold below that one gives the same
-  /// output, so the next run is at that distance.
-  ///
+  private let strategy: SpeculationStrategy
+  private let options: GenerationOptions
+  private let grid: [Double]?
+  private let largest: Double
+
   /// - Parameters:
-  ///   - upTo: The largest threshold of interest, at least 0.
-  ///   - makeDrafter: A new drafter for each run.
-  ///   - shouldStop: Asked before each pass.
-  /// - Returns: Steps in ascending order of threshold, the first at 0: the large model's greedy output. `nil` when
-  ///   `shouldStop` said so before the end.
+  ///   - strategy: Everything but the rule.
+  ///   - options: How to decode; greedy.
+  ///   - grid: The only thresholds to be used beside 0, in any order, or `nil` for every one at which the output changes.
+  ///     Fewer thresholds mean fewer runs.
+  ///   - largest: No threshold above this is tried.
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for thresholds below 0.
+  public init(
+    _ strategy: SpeculationStrategy, options: GenerationOptions, grid: [Double]? = nil,
+    largest: Double = .infinity
+  ) throws(SpeculativeDecodingError) {
+    for threshold in (grid ?? []) + [largest] {
+      try AcceptanceRule.rollback(threshold: threshold).validate()
+    }
+    self.strategy = strategy
+    self.options = options
+    self.grid = grid?.sorted()
+    self.largest = largest
+  }
+
+  /// Runs one prompt at all thresholds.
+  ///
+  /// The prompt passes the layers once; each run then decodes from there.
+  ///
+  /// - Parameter shouldStop: Asked before each pass.
+  /// - Returns: Pieces in ascending order of threshold, the first at 0; `nil` when `shouldStop` said so before the end.
   /// - Throws: What a ``SpeculativeSession`` throws.
-  public func rollbackSteps(
-    prompt: [TokenID], options: GenerationOptions, upTo largest: Double = .infinity, draftLength: Int = 10,
-    shouldStop: @escaping () -> Bool = { Task.isCancelled }, makeDrafter: () throws -> any Drafter
-  ) throws -> [RollbackStep]? {
-    var steps: [RollbackStep] = []
+  public func run(
+    _ prompt: [TokenID], shouldStop: @escaping () -> Bool = { Task.isCancelled }
+  ) throws -> [Piece]? {
+    // A fixed draft length at 0 too: how drafts are cut at the next threshold hangs on it.
+    let session = try strategy.with(rule: .rollback(threshold: 0)).makeSession(
+      prompt: prompt, options: options, choosesLength: false, shouldStop: shouldStop)
+    var pieces: [Piece] = []
     var threshold = 0.0
     while true {
-      let session = try SpeculativeSession(
-        model: self, prompt: prompt, options: options, drafter: makeDrafter(),
-        rule: .rollback(threshold: threshold), draftLength: draftLength, shouldStop: shouldStop)
       while try session.next() != nil {}
       guard session.stopReason != .cancelled else { return nil }
       let generation = session.generation
       // A run may differ in where it was cut and still give the same tokens.
-      if steps.last?.generation != generation {
-        steps.append(
-          RollbackStep(threshold: threshold, generation: generation, statistics: session.statistics))
+      if pieces.last?.generation != generation {
+        pieces.append(
+          Piece(threshold: threshold, generation: generation, statistics: session.statistics))
       }
-      guard let next = session.statistics.nearestRefusal, next.isFinite, next > threshold, next <= largest
-      else { return steps }
+      guard let refused = session.statistics.nearestRefusal, refused.isFinite, refused > threshold else {
+        return pieces
+      }
+      guard let next = grid.map({ $0.first { $0 >= refused } }) ?? refused, next <= largest else {
+        return pieces
+      }
       threshold = next
+      try session.restart(threshold: threshold)
     }
   }
 }

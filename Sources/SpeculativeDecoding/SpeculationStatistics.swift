@@ -1,3 +1,5 @@
+import EarlyExit
+
 /// How speculation went in one output.
 public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   /// Passes of the large model after the prompt's.
@@ -12,9 +14,14 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   /// The same counts by a token's place in its draft.
   public var draftedByPosition: [Int] = []
   public var acceptedByPosition: [Int] = []
-  /// Seconds spent in the drafter, and in passes of the large model.
+  /// Tokens of the output by who wrote them.
+  public var tokensBySource: [String: Int] = [:]
+  /// Seconds spent in drafting; in passes of the large model; in keeping caches right, which is the draft model's
+  /// reading of the text and the removal of wrong drafts; and in choosing tokens.
   public var draftSeconds = 0.0
   public var verifySeconds = 0.0
+  public var cacheSeconds = 0.0
+  public var samplingSeconds = 0.0
   /// The smallest distance −ln p_large that exceeded the rollback threshold, if any did: at any threshold from the
   /// largest accepted distance to just below it the output is the same.
   public var nearestRefusal: Double?
@@ -30,5 +37,9 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
     }
     for position in 0..<count { draftedByPosition[position] += 1 }
     for position in 0..<right { acceptedByPosition[position] += 1 }
+  }
+
+  mutating func note(_ writer: TokenSource.Writer) {
+    tokensBySource[writer.rawValue, default: 0] += 1
   }
 }

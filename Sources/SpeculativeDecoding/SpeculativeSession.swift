@@ -10,16 +10,31 @@ public enum AcceptanceRule: Sendable, Equatable {
   /// BiLD's rollback policy (Kim et al., 2023, equation 5): a token stays if it is the large model's most probable one or
   /// −ln p_large does not exceed the threshold α_RB. 0 gives the large model's greedy output, infinity never rolls back.
   case rollback(threshold: Double)
+
+  /// Whether the rule lets no draft change the output.
+  public var keepsOutput: Bool {
+    switch self {
+    case .exact: true
+    case .rollback(let threshold): threshold == 0
+    }
+  }
+
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for a threshold below 0.
+  func validate() throws(SpeculativeDecodingError) {
+    if case .rollback(let threshold) = self, !(threshold >= 0) {
+      throw .option(field: "rollback", expected: "0 or above", found: "\(threshold)")
+    }
+  }
 }
 
-/// Decodes one prompt with a drafter that guesses ahead and a large model that verifies the guesses in one pass.
+/// Decodes one prompt with drafters that guess ahead and a large model that verifies the guesses in one pass.
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to the
 /// bit, nothing is drafted.
 public final class SpeculativeSession {
   public private(set) var timings = DecodingSession.Timings()
   public private(set) var statistics = SpeculationStatistics()
-  /// What has been learnt about acceptance and time; a next session may begin with it.
+  /// What has been learnt about acceptance and time; a next session with the same drafters may begin with it.
   public private(set) var controller: DraftLengthController
   /// As ``DecodingSession/cancelledText``.
   public private(set) var cancelledText = ""
@@ -30,12 +45,16 @@ public final class SpeculativeSession {
   /// wrong guess need no logits at all.
   private static let logitRows = 4
 
-  private let sequence: SequenceDecoding
+  private let model: LanguageModel
+  private let options: GenerationOptions
+  private var sequence: SequenceDecoding
   private var buffers: DecodingBuffers
-  private let drafter: any Drafter
-  private let rule: AcceptanceRule
+  private let drafters: [any Drafter]
+  private var rule: AcceptanceRule
+  private let choosesLength: Bool
   private let longestDraft: Int
   private let vocabularySize: Int
+  private let layerCount: Int
   private let shouldStop: () -> Bool
   private let clock = ContinuousClock()
   /// Prompt and output.
@@ -45,15 +64,18 @@ public final class SpeculativeSession {
 
   /// - Parameters:
   ///   - model: The large model.
+  ///   - drafters: Tried in turn; of those with something to say, the one that promises the most tokens per second.
   ///   - draftLength: γ, the most tokens to draft at a time, in ``draftLengths``.
-  ///   - drafter: What guesses; prompt look-up if none is given.
-  ///   - controller: That of an earlier session with the same kind of drafter, or `nil` to begin anew.
+  ///   - choosesLength: Whether to draft fewer tokens, or none, where more would not pay. It takes a rule that keeps the
+  ///     output: lengths hang on measured times, and with another rule the output would hang on the lengths.
+  ///   - controller: That of an earlier session with the same drafters, or `nil` to begin anew.
   ///   - shouldStop: Asked before each pass, and before each part of a long prompt.
   /// - Throws: ``SpeculativeDecodingError`` for settings out of range, and what a plain session throws.
   public init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions = GenerationOptions(),
-    drafter: (any Drafter)? = nil, rule: AcceptanceRule = .exact, draftLength: Int = 10,
-    controller: DraftLengthController? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
+    drafters: [any Drafter] = [PromptLookup()], rule: AcceptanceRule = .exact, draftLength: Int = 10,
+    choosesLength: Bool = true, controller: DraftLengthController? = nil,
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) throws {
     guard Self.draftLengths.contains(draftLength) else {
       throw SpeculativeDecodingError.option(
@@ -63,25 +85,34 @@ public final class SpeculativeSession {
       throw SpeculativeDecodingError.option(
         field: "exits", expected: "absent, for drafts are verified at full depth", found: "an exit strategy")
     }
-    if case .rollback(let threshold) = rule {
-      guard threshold >= 0 else {
-        throw SpeculativeDecodingError.option(
-          field: "rollback", expected: "0 or above", found: "\(threshold)")
-      }
-      guard options.sampling == .greedy else {
-        throw SpeculativeDecodingError.option(
-          field: "rollback", expected: "used with greedy decoding, or exact for sampling", found: "sampling")
-      }
+    try rule.validate()
+    if case .rollback = rule, options.sampling != .greedy {
+      throw SpeculativeDecodingError.option(
+        field: "rollback", expected: "used with greedy decoding, or exact for sampling", found: "sampling")
     }
+    if !rule.keepsOutput, drafters.count > 1 {
+      throw SpeculativeDecodingError.option(
+        field: "drafter",
+        expected: "a single one where drafts may change the output, which would hang on measured times",
+        found: "\(drafters.count)")
+    }
+    self.model = model
+    self.options = options
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
     buffers = DecodingBuffers(decoder: model.decoder)
-    let drafter = drafter ?? PromptLookup(source: sequence.source ?? [])
-    self.drafter = drafter
+    self.drafters = drafters
     self.rule = rule
-    self.controller = controller ?? DraftLengthController(evidenceCount: drafter.evidenceCount)
+    self.choosesLength = choosesLength && rule.keepsOutput
+    let profiles = drafters.map(\.profile)
+    if let controller, controller.fits(profiles) {
+      self.controller = controller
+    } else {
+      self.controller = DraftLengthController(profiles)
+    }
     self.shouldStop = shouldStop
     longestDraft = min(draftLength, model.decoder.invariantBatchLimit - 1)
     vocabularySize = model.decoder.configuration.vocabularySize
+    layerCount = model.decoder.configuration.layerCount
     history = sequence.prompt
   }
 
@@ -101,13 +132,35 @@ public final class SpeculativeSession {
     let start = clock.now
     if sequence.generated.isEmpty {
       defer { timings.prefill += (clock.now - start).seconds }
-      guard let step = try buffers.prefill(sequence, shouldStop: shouldStop) else { return cancel() }
+      guard var step = try buffers.prefill(sequence, shouldStop: shouldStop) else { return cancel() }
+      step.source = TokenSource(.target)
+      statistics.note(.target)
       history.append(step.id)
       return step
     }
     defer { timings.decode += (clock.now - start).seconds }
     ready = try pass().reversed()
     return ready.popLast()
+  }
+
+  /// Begins the output again with another rollback threshold; the prompt does not pass the layers again.
+  ///
+  /// Drafts keep their length: see ``init(model:prompt:options:drafters:rule:draftLength:choosesLength:controller:shouldStop:)``.
+  func restart(threshold: Double) throws {
+    guard let first = sequence.generated.first else { return }
+    let prompt = sequence.prompt
+    sequence.cache.crop(to: prompt.count)
+    for drafter in drafters { drafter.crop(to: prompt.count) }
+    sequence = try SequenceDecoding(
+      model: model, prompt: sequence.source ?? prompt, options: options, cache: sequence.cache)
+    rule = .rollback(threshold: threshold)
+    statistics = SpeculationStatistics()
+    timings.decode = 0
+    history = prompt + [first]
+    var step = try sequence.append(first)
+    step.source = TokenSource(.target)
+    statistics.note(.target)
+    ready = [step]
   }
 
   private func cancel() -> TokenStep? {
@@ -121,14 +174,18 @@ public final class SpeculativeSession {
     let start = clock.now
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
-    var draft = try drafter.draft(after: history, limit: limit)
-    if drafter.isFree, keepsOutput {
-      let length = controller.length(evidence: draft.evidence, available: min(limit, draft.tokens.count))
-      draft.tokens.removeSubrange(length...)
-    }
+    let (choice, draft) = try limit > 0 ? makeDraft(limit) : (nil, Draft())
     let tokens = Array(draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
     let drafted = clock.now
-    try buffers.advance([pending.token] + tokens, cache: sequence.cache, position: pending.row.position)
+    if draft.layer == 0 { try model.decoder.embed([pending.token] + tokens, into: buffers.states) }
+    buffers.states.count = tokens.count + 1
+    try model.decoder.advance(
+      buffers.states,
+      rows: (0...tokens.count).map {
+        BatchRow(cache: sequence.cache, position: pending.row.position + $0)
+      }, layers: draft.layer..<layerCount)
+
+    var sampling = 0.0
     var steps: [TokenStep] = []
     var accepted = 0
     var isOpen = true
@@ -137,35 +194,79 @@ public final class SpeculativeSession {
       let group = row..<min(row + Self.logitRows, tokens.count + 1)
       try buffers.withLogits(rows: group) { row, logits in
         guard isOpen else { return }
-        let step = try choose(row < tokens.count ? tokens[row] : nil, logits)
-        steps.append(step)
+        let begin = clock.now
+        var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
         let isAccepted = row < tokens.count && step.id == tokens[row]
         if isAccepted { accepted += 1 }
         isOpen = isAccepted && step.stopReason == nil
+        step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, choice: choice)
+        steps.append(step)
+        sampling += (clock.now - begin).seconds
       }
       row = group.upperBound
     }
+    let verified = clock.now
     history.append(contentsOf: steps.map(\.id))
     // The last token's keys and values are not there yet; those after it belong to drafts that were wrong.
     sequence.cache.crop(to: history.count - 1)
-    let end = clock.now
+
+    let draftSeconds = (drafted - start).seconds - draft.cacheSeconds
+    let verifySeconds = (verified - drafted).seconds - sampling
+    for step in steps { step.source.map { statistics.note($0.writer) } }
     statistics.steps += 1
-    statistics.draftSeconds += (drafted - start).seconds
-    statistics.verifySeconds += (end - drafted).seconds
+    statistics.draftSeconds += draftSeconds
+    statistics.verifySeconds += verifySeconds
+    statistics.cacheSeconds += draft.cacheSeconds + (clock.now - verified).seconds
+    statistics.samplingSeconds += sampling
     statistics.note(drafted: tokens.count, accepted: accepted)
     if accepted < tokens.count { statistics.rollbacks += 1 }
-    controller.note(rows: tokens.count + 1, seconds: (end - drafted).seconds)
-    controller.note(evidence: draft.evidence, drafted: tokens.count, accepted: accepted)
+    controller.note(
+      DraftLengthController.Outcome(
+        choice: choice, evidence: draft.evidence, drafted: tokens.count, accepted: accepted,
+        tokens: steps.count, draftSeconds: draftSeconds, verifySeconds: verifySeconds + sampling))
     return steps
   }
 
-  /// Whether the rule lets no draft change the output. Where one may, its length must not hang on measured times, or the
-  /// output would.
-  private var keepsOutput: Bool {
-    switch rule {
-    case .exact: true
-    case .rollback(let threshold): threshold == 0
+  /// A draft of at most `limit` tokens, and who was chosen to make it; no choice for a pass without drafts.
+  private func makeDraft(_ limit: Int) throws -> (DraftLengthController.Choice?, Draft) {
+    let target = DraftTarget(cache: sequence.cache, states: buffers.states)
+    guard choosesLength else {
+      for (index, drafter) in drafters.enumerated() {
+        let draft = try drafter.draft(after: history, limit: limit, target: target)
+        if !draft.tokens.isEmpty || draft.layer > 0 {
+          return (DraftLengthController.Choice(drafter: index, length: limit), draft)
+        }
+      }
+      return (nil, Draft())
     }
+    var free: [Int: Draft] = [:]
+    var offers: [DraftLengthController.Offer] = []
+    for (index, drafter) in drafters.enumerated() {
+      guard drafter.profile.costPerToken == 0 else {
+        offers.append(DraftLengthController.Offer(drafter: index, available: limit))
+        continue
+      }
+      let draft = try drafter.draft(after: history, limit: limit, target: target)
+      free[index] = draft
+      offers.append(
+        DraftLengthController.Offer(
+          drafter: index, evidence: draft.evidence, available: min(limit, draft.tokens.count)))
+    }
+    guard let choice = controller.choose(offers) else { return (nil, Draft()) }
+    if var draft = free[choice.drafter] {
+      draft.tokens.removeSubrange(choice.length...)
+      return (choice, draft)
+    }
+    return (
+      choice, try drafters[choice.drafter].draft(after: history, limit: choice.length, target: target)
+    )
+  }
+
+  private func source(
+    of row: Int, isAccepted: Bool, drafted: Int, choice: DraftLengthController.Choice?
+  ) -> TokenSource {
+    if isAccepted, let choice { return TokenSource(drafters[choice.drafter].profile.writer) }
+    return row < drafted ? TokenSource(.corrected, discarded: drafted - row) : TokenSource(.target)
   }
 
   /// Appends the token that the rule puts in the place of `guess`.
@@ -179,7 +280,9 @@ public final class SpeculativeSession {
       statistics.substituted += 1
       return try sequence.append(guess)
     }
-    statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
+    if distance.isFinite {
+      statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
+    }
     return try sequence.append(best)
   }
 }

@@ -223,7 +223,6 @@ struct HuggingFaceTests {
         .init(name: "model.layers.0.self_attn.q_norm.weight", dtype: "F32", shape: [1], bytes: [0, 0, 0, 0]))
     },
     Case("two names of one meaning", field: "token_embd.weight") {
-      // Which of the two is named depends on the order of a dictionary.
       $0.tensors.append(.init(name: "token_embd.weight", dtype: "F32", shape: [1], bytes: [0, 0, 0, 0]))
     },
   ]

@@ -6,7 +6,7 @@ import Testing
 /// Damages sound checkpoints at random. Whatever comes out must load as a consistent checkpoint or be refused.
 @Suite("Mutants", .serialized)
 struct MutationTests {
-  private var model: TinyDecoder {
+  private static var model: TinyDecoder {
     var model = TinyDecoder()
     model.layerCount = 1
     model.hiddenSize = 32
@@ -73,7 +73,7 @@ struct MutationTests {
   }
 
   /// Opens, and checks what opened: whether it did.
-  func examine(_ path: String) throws -> Bool {
+  static func examine(_ path: String) throws -> Bool {
     let checkpoint: Checkpoint
     do throws(CheckpointError) {
       checkpoint = try Checkpoint.open(path)
@@ -109,14 +109,19 @@ struct MutationTests {
     #endif
   }
 
-  func expectLittleMemory(_ body: () throws -> Void) rethrows {
+  static func expectLittleMemory(_ body: () throws -> Void) rethrows {
     let before = MutationTests.peakMemory()
     try body()
     #expect(MutationTests.peakMemory() - before < 256 << 20)
   }
 
-  @Test("6,000 of a GGUF file", .timeLimit(.minutes(2)))
-  func gguf() throws {
+  // In a process of its own: what other tests need in memory at the same time is not counted.
+  @Test("6,000 of a GGUF file", .timeLimit(.minutes(30)))
+  func gguf() async {
+    await #expect(processExitsWith: .success) { try MutationTests.examineGGUF() }
+  }
+
+  static func examineGGUF() throws {
     let directory = try TemporaryDirectory()
     let builder = model.gguf()
     let bytes = builder.build()
@@ -143,8 +148,12 @@ struct MutationTests {
     #expect((60...5_000).contains(loaded), "\(loaded) loaded")
   }
 
-  @Test("4,000 of a safetensors file or its config.json", .timeLimit(.minutes(2)))
-  func safetensors() throws {
+  @Test("4,000 of a safetensors file or its config.json", .timeLimit(.minutes(30)))
+  func safetensors() async {
+    await #expect(processExitsWith: .success) { try MutationTests.examineSafetensors() }
+  }
+
+  static func examineSafetensors() throws {
     let directory = try TemporaryDirectory()
     let bytes = model.safetensors().build()
     let header = 8 + bytes[..<8].reversed().reduce(0) { $0 << 8 | Int($1) }

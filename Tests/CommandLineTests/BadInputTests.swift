@@ -117,10 +117,10 @@ import Testing
   }
 
   @Test func `a closed pipe is reported`() throws {
-    let pipe = Pipe()
-    try pipe.fileHandleForReading.close()
+    let pipe = try egress.makePipe()
+    try pipe.reading.close()
     expectRefusal(
-      try egress.run(["generate", "--model", model, "--raw", "a"], output: pipe.fileHandleForWriting),
+      try egress.run(["generate", "--model", model, "--raw", "a"], output: pipe.writing),
       status: 1,
       saying: "cannot write to standard output: Broken pipe")
   }

@@ -43,7 +43,7 @@ struct CommandRunner {
     return URL(fileURLWithPath: "egress")
   }()
 
-  /// Runs a command to its end; one that takes longer than `timeout` seconds is killed.
+  /// Runs a command to its end. One that hangs is killed in the end, after longer than any machine needs.
   ///
   /// - Parameters:
   ///   - output: A file that standard output goes to instead.
@@ -51,7 +51,7 @@ struct CommandRunner {
   ///   - started: Called when the process runs.
   func run(
     _ arguments: [String], input: String = "", environment: [String: String] = [:],
-    output: FileHandle? = nil, errors: FileHandle? = nil, timeout: Double = 60,
+    output: FileHandle? = nil, errors: FileHandle? = nil, timeout: Double = 900,
     started: (Process) throws -> Void = { _ in }
   ) throws -> Result {
     let process = Process()
@@ -82,6 +82,21 @@ struct CommandRunner {
       output: try Data(contentsOf: URL(fileURLWithPath: outputFile)),
       errors: String(decoding: try Data(contentsOf: URL(fileURLWithPath: errorFile)), as: UTF8.self),
       status: process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus)
+  }
+
+  /// A pipe whose ends no other process gets by accident: several tests start programs at the same time, and only a
+  /// file can be closed to them in the moment it is opened.
+  func makePipe() throws -> (reading: FileHandle, writing: FileHandle) {
+    let path = folder.path + "/pipe-\(UUID().uuidString)"
+    try #require(mkfifo(path, 0o600) == 0)
+    // Without O_NONBLOCK the first end would wait for the second.
+    let reading = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+    let writing = open(path, O_WRONLY | O_CLOEXEC)
+    try #require(reading >= 0 && writing >= 0 && fcntl(reading, F_SETFL, 0) == 0)
+    return (
+      FileHandle(fileDescriptor: reading, closeOnDealloc: true),
+      FileHandle(fileDescriptor: writing, closeOnDealloc: true)
+    )
   }
 
   /// Writes a small model with random weights, 128 tokens of context and a ChatML template.

@@ -147,18 +147,18 @@ import Testing
     builder.remove("tokenizer.ggml.eos_token_id")
     builder.set("tokenizer.ggml.token_type", .int32s(Array(repeating: 1, count: decoder.vocabularySize)))
     let long = try egress.folder.write("long.gguf", builder.build())
-    let pipe = Pipe()
+    let pipe = try egress.makePipe()
     let result = try egress.run(
       [
         "generate", "--model", long, "--raw", "--max-tokens", "100000", "--temperature", "100", "--seed", "3",
         "abc",
       ],
-      output: pipe.fileHandleForWriting
+      output: pipe.writing
     ) { process in
       // The first text has come: the signal now finds the program decoding.
-      _ = pipe.fileHandleForReading.availableData
+      _ = pipe.reading.availableData
       kill(process.processIdentifier, SIGINT)
-      DispatchQueue.global().async { while !pipe.fileHandleForReading.availableData.isEmpty {} }
+      DispatchQueue.global().async { while !pipe.reading.availableData.isEmpty {} }
     }
     #expect(result.status == 130)
     #expect(result.errors == "")

@@ -9,11 +9,11 @@ import Testing
     var errors: String
   }
 
-  private let folder: String
+  private let egress: CommandRunner
+  private var folder: String { egress.folder.path }
 
   init() throws {
-    folder = NSTemporaryDirectory() + "tables-" + UUID().uuidString
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    egress = try CommandRunner()
   }
 
   private func run(_ arguments: String..., input: String = "") throws -> Outcome {
@@ -21,26 +21,8 @@ import Testing
   }
 
   private func run(_ arguments: [String], input: String = "") throws -> Outcome {
-    let process = Process()
-    process.executableURL = Bundle.main.bundleURL.deletingLastPathComponent().appendingPathComponent("egress")
-    if !FileManager.default.isExecutableFile(atPath: process.executableURL?.path ?? "") {
-      process.executableURL = Bundle.main.bundleURL.appendingPathComponent("egress")
-    }
-    process.arguments = arguments
-    process.currentDirectoryURL = URL(fileURLWithPath: folder)
-    let (output, errors, standardInput) = (Pipe(), Pipe(), Pipe())
-    process.standardOutput = output
-    process.standardError = errors
-    process.standardInput = standardInput
-    try process.run()
-    try standardInput.fileHandleForWriting.write(contentsOf: Data(input.utf8))
-    try standardInput.fileHandleForWriting.close()
-    let text = output.fileHandleForReading.readDataToEndOfFile()
-    let complaints = errors.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    return Outcome(
-      status: process.terminationStatus, output: String(decoding: text, as: UTF8.self),
-      errors: String(decoding: complaints, as: UTF8.self))
+    let result = try egress.run(arguments, input: input)
+    return Outcome(status: result.status, output: result.text, errors: result.errors)
   }
 
   /// A CSV of 500 samples whose share of ones in each row is given in thousandths.

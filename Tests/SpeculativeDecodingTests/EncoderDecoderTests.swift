@@ -31,15 +31,15 @@ struct EncoderDecoderTests {
         let options = GenerationOptions(maxTokens: Int.random(in: 1...40, using: &random))
         let expected = try model.plain(prompt, options)
         let lookup = try run(
-          SpeculativeSession(
-            model: model, prompt: prompt, options: options, rule: .rollback(threshold: 0),
-            draftLength: 1 + trial % 12))
+          SpeculationStrategy([.promptLookup], for: model, rule: .exact, draftLength: 1 + trial % 12)
+            .makeSession(prompt: prompt, options: options))
         #expect(lookup.generation == expected)
         accepted += lookup.statistics.accepted
         let drafted = try run(
-          SpeculativeSession(
-            model: model, draft: trial % 2 == 0 ? small : model, prompt: prompt, options: options,
-            fallback: 0, rule: .exact, draftLength: 4))
+          SpeculationStrategy(
+            [trial % 3 == 0 ? .earlyExit(layer: 1) : .model(trial % 3 == 1 ? small : model)], for: model,
+            rule: .exact, fallback: 0, draftLength: 4
+          ).makeSession(prompt: prompt, options: options, choosesLength: false))
         #expect(drafted.generation == expected)
         accepted += drafted.statistics.accepted
       }

@@ -29,7 +29,8 @@ struct ExactDecodingTests {
         if let context = options.context { options.context = max(2, context) }
         let expected = try model.plain(prompt, options)
         let session = try SpeculativeSession(
-          model: model, prompt: prompt, options: options, draftLength: 1 + trial % 12, controller: controller)
+          model: model, prompt: prompt, options: options, draftLength: 1 + trial % 12,
+          choosesLength: trial % 2 == 0, controller: controller)
         let found = try run(session)
         controller = session.controller
         #expect(found.generation == expected)
@@ -54,7 +55,8 @@ struct ExactDecodingTests {
         answer: expected.tokenIDs, promptCount: prompt.count, wrongEvery: wrongEvery)
       let found = try run(
         SpeculativeSession(
-          model: model, prompt: prompt, options: options, drafter: drafter, draftLength: 1 + trial % 9))
+          model: model, prompt: prompt, options: options, drafters: [drafter], draftLength: 1 + trial % 9,
+          choosesLength: false))
       #expect(found.generation == expected)
       #expect(found.statistics.substituted == 0)
       if wrongEvery == 50, expected.tokenIDs.count == 30, trial % 9 == 8 {
@@ -79,8 +81,8 @@ struct ExactDecodingTests {
     let drafter = ScriptedDrafter(answer: expected.tokenIDs, promptCount: prompt.count, wrongEvery: 1000)
     let found = try run(
       SpeculativeSession(
-        model: model, prompt: prompt, options: GenerationOptions(maxTokens: 60), drafter: drafter,
-        draftLength: 8))
+        model: model, prompt: prompt, options: GenerationOptions(maxTokens: 60), drafters: [drafter],
+        draftLength: 8, choosesLength: false))
     #expect(found.generation == expected)
     #expect(found.generation.stopReason == .endOfText)
     #expect(found.statistics.steps <= 4)
@@ -98,7 +100,8 @@ struct ExactDecodingTests {
       answer: Array(repeating: 70, count: 20), promptCount: 3, wrongEvery: 1000)
     let found = try run(
       SpeculativeSession(
-        model: model, prompt: [70, 70, 70], options: GenerationOptions(maxTokens: 20), drafter: drafter))
+        model: model, prompt: [70, 70, 70], options: GenerationOptions(maxTokens: 20), drafters: [drafter],
+        choosesLength: false))
     #expect(found.statistics.drafted == 0)
     #expect(found.generation.tokenIDs.count == 20)
   }

@@ -32,8 +32,7 @@ extension LanguageModel {
 
 /// Drafts the first tokens of an answer that is known, the first of them wrong from time to time.
 final class ScriptedDrafter: Drafter {
-  let evidenceCount = 1
-  let isFree = false
+  let profile = DrafterProfile(writer: .draft)
   private let answer: [TokenID]
   private let promptCount: Int
   private let wrongEvery: Int
@@ -44,7 +43,7 @@ final class ScriptedDrafter: Drafter {
     self.wrongEvery = wrongEvery
   }
 
-  func draft(after history: [TokenID], limit: Int) -> Draft {
+  func draft(after history: [TokenID], limit: Int, target: DraftTarget) -> Draft {
     let place = history.count - promptCount
     guard place < answer.count else { return Draft() }
     var tokens = Array(answer[place..<min(place + limit, answer.count)])
@@ -53,6 +52,8 @@ final class ScriptedDrafter: Drafter {
     }
     return Draft(tokens: tokens)
   }
+
+  func crop(to count: Int) {}
 }
 
 struct Run {

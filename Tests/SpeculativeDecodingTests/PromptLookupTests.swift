@@ -9,7 +9,10 @@ struct PromptLookupTests {
       let tail = history.suffix(length)
       for place in stride(from: history.count - 1, through: length, by: -1)
       where history[place - length..<place].elementsEqual(tail) {
-        return Draft(tokens: Array(history[place...].prefix(limit)), evidence: length - 1)
+        // The text as it would be if the continuation went on.
+        var text = history
+        while text.count < history.count + limit { text.append(text[place + text.count - history.count]) }
+        return Draft(tokens: Array(text[history.count...]), evidence: length - 1)
       }
     }
     return Draft()
@@ -30,11 +33,26 @@ struct PromptLookupTests {
     }
   }
 
+  @Test("After a crop the index is that of the shorter text")
+  func crop() {
+    var random = SplitMix64(seed: 6)
+    let history = (0..<300).map { _ in Int.random(in: 0..<6, using: &random) }
+    let lookup = PromptLookup()
+    _ = lookup.draft(after: history, limit: 6)
+    lookup.crop(to: 100)
+    let other = history.prefix(100) + history.suffix(50).reversed()
+    for count in 100...150 {
+      #expect(
+        lookup.draft(after: Array(other.prefix(count)), limit: 6)
+          == search(Array(other.prefix(count)), limit: 6))
+    }
+  }
+
   @Test("An empty limit or text drafts nothing")
   func edges() {
     #expect(PromptLookup().draft(after: [], limit: 4) == Draft())
     #expect(PromptLookup().draft(after: [1], limit: 4) == Draft())
     #expect(PromptLookup().draft(after: [1, 1], limit: 0) == Draft())
-    #expect(PromptLookup().draft(after: [1, 1], limit: 4) == Draft(tokens: [1], evidence: 0))
+    #expect(PromptLookup().draft(after: [1, 1], limit: 4) == Draft(tokens: [1, 1, 1, 1], evidence: 0))
   }
 }

@@ -9,6 +9,18 @@ struct RollbackTests {
     (try tinyModel(seed: 21, layers: 3), try tinyModel(seed: 22, layers: 1))
   }
 
+  /// Decodes with a small model that drafts, always as many tokens as are asked for.
+  private func bild(
+    _ large: LanguageModel, _ small: LanguageModel, _ prompt: [TokenID], maxTokens: Int, fallback: Double = 0,
+    _ rule: AcceptanceRule, _ draftLength: Int
+  ) throws -> Run {
+    let strategy = try SpeculationStrategy(
+      [.model(small)], for: large, rule: rule, fallback: fallback, draftLength: draftLength)
+    return try run(
+      strategy.makeSession(
+        prompt: prompt, options: GenerationOptions(maxTokens: maxTokens), choosesLength: false))
+  }
+
   @Test("A rollback threshold of 0, and exact verification, give the large model's greedy output")
   func zeroIsTheLargeModel() throws {
     let (large, small) = try pair()
@@ -16,13 +28,9 @@ struct RollbackTests {
     var rollbacks = 0
     for trial in 0..<150 {
       let prompt = randomPrompt(&random, count: 1 + trial % 50)
-      let options = GenerationOptions(maxTokens: 24)
-      let expected = try large.plain(prompt, options)
+      let expected = try large.plain(prompt, GenerationOptions(maxTokens: 24))
       for rule in [AcceptanceRule.rollback(threshold: 0), .exact] {
-        let found = try run(
-          SpeculativeSession(
-            model: large, draft: small, prompt: prompt, options: options, fallback: 0, rule: rule,
-            draftLength: 1 + trial % 6))
+        let found = try bild(large, small, prompt, maxTokens: 24, rule, 1 + trial % 6)
         #expect(found.generation == expected)
         rollbacks += found.statistics.rollbacks
       }
@@ -33,10 +41,7 @@ struct RollbackTests {
   @Test("An infinite rollback threshold never rolls back")
   func infiniteNeverRollsBack() throws {
     let (large, small) = try pair()
-    let found = try run(
-      SpeculativeSession(
-        model: large, draft: small, prompt: [70, 80, 90], options: GenerationOptions(maxTokens: 40),
-        fallback: 0, rule: .rollback(threshold: .infinity), draftLength: 5))
+    let found = try bild(large, small, [70, 80, 90], maxTokens: 40, .rollback(threshold: .infinity), 5)
     #expect(found.statistics.rollbacks == 0)
     #expect(found.statistics.accepted == found.statistics.drafted)
     #expect(found.statistics.substituted > 0)
@@ -45,16 +50,11 @@ struct RollbackTests {
   @Test("A draft of the large model itself is taken whole, and a sure fallback drafts nothing")
   func fallback() throws {
     let (large, _) = try pair()
-    let options = GenerationOptions(maxTokens: 31)
-    let same = try run(
-      SpeculativeSession(
-        model: large.ending(with: []), draft: large.ending(with: []), prompt: [70, 80, 90], options: options,
-        fallback: 0, rule: .exact, draftLength: 9))
+    let endless = large.ending(with: [])
+    let same = try bild(endless, endless, [70, 80, 90], maxTokens: 31, .exact, 9)
     #expect(same.statistics.steps == 3)
     #expect(same.statistics.accepted == 27)
-    let unsure = try run(
-      SpeculativeSession(
-        model: large, draft: large, prompt: [70, 80, 90], options: options, fallback: 1, rule: .exact))
+    let unsure = try bild(large, large, [70, 80, 90], maxTokens: 31, fallback: 1, .exact, 10)
     #expect(unsure.statistics.drafted == 0)
   }
 
@@ -100,11 +100,9 @@ struct RollbackTests {
         }
         if !isCut { output.append(best(try logits(large, prompt + output))) }
       }
-      let found = try run(
-        SpeculativeSession(
-          model: large.ending(with: []), draft: small.ending(with: []), prompt: prompt,
-          options: GenerationOptions(maxTokens: end), fallback: fallback,
-          rule: .rollback(threshold: threshold), draftLength: 4))
+      let found = try bild(
+        large.ending(with: []), small.ending(with: []), prompt, maxTokens: end, fallback: fallback,
+        .rollback(threshold: threshold), 4)
       #expect(found.generation.tokenIDs == output)
     }
   }
@@ -114,26 +112,32 @@ struct RollbackTests {
     let (large, small) = try pair()
     let options = GenerationOptions(maxTokens: 16)
     let prompt = [70, 71, 72, 90]
-    func at(_ threshold: Double) throws -> Generation {
-      try run(
-        SpeculativeSession(
-          model: large, draft: small, prompt: prompt, options: options, fallback: 0,
-          rule: .rollback(threshold: threshold), draftLength: 4)
-      ).generation
+    func at(_ threshold: Double) throws -> Run {
+      try bild(large, small, prompt, maxTokens: 16, .rollback(threshold: threshold), 4)
     }
-    let steps = try #require(
-      try large.rollbackSteps(prompt: prompt, options: options, draftLength: 4) {
-        try ModelDrafter(model: small, fallback: 0, capacity: 128)
-      })
-    #expect(steps.count > 2)
-    #expect(steps[0].threshold == 0)
-    #expect(try steps[0].generation == large.plain(prompt, options))
-    for (index, step) in steps.enumerated() {
-      #expect(try at(step.threshold) == step.generation)
-      let next = index + 1 < steps.count ? steps[index + 1].threshold : step.threshold * 2 + 1
-      #expect(try at((step.threshold + next) / 2) == step.generation)
-      #expect(try at(next.nextDown) == step.generation)
+    let strategy = try SpeculationStrategy(
+      [.model(small)], for: large, rule: .exact, fallback: 0, draftLength: 4)
+    let pieces = try #require(try RollbackSweep(strategy, options: options).run(prompt))
+    #expect(pieces.count > 2)
+    #expect(pieces[0].threshold == 0)
+    #expect(try pieces[0].generation == large.plain(prompt, options))
+    for (index, piece) in pieces.enumerated() {
+      let single = try at(piece.threshold)
+      #expect(single.generation == piece.generation)
+      // A run of a sweep is a run by itself in everything but the time.
+      #expect(single.statistics.tokensBySource == piece.statistics.tokensBySource)
+      #expect(single.statistics.acceptedByPosition == piece.statistics.acceptedByPosition)
+      let next = index + 1 < pieces.count ? pieces[index + 1].threshold : piece.threshold * 2 + 1
+      #expect(try at((piece.threshold + next) / 2).generation == piece.generation)
+      #expect(try at(next.nextDown).generation == piece.generation)
     }
+    let grid = [4.0, 0.5, 2, 1, 8]
+    let coarse = try #require(try RollbackSweep(strategy, options: options, grid: grid).run(prompt))
+    for threshold in grid {
+      let piece = try #require(coarse.last { $0.threshold <= threshold })
+      #expect(try at(threshold).generation == piece.generation)
+    }
+    #expect(coarse.dropFirst().allSatisfy { grid.contains($0.threshold) })
   }
 
   @Test("Pairs and settings that do not fit are refused")
@@ -153,7 +157,9 @@ struct RollbackTests {
     let short = try tinyModel(seed: 4, layers: 1) { $0.contextLength = 16 }
     let prompt = Array(repeating: 70, count: 20)
     #expect(
-      refusal { _ = try SpeculativeSession(model: large, draft: short, prompt: prompt) }.contains("holds 16"))
+      refusal {
+        _ = try SpeculationStrategy([.model(short)], for: large, rule: .exact).makeSession(prompt: prompt)
+      }.contains("holds 16"))
     for threshold in [-1, Double.nan] {
       #expect(
         refusal {
@@ -161,7 +167,9 @@ struct RollbackTests {
         }.contains("rollback must be"))
     }
     #expect(
-      refusal { _ = try ModelDrafter(model: small, fallback: 1.5, capacity: 9) }.contains("fallback must"))
+      refusal { _ = try SpeculationStrategy([.model(small)], for: large, rule: .exact, fallback: 1.5) }
+        .contains(
+          "fallback must"))
     #expect(refusal { _ = try SpeculativeSession(model: large, prompt: [70], draftLength: 0) } != "")
     let exits = GenerationOptions(
       exits: ExitStrategy(policy: FullDepthPolicy(), measure: SoftmaxConfidence()))

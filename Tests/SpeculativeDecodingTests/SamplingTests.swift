@@ -31,7 +31,7 @@ struct SamplingTests {
         SpeculativeSession(
           model: model, prompt: [80, 81],
           options: GenerationOptions(maxTokens: 4, sampling: .random(RandomSampling(seed: UInt64(seed)))),
-          drafter: drafter, draftLength: 3))
+          drafters: [drafter], draftLength: 3, choosesLength: false))
       accepted += found.statistics.accepted
       let ids = found.generation.tokenIDs
       counts[(ids[0] - 70) * 16 + (ids[1] - 70) * 4 + ids[2] - 70] += 1

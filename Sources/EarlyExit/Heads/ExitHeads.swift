@@ -42,7 +42,7 @@ public struct ExitHeads: Sendable {
   }
 
   /// - Throws: ``EarlyExitError/exitHeads(_:)`` where a head does not fit a model of this shape.
-  func check(hiddenSize: Int, layerCount: Int) throws(EarlyExitError) {
+  package func check(hiddenSize: Int, layerCount: Int) throws(EarlyExitError) {
     for layer in Set(maps.keys).union(classifiers.keys).sorted() {
       guard (1..<max(layerCount, 1)).contains(layer) else {
         throw .exitHeads("there is an exit head for layer \(layer), but the model has \(layerCount) layers")

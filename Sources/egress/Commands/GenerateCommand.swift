@@ -58,8 +58,9 @@ struct GenerateCommand: ParsableCommand {
     let session: any OutputSession =
       try search.makeSession(model: model.model, prompt: tokens, options: options)
       ?? speculation.makeSession(
-        model: model.model, prompt: tokens, options: options, threads: models.threads)
-    try GenerationReport(model: model, format: output.format, options: options, exits: exits)
-      .run(session)
+        model, prompt: tokens, options: options, threads: models.threads, exits: exits)
+    try GenerationReport(
+      model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
+    ).run(session)
   }
 }

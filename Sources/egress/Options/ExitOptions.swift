@@ -26,15 +26,15 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Write a line of JSON for each token: layer, confidences, reason, bytes, seconds.",
+      "Write a line of JSON for each token: layer, confidences, reason, bytes, seconds; when drafting, who wrote it.",
       valueName: "t.jsonl"))
   var trace: String?
 
   @Flag(help: "Colour the text by exit layer, on a terminal.")
   var showExits = false
 
-  /// Whether anything is asked of exits; the options of the policy come with a threshold or a certificate only.
-  var isGiven: Bool { exitThreshold != nil || certificate != nil || trace != nil || showExits }
+  /// Whether tokens may leave early; the options of the policy come with a threshold or a certificate only.
+  var isGiven: Bool { exitThreshold != nil || certificate != nil }
 
   func validate() throws {
     if let exitThreshold {
@@ -50,7 +50,8 @@ struct ExitOptions: ParsableArguments {
       throw ValidationError("--\(name) is fixed by --exit-policy.")
     }
     if exitThreshold == nil, certificate == nil {
-      if let name = policy.given.first {
+      // Heads alone may be those of a drafter.
+      if let name = policy.given.first(where: { $0 != "exit-heads" }) {
         throw ValidationError("--\(name) has no effect without --exit-threshold.")
       }
       if showExits { throw ValidationError("--show-exits has no effect without --exit-threshold.") }

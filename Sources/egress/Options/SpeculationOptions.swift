@@ -8,18 +8,29 @@ struct SpeculationOptions: ParsableArguments {
   enum Kind: String, ExpressibleByArgument, CaseIterable {
     case draft
     case promptLookup = "prompt-lookup"
+    case earlyExit = "early-exit"
+    case auto
   }
 
   @Option(
     help: ArgumentHelp(
-      "Draft tokens ahead: draft with the model of --draft, prompt-lookup with what stands in the text already.",
+      """
+      Draft tokens ahead: draft with the model of --draft, prompt-lookup with what stands in the text already, early-exit with \
+      the model's own first layers; auto takes whichever of them pays at the moment, or none.
+      """,
       valueName: "drafter"))
   var drafter: Kind?
 
   @Option(help: ArgumentHelp("The small model that drafts: a name or a path.", valueName: "model"))
   var draft: String?
 
-  @Option(help: "The small model stops before a token less probable than this. (default: 0.6)")
+  @Option(
+    help: ArgumentHelp(
+      "Layers to draft with; --exit-heads gives them a head. (default: a third of them, or the first of --exit-heads)",
+      valueName: "layer"))
+  var draftLayer: Int?
+
+  @Option(help: "A drafting model stops before a token less probable than this. (default: 0.6)")
   var fallback: Double?
 
   @Option(
@@ -33,29 +44,49 @@ struct SpeculationOptions: ParsableArguments {
   var draftLength: Int?
 
   @Flag(
-    help: "Keep only drafts that change nothing in the output. What prompt-lookup does unless told otherwise."
-  )
+    help: """
+      Keep only drafts that change nothing in the output. What all drafters but a draft model do unless told otherwise.
+      """)
   var exact = false
+
+  @Flag(help: "Colour the text by who wrote it, drafter or model, on a terminal.")
+  var showDrafts = false
 
   var isActive: Bool { kind != nil }
 
   private var kind: Kind? { drafter ?? (draft == nil ? nil : .draft) }
 
+  private var given: [String] {
+    let all: [(String, Bool)] = [
+      ("draft-layer", draftLayer != nil), ("fallback", fallback != nil), ("rollback", rollback != nil),
+      ("draft-length", draftLength != nil), ("exact", exact), ("show-drafts", showDrafts),
+    ]
+    return all.filter(\.1).map(\.0)
+  }
+
   func validate() throws {
     guard let kind else {
-      let given = fallback != nil || rollback != nil || draftLength != nil || exact
-      if given {
-        throw ValidationError(
-          "--fallback, --rollback, --draft-length and --exact need a --drafter or a --draft.")
-      }
+      if let name = given.first { throw ValidationError("--\(name) needs a --drafter or a --draft.") }
       return
     }
-    if kind == .draft, draft == nil { throw ValidationError("--drafter draft needs a --draft.") }
-    if kind == .promptLookup, draft != nil {
-      throw ValidationError("--draft has no effect with --drafter prompt-lookup.")
+    func refuse(_ name: String, _ isGiven: Bool) throws {
+      if isGiven { throw ValidationError("--\(name) has no effect with --drafter \(kind.rawValue).") }
     }
-    if kind == .promptLookup, fallback != nil {
-      throw ValidationError("--fallback has no effect with --drafter prompt-lookup.")
+    switch kind {
+    case .draft:
+      guard draft != nil else { throw ValidationError("--drafter draft needs a --draft.") }
+      try refuse("draft-layer", draftLayer != nil)
+    case .promptLookup:
+      try refuse("draft", draft != nil)
+      try refuse("fallback", fallback != nil)
+      try refuse("draft-layer", draftLayer != nil)
+    case .earlyExit: try refuse("draft", draft != nil)
+    case .auto:
+      if let rollback, rollback > 0 {
+        throw ValidationError(
+          "--drafter auto chooses by measured times, so it takes no --rollback above 0: the output would hang on them."
+        )
+      }
     }
     if exact, rollback != nil { throw ValidationError("Give either --exact or --rollback, not both.") }
     if let fallback, !(0...1).contains(fallback) {
@@ -63,6 +94,9 @@ struct SpeculationOptions: ParsableArguments {
     }
     if let rollback, !(rollback >= 0) {
       throw ValidationError("--rollback must be 0 or above, but is \(rollback).")
+    }
+    if let draftLayer, draftLayer < 1 {
+      throw ValidationError("--draft-layer must be at least 1, but is \(draftLayer).")
     }
     if let draftLength, !SpeculativeSession.draftLengths.contains(draftLength) {
       throw ValidationError(
@@ -74,31 +108,47 @@ struct SpeculationOptions: ParsableArguments {
   func validate(with exits: ExitOptions) throws {
     if isActive, exits.isGiven {
       throw ValidationError(
-        "Drafting (--drafter, --draft) and early exits (--exit-threshold, --certificate, --trace, --show-exits) "
-          + "do not go together; give one of them.")
+        "Drafting (--drafter, --draft) and early exits (--exit-threshold, --certificate) do not go together; "
+          + "give one of them.")
     }
+    if !exits.isGiven, exits.policy.exitHeads != nil, kind != .earlyExit, kind != .auto {
+      throw ValidationError(
+        "--exit-heads has no effect without --exit-threshold, or --drafter early-exit or auto.")
+    }
+  }
+
+  /// Who drafts for a model and which drafts stay; `nil` for plain decoding.
+  ///
+  /// - Throws: ``SpeculativeDecodingError`` for a pair that does not fit.
+  func makeStrategy(_ loaded: LoadedModel, threads: Int?, exits: ExitOptions) throws -> SpeculationStrategy? {
+    guard let kind else { return nil }
+    var sources: [SpeculationStrategy.Source] = []
+    if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
+    if let draft {
+      let (path, _) = try ModelStore().resolve(draft)
+      sources.append(.model(try LanguageModel(path: path, threads: threads)))
+    }
+    let heads = try exits.policy.loadHeads(loaded)
+    // The model's own head says little about the first layers of a model that was not trained for it.
+    if kind == .earlyExit || kind == .auto && (heads != nil || draftLayer != nil) {
+      let layers = loaded.model.decoder.configuration.layerCount
+      let usual = heads?.layers.first ?? max(1, layers / 3)
+      sources.append(.earlyExit(layer: draftLayer ?? usual, heads: heads))
+    }
+    let usual = kind == .draft && !exact ? AcceptanceRule.rollback(threshold: 2) : .exact
+    return try SpeculationStrategy(
+      sources, for: loaded.model, rule: rollback.map { .rollback(threshold: $0) } ?? usual,
+      fallback: fallback ?? 0.6, draftLength: draftLength ?? 10)
   }
 
   /// A session of the kind that was asked for, or a plain one.
   func makeSession(
-    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, threads: Int?
+    _ loaded: LoadedModel, prompt: [TokenID], options: GenerationOptions, threads: Int?, exits: ExitOptions
   ) throws -> any OutputSession {
     let shouldStop = { Interrupt.isRequested }
-    let rule = rollback.map { AcceptanceRule.rollback(threshold: $0) }
-    switch kind {
-    case nil:
-      return try model.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
-    case .promptLookup:
-      return try SpeculativeSession(
-        model: model, prompt: prompt, options: options, rule: rule ?? .exact, draftLength: draftLength ?? 10,
-        shouldStop: shouldStop)
-    case .draft:
-      let (path, _) = try ModelStore().resolve(draft ?? "")
-      let small = try LanguageModel(path: path, threads: threads)
-      return try SpeculativeSession(
-        model: model, draft: small, prompt: prompt, options: options, fallback: fallback ?? 0.6,
-        rule: exact ? .exact : rule ?? .rollback(threshold: 2), draftLength: draftLength ?? 10,
-        shouldStop: shouldStop)
+    guard let strategy = try makeStrategy(loaded, threads: threads, exits: exits) else {
+      return try loaded.model.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
     }
+    return try strategy.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
   }
 }

@@ -12,9 +12,13 @@ enum Console {
   static let isTerminal = isatty(STDERR_FILENO) == 1
 
   /// Colours only where they can be seen and are not refused (no-color.org).
-  private static let hasColor: Bool = {
+  private static let hasColor = isTerminal && allowsColor
+  /// The same for standard output.
+  static let outputHasColor = isatty(STDOUT_FILENO) == 1 && allowsColor
+
+  private static let allowsColor: Bool = {
     func value(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }
-    return isTerminal && value("NO_COLOR").isEmpty && value("TERM") != "dumb"
+    return value("NO_COLOR").isEmpty && value("TERM") != "dumb"
   }()
 
   static func error(_ message: String) { write("egress:", color: "31", message) }

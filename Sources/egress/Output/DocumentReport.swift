@@ -47,9 +47,12 @@ struct DocumentReport {
       shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
     let session: (any OutputSession)? = try prompt.map {
       try search.makeSession(model: model.model, prompt: $0, options: options)
-        ?? speculation.makeSession(model: model.model, prompt: $0, options: options, threads: models.threads)
+        ?? speculation.makeSession(
+          model, prompt: $0, options: options, threads: models.threads, exits: exits)
     }
-    try GenerationReport(model: model, format: format, options: options, exits: exits).run(session)
+    try GenerationReport(
+      model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts
+    ).run(session)
   }
 
   private func load() throws -> LoadedModel {

@@ -46,6 +46,8 @@ struct GenerationReport {
   let format: OutputOptions.Format
   let options: GenerationOptions
   let exits: ExitOptions
+  /// Whether to colour the text by who wrote it.
+  let showsDrafts: Bool
 
   /// - Parameter session: `nil` when the work was interrupted before there was one.
   /// - Throws: `ExitCode` 130 after an interruption, when everything is written.
@@ -57,16 +59,18 @@ struct GenerationReport {
     let trace = try exits.trace.map { try TraceOutput(path: $0) }
     let colors = ExitColors(
       layerCount: model.model.decoder.configuration.layerCount, wanted: exits.showExits)
+    let writers = WriterColors(wanted: showsDrafts)
     var last: Character?
-    func show(_ text: String, layer: Int? = nil) throws {
-      guard format == .text, !text.isEmpty else { return }
-      try TextOutput.standard.write(layer.map { colors.paint(text, layer: $0) } ?? text)
-      last = text.last
+    func show(_ text: String, step: TokenStep? = nil) throws {
+      guard format == .text, !text.isEmpty || step?.source?.discarded ?? 0 > 0 else { return }
+      try TextOutput.standard.write(
+        step.map { writers.paint(colors.paint(text, layer: $0.layer), source: $0.source) } ?? text)
+      last = text.last ?? last
     }
     var start = ContinuousClock.now
     while let step = try session.next() {
       try trace?.append(step, seconds: (ContinuousClock.now - start).seconds)
-      try show(step.text, layer: step.layer)
+      try show(step.text, step: step)
       start = .now
     }
     try show(session.cancelledText)
@@ -80,6 +84,9 @@ struct GenerationReport {
       Console.note(
         "average exit layer \(average.formatted(places: 1)) of \(colors.layerCount), "
           + "\(session.generation.layers.count) tokens")
+    }
+    if showsDrafts, let statistics = (session as? SpeculativeSession)?.statistics {
+      Console.note(WriterColors.summary(statistics))
     }
     switch session.stopReason {
     case .contextFull: Console.warning("the context is full; the output ends here")

@@ -44,6 +44,9 @@ final class TraceOutput {
     /// Bytes of weights read; absent for the first token, which the prompt's pass gives.
     var bytes: Int?
     var seconds: Double
+    /// Who wrote the token, and drafted tokens that were rolled back here; absent where nothing is drafted.
+    var source: TokenSource.Writer?
+    var discarded: Int?
   }
 
   private let file: LineFile
@@ -57,7 +60,7 @@ final class TraceOutput {
       index: count, id: step.id, text: step.text, layer: step.layer, confidence: checks.last?.confidence,
       reason: (step.depth?.reason ?? .lastLayer).description,
       checks: checks.map { .init(layer: $0.layer, confidence: $0.confidence) }, bytes: step.depth?.bytesRead,
-      seconds: seconds)
+      seconds: seconds, source: step.source?.writer, discarded: step.source?.discarded)
     try file.append(try JSONOutput.line(line))
     count += 1
   }
@@ -70,8 +73,7 @@ struct ExitColors {
 
   init(layerCount: Int, wanted: Bool) {
     self.layerCount = layerCount
-    func value(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }
-    isOn = wanted && isatty(STDOUT_FILENO) == 1 && value("NO_COLOR").isEmpty && value("TERM") != "dumb"
+    isOn = wanted && Console.outputHasColor
   }
 
   /// Colours of the 256-colour palette, early to late.

@@ -1,0 +1,23 @@
+import DecoderModels
+import Foundation
+
+/// BiLD's fallback policy: a token less probable than α_FB to the model that drafts it is not drafted
+/// (Kim et al., "Speculative decoding with big little decoder", NeurIPS 2023, equation 4).
+struct FallbackThreshold {
+  private let logThreshold: Double
+
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for a threshold outside 0...1.
+  init(_ threshold: Double) throws(SpeculativeDecodingError) {
+    guard (0...1).contains(threshold) else {
+      throw .option(field: "fallback", expected: "in 0...1", found: "\(threshold)")
+    }
+    logThreshold = threshold == 0 ? -.infinity : log(threshold)
+  }
+
+  /// The most probable token of a row of logits, or `nil` when it is not probable enough.
+  func draft(_ logits: UnsafeBufferPointer<Float>) -> TokenID? {
+    let best = Logits.argmax(logits)
+    if logThreshold == -.infinity { return best }
+    return Double(logits[best]) - Logits.logSumExp(logits) >= logThreshold ? best : nil
+  }
+}

@@ -1,0 +1,96 @@
+import DecoderModels
+import EarlyExit
+
+/// Who drafts for a model and which drafts stay, checked once and then good for any number of prompts.
+public struct SpeculationStrategy: Sendable {
+  /// Where drafts come from.
+  public enum Source: Sendable {
+    /// ``PromptLookup``
+    case promptLookup
+    /// ``ModelDrafter``
+    case model(LanguageModel)
+    /// ``EarlyExitDrafter``
+    case earlyExit(layer: Int, heads: ExitHeads? = nil)
+  }
+
+  /// The large model.
+  public let model: LanguageModel
+  public let sources: [Source]
+  public let rule: AcceptanceRule
+  /// α_FB
+  public let fallback: Double
+  /// γ
+  public let draftLength: Int
+
+  /// - Parameters:
+  ///   - sources: Where drafts come from; several only with a rule that keeps the output.
+  ///   - model: The large model.
+  ///   - fallback: α_FB, in 0...1. Look-up has no probabilities and pays no heed to it.
+  ///   - rule: Which drafts stay.
+  ///   - draftLength: γ, the most tokens to draft at a time, in ``SpeculativeSession/draftLengths``.
+  /// - Complexity: O(size of the vocabulary) for each draft model.
+  /// - Throws: ``SpeculativeDecodingError`` for a pair that does not fit or settings out of range.
+  public init(
+    _ sources: [Source], for model: LanguageModel, rule: AcceptanceRule, fallback: Double = 0.6,
+    draftLength: Int = 10
+  ) throws {
+    self.model = model
+    self.sources = sources
+    self.rule = rule
+    self.fallback = fallback
+    self.draftLength = draftLength
+    for case .model(let draft) in sources { try model.checkDraft(draft) }
+    // Whatever else is wrong shows in a session, and long before a prompt is read.
+    _ = try makeSession(prompt: [0], options: GenerationOptions(maxTokens: 1))
+  }
+
+  /// The same drafters under another rule.
+  public func with(rule: AcceptanceRule) throws -> SpeculationStrategy {
+    try SpeculationStrategy(unchecked: self, rule: rule)
+  }
+
+  private init(unchecked other: SpeculationStrategy, rule: AcceptanceRule) throws {
+    model = other.model
+    sources = other.sources
+    self.rule = rule
+    fallback = other.fallback
+    draftLength = other.draftLength
+    try rule.validate()
+  }
+
+  /// Begins to decode after a prompt.
+  ///
+  /// Parameters are those of ``SpeculativeSession``.
+  ///
+  /// - Throws: ``SpeculativeDecodingError`` for a prompt that the draft's context does not hold, and what a plain session
+  ///   throws.
+  public func makeSession(
+    prompt: [TokenID], options: GenerationOptions = GenerationOptions(), choosesLength: Bool = true,
+    controller: DraftLengthController? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
+  ) throws -> SpeculativeSession {
+    try SpeculativeSession(
+      model: model, prompt: prompt, options: options,
+      drafters: sources.map { try makeDrafter($0, prompt: prompt, options: options) }, rule: rule,
+      draftLength: draftLength, choosesLength: choosesLength, controller: controller, shouldStop: shouldStop)
+  }
+
+  private func makeDrafter(_ source: Source, prompt: [TokenID], options: GenerationOptions) throws
+    -> any Drafter
+  {
+    // An encoder has read the prompt, and the decoder's history is its output.
+    let read = model.hasEncoder ? prompt : []
+    switch source {
+    case .promptLookup: return PromptLookup(source: read)
+    case .earlyExit(let layer, let heads):
+      return try EarlyExitDrafter(model: model, layer: layer, heads: heads, fallback: fallback)
+    case .model(let draft):
+      guard prompt.count + (model.hasEncoder ? 0 : 1) <= draft.contextLength else {
+        throw SpeculativeDecodingError.draftContext(
+          draft: draft.name, context: draft.contextLength, prompt: prompt.count)
+      }
+      let capacity = min(model.contextLength, prompt.count + min(options.maxTokens, model.contextLength))
+      return try ModelDrafter(
+        model: draft, target: model, fallback: fallback, capacity: capacity, source: read)
+    }
+  }
+}

@@ -1,0 +1,227 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct SpeculationCommandTests {
+  let egress: CommandRunner
+  let large: String
+  let small: String
+
+  init() throws {
+    egress = try CommandRunner()
+    large = try Self.write(egress, "large.gguf") { $0.layerCount = 3 }
+    small = try Self.write(egress, "small.gguf") {
+      $0.layerCount = 1
+      $0.seed = 7
+    }
+  }
+
+  private static func write(
+    _ egress: CommandRunner, _ name: String, edit: (inout GGUFBuilder) -> Void = { _ in },
+    _ change: (inout TinyDecoder) -> Void
+  ) throws -> String {
+    var decoder = TinyDecoder()
+    change(&decoder)
+    var builder = decoder.gguf()
+    builder.set("general.name", .string(String(name.prefix { $0 != "." })))
+    builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    edit(&builder)
+    return try egress.folder.write(name, builder.build())
+  }
+
+  private static let prompt = "the in the on the in the on the in"
+
+  private func run(_ options: [String], format: String = "json", tokens: Int = 24) throws
+    -> CommandRunner.Result
+  {
+    try egress.run(
+      [
+        "generate", "--model", large, "--raw", "--max-tokens", "\(tokens)", "--format", format,
+      ] + options + [Self.prompt])
+  }
+
+  private func json(_ options: String...) throws -> [String: Any] {
+    let result = try run(options)
+    #expect(result.status == 0, "\(result.errors)")
+    return try result.json()
+  }
+
+  private func statistics(_ options: String...) throws -> [String: Any] {
+    let result = try run(options)
+    #expect(result.status == 0, "\(result.errors)")
+    return try #require(try result.json()["speculation"] as? [String: Any])
+  }
+
+  private func count(_ key: String, _ statistics: [String: Any]) throws -> Int {
+    try #require(statistics[key] as? Int)
+  }
+
+  @Test func `exact drafting of every kind changes nothing in the output`() throws {
+    let plain = try json()
+    #expect(plain["speculation"] == nil)
+    let ways = [
+      ["--drafter", "prompt-lookup"], ["--drafter", "prompt-lookup", "--rollback", "0"],
+      ["--drafter", "early-exit"], ["--drafter", "early-exit", "--draft-layer", "2", "--fallback", "0"],
+      ["--draft", small, "--exact"], ["--draft", small, "--rollback", "0", "--fallback", "0"],
+      ["--drafter", "auto"],
+      ["--drafter", "auto", "--draft", small, "--draft-layer", "1", "--fallback", "0", "--exact"],
+    ]
+    for way in ways {
+      let result = try run(way)
+      #expect(result.status == 0, "\(result.errors)")
+      let found = try result.json()
+      #expect(found["token_ids"] as? [Int] == plain["token_ids"] as? [Int], "\(way)")
+      #expect(found["text"] as? String == plain["text"] as? String)
+      #expect(found["speculation"] != nil)
+    }
+  }
+
+  @Test func `exact drafting gives the draws of plain decoding`() throws {
+    let random = ["--temperature", "2", "--seed", "4"]
+    let plain = try run(random).json()["token_ids"] as? [Int]
+    #expect(try run(random + ["--draft", small, "--exact"]).json()["token_ids"] as? [Int] == plain)
+    #expect(try run(random + ["--drafter", "prompt-lookup"]).json()["token_ids"] as? [Int] == plain)
+    let refused = try run(random + ["--draft", small, "--rollback", "1"])
+    expectRefusal(refused, status: 1, saying: "rollback must be used with greedy decoding")
+  }
+
+  @Test func `JSON has the documented statistics`() throws {
+    let found = try statistics("--draft", small, "--fallback", "0", "--rollback", "3")
+    #expect(
+      Set(found.keys).subtracting(["nearest_refusal"]) == [
+        "steps", "drafted", "accepted", "substituted", "rollbacks", "drafted_by_position",
+        "accepted_by_position", "tokens_by_source", "draft_seconds", "verify_seconds", "cache_seconds",
+        "sampling_seconds",
+      ])
+    let sources = try #require(found["tokens_by_source"] as? [String: Int])
+    #expect(sources.values.reduce(0, +) == (try json()["token_ids"] as? [Int])?.count ?? 24)
+    #expect(try sources["draft"] ?? 0 == count("accepted", found))
+    let drafted = try #require(found["drafted_by_position"] as? [Int])
+    let accepted = try #require(found["accepted_by_position"] as? [Int])
+    #expect(try drafted.reduce(0, +) == count("drafted", found))
+    #expect(zip(drafted, accepted).allSatisfy { $0 >= $1 })
+  }
+
+  @Test func `every option changes something`() throws {
+    let base = ["--draft", small, "--fallback", "0", "--rollback", "inf"]
+    func found(_ options: [String]) throws -> [String: Any] {
+      try #require(try run(options).json()["speculation"] as? [String: Any])
+    }
+    let never = try found(base)
+    #expect(try count("rollbacks", never) == 0 && count("substituted", never) > 0)
+    let exact = try found(["--draft", small, "--fallback", "0", "--exact"])
+    #expect(try count("substituted", exact) == 0)
+    #expect(try count("drafted", found(["--draft", small, "--fallback", "1", "--rollback", "inf"])) == 0)
+    #expect((try found(base + ["--draft-length", "2"])["drafted_by_position"] as? [Int])?.count == 2)
+    #expect((try found(base)["drafted_by_position"] as? [Int])?.count == 10)
+    // Two tokens less probable than BiLD's usual 0.6 are not drafted by a random model.
+    #expect(try count("drafted", found(["--draft", small])) < count("drafted", never))
+    let early = ["--drafter", "early-exit", "--fallback", "0", "--rollback", "0.5"]
+    let first = try found(early)
+    let second = try found(early + ["--draft-layer", "2"])
+    #expect(first["nearest_refusal"] as? Double != second["nearest_refusal"] as? Double)
+  }
+
+  @Test func `a trace tells who wrote each token and what was rolled back`() throws {
+    let path = egress.folder.path + "/t.jsonl"
+    let found = try json("--draft", small, "--fallback", "0", "--rollback", "4", "--trace", path)
+    let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map {
+      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+    }
+    #expect(lines.map { $0["id"] as? Int } == (found["token_ids"] as? [Int])?.map { $0 })
+    let statistics = try #require(found["speculation"] as? [String: Any])
+    let sources = lines.compactMap { $0["source"] as? String }
+    #expect(sources.count == lines.count && sources[0] == "target")
+    let counts = try #require(statistics["tokens_by_source"] as? [String: Int])
+    for (source, count) in counts { #expect(sources.count { $0 == source } == count) }
+    let discarded = lines.compactMap { $0["discarded"] as? Int }.reduce(0, +)
+    #expect(try discarded == count("drafted", statistics) - count("accepted", statistics))
+    #expect(lines.allSatisfy { ($0["source"] as? String == "corrected") == ($0["discarded"] as? Int != 0) })
+
+    _ = try json("--trace", path)
+    #expect(try !String(contentsOfFile: path, encoding: .utf8).contains("source"))
+  }
+
+  @Test func `show-drafts adds up who wrote the text`() throws {
+    let plain = try run([], format: "text")
+    let shown = try run(["--drafter", "prompt-lookup", "--show-drafts"], format: "text")
+    // No colours where the output is a file.
+    #expect(shown.output == plain.output)
+    #expect(shown.errors.contains("target") && shown.errors.contains("passes"))
+  }
+
+  @Test(arguments: [
+    (["--drafter", "draft"], "--draft"), (["--drafter", "wizard"], "drafter"),
+    (["--fallback", "0.5"], "--fallback"), (["--rollback", "1"], "--rollback"),
+    (["--draft-length", "3"], "--draft-length"), (["--exact"], "--exact"),
+    (["--draft-layer", "1"], "--draft-layer"), (["--show-drafts"], "--show-drafts"),
+    (["--drafter", "prompt-lookup", "--draft", "x"], "--draft"),
+    (["--drafter", "prompt-lookup", "--fallback", "0.5"], "--fallback"),
+    (["--drafter", "prompt-lookup", "--draft-layer", "1"], "--draft-layer"),
+    (["--drafter", "early-exit", "--draft", "x"], "--draft"),
+    (["--drafter", "early-exit", "--draft-layer", "0"], "--draft-layer"),
+    (["--drafter", "auto", "--rollback", "2"], "--rollback"),
+    (["--draft", "x", "--draft-layer", "1"], "--draft-layer"),
+    (["--draft", "x", "--exact", "--rollback", "1"], "--exact"),
+    (["--draft", "x", "--fallback", "1.1"], "0...1"), (["--draft", "x", "--fallback=-0.1"], "0...1"),
+    (["--draft", "x", "--fallback", "nan"], "0...1"), (["--draft", "x", "--rollback=-1"], "0 or above"),
+    (["--draft", "x", "--rollback", "nan"], "0 or above"),
+    (["--draft", "x", "--draft-length", "0"], "1...64"),
+    (["--draft", "x", "--draft-length", "65"], "1...64"),
+    (["--draft", "x", "--exit-heads", "y"], "--exit-heads"), (["--exit-heads", "y"], "--exit-heads"),
+  ])
+  func `settings that make no sense are usage errors`(options: [String], part: String) throws {
+    expectRefusal(try run(options), status: 64, saying: part)
+  }
+
+  @Test func `pairs that do not fit are refused with both names and the first difference`() throws {
+    func refusal(
+      _ name: String, saying parts: String..., edit: (inout GGUFBuilder) -> Void = { _ in },
+      _ change: (inout TinyDecoder) -> Void
+    ) throws {
+      let other = try Self.write(egress, name + ".gguf", edit: edit) {
+        $0.layerCount = 1
+        change(&$0)
+      }
+      for part in parts + [name, "large"] {
+        expectRefusal(try run(["--draft", other]), status: 1, saying: part)
+      }
+    }
+    try refusal("wider", saying: "the number of tokens is 280 in the draft and 272 in the target") {
+      $0.vocabularySize = 280
+    }
+    try refusal("bigger", saying: "reads", "more than the") { $0.layerCount = 4 }
+    try refusal(
+      "ending", saying: "the set of end tokens",
+      edit: { $0.set("tokenizer.ggml.eos_token_id", .uint32(70)) }
+    ) { _ in }
+    var types = [Int32](repeating: 1, count: 272)
+    for index in 0..<3 { types[index] = 3 }
+    for index in 266..<272 { types[index] = 5 }
+    types[268] = 3
+    try refusal(
+      "special", saying: "token 268 is a control token in the draft and text in the target",
+      edit: { $0.set("tokenizer.ggml.token_type", .int32s(types)) }
+    ) { _ in }
+    let long = try egress.run(
+      [
+        "generate", "--model", large, "--raw", "--draft",
+        try Self.write(egress, "short.gguf") {
+          $0.layerCount = 1
+          $0.contextLength = 8
+        }, Self.prompt,
+      ])
+    expectRefusal(long, status: 1, saying: "the context of the draft short holds 8")
+    expectRefusal(
+      try run(["--drafter", "early-exit", "--draft-layer", "3"]), status: 1, saying: "draft-layer must be")
+    expectRefusal(try run(["--draft", "no-such-model"]), status: 1, saying: "no-such-model")
+  }
+
+  @Test func `drafting is refused for a file of documents`() throws {
+    let data = try egress.folder.write("d.jsonl", #"{"id": 1, "document": "abc"}"# + "\n")
+    expectRefusal(
+      try egress.run([
+        "summarize", "--model", large, "--input", data, "--output", "o.jsonl", "--drafter", "auto",
+      ]), status: 1, saying: "one document at a time")
+  }
+}
