@@ -58,9 +58,13 @@ def convert(path, kind):
             unk_token, bos_token, eos_token, pad_token = "<unk>", "<s>", "</s>", "<pad>"
             eos_token_id, pad_token_id = 1, 0
 
+            names = ["<pad>", "</s>", "<unk>"] + [f"t{i}" for i in range(3, 32128)]
+
             def get_vocab(self):
-                names = {0: "<pad>", 1: "</s>", 2: "<unk>"}
-                return {names.get(i, f"t{i}"): i for i in range(32128)}
+                return {name: i for i, name in enumerate(self.names)}
+
+            def convert_ids_to_tokens(self, ids):
+                return self.names[ids] if isinstance(ids, int) else [self.names[i] for i in ids]
 
         class Converter(TransformersConverter):
             def load_model(self, model_class, name, **kwargs):
