@@ -12,6 +12,7 @@ echo
 echo "The tests failed; all of the output is in $log. What failed:"
 # An issue comes with lines that begin with an arrow. A test that was still running at a crash has started and not ended.
 awk '
+  /xited with unexpected signal/ { crashed = 1 }
   / error: |^error: / { print; next }
   /recorded an issue|Time limit was exceeded/ { print; issue = 1; next }
   issue && /^[^ ]* ?↳/ { print; next }
@@ -22,7 +23,6 @@ awk '
   match($0, /Test .* (passed|failed) after /) {
     name = substr($0, RSTART, RLENGTH); sub(/ (passed|failed) after $/, "", name); delete started[name]
   }
-  /exited with unexpected signal|Exited with unexpected signal/ { crashed = 1 }
   END { if (crashed) for (name in started) print "still running at the crash: " name }
 ' "$log"
 exit "$status"

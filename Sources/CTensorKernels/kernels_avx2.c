@@ -37,6 +37,10 @@ EK_INLINE void avx2_finish(const ek_matrix *w, int32_t begin, int32_t stride, in
   }
 }
 
+EK_INLINE __m256 avx2_block_sum(const float *sums, int32_t k, int parts) {
+  return _mm256_set1_ps(parts == 1 ? sums[k] : sums[2 * k] + sums[2 * k + 1]);
+}
+
 EK_INLINE __m256i avx2_broadcast4(const int8_t *p) {
   int32_t four;
   memcpy(&four, p, 4);
@@ -44,50 +48,56 @@ EK_INLINE __m256i avx2_broadcast4(const int8_t *p) {
 }
 
 EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int parts,
                           const uint8_t *const *ahead) {
   const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
-  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
+  const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
   __m256 acc[4][4][2];
   FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
     EK(look_ahead)(ahead, rows, (size_t)k * 320, 320);
-    __m256i dot[4][4][2];
-    // 32 products of at most 15 * 127, two to a lane and eight lanes' worth added: 30,480 < 2^15.
-    FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
-    const int8_t *q = quants + k * 32;
-    UNROLL for (int pair = 0; pair < 4; pair++, q += 8) {
-      UNROLL for (int high = 0; high < 2; high++) {
-        __m256i v[4][2];
-        UNROLL for (int r = 0; r < rows; r++)
-          UNROLL for (int h = 0; h < 2; h++) {
-            v[r][h] = _mm256_load_si256((const __m256i *)(base[r] + (size_t)k * 256 + 64 * pair + 32 * h));
-            v[r][h] = _mm256_and_si256(high ? _mm256_srli_epi16(v[r][h], 4) : v[r][h], nibble);
-          }
-        UNROLL for (int t = 0; t < tokens; t++) {
-          __m256i four = avx2_broadcast4(q + (size_t)t * k_blocks * 32 + 4 * high);
+    UNROLL for (int part = 0; part < parts; part++) {
+      __m256i dot[4][4][2];
+      // 32 products of at most 15 * 127, two to a lane and eight lanes' worth added: 30,480 < 2^15.
+      FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
+      UNROLL for (int pair = part * 4 / parts; pair < (part + 1) * 4 / parts; pair++) {
+        const int8_t *q = quants + k * 32 + 8 * pair;
+        UNROLL for (int high = 0; high < 2; high++) {
+          __m256i v[4][2];
           UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int h = 0; h < 2; h++) {
-              dot[r][t][h] = _mm256_add_epi16(dot[r][t][h], _mm256_maddubs_epi16(v[r][h], four));
-              EK_KEEP_ORDER(dot[r][t][h]);
+              v[r][h] = _mm256_load_si256((const __m256i *)(base[r] + (size_t)k * 256 + 64 * pair + 32 * h));
+              v[r][h] = _mm256_and_si256(high ? _mm256_srli_epi16(v[r][h], 4) : v[r][h], nibble);
             }
+          UNROLL for (int t = 0; t < tokens; t++) {
+            __m256i four = avx2_broadcast4(q + (size_t)t * k_blocks * 32 + 4 * high);
+            UNROLL for (int r = 0; r < rows; r++)
+              UNROLL for (int h = 0; h < 2; h++) {
+                dot[r][t][h] = _mm256_add_epi16(dot[r][t][h], _mm256_maddubs_epi16(v[r][h], four));
+                EK_KEEP_ORDER(dot[r][t][h]);
+              }
+          }
         }
       }
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-      const uint8_t *scale_at = base[r] + (size_t)k_blocks * 256 + (size_t)k * 32;
-      UNROLL for (int h = 0; h < 2; h++) {
-        __m256 scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
-        __m256 minimum = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
-        UNROLL for (int t = 0; t < tokens; t++) {
-          __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[r][t][h], ones));
-          __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(scales[(size_t)t * k_blocks + k]));
-          acc[r][t][h] = _mm256_fmadd_ps(sum, factor, acc[r][t][h]);
-          acc[r][t][h] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(sums[(size_t)t * k_blocks + k]), acc[r][t][h]);
+      UNROLL for (int r = 0; r < rows; r++) {
+        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 256 + (size_t)k * 32;
+        UNROLL for (int h = 0; h < 2; h++) {
+          __m256 scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
+          UNROLL for (int t = 0; t < tokens; t++) {
+            __m256 sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[r][t][h], ones));
+            float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + part)];
+            acc[r][t][h] = _mm256_fmadd_ps(sum, _mm256_mul_ps(scale, _mm256_set1_ps(of_token)), acc[r][t][h]);
+          }
+          if (part + 1 < parts) continue;
+          __m256 minimum =
+              _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
+          UNROLL for (int t = 0; t < tokens; t++)
+            acc[r][t][h] = _mm256_fmadd_ps(minimum, EK(block_sum)(sums + t * scale_stride, k, parts), acc[r][t][h]);
         }
       }
     }
@@ -97,50 +107,53 @@ EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int
 
 EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                           int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum,
-                          const uint8_t *const *ahead) {
+                          int parts, const uint8_t *const *ahead) {
   const __m256i ones = _mm256_set1_epi16(1);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
-  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
+  const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
   __m256 acc[4][4][2];
   FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
     EK(look_ahead)(ahead, rows, (size_t)k * (has_minimum ? 576 : 544), 576);
-    __m256i dot[4][4][2];
-    FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
-    UNROLL for (int quad = 0; quad < 8; quad++) {
-      // |w| as an unsigned byte (128 included) times x with w's sign: at most 2 * 128 * 127 = 32,512 < 2^15.
-      __m256i v[4][2], magnitude[4][2];
-      UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int h = 0; h < 2; h++) {
-          v[r][h] = _mm256_load_si256((const __m256i *)(base[r] + (size_t)k * 512 + 64 * quad + 32 * h));
-          magnitude[r][h] = _mm256_abs_epi8(v[r][h]);
-        }
-      UNROLL for (int t = 0; t < tokens; t++) {
-        __m256i four = avx2_broadcast4(quants + (size_t)t * k_blocks * 32 + k * 32 + 4 * quad);
+    UNROLL for (int part = 0; part < parts; part++) {
+      __m256i dot[4][4][2];
+      FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
+      UNROLL for (int quad = part * 8 / parts; quad < (part + 1) * 8 / parts; quad++) {
+        // |w| as an unsigned byte (128 included) times x with w's sign: at most 2 * 128 * 127 = 32,512 < 2^15.
+        __m256i v[4][2], magnitude[4][2];
         UNROLL for (int r = 0; r < rows; r++)
           UNROLL for (int h = 0; h < 2; h++) {
-            __m256i products = _mm256_maddubs_epi16(magnitude[r][h], _mm256_sign_epi8(four, v[r][h]));
-            dot[r][t][h] = _mm256_add_epi32(dot[r][t][h], _mm256_madd_epi16(products, ones));
-            EK_KEEP_ORDER(dot[r][t][h]);
+            v[r][h] = _mm256_load_si256((const __m256i *)(base[r] + (size_t)k * 512 + 64 * quad + 32 * h));
+            magnitude[r][h] = _mm256_abs_epi8(v[r][h]);
           }
-      }
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-      const uint8_t *scale_at = base[r] + (size_t)k_blocks * 512 + (size_t)k * 32;
-      UNROLL for (int h = 0; h < 2; h++) {
-        __m256 scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
         UNROLL for (int t = 0; t < tokens; t++) {
-          __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(scales[(size_t)t * k_blocks + k]));
-          acc[r][t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][t][h]), factor, acc[r][t][h]);
+          __m256i four = avx2_broadcast4(quants + (size_t)t * k_blocks * 32 + k * 32 + 4 * quad);
+          UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int h = 0; h < 2; h++) {
+              __m256i products = _mm256_maddubs_epi16(magnitude[r][h], _mm256_sign_epi8(four, v[r][h]));
+              dot[r][t][h] = _mm256_add_epi32(dot[r][t][h], _mm256_madd_epi16(products, ones));
+              EK_KEEP_ORDER(dot[r][t][h]);
+            }
         }
-        if (has_minimum) {
+      }
+      UNROLL for (int r = 0; r < rows; r++) {
+        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 512 + (size_t)k * 32;
+        UNROLL for (int h = 0; h < 2; h++) {
+          __m256 scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
+          UNROLL for (int t = 0; t < tokens; t++) {
+            float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + part)];
+            __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(of_token));
+            acc[r][t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][t][h]), factor, acc[r][t][h]);
+          }
+          if (!has_minimum || part + 1 < parts) continue;
           __m256 minimum =
               _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
           UNROLL for (int t = 0; t < tokens; t++)
-            acc[r][t][h] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(sums[(size_t)t * k_blocks + k]), acc[r][t][h]);
+            acc[r][t][h] = _mm256_fmadd_ps(minimum, EK(block_sum)(sums + t * scale_stride, k, parts), acc[r][t][h]);
         }
       }
     }

@@ -55,7 +55,7 @@ EK_INLINE void neon_finish(int32_t begin, int32_t stride, int rows, int tokens, 
 
 // acc += sums of a k block * weights' scale * activations' scale (+ minimum * sum).
 EK_INLINE void neon_add_scaled(const uint8_t *scale_at, const uint8_t *minimum_at, int tokens,
-                               const float *scales, const float *sums, size_t token_stride, int32x4_t dot[4][4],
+                               const float *scales, const float *sums, int parts, size_t token_stride, int32x4_t dot[4][4],
                                float32x4_t acc[4][4]) {
   UNROLL for (int h = 0; h < 4; h++) {
     float32x4_t scale = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scale_at + 8 * h)));
@@ -66,7 +66,9 @@ EK_INLINE void neon_add_scaled(const uint8_t *scale_at, const uint8_t *minimum_a
     if (minimum_at) {
       float32x4_t minimum = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(minimum_at + 8 * h)));
       UNROLL for (int t = 0; t < tokens; t++)
-        acc[t][h] = vfmaq_n_f32(acc[t][h], minimum, sums[(size_t)t * token_stride]);
+        acc[t][h] = vfmaq_n_f32(acc[t][h], minimum,
+                                parts == 1 ? sums[t * token_stride]
+                                           : sums[t * token_stride] + sums[t * token_stride + 1]);
     }
   }
 }
@@ -94,50 +96,55 @@ EK_INLINE void neon_add_scaled(const uint8_t *scale_at, const uint8_t *minimum_a
 
 EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
-                         bool has_minimum) {
+                         bool has_minimum, int parts) {
   const int32_t k_blocks = w->k_blocks;
   const size_t quant_bytes = bits == 4 ? 256 : 512;
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
-  const float *scales = x->scales + (size_t)token * k_blocks, *sums = x->sums + (size_t)token * k_blocks;
+  const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
+  const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
   float32x4_t acc[4][4][4];
   FOR_TILE(r, t, h) acc[r][t][h] = vdupq_n_f32(0);
   for (int32_t k = 0; k < k_blocks; k++) {
-    int32x4_t dot[4][4][4];
     int8x16_t q[4][2];
-    FOR_TILE(r, t, h) dot[r][t][h] = vdupq_n_s32(0);
     UNROLL for (int t = 0; t < tokens; t++) {
       q[t][0] = vld1q_s8(quants + ((size_t)t * k_blocks + k) * 32);
       q[t][1] = vld1q_s8(quants + ((size_t)t * k_blocks + k) * 32 + 16);
     }
-    if (bits == 4) {
-      NIBBLE_PAIR(0, 0, 0) NIBBLE_PAIR(1, 0, 2) NIBBLE_PAIR(2, 1, 0) NIBBLE_PAIR(3, 1, 2)
-    } else {
-      BYTE_QUAD(0, 0, 0) BYTE_QUAD(1, 0, 1) BYTE_QUAD(2, 0, 2) BYTE_QUAD(3, 0, 3)
-      BYTE_QUAD(4, 1, 0) BYTE_QUAD(5, 1, 1) BYTE_QUAD(6, 1, 2) BYTE_QUAD(7, 1, 3)
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-      const uint8_t *scale_at = base[r] + (size_t)k_blocks * quant_bytes + (size_t)k * 32;
-      neon_add_scaled(scale_at, has_minimum ? scale_at + (size_t)k_blocks * 32 : NULL, tokens, scales + k, sums + k,
-                      (size_t)k_blocks, dot[r], acc[r]);
+    UNROLL for (int part = 0; part < parts; part++) {
+      int32x4_t dot[4][4][4];
+      FOR_TILE(r, t, h) dot[r][t][h] = vdupq_n_s32(0);
+      bool first = part == 0, last = part + 1 == parts;
+      if (bits == 4) {
+        if (first) { NIBBLE_PAIR(0, 0, 0) NIBBLE_PAIR(1, 0, 2) }
+        if (last) { NIBBLE_PAIR(2, 1, 0) NIBBLE_PAIR(3, 1, 2) }
+      } else {
+        if (first) { BYTE_QUAD(0, 0, 0) BYTE_QUAD(1, 0, 1) BYTE_QUAD(2, 0, 2) BYTE_QUAD(3, 0, 3) }
+        if (last) { BYTE_QUAD(4, 1, 0) BYTE_QUAD(5, 1, 1) BYTE_QUAD(6, 1, 2) BYTE_QUAD(7, 1, 3) }
+      }
+      UNROLL for (int r = 0; r < rows; r++) {
+        const uint8_t *scale_at = base[r] + (size_t)k_blocks * quant_bytes + (size_t)k * 32;
+        neon_add_scaled(scale_at, has_minimum && last ? scale_at + (size_t)k_blocks * 32 : NULL, tokens,
+                        scales + k * parts + part, sums + k * parts, parts, scale_stride, dot[r], acc[r]);
+      }
     }
   }
   neon_finish(begin, stride, rows, tokens, acc, y, y_stride, accumulate);
 }
 
 EK_INLINE void neon_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int parts,
                           const uint8_t *const *ahead) {
   (void)ahead;    // measured on x86-64 only
-  neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 4, true);
+  neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 4, true, parts);
 }
 
 EK_INLINE void neon_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                           int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum,
-                          const uint8_t *const *ahead) {
+                          int parts, const uint8_t *const *ahead) {
   (void)ahead;
-  neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 8, has_minimum);
+  neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 8, has_minimum, parts);
 }
 
 #define EK_TILE_TOKENS 4

@@ -34,30 +34,34 @@ EK_INLINE void portable_tile(const ek_matrix *w, int32_t block, const ek_activat
   float acc[16] = {0};
   for (int32_t k = 0; k < k_blocks; k++) {
     const int8_t *q = x->quants + ((size_t)token * k_blocks + k) * 32;
-    int32_t dot[16] = {0};
-    if (w->bits == 4) {
-      for (int pair = 0; pair < 4; pair++) {
-        const uint8_t *v = base + (size_t)k * 256 + 64 * pair;
-        for (int row = 0; row < 16; row++)
-          for (int i = 0; i < 4; i++)
-            dot[row] += (v[4 * row + i] & 15) * q[8 * pair + i] + (v[4 * row + i] >> 4) * q[8 * pair + 4 + i];
+    const size_t place = ((size_t)token * k_blocks + k) * (size_t)x->parts;
+    uint16_t half;
+    for (int part = 0; part < x->parts; part++) {
+      int32_t dot[16] = {0};
+      if (w->bits == 4) {
+        for (int pair = part * 4 / x->parts; pair < (part + 1) * 4 / x->parts; pair++) {
+          const uint8_t *v = base + (size_t)k * 256 + 64 * pair;
+          for (int row = 0; row < 16; row++)
+            for (int i = 0; i < 4; i++)
+              dot[row] += (v[4 * row + i] & 15) * q[8 * pair + i] + (v[4 * row + i] >> 4) * q[8 * pair + 4 + i];
+        }
+      } else {
+        for (int quad = part * 8 / x->parts; quad < (part + 1) * 8 / x->parts; quad++) {
+          const int8_t *v = (const int8_t *)base + (size_t)k * 512 + 64 * quad;
+          for (int row = 0; row < 16; row++)
+            for (int i = 0; i < 4; i++) dot[row] += v[4 * row + i] * q[4 * quad + i];
+        }
       }
-    } else {
-      for (int quad = 0; quad < 8; quad++) {
-        const int8_t *v = (const int8_t *)base + (size_t)k * 512 + 64 * quad;
-        for (int row = 0; row < 16; row++)
-          for (int i = 0; i < 4; i++) dot[row] += v[4 * row + i] * q[4 * quad + i];
+      for (int row = 0; row < 16; row++) {
+        memcpy(&half, scale_at + (size_t)k * 32 + 2 * row, 2);
+        acc[row] += (float)dot[row] * (half_bits_to_float(half) * x->scales[place + (size_t)part]);
       }
     }
-    float scale = x->scales[(size_t)token * k_blocks + k], sum = x->sums[(size_t)token * k_blocks + k];
-    for (int row = 0; row < 16; row++) {
-      uint16_t half;
-      memcpy(&half, scale_at + (size_t)k * 32 + 2 * row, 2);
-      acc[row] += (float)dot[row] * (half_bits_to_float(half) * scale);
-      if (w->has_minimum) {
-        memcpy(&half, minimum_at + (size_t)k * 32 + 2 * row, 2);
-        acc[row] += half_bits_to_float(half) * sum;
-      }
+    float sum = x->sums[place];
+    if (x->parts == 2) sum += x->sums[place + 1];
+    for (int row = 0; row < 16 && w->has_minimum; row++) {
+      memcpy(&half, minimum_at + (size_t)k * 32 + 2 * row, 2);
+      acc[row] += half_bits_to_float(half) * sum;
     }
   }
   for (int row = 0; row < 16; row++) y[block * 16 + row] = accumulate ? y[block * 16 + row] + acc[row] : acc[row];

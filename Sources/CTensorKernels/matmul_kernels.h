@@ -2,13 +2,22 @@
 //   EK(tile4), EK(tile8)   sums of one tile over all k blocks: the integers of a k block exactly, then scaled into
 //                          float accumulators in the order of the k blocks
 //   EK_TILE_TOKENS         4 or 8: tokens of the largest tile of one row block
+// A k block's parts have scales of their own; the minimums are added once, with the last part.
 // Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS.
 EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                         int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
                         const uint8_t *const *ahead) {
-  if (w->bits == 4) EK(tile4)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, ahead);
-  else if (w->has_minimum) EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, true, ahead);
-  else EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, false, ahead);
+#define EK_BITS(parts)                                                                                            \
+  if (w->bits == 4) EK(tile4)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, parts, ahead);   \
+  else if (w->has_minimum)                                                                                        \
+    EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, true, parts, ahead);             \
+  else EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, false, parts, ahead)
+  if (x->parts == 1) {
+    EK_BITS(1);
+  } else {
+    EK_BITS(2);
+  }
+#undef EK_BITS
 }
 
 #define EK_TILE(row_blocks, tokens, from)                                                                         \

@@ -65,7 +65,37 @@ static void EK(rms_norm)(const float *x, const float *weight, size_t n, float ep
   for (; i < n; i++) y[i] = x[i] * factor * weight[i];
 }
 
-static void EK(quantize)(const float *x, size_t columns, int8_t *quants, float *scales, float *sums) {
+// One part of 8 * vectors numbers.
+EK_INLINE void EK(quantize_part)(const float *block, int vectors, int8_t *quants, float *to_scale, float *to_sum) {
+  v8 v[4], largest = EK(splat)(0);
+  for (int j = 0; j < vectors; j++) {
+    v[j] = EK(load)(block + 8 * j);
+    // In this order a NaN is never the larger one.
+    largest = EK(max)((v8)((i8v)v[j] & 0x7fffffff), largest);
+  }
+  largest = EK(max)(__builtin_shufflevector(largest, largest, 4, 5, 6, 7, 0, 1, 2, 3), largest);
+  largest = EK(max)(__builtin_shufflevector(largest, largest, 2, 3, 0, 1, 6, 7, 4, 5), largest);
+  float peak = largest[0] > largest[1] ? largest[0] : largest[1];
+  // NaNs count as zeros. A part with an infinity, or so small that the inverse of its scale is infinite, is zero.
+  float inverse = 127 / peak, scale = peak / 127;
+  if (!(peak < INFINITY && inverse < INFINITY)) inverse = scale = 0;
+  int32_t total = 0;
+  i8v totals = {0};
+  for (int j = 0; j < vectors; j++) {
+    i8v keep = v[j] * 0.0f == 0.0f;
+    // A sum of 1.5 * 2^23 and a small number holds its rounded integer in the low bits.
+    v8 scaled = EK(choose)(keep, v[j], EK(splat)(0)) * inverse;
+    i8v q = (i8v)(scaled + 12582912.0f) - 0x4b400000;
+    totals += q;
+    bytes8 bytes = __builtin_convertvector(q, bytes8);
+    memcpy(quants + 8 * j, &bytes, 8);
+  }
+  for (int l = 0; l < 8; l++) total += totals[l];
+  *to_scale = scale;
+  *to_sum = scale * (float)total;
+}
+
+static void EK(quantize)(const float *x, size_t columns, int32_t parts, int8_t *quants, float *scales, float *sums) {
   for (size_t k = 0; k * 32 < columns; k++) {
     float padded[32];
     const float *block = x + k * 32;
@@ -74,32 +104,12 @@ static void EK(quantize)(const float *x, size_t columns, int8_t *quants, float *
       memcpy(padded, block, (columns - k * 32) * sizeof(float));
       block = padded;
     }
-    v8 v[4], largest = EK(splat)(0);
-    for (int j = 0; j < 4; j++) {
-      v[j] = EK(load)(block + 8 * j);
-      // In this order a NaN is never the larger one.
-      largest = EK(max)((v8)((i8v)v[j] & 0x7fffffff), largest);
+    if (parts == 1) {
+      EK(quantize_part)(block, 4, quants + k * 32, scales + k, sums + k);
+    } else {
+      EK(quantize_part)(block, 2, quants + k * 32, scales + 2 * k, sums + 2 * k);
+      EK(quantize_part)(block + 16, 2, quants + k * 32 + 16, scales + 2 * k + 1, sums + 2 * k + 1);
     }
-    largest = EK(max)(__builtin_shufflevector(largest, largest, 4, 5, 6, 7, 0, 1, 2, 3), largest);
-    largest = EK(max)(__builtin_shufflevector(largest, largest, 2, 3, 0, 1, 6, 7, 4, 5), largest);
-    float peak = largest[0] > largest[1] ? largest[0] : largest[1];
-    // NaNs count as zeros. A block with an infinity, or so small that the inverse of its scale is infinite, is zero.
-    float inverse = 127 / peak, scale = peak / 127;
-    if (!(peak < INFINITY && inverse < INFINITY)) inverse = scale = 0;
-    int32_t total = 0;
-    i8v totals = {0};
-    for (int j = 0; j < 4; j++) {
-      i8v keep = v[j] * 0.0f == 0.0f;
-      // A sum of 1.5 * 2^23 and a small number holds its rounded integer in the low bits.
-      v8 scaled = EK(choose)(keep, v[j], EK(splat)(0)) * inverse;
-      i8v q = (i8v)(scaled + 12582912.0f) - 0x4b400000;
-      totals += q;
-      bytes8 b = __builtin_convertvector(q, bytes8);
-      memcpy(quants + k * 32 + 8 * j, &b, 8);
-    }
-    for (int l = 0; l < 8; l++) total += totals[l];
-    scales[k] = scale;
-    sums[k] = scale * (float)total;
   }
 }
 

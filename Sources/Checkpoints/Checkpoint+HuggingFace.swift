@@ -61,7 +61,7 @@ extension Checkpoint {
           file.path, "weight_map", expected: "names of files in the same directory",
           found: "\"\(CheckpointError.printable(shard))\"")
       }
-      for (name, tensor) in try openSafetensors(directory + shard) {
+      for (name, tensor) in try openSafetensors(directory + shard).sorted(by: { $0.key < $1.key }) {
         guard map[name] == shard else {
           let printable = CheckpointError.printable(name)
           throw .damaged(
@@ -72,7 +72,8 @@ extension Checkpoint {
         tensors[name] = tensor
       }
     }
-    for (name, shard) in map where tensors[name] == nil && !HuggingFaceNames.isDerived(name) {
+    for (name, shard) in map.sorted(by: { $0.key < $1.key })
+    where tensors[name] == nil && !HuggingFaceNames.isDerived(name) {
       throw CheckpointError(
         kind: .tensor, file: directory + shard, field: "tensor \(CheckpointError.printable(name))",
         expected: "a tensor, as the index says", found: "no such tensor")

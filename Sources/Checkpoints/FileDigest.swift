@@ -22,7 +22,7 @@ public enum FileDigest {
   /// The SHA-256 of a text's UTF-8 bytes.
   public static func sha256(text: String) -> String {
     var hash = SHA256()
-    for byte in text.utf8 { withUnsafeBytes(of: byte) { hash.update(bufferPointer: $0) } }
+    Array(text.utf8).withUnsafeBytes { hash.update(bufferPointer: $0) }
     return hexadecimal(hash.finalize())
   }
 

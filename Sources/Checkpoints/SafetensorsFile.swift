@@ -129,7 +129,8 @@ extension SafetensorsFile {
     }
 
     func sortedEntries() -> [(String, Entry)] {
-      entries.map { ($0.key, $0.value) }.sorted { first, second in
+      // By name first, so that the order of equal offsets does not change from run to run.
+      entries.map { ($0.key, $0.value) }.sorted { $0.0 < $1.0 }.sorted { first, second in
         first.1.data_offsets.lexicographicallyPrecedes(second.1.data_offsets)
       }
     }

@@ -10,11 +10,14 @@ public enum TensorFile {
     public var shape: [Int]
     /// Row-major.
     public var values: [Float]
+    /// Whether half precision is too coarse, as for token numbers.
+    public var isSinglePrecision: Bool
 
-    public init(name: String, shape: [Int], values: [Float]) {
+    public init(name: String, shape: [Int], values: [Float], isSinglePrecision: Bool = false) {
       self.name = name
       self.shape = shape
       self.values = values
+      self.isSinglePrecision = isSinglePrecision
     }
   }
 
@@ -25,7 +28,7 @@ public enum TensorFile {
     try SafetensorsFile(MappedFile(path: path), ignoring: { _ in false }).tensors
   }
 
-  /// Writes tensors in half precision, in one step: a reader sees the old file or the whole new one.
+  /// Writes tensors in half precision, or single where they ask for it, in one step: a reader sees the old file or the whole new one.
   ///
   /// The same tensors give the same bytes.
   public static func write(_ tensors: [Tensor], to path: String) throws {
@@ -33,12 +36,19 @@ public enum TensorFile {
     var data = Data()
     for tensor in tensors.sorted(by: { $0.name < $1.name }) {
       let start = data.count
-      for value in tensor.values {
-        withUnsafeBytes(of: value.halfBits.littleEndian) { data.append(contentsOf: $0) }
+      if tensor.isSinglePrecision {
+        for value in tensor.values {
+          withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) }
+        }
+      } else {
+        for value in tensor.values {
+          withUnsafeBytes(of: value.halfBits.littleEndian) { data.append(contentsOf: $0) }
+        }
       }
+      let type = tensor.isSinglePrecision ? "F32" : "F16"
       let name = String(decoding: try JSONEncoder().encode(tensor.name), as: UTF8.self)
       entries.append(
-        "\(name):{\"dtype\":\"F16\",\"shape\":\(tensor.shape),\"data_offsets\":[\(start),\(data.count)]}")
+        "\(name):{\"dtype\":\"\(type)\",\"shape\":\(tensor.shape),\"data_offsets\":[\(start),\(data.count)]}")
     }
     var header = "{" + entries.joined(separator: ",") + "}"
     // Readers want the data aligned.

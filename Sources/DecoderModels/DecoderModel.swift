@@ -63,6 +63,24 @@ public protocol DecoderModel: AnyObject, Sendable {
   func logits(of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float])
     throws(DecoderError)
 
+  /// Packs a linear map of hidden states, (hiddenSize out, hiddenSize in) row-major.
+  ///
+  /// ``product(_:of:into:)`` divides its input by its root mean square.
+  func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix
+
+  /// The rows of the unembedding that belong to `tokens`, in their order, kept apart so that they are read alone.
+  ///
+  /// ``product(_:of:into:)`` puts its input through the final norm.
+  ///
+  /// - Throws: ``DecoderError`` for a token outside the vocabulary.
+  func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix
+
+  /// Products of a matrix that this model made with hidden states, (count, hiddenSize) row-major: `output` becomes
+  /// (count, matrix.rows).
+  ///
+  /// - Throws: ``DecoderError`` for numbers that are not whole hidden states, or a matrix of another model.
+  func product(_ matrix: SideMatrix, of states: [Float], into output: inout [Float]) throws(DecoderError)
+
   /// The largest batch whose rows come out bit for bit as they would alone.
   var invariantBatchLimit: Int { get }
 

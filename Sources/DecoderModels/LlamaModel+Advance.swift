@@ -230,9 +230,10 @@ struct ForwardPass {
 
   /// Queries, keys and values of every row; keys and values go to the caches.
   func project(_ layer: LlamaModel.Layer, at index: Int) {
-    normalize(layer.attentionNorm)
+    let input = workspace.hiddenInput.fineView
+    normalize(layer.attentionNorm, into: input)
     project(
-      layer.attention.plans, workspace.hiddenInput.view, into: workspace.attention.start,
+      layer.attention.plans, input, into: workspace.attention.start,
       stride: workspace.attentionStride, accumulate: false)
     layer.attentionBias?.withUnsafeBufferPointer { bias in
       for row in 0..<count {
@@ -256,9 +257,8 @@ struct ForwardPass {
   }
 
   /// RMSNorm of the residual stream, quantised for the next product.
-  func normalize(_ weight: [Float]) {
+  func normalize(_ weight: [Float], into target: ek_activations) {
     let size = configuration.hiddenSize
-    let target = workspace.hiddenInput.view
     weight.withUnsafeBufferPointer { weight in
       forEachRow { row in
         withUnsafeTemporaryAllocation(of: Float.self, capacity: size) { normalized in
@@ -441,8 +441,8 @@ struct ForwardPass {
   /// Down(activation(gate(x)) · up(x)), added to the residual stream. A piece of gate and the same piece of up are computed
   /// together, multiplied and quantised before the next.
   func feedForward(_ layer: LlamaModel.Layer) {
-    normalize(layer.feedForwardNorm)
     let input = workspace.hiddenInput.view
+    normalize(layer.feedForwardNorm, into: input)
     let output = workspace.feedForwardInput.view
     let plan = count == 1 ? layer.gateAndUp.plans.one : layer.gateAndUp.plans.many
     let base = workspace.gateAndUp.start
@@ -491,14 +491,14 @@ struct ForwardPass {
               multiplyInFloat32(
                 model.unembedding, out, count: 1, into: output + row * vocabulary, stride: vocabulary)
             } else {
-              kernels.quantize(out, columns: size, into: workspace.hiddenInput.view, row: row)
+              kernels.quantize(out, columns: size, into: workspace.hiddenInput.fineView, row: row)
             }
           }
         }
       }
     }
     guard model.computePath == .quantized else { return }
-    let input = workspace.hiddenInput.view
+    let input = workspace.hiddenInput.fineView
     let plans = model.unembedding.plans
     func run(_ y: UnsafeMutablePointer<Float>, stride: Int) {
       (count == 1 ? plans.one : plans.many).pieces.withUnsafeBufferPointer { pieces in

@@ -115,7 +115,7 @@ extension ForwardPass {
   /// `decoder`.
   func storeSource(of decoder: LlamaModel, _ targets: [RowPlace]) {
     let output = model.computePath == .float32 ? normalized(model.finalNorm) : []
-    if output.isEmpty { normalize(model.finalNorm) }
+    if output.isEmpty { normalize(model.finalNorm, into: workspace.hiddenInput.view) }
     targets.withUnsafeBufferPointer { targets in
       for (index, layer) in decoder.layers.enumerated() {
         guard let projection = layer.cross?.keysAndValues else { continue }
@@ -138,7 +138,7 @@ extension ForwardPass {
 
   /// Attention of every row to the source of its sequence; the result is added to the residual stream.
   func attendToSource(_ cross: LlamaModel.Cross, at index: Int) {
-    normalize(cross.norm)
+    normalize(cross.norm, into: workspace.hiddenInput.view)
     project(
       cross.queries.plans, workspace.hiddenInput.view, into: workspace.attention.start,
       stride: workspace.attentionStride, accumulate: false)

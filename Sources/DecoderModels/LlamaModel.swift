@@ -28,6 +28,8 @@ public final class LlamaModel: DecoderModel {
   let finalNorm: [Float]
   let embedding: MappedTensor
   private let embeddedTokens = Atomic(0)
+  /// The unembedding as stored, for ``makeUnembedding(of:)``.
+  let unembeddingRows: MappedTensor
   let rotary: RotaryTable
   /// That of layers with a sliding window.
   let localRotary: RotaryTable?
@@ -85,9 +87,9 @@ public final class LlamaModel: DecoderModel {
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
       // The largest tensor first: while it is packed, file and copy are both in memory.
-      var unembedding = try loader.projection([
-        configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
-      ])
+      let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
+      var unembedding = try loader.projection([head])
+      unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
       var layers: [Layer]
       if let stated = configuration.encoder {

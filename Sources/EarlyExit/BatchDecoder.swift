@@ -24,6 +24,7 @@ public final class BatchDecoder {
   public private(set) var tokenCount = 0
 
   /// - Parameters:
+  ///   - model: The model that decodes.
   ///   - width: Sequences to decode at a time; at most the decoder's limit for results that do not depend on it.
   ///   - shouldStop: Asked before each token.
   public init(
@@ -51,7 +52,7 @@ public final class BatchDecoder {
   /// Gives every sequence its next token, after taking up waiting prompts where there is room.
   ///
   /// - Returns: The outputs that ended with this step; empty as well when `shouldStop` said so.
-  /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options out of range, ``DecoderError``, and the
+  /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options out of range, `DecoderError`, and the
   ///   tokenizer's errors.
   public func step() throws -> [(ticket: Ticket, generation: Generation)] {
     while active.count < width, !waiting.isEmpty {

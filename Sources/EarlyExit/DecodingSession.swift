@@ -45,7 +45,7 @@ public final class DecodingSession {
   /// Decodes one token.
   ///
   /// - Returns: `nil` after the last token, and when `shouldStop` says so.
-  /// - Throws: ``DecoderError`` and the tokenizer's errors.
+  /// - Throws: `DecoderError` and the tokenizer's errors.
   public func next() throws -> TokenStep? {
     guard sequence.stopReason == nil else { return nil }
     if shouldStop() { return cancel() }
@@ -86,7 +86,10 @@ extension Duration {
 extension LanguageModel {
   /// Begins to decode after a prompt given as tokens.
   ///
-  /// - Parameter shouldStop: Asked before each token; by default, whether the current task is cancelled.
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one; see ``prompt(raw:special:)`` and ``prompt(user:)``.
+  ///   - options: How the output is generated.
+  ///   - shouldStop: Asked before each token; by default, whether the current task is cancelled.
   /// - Throws: ``EarlyExitError`` for options out of range or a prompt that does not fit.
   public func makeSession(
     prompt: [TokenID], options: GenerationOptions = GenerationOptions(),

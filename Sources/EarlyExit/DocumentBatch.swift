@@ -58,7 +58,9 @@ public final class DocumentBatch {
 
   /// Runs all documents.
   ///
-  /// - Parameter observe: Told of every event; what it throws ends the run.
+  /// - Parameters:
+  ///   - items: The documents, each with what is asked about it.
+  ///   - observe: Told of every event; what it throws ends the run.
   /// - Returns: Whether all were finished; `false` when `shouldStop` said so before.
   /// - Throws: ``DocumentBatchError`` naming the document at fault.
   public func run(_ items: [Item], observe: (Event) throws -> Void) throws -> Bool {

@@ -9,7 +9,10 @@ enum DocumentPlan {
 extension LanguageModel {
   /// The prompt of a task on a document.
   ///
-  /// - Parameter raw: Leaves the prompt template out: the request stands alone.
+  /// - Parameters:
+  ///   - task: What is asked about the document.
+  ///   - document: The text, whatever its length.
+  ///   - raw: Leaves the prompt template out: the request stands alone.
   public func prompt(for task: DocumentTask, document: String, raw: Bool = false) throws -> [TokenID] {
     if hasEncoder {
       return try prompt(raw: task.source(document: document, prefix: raw ? "" : summaryPrefix))

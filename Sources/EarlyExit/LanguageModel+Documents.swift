@@ -7,10 +7,15 @@ extension LanguageModel {
   /// decoded before this function returns, several at a time.
   ///
   /// - Parameters:
+  ///   - task: What is asked about the document.
+  ///   - document: A text that is not empty.
+  ///   - options: How the output, and the outputs of parts, are generated.
+  ///   - rule: What happens to a document that does not fit.
   ///   - raw: Leaves the prompt template out.
   ///   - shouldStop: Asked before each token.
+  ///   - observe: Told when the document did not fit.
   /// - Returns: The session of the final text, or `nil` when `shouldStop` said so before it.
-  /// - Throws: ``EarlyExitError``, ``DecoderError``, and the tokenizer's errors.
+  /// - Throws: ``EarlyExitError``, `DecoderError`, and the tokenizer's errors.
   public func makeSession(
     for task: DocumentTask, document: String, options: GenerationOptions, rule: LongDocumentRule = .split,
     raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },

@@ -118,7 +118,7 @@ public struct TextFacts: Sendable {
     // All of T5's texts end with the same token, the encoder's and the decoder's.
     sourceEnd = checkpoint.configuration.encoder == nil ? nil : tokenizer.id(ofSpecial: "</s>") ?? ends.min()
     let size = checkpoint.configuration.vocabularySize
-    for id in ends.union(start.map { [$0] } ?? []) where !(0..<size).contains(id) {
+    for id in ends.union(start.map { [$0] } ?? []).sorted() where !(0..<size).contains(id) {
       throw EarlyExitError.modelFile(
         file: checkpoint.path, field: "end and start tokens", expected: "in 0..<\(size)", found: "\(id)")
     }

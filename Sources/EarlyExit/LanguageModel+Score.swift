@@ -27,12 +27,14 @@ extension LanguageModel {
   /// Tokens go through the layers in batches small enough to give the very numbers that decoding sees.
   ///
   /// - Parameters:
+  ///   - text: A text as it is, without a template.
+  ///   - special: Whether text that spells a special token becomes that token.
   ///   - context: Tokens the text may have, or `nil` for as many as the model can.
   ///   - shouldStop: Asked before each batch.
   /// - Returns: `nil` when `shouldStop` said so.
   /// - Throws: ``EarlyExitError/tooFewTokens(found:)`` for fewer than two tokens,
   ///   ``EarlyExitError/notForEncoderDecoders(_:)``,
-  ///   ``EarlyExitError/promptTooLong(tokens:context:)``, ``DecoderError``, and the tokenizer's errors.
+  ///   ``EarlyExitError/promptTooLong(tokens:context:)``, `DecoderError`, and the tokenizer's errors.
   public func score(
     _ text: String, special: SpecialTokenHandling = .asText, context: Int? = nil,
     shouldStop: () -> Bool = { Task.isCancelled }

@@ -91,7 +91,9 @@ public struct LanguageModel: Sendable {
 
   /// The tokens of a text as it is, without a template.
   ///
-  /// - Parameter special: Whether text that spells a special token becomes that token.
+  /// - Parameters:
+  ///   - text: What the model is to continue.
+  ///   - special: Whether text that spells a special token becomes that token.
   public func prompt(raw text: String, special: SpecialTokenHandling = .asText) throws -> [TokenID] {
     let tokens = try tokenizer.encode(text, special: special)
     if let sourceEnd, tokens.last != sourceEnd { return tokens + [sourceEnd] }

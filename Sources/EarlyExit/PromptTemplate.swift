@@ -17,7 +17,9 @@ public enum PromptTemplate: Sendable, Equatable {
 
   /// The template of that name, or `nil` if there is none.
   ///
-  /// - Parameter system: What stands in the system turn; ChatML alone has one.
+  /// - Parameters:
+  ///   - name: `chatml`, `llama3` or `plain`.
+  ///   - system: What stands in the system turn; ChatML alone has one.
   public init?(name: String, system: String? = nil) {
     switch name {
     case "chatml": self = .chatML(system: system)

@@ -69,13 +69,18 @@ package final class SequenceDecoding {
     return (last, BatchRow(cache: cache, position: prompt.count + generated.count - 1))
   }
 
-  /// Chooses a token from logits of shape (vocabularySize) and appends it.
+  /// Chooses a token from logits and appends it.
   ///
-  /// - Parameter layer: Layers that were run for it; `nil` for all.
+  /// - Parameters:
+  ///   - candidates: The tokens that the logits are of; `nil` for the whole vocabulary. A draw at random is one from
+  ///     them alone.
+  ///   - layer: Layers that were run for it; `nil` for all.
   package func accept(
-    _ logits: UnsafeBufferPointer<Float>, layer: Int? = nil, depth: DepthRecord? = nil
+    _ logits: UnsafeBufferPointer<Float>, of candidates: [TokenID]? = nil, layer: Int? = nil,
+    depth: DepthRecord? = nil
   ) throws -> TokenStep {
-    try append(chooser.choose(from: logits), layer: layer, depth: depth)
+    let choice = chooser.choose(from: logits)
+    return try append(candidates?[choice] ?? choice, layer: layer, depth: depth)
   }
 
   /// Tokens that may still follow.

@@ -12,6 +12,8 @@ public struct Draft: Sendable, Equatable {
   public var layer: Int
   /// Seconds of the drafter's that went into keeping up with the text, and would have without a draft.
   public var cacheSeconds = 0.0
+  /// Bytes of weights that the drafter read for it.
+  public var bytesRead = 0
 
   public init(tokens: [TokenID] = [], evidence: Int = 0, layer: Int = 0) {
     self.tokens = tokens

@@ -11,40 +11,45 @@ public final class EarlyExitDrafter: Drafter {
 
   private let model: LanguageModel
   private let layer: Int
-  private let map: ExitHeads.LayerMap?
+  private let prompt: [TokenID]
   private let fallback: FallbackThreshold
   private let scratch: HiddenStates
-  private var logits: [Float] = []
+  private var head: ExitHead
 
   /// - Parameters:
   ///   - model: The large model.
+  ///   - prompt: What the history begins with; reduced heads choose from its tokens too.
   ///   - layer: Layers to draft with, in 1..<layerCount.
-  ///   - heads: Fitted heads; without a map for `layer` the model's own head is used.
+  ///   - heads: Fitted heads; without a map for `layer` and without a shortlist the model's own head is used.
   ///   - fallback: α_FB, in 0...1: the draft ends before the first token that the exit head finds less probable.
   /// - Throws: ``SpeculativeDecodingError`` for settings out of range, `EarlyExitError` for heads of another shape.
-  public init(model: LanguageModel, layer: Int, heads: ExitHeads? = nil, fallback: Double = 0.6) throws {
+  public init(
+    model: LanguageModel, prompt: [TokenID], layer: Int, heads: ExitHeads? = nil, fallback: Double = 0.6
+  ) throws {
     let configuration = model.decoder.configuration
     guard (1..<max(configuration.layerCount, 1)).contains(layer) else {
       throw SpeculativeDecodingError.option(
         field: "draft-layer", expected: "in 1...\(configuration.layerCount - 1), the layers before the last",
         found: "\(layer)")
     }
-    try heads?.check(hiddenSize: configuration.hiddenSize, layerCount: configuration.layerCount)
+    try heads?.check(model.decoder)
     self.model = model
     self.layer = layer
     self.fallback = try FallbackThreshold(fallback)
-    map = heads?.maps[layer]
+    self.prompt = prompt
+    head = try ExitHead(heads, decoder: model.decoder)
     scratch = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: 1)
     let all = Double(max(model.bytesPerToken, 1))
     let early = Double(layer * model.decoder.bytesPerLayer)
-    let head = Double(model.decoder.bytesOfUnembedding + 4 * (map?.weights.count ?? 0))
     profile = DrafterProfile(
-      writer: .draft, costPerToken: (early + head) / all, verifiedShare: (all - early) / all)
+      writer: .draft, costPerToken: (early + Double(head.byteCount(layer: layer))) / all,
+      verifiedShare: (all - early) / all)
   }
 
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
     var draft = Draft(layer: layer)
     guard limit > 0, var next = history.last else { return Draft() }
+    var headBytes = head.bytesRead
     while true {
       let row = draft.tokens.count
       try model.decoder.embed([next], into: scratch)
@@ -52,11 +57,14 @@ public final class EarlyExitDrafter: Drafter {
         scratch, rows: [BatchRow(cache: target.cache, position: history.count - 1 + row)], layers: 0..<layer)
       target.states.copyRow(0, of: scratch, to: row)
       target.states.count = row + 1
+      draft.bytesRead += layer * model.decoder.bytesPerLayer
       // Nothing is to be expected after an end token.
       guard row < limit, !model.endTokens.contains(next) else { return draft }
-      if let map { scratch[0] = map.apply(scratch[0]) }
-      try model.decoder.logits(of: scratch, rows: 0..<1, into: &logits)
-      guard let token = logits.withUnsafeBufferPointer(fallback.draft) else { return draft }
+      try head.run(scratch[0], layer: layer, prompt: prompt)
+      draft.bytesRead += head.bytesRead - headBytes
+      headBytes = head.bytesRead
+      let token = head.logits.withUnsafeBufferPointer { fallback.draft($0, of: head.candidates) }
+      guard let token else { return draft }
       draft.tokens.append(token)
       next = token
     }

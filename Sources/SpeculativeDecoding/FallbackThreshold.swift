@@ -15,9 +15,12 @@ struct FallbackThreshold {
   }
 
   /// The most probable token of a row of logits, or `nil` when it is not probable enough.
-  func draft(_ logits: UnsafeBufferPointer<Float>) -> TokenID? {
+  ///
+  /// - Parameter candidates: The tokens that the logits are of; `nil` for the whole vocabulary.
+  func draft(_ logits: UnsafeBufferPointer<Float>, of candidates: [TokenID]? = nil) -> TokenID? {
     let best = Logits.argmax(logits)
-    if logThreshold == -.infinity { return best }
-    return Double(logits[best]) - Logits.logSumExp(logits) >= logThreshold ? best : nil
+    let isSure =
+      logThreshold == -.infinity || Double(logits[best]) - Logits.logSumExp(logits) >= logThreshold
+    return isSure ? candidates?[best] ?? best : nil
   }
 }

@@ -12,6 +12,11 @@ public struct RollbackSweep {
     public var threshold: Double
     public var generation: Generation
     public var statistics: SpeculationStatistics
+
+    /// Bytes of weights read by both models, on average over the tokens after the first; 0 where there is none.
+    public var bytesPerToken: Double {
+      Double(statistics.bytesRead) / Double(max(generation.tokenIDs.count - 1, 1))
+    }
   }
 
   private let strategy: SpeculationStrategy

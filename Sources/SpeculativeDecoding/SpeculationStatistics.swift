@@ -22,6 +22,8 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   public var verifySeconds = 0.0
   public var cacheSeconds = 0.0
   public var samplingSeconds = 0.0
+  /// Bytes of weights read after the prompt, by drafter and large model.
+  public var bytesRead = 0
   /// The smallest distance −ln p_large that exceeded the rollback threshold, if any did: at any threshold from the
   /// largest accepted distance to just below it the output is the same.
   public var nearestRefusal: Double?
@@ -37,6 +39,28 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
     }
     for position in 0..<count { draftedByPosition[position] += 1 }
     for position in 0..<right { acceptedByPosition[position] += 1 }
+  }
+
+  /// Adds those of another output.
+  public mutating func add(_ other: SpeculationStatistics) {
+    steps += other.steps
+    drafted += other.drafted
+    accepted += other.accepted
+    substituted += other.substituted
+    rollbacks += other.rollbacks
+    let places = max(draftedByPosition.count, other.draftedByPosition.count)
+    func sum(_ a: [Int], _ b: [Int]) -> [Int] {
+      (0..<places).map { (a.indices.contains($0) ? a[$0] : 0) + (b.indices.contains($0) ? b[$0] : 0) }
+    }
+    draftedByPosition = sum(draftedByPosition, other.draftedByPosition)
+    acceptedByPosition = sum(acceptedByPosition, other.acceptedByPosition)
+    tokensBySource.merge(other.tokensBySource, uniquingKeysWith: +)
+    draftSeconds += other.draftSeconds
+    verifySeconds += other.verifySeconds
+    cacheSeconds += other.cacheSeconds
+    samplingSeconds += other.samplingSeconds
+    bytesRead += other.bytesRead
+    nearestRefusal = [nearestRefusal, other.nearestRefusal].compactMap { $0 }.min()
   }
 
   mutating func note(_ writer: TokenSource.Writer) {

@@ -7,8 +7,8 @@ public struct SpeculationStrategy: Sendable {
   public enum Source: Sendable {
     /// ``PromptLookup``
     case promptLookup
-    /// ``ModelDrafter``
-    case model(LanguageModel)
+    /// ``ModelDrafter``; the small model's tokens may leave its layers early.
+    case model(LanguageModel, exits: ExitStrategy? = nil)
     /// ``EarlyExitDrafter``
     case earlyExit(layer: Int, heads: ExitHeads? = nil)
   }
@@ -39,7 +39,7 @@ public struct SpeculationStrategy: Sendable {
     self.rule = rule
     self.fallback = fallback
     self.draftLength = draftLength
-    for case .model(let draft) in sources { try model.checkDraft(draft) }
+    for case .model(let draft, _) in sources { try model.checkDraft(draft) }
     // Whatever else is wrong shows in a session, and long before a prompt is read.
     _ = try makeSession(prompt: [0], options: GenerationOptions(maxTokens: 1))
   }
@@ -82,15 +82,16 @@ public struct SpeculationStrategy: Sendable {
     switch source {
     case .promptLookup: return PromptLookup(source: read)
     case .earlyExit(let layer, let heads):
-      return try EarlyExitDrafter(model: model, layer: layer, heads: heads, fallback: fallback)
-    case .model(let draft):
+      return try EarlyExitDrafter(
+        model: model, prompt: prompt, layer: layer, heads: heads, fallback: fallback)
+    case .model(let draft, let exits):
       guard prompt.count + (model.hasEncoder ? 0 : 1) <= draft.contextLength else {
         throw SpeculativeDecodingError.draftContext(
           draft: draft.name, context: draft.contextLength, prompt: prompt.count)
       }
-      let capacity = min(model.contextLength, prompt.count + min(options.maxTokens, model.contextLength))
       return try ModelDrafter(
-        model: draft, target: model, fallback: fallback, capacity: capacity, source: read)
+        model: draft, target: model, prompt: prompt, maxTokens: options.maxTokens, fallback: fallback,
+        exits: exits)
     }
   }
 }

@@ -49,6 +49,7 @@ public final class SpeculativeSession {
   private let options: GenerationOptions
   private var sequence: SequenceDecoding
   private var buffers: DecodingBuffers
+  private var exits: ExitDecoder?
   private let drafters: [any Drafter]
   private var rule: AcceptanceRule
   private let choosesLength: Bool
@@ -81,9 +82,15 @@ public final class SpeculativeSession {
       throw SpeculativeDecodingError.option(
         field: "draft-length", expected: "in \(Self.draftLengths)", found: "\(draftLength)")
     }
-    guard options.exits == nil else {
+    if let exits = options.exits, exits.cachePolicy != .defer {
       throw SpeculativeDecodingError.option(
-        field: "exits", expected: "absent, for drafts are verified at full depth", found: "an exit strategy")
+        field: "exit-cache", expected: "defer where drafts are verified, so that a wrong one leaves no trace",
+        found: exits.cachePolicy.rawValue)
+    }
+    if options.exits != nil, drafters.contains(where: { $0.profile.verifiedShare < 1 }) {
+      throw SpeculativeDecodingError.option(
+        field: "drafter", expected: "another than early-exit where tokens may leave early anyway",
+        found: "early-exit")
     }
     try rule.validate()
     if case .rollback = rule, options.sampling != .greedy {
@@ -100,6 +107,9 @@ public final class SpeculativeSession {
     self.options = options
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
     buffers = DecodingBuffers(decoder: model.decoder)
+    exits = try options.exits.map {
+      try ExitDecoder($0, decoder: model.decoder, rows: draftLength + 1)
+    }
     self.drafters = drafters
     self.rule = rule
     self.choosesLength = choosesLength && rule.keepsOutput
@@ -177,33 +187,25 @@ public final class SpeculativeSession {
     let (choice, draft) = try limit > 0 ? makeDraft(limit) : (nil, Draft())
     let tokens = Array(draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
     let drafted = clock.now
-    if draft.layer == 0 { try model.decoder.embed([pending.token] + tokens, into: buffers.states) }
-    buffers.states.count = tokens.count + 1
-    try model.decoder.advance(
-      buffers.states,
-      rows: (0...tokens.count).map {
-        BatchRow(cache: sequence.cache, position: pending.row.position + $0)
-      }, layers: draft.layer..<layerCount)
-
     var sampling = 0.0
     var steps: [TokenStep] = []
     var accepted = 0
-    var isOpen = true
-    var row = 0
-    while isOpen, row <= tokens.count {
-      let group = row..<min(row + Self.logitRows, tokens.count + 1)
-      try buffers.withLogits(rows: group) { row, logits in
-        guard isOpen else { return }
-        let begin = clock.now
-        var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
-        let isAccepted = row < tokens.count && step.id == tokens[row]
-        if isAccepted { accepted += 1 }
-        isOpen = isAccepted && step.stopReason == nil
-        step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, choice: choice)
-        steps.append(step)
-        sampling += (clock.now - begin).seconds
-      }
-      row = group.upperBound
+    /// Chooses the token after a row; whether the next row is of any use.
+    func take(_ row: Int, _ logits: ExitLogits) throws -> Bool {
+      let begin = clock.now
+      var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
+      let isAccepted = row < tokens.count && step.id == tokens[row]
+      if isAccepted { accepted += 1 }
+      step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, choice: choice)
+      steps.append(step)
+      statistics.bytesRead += logits.depth?.bytesRead ?? 0
+      sampling += (clock.now - begin).seconds
+      return isAccepted && step.stopReason == nil
+    }
+    if exits != nil {
+      try exits?.verify(sequence, guesses: tokens, take)
+    } else {
+      try verify(tokens, from: draft.layer, pending: pending, take)
     }
     let verified = clock.now
     history.append(contentsOf: steps.map(\.id))
@@ -214,6 +216,7 @@ public final class SpeculativeSession {
     let verifySeconds = (verified - drafted).seconds - sampling
     for step in steps { step.source.map { statistics.note($0.writer) } }
     statistics.steps += 1
+    statistics.bytesRead += draft.bytesRead
     statistics.draftSeconds += draftSeconds
     statistics.verifySeconds += verifySeconds
     statistics.cacheSeconds += draft.cacheSeconds + (clock.now - verified).seconds
@@ -225,6 +228,32 @@ public final class SpeculativeSession {
         choice: choice, evidence: draft.evidence, drafted: tokens.count, accepted: accepted,
         tokens: steps.count, draftSeconds: draftSeconds, verifySeconds: verifySeconds + sampling))
     return steps
+  }
+
+  /// Runs the last token and the drafted ones through the layers from `layer` on and hands their logits to `take`, until
+  /// it says that no more are wanted.
+  private func verify(
+    _ tokens: [TokenID], from layer: Int, pending: (token: TokenID, row: BatchRow),
+    _ take: (Int, ExitLogits) throws -> Bool
+  ) throws {
+    if layer == 0 { try model.decoder.embed([pending.token] + tokens, into: buffers.states) }
+    buffers.states.count = tokens.count + 1
+    try model.decoder.advance(
+      buffers.states,
+      rows: (0...tokens.count).map {
+        BatchRow(cache: sequence.cache, position: pending.row.position + $0)
+      }, layers: layer..<layerCount)
+    statistics.bytesRead += (layerCount - layer) * model.decoder.bytesPerLayer
+    var isOpen = true
+    var row = 0
+    while isOpen, row <= tokens.count {
+      let group = row..<min(row + Self.logitRows, tokens.count + 1)
+      statistics.bytesRead += model.decoder.bytesOfUnembedding
+      try buffers.withLogits(rows: group) { row, logits in
+        if isOpen { isOpen = try take(row, ExitLogits(logits, layer: layerCount)) }
+      }
+      row = group.upperBound
+    }
   }
 
   /// A draft of at most `limit` tokens, and who was chosen to make it; no choice for a pass without drafts.
@@ -270,19 +299,28 @@ public final class SpeculativeSession {
   }
 
   /// Appends the token that the rule puts in the place of `guess`.
-  private func choose(_ guess: TokenID?, _ logits: UnsafeBufferPointer<Float>) throws -> TokenStep {
-    guard case .rollback(let threshold) = rule, let guess else { return try sequence.accept(logits) }
-    let best = Logits.argmax(logits)
-    if guess == best { return try sequence.append(guess) }
-    let distance = Logits.logSumExp(logits) - Double(logits[guess])
+  private func choose(_ guess: TokenID?, _ logits: ExitLogits) throws -> TokenStep {
+    func append(_ token: TokenID) throws -> TokenStep {
+      try sequence.append(token, layer: logits.layer, depth: logits.depth)
+    }
+    guard case .rollback(let threshold) = rule, let guess else {
+      return try sequence.accept(
+        logits.values, of: logits.candidates, layer: logits.layer, depth: logits.depth)
+    }
+    let best = Logits.argmax(logits.values)
+    let token = logits.candidates?[best] ?? best
+    // A token that a reduced head does not know is infinitely far from it.
+    let place = logits.candidates.map { $0.firstIndex(of: guess) } ?? guess
+    guard let place, guess != token else { return try append(token) }
+    let distance = Logits.logSumExp(logits.values) - Double(logits.values[place])
     // At 0 not even rounding may let another token pass.
     if threshold > 0, distance <= threshold {
       statistics.substituted += 1
-      return try sequence.append(guess)
+      return try append(guess)
     }
     if distance.isFinite {
       statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
     }
-    return try sequence.append(best)
+    return try append(token)
   }
 }

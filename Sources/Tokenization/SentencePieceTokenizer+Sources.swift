@@ -21,7 +21,7 @@ extension SentencePieceTokenizer {
   ///   - tokenTypes: `tokenizer.ggml.token_type`, ``TokenKind`` raw values.
   ///   - unknownToken: `tokenizer.ggml.unknown_token_id`. Files that give no token the type unknown need it, unless there
   ///     is a token `<unk>`.
-  ///   - model: `tokenizer.ggml.model`: `llama` for BPE by score, `t5` for unigram.
+  ///   - name: `tokenizer.ggml.model`: `llama` for BPE by score, `t5` for unigram.
   ///   - addsSpacePrefix: `tokenizer.ggml.add_space_prefix`, true if it is missing.
   ///   - removesExtraSpaces: `tokenizer.ggml.remove_extra_whitespaces`, false if it is missing.
   ///   - normalizationMap: `tokenizer.ggml.precompiled_charsmap`, empty if it is missing.

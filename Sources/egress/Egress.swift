@@ -38,9 +38,9 @@ struct Egress: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ScoreCommand.self,
-      FitExitsCommand.self, SweepCommand.self,
+      FitExitsCommand.self, PlanExitsCommand.self,
       TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
-      ModelsCommand.self, Calibrate.self, Study.self, Verify.self,
+      ModelsCommand.self, Calibrate.self, EvaluateCommand.self, ReportCommand.self, Study.self, Verify.self,
     ])
 
   /// Runs the command line and ends the process.

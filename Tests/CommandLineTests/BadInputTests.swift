@@ -59,6 +59,13 @@ import Testing
     expectRefusal(
       try egress.run(["summarize", "--model", "gpt-99"], input: "Text."), status: 1,
       saying: "no model and no file called gpt-99")
+    for name in ["SmolLM2-135M-Instruct", "smollm2-135m", "smolm2-135m-instruct"] {
+      expectRefusal(
+        try egress.run(["summarize", "--model", name], input: "Text."), status: 1,
+        saying: "called \(name) (did you mean smollm2-135m-instruct?)")
+    }
+    #expect(
+      !(try egress.run(["summarize", "--model", "gpt-99"], input: "Text.")).errors.contains("did you mean"))
     expectRefusal(try egress.run(["models", "pull", "gpt-99"]), status: 1, saying: "smollm2-135m-instruct")
   }
 

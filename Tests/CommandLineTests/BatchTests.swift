@@ -38,7 +38,7 @@ import Testing
     #expect(lines.count == 20)
     for (index, line) in lines.enumerated() {
       let json = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
-      #expect(Set(json.keys) == ["id", "text", "token_ids", "prompt_token_ids", "stop_reason"])
+      #expect(Set(json.keys) == ["id", "settings", "text", "token_ids", "prompt_token_ids", "stop_reason"])
       #expect(json["id"] as? String == "doc-\(index)")
       guard index < 7 else { continue }
       let alone = try egress.run(
@@ -65,6 +65,42 @@ import Testing
     #expect(try output() == whole)
   }
 
+  @Test func `a batch does not go on with another model, other options or other documents`() throws {
+    try writeInput(3)
+    #expect(try egress.run(arguments()).status == 0)
+    let lines = try output().split(separator: "\n")
+    let half = lines.prefix(1).joined() + "\n"
+    func refused(_ arguments: [String], sourceLocation: SourceLocation = #_sourceLocation) throws {
+      try egress.folder.write("out.jsonl", half)
+      expectRefusal(
+        try egress.run(arguments), status: 1,
+        saying: "line 1 was made with another model, with other options",
+        sourceLocation: sourceLocation)
+      #expect(try output() == half)
+    }
+    for options in [
+      ["--max-tokens", "11"], ["--temperature", "1"], ["--stop", "zzz"], ["--context", "127"],
+      ["--long", "truncate"], ["--exit-threshold", "0.5"],
+    ] {
+      try refused(arguments() + options)
+    }
+    try refused(arguments().filter { $0 != "--raw" })
+    let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("another")) }
+    try refused(arguments().map { $0 == model ? other : $0 })
+    // The number of threads changes nothing in an output.
+    try egress.folder.write("out.jsonl", half)
+    #expect(try egress.run(arguments() + ["--threads", "1"]).status == 0)
+    #expect(try output().split(separator: "\n") == lines)
+    let input = try String(contentsOfFile: path("in.jsonl"), encoding: .utf8)
+    try egress.folder.write("in.jsonl", input.replacing("\"ab\"", with: "\"abc\""))
+    try refused(arguments())
+    // A file of an earlier version does not say what it was made with.
+    try egress.folder.write("in.jsonl", input)
+    try egress.folder.write(
+      "out.jsonl", half.replacing(try Regex(#""settings":"[0-9a-f]{16}","#), with: ""))
+    expectRefusal(try egress.run(arguments()), status: 1, saying: "choose another --output")
+  }
+
   @Test func `results of other documents are left alone`() throws {
     try writeInput()
     for foreign in [
@@ -84,6 +120,12 @@ import Testing
       (#"{"id": 1}"#, "line 1: the field document is missing"),
       (#"{"id": 1, "document": 5}"#, "line 1: the field document is of the wrong kind"),
       (#"{"id": 1, "document": "  "}"#, "line 1: the document is empty"),
+      ("[1]", "line 1: it is not a JSON object"),
+      (#"{"id": 1.5, "document": "a"}"#, "line 1: the field id is of the wrong kind"),
+      (
+        #"{"id": 1, "document": "a"}"# + "\n" + #"{"id": 1, "document": "b"}"#,
+        "line 2: line 1 has the id 1 already"
+      ),
       ("\n\n", "in.jsonl is empty"),
     ])
   func `a mistake in the input is found before any work`(input: String, message: String) throws {

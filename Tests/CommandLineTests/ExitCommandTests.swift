@@ -5,10 +5,15 @@ import Testing
 @Suite struct ExitCommandTests {
   let egress: CommandRunner
   let model: String
+  /// The same with four layers.
+  let deep: String
 
   init() throws {
     egress = try CommandRunner()
-    model = try egress.writeModel { _ in }
+    model = try egress.writeModel()
+    var tiny = TinyDecoder()
+    tiny.layerCount = 4
+    deep = try egress.folder.write("deep.gguf", tiny.gguf().build())
   }
 
   private func generate(_ options: String...) throws -> [String: Any] {
@@ -44,7 +49,9 @@ import Testing
     (["--exit-threshold", "0.5", "--exit-layers", "2,1"], "exit-layers"),
     (["--confidence", "softmax"], "exit-threshold"), (["--exit-threshold", "0.5", "--decay", "0"], "decay"),
     (["--exit-threshold", "0.5", "--confidence", "classifier"], "exit-heads"),
-    (["--certificate", "c.json"], "exit-policy"),
+    (["--certificate", "c.json", "--decay", "4"], "decay"), (["--exit-threshold", "-0.1"], "exit-threshold"),
+    (["--exit-threshold", "nan"], "0...1"), (["--show-exits"], "show-exits"),
+    (["--exit-threshold", "0.5", "--min-exit-layer", "0"], "min-exit-layer"),
   ])
   func `settings that make no sense are usage errors`(options: [String], part: String) throws {
     let result = try egress.run(["generate", "--model", model, "--raw"] + options + ["abc"])
@@ -58,43 +65,70 @@ import Testing
     #expect(result.status == 1 && result.errors.contains("exit-layers"))
   }
 
-  @Test func `a sweep becomes a certificate that decoding applies`() throws {
-    let documents = (0..<12).map {
-      #"{"id": \#($0), "document": "text \#($0)", "references": ["some words"]}"#
+  @Test func `each option of an exit policy changes what is decoded`() throws {
+    func trace(_ options: String...) throws -> [[String: Any]] {
+      let path = egress.folder.path + "/t.jsonl"
+      let result = try egress.run(
+        ["generate", "--model", deep, "--raw", "--max-tokens", "16", "--trace", path] + options + ["abc"])
+      #expect(result.status == 0, "\(result.errors)")
+      return try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
     }
+    func values<Value>(_ lines: [[String: Any]], _ key: String) -> [Value] {
+      lines.dropFirst().compactMap { $0[key] as? Value }
+    }
+    let early: [Int] = values(try trace("--exit-threshold", "0"), "layer")
+    #expect(early.allSatisfy { $0 == 1 } && early.count > 3)
+    let later: [Int] = values(try trace("--exit-threshold", "0", "--min-exit-layer", "2"), "layer")
+    #expect(later.allSatisfy { $0 == 2 })
+
+    // A cache that was projected reads part of every skipped layer, and is another one.
+    let deferred = try trace("--exit-threshold", "0", "--exit-layers", "1")
+    let propagated = try trace("--exit-threshold", "0", "--exit-layers", "1", "--exit-cache", "propagate")
+    let (bytes, more): ([Int], [Int]) = (values(deferred, "bytes"), values(propagated, "bytes"))
+    #expect(bytes.count > 3 && (more.first ?? 0) > (bytes.first ?? 0))
+
+    // Alone the threshold 0.05 is too much for later tokens; decayed it is not.
+    let confidences: [Double] = values(
+      try trace("--exit-threshold", "0.9999", "--exit-layers", "1"), "confidence")
+    let threshold = "\((confidences.max() ?? 0) + 0.001)"
+    let constant: [Int] = values(try trace("--exit-threshold", threshold, "--exit-layers", "1"), "layer")
+    #expect(constant.allSatisfy { $0 == 4 })
+    let decayed: [Int] = values(
+      try trace("--exit-threshold", threshold, "--exit-layers", "1", "--decay", "50"), "layer")
+    #expect(decayed.contains(1) || confidences.allSatisfy { $0 < 0.9 * (confidences.max() ?? 0) })
+  }
+
+  @Test func `fitted heads change what an exit says, and belong to their model`() throws {
+    let documents = (0..<12).map { #"{"id": \#($0), "document": "text \#($0 * 7919)"}"# }
     let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
-    let name = egress.folder.path + "/run"
-    let sweep = [
-      "sweep", "--model", model, "--data", data, "--output", name, "--max-tokens", "6", "--exit-layers", "1",
-      "--grid", "0.5,0.1,0", "--risk", "consistency",
-    ]
-    #expect(try egress.run(sweep).status == 0)
-    let table = try Data(contentsOf: URL(fileURLWithPath: name + ".csv"))
-    let work = try String(contentsOfFile: name + ".sweep.jsonl", encoding: .utf8)
-    #expect(work.split(separator: "\n").count == 13)
-
-    // As an interruption leaves it: the last line is incomplete.
-    try egress.folder.write("run.sweep.jsonl", String(work.dropLast(work.count / 3)))
-    #expect(try egress.run(sweep).status == 0)
-    #expect(try Data(contentsOf: URL(fileURLWithPath: name + ".csv")) == table)
-    #expect(try String(contentsOfFile: name + ".sweep.jsonl", encoding: .utf8) == work)
-    let other = try egress.run(sweep + ["--metric", "token-f1"])
-    #expect(other.status == 1 && other.errors.contains("another"))
-
-    let calibrate = try egress.run([
-      "calibrate", name + ".csv", "--policy", name + ".policy.json", "--model", model, "--epsilon", "0.99",
-      "--rule", "empirical", "--certificate", name + ".certificate.json",
+    let heads = egress.folder.path + "/heads.safetensors"
+    let fit = try egress.run([
+      "fit-exits", "--model", model, "--data", data, "--exit-layers", "1", "--max-tokens", "12", "--output",
+      heads,
     ])
-    #expect(calibrate.status == 0, "\(calibrate.errors)")
-    let certified = ["--certificate", name + ".certificate.json", "--exit-policy", name + ".policy.json"]
-    let early = try egress.run(
-      ["generate", "--model", model, "--raw", "--max-tokens", "6", "--format", "json"] + certified + ["abc"])
-    #expect(early.status == 0, "\(early.errors)")
-    #expect(try #require(try early.json()["average_exit_layer"] as? Double) < 2)
+    #expect(fit.status == 0, "\(fit.errors)")
+    let shared = try generate("--exit-threshold", "0", "--exit-layers", "1")
+    let fitted = try generate("--exit-threshold", "0", "--exit-heads", heads)
+    #expect(shared["token_ids"] as? [Int] != fitted["token_ids"] as? [Int])
+    let classified = try generate(
+      "--exit-threshold", "0", "--exit-heads", heads, "--confidence", "classifier")
+    #expect(classified["token_ids"] as? [Int] == fitted["token_ids"] as? [Int])
+    let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("Other")) }
+    let refused = try egress.run([
+      "generate", "--model", other, "--raw", "--exit-threshold", "0.5", "--exit-heads", heads, "abc",
+    ])
+    expectRefusal(refused, status: 1, saying: "are for the model Tiny")
+  }
 
-    let policy = try String(contentsOfFile: name + ".policy.json", encoding: .utf8)
-    try egress.folder.write("run.policy.json", policy.replacing("defer", with: "propagate"))
-    let refused = try egress.run(["generate", "--model", model, "--raw"] + certified + ["abc"])
-    #expect(refused.status == 1 && refused.errors.contains("another exit policy"))
+  @Test func `showing exits says the average layer and colours nothing but a terminal`() throws {
+    let options = [
+      "generate", "--model", model, "--raw", "--max-tokens", "12", "--exit-threshold", "0", "abc",
+    ]
+    let plain = try egress.run(options)
+    let shown = try egress.run(options + ["--show-exits"])
+    #expect(shown.output == plain.output && shown.errors.contains("average exit layer"))
+    #expect(!plain.errors.contains("average exit layer"))
   }
 }

@@ -85,13 +85,24 @@ import Testing
     expectRefusal(refused, status: 1, saying: "rollback must be used with greedy decoding")
   }
 
+  @Test func `exact drafting for a model with early exits gives what its exits give alone`() throws {
+    let exits = ["--exit-threshold", "0.3", "--exit-layers", "1,2"]
+    let plain = try run(exits).json()
+    for way in [["--draft", small, "--exact", "--fallback", "0"], ["--drafter", "prompt-lookup"]] {
+      let found = try run(exits + way).json()
+      #expect(found["token_ids"] as? [Int] == plain["token_ids"] as? [Int])
+      #expect(found["average_exit_layer"] as? Double == plain["average_exit_layer"] as? Double)
+      #expect(found["speculation"] != nil)
+    }
+  }
+
   @Test func `JSON has the documented statistics`() throws {
     let found = try statistics("--draft", small, "--fallback", "0", "--rollback", "3")
     #expect(
       Set(found.keys).subtracting(["nearest_refusal"]) == [
         "steps", "drafted", "accepted", "substituted", "rollbacks", "drafted_by_position",
         "accepted_by_position", "tokens_by_source", "draft_seconds", "verify_seconds", "cache_seconds",
-        "sampling_seconds",
+        "sampling_seconds", "bytes_read",
       ])
     let sources = try #require(found["tokens_by_source"] as? [String: Int])
     #expect(sources.values.reduce(0, +) == (try json()["token_ids"] as? [Int])?.count ?? 24)
@@ -116,10 +127,13 @@ import Testing
     #expect((try found(base)["drafted_by_position"] as? [Int])?.count == 10)
     // Two tokens less probable than BiLD's usual 0.6 are not drafted by a random model.
     #expect(try count("drafted", found(["--draft", small])) < count("drafted", never))
+    // Fewer layers are fewer bytes; a threshold above 0 keeps all lengths fixed.
+    let itself = ["--draft", large, "--fallback", "0", "--rollback", "0.5"]
+    let leaving = try found(itself + ["--draft-exit-threshold", "0"])
+    #expect(try count("bytes_read", leaving) < count("bytes_read", found(itself)))
     let early = ["--drafter", "early-exit", "--fallback", "0", "--rollback", "0.5"]
-    let first = try found(early)
     let second = try found(early + ["--draft-layer", "2"])
-    #expect(first["nearest_refusal"] as? Double != second["nearest_refusal"] as? Double)
+    #expect(try count("bytes_read", found(early)) != count("bytes_read", second))
   }
 
   @Test func `a trace tells who wrote each token and what was rolled back`() throws {
@@ -168,6 +182,12 @@ import Testing
     (["--draft", "x", "--rollback", "nan"], "0 or above"),
     (["--draft", "x", "--draft-length", "0"], "1...64"),
     (["--draft", "x", "--draft-length", "65"], "1...64"),
+    (["--draft-exit-threshold", "0.5"], "--draft-exit-threshold"),
+    (["--drafter", "auto", "--draft-exit-threshold", "0.5"], "--draft"),
+    (["--draft", "x", "--draft-exit-threshold", "2"], "0...1"),
+    (["--drafter", "early-exit", "--exit-threshold", "0.5"], "--drafter early-exit"),
+    (["--drafter", "auto", "--draft-layer", "1", "--exit-threshold", "0.5"], "--draft-layer"),
+    (["--draft", "x", "--exit-threshold", "0.5", "--exit-cache", "propagate"], "--exit-cache"),
     (["--draft", "x", "--exit-heads", "y"], "--exit-heads"), (["--exit-heads", "y"], "--exit-heads"),
   ])
   func `settings that make no sense are usage errors`(options: [String], part: String) throws {
@@ -215,6 +235,108 @@ import Testing
     expectRefusal(
       try run(["--drafter", "early-exit", "--draft-layer", "3"]), status: 1, saying: "draft-layer must be")
     expectRefusal(try run(["--draft", "no-such-model"]), status: 1, saying: "no-such-model")
+  }
+
+  /// Calibrates the pair on a few documents.
+  private func calibrate(_ options: String...) throws -> CommandRunner.Result {
+    let documents = (0..<12).map {
+      #"{"id": \#($0), "document": "the in on \#($0 * 7919)", "references": ["some words"]}"#
+    }
+    let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
+    return try egress.run(
+      [
+        "calibrate", "--model", large, "--draft", small, "--data", data, "--max-tokens", "8", "--fallback",
+        "0", "--draft-length", "3", "--risk", "consistency", "--epsilon", "0.99",
+      ] + options)
+  }
+
+  @Test(arguments: ["empirical", "crc", "ucb", "ltt"])
+  func `a rollback threshold is certified and applied to that pair only`(rule: String) throws {
+    let made = try calibrate("--rule", rule)
+    #expect(made.status == 0, "\(made.errors)")
+    let path = egress.folder.path + "/docs.certificate.json"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    #expect(text.contains(#""draft" : "small""#) && text.contains(#""model" : "large""#))
+    #expect(made.text.contains("small drafting for large"))
+    let json = try #require(
+      try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    let threshold = try #require(json["threshold"] as? Double)
+    #expect(threshold > 0)
+
+    let certified = try run(["--draft", small, "--certificate", path], tokens: 8)
+    #expect(certified.status == 0, "\(certified.errors)")
+    let same = try run(
+      ["--draft", small, "--fallback", "0", "--draft-length", "3", "--rollback", "\(threshold)"], tokens: 8)
+    #expect(try certified.json()["token_ids"] as? [Int] == same.json()["token_ids"] as? [Int])
+    let found = try certified.json()["speculation"] as? [String: Any]
+    #expect(
+      found?["substituted"] as? Int == (try same.json()["speculation"] as? [String: Any])?["substituted"]
+        as? Int)
+
+    // What an interruption leaves is gone on with, to the same bytes.
+    guard rule == "ucb" else { return }
+    let runs = try String(contentsOfFile: egress.folder.path + "/docs.runs.jsonl", encoding: .utf8)
+    try egress.folder.write("docs.runs.jsonl", String(runs.dropLast(runs.count / 3)))
+    #expect(try calibrate("--rule", rule).status == 0)
+    #expect(try String(contentsOfFile: egress.folder.path + "/docs.runs.jsonl", encoding: .utf8) == runs)
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
+
+    let other = try Self.write(egress, "other.gguf") {
+      $0.layerCount = 1
+      $0.seed = 9
+    }
+    expectRefusal(
+      try run(["--draft", other, "--certificate", path]), status: 1,
+      saying: "the certificate is for the draft small and the model large, not for this draft")
+    let wrongModel = try egress.run([
+      "generate", "--model", other, "--raw", "--draft", small, "--certificate", path, "a",
+    ])
+    expectRefusal(wrongModel, status: 1, saying: "not for this model")
+    expectRefusal(
+      try run(["--draft", small, "--certificate", path, "--rollback", "1"]), status: 64, saying: "--rollback")
+    expectRefusal(
+      try run(["--draft", small, "--certificate", path, "--fallback", "0"]), status: 64, saying: "--fallback")
+    // Alone it is no certificate of exits.
+    #expect(try run(["--certificate", path]).status == 1)
+
+    let evaluated = try egress.run([
+      "evaluate", "--model", large, "--draft", small, "--certificate", path, "--data",
+      egress.folder.path + "/docs.jsonl", "--max-tokens", "8", "--format", "json",
+    ])
+    #expect(evaluated.status == 0, "\(evaluated.errors)")
+    let result = try evaluated.json()
+    #expect(result["threshold"] as? Double == threshold)
+    #expect((result["exits"] as? [String: Any])?["samples_per_second"] as? Double ?? 0 > 0)
+    #expect((result["exits"] as? [String: Any])?["speculation"] != nil)
+  }
+
+  @Test func `exact drafting evaluates to the same outputs`() throws {
+    let data = try egress.folder.write(
+      "d.jsonl", #"{"id": 1, "document": "the in on the in", "references": ["x"]}"# + "\n")
+    let result = try egress.run([
+      "evaluate", "--model", large, "--drafter", "auto", "--data", data, "--max-tokens", "8", "--format",
+      "json",
+    ])
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(try result.json()["identical_outputs"] as? Int == 1)
+    #expect(try result.json()["test_risk"] as? Double == 0)
+  }
+
+  @Test(arguments: [
+    (["--exit-layers", "1"], "--exit-layers"), (["--lowest", "0.5"], "--lowest"),
+    (["--metric", "brier"], "brier"), (["--grid", "1,-2"], "--grid"),
+  ])
+  func `calibration refuses what means nothing for drafts`(options: [String], part: String) throws {
+    expectRefusal(
+      try egress.run(
+        ["calibrate", "--model", large, "--draft", small, "--data", "d.jsonl", "--epsilon", "0.1"] + options),
+      status: 64, saying: part)
+  }
+
+  @Test func `calibration of drafts needs a draft model`() throws {
+    expectRefusal(
+      try egress.run(["calibrate", "--data", "d.jsonl", "--epsilon", "0.1", "--fallback", "0.5"]),
+      status: 64, saying: "--fallback needs a --draft")
   }
 
   @Test func `drafting is refused for a file of documents`() throws {

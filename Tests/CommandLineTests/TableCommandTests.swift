@@ -80,14 +80,16 @@ import Testing
       try json(run("calibrate", "nothing.csv", "--epsilon", "0.1", "--format", "json"))["threshold"] is NSNull
     )
     #expect(try run("calibrate", "good.csv", "--epsilon", "0.1", "--no-full-model").status == 0)
-    let small = try run("calibrate", "good.csv", "--epsilon", "0.001")
+    #expect(try run("calibrate", "good.csv", "--epsilon", "0.001").errors.contains("--force"))
+    let small = try run("calibrate", "good.csv", "--epsilon", "0.001", "--force")
     #expect(small.status == 3 && small.output.contains("too few samples"))
   }
 
   @Test func `every option changes something`() throws {
     try write(csv([0, 20, 60, 35, 300]), "t.csv")
     func result(_ options: [String]) throws -> String {
-      let outcome = try json(run(["calibrate", "t.csv", "--epsilon", "0.1", "--format", "json"] + options))
+      let outcome = try json(
+        run(["calibrate", "t.csv", "--epsilon", "0.1", "--format", "json", "--force"] + options))
       return ["index", "upper_bound", "order", "seed", "rule", "bound"].map { "\(outcome[$0] ?? "")" }.joined(
         separator: " ")
     }
@@ -167,6 +169,20 @@ import Testing
     try write("other", "model.bin")
     let other = try run("verify", "c.json", "t.csv", "--model", "model.bin")
     #expect(other.status == 1 && other.errors.contains("the model is not the one of the certificate"))
+  }
+
+  @Test func `verify and study report a full disk`() throws {
+    guard let full = FileHandle(forWritingAtPath: "/dev/full") else { return }
+    try write(csv([0, 10, 30]), "t.csv")
+    #expect(try run("calibrate", "t.csv", "--epsilon", "0.1").status == 0)
+    for arguments in [
+      ["verify", "t.certificate.json", "t.csv"],
+      ["study", "t.csv", "--trials", "2", "--calibration-size", "100", "--epsilons", "0.1"],
+    ] {
+      let result = try egress.run(arguments, output: full)
+      #expect(result.status == 1)
+      #expect(result.errors == "egress: cannot write to standard output: No space left on device\n")
+    }
   }
 
   @Test func `study prints a table, JSON with stable keys, and a figure`() throws {

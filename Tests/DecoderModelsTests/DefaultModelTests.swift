@@ -123,7 +123,6 @@ struct DefaultModelTests {
       return total / Double(count)
     }
     let ratio = try exp(meanLoss(.quantized) - meanLoss(.float32))
-    // Rounded activations cost about 0.55 % here and on 40 other documents.
-    #expect(abs(ratio - 1) < 0.01, "perplexity ratio \(ratio)")
+    #expect(abs(ratio - 1) < 0.005, "perplexity ratio \(ratio)")
   }
 }

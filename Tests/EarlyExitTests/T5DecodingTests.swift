@@ -204,10 +204,10 @@ import Testing
     #expect(heads.maps.count == 2 && description.fittedTokens == 8 * 30)
     let policy = try ThresholdPolicy(threshold: 1, layers: [2, 4])
     let sweep = try ExitSweep(
-      model: model, options: GenerationOptions(maxTokens: 8),
+      model: model,
       strategy: ExitStrategy(policy: policy, measure: SoftmaxConfidence(), heads: heads), policy: policy)
     let prompt = try model.prompt(raw: "a text")
-    let pieces = try #require(try sweep.run(prompt))
+    let pieces = try #require(try sweep.run(prompt, options: GenerationOptions(maxTokens: 8)))
     #expect(pieces.count > 1 && pieces.first?.threshold == 1)
     for piece in pieces {
       let session = try model.makeSession(

@@ -46,7 +46,7 @@ static float *floats(size_t n, float scale) {
 
 enum { TOKENS = 19, ROW_BLOCKS = 9, GUARD = 3 };
 
-static void products(int bits, int has_minimum, int k_blocks, double *largest) {
+static void products(int bits, int has_minimum, int k_blocks, int parts, double *largest) {
   size_t row_block_bytes = ek_row_block_bytes(k_blocks, bits, has_minimum);
   uint8_t *data = aligned_alloc(64, ROW_BLOCKS * row_block_bytes);
   memset(data, 0, ROW_BLOCKS * row_block_bytes);
@@ -69,9 +69,11 @@ static void products(int bits, int has_minimum, int k_blocks, double *largest) {
     if (i / 32 % 5 == 3) input[i] *= 1e-36f;
     if (i / 32 % 50 == 4) input[i] = 0;
   }
-  ek_activations x = {malloc(TOKENS * columns), floats(TOKENS * k_blocks, 0), floats(TOKENS * k_blocks, 0), k_blocks};
+  ek_activations x = {malloc(TOKENS * columns), NULL, NULL, k_blocks, parts};
+  x.scales = floats((size_t)(TOKENS * k_blocks * parts), 0), x.sums = floats((size_t)(TOKENS * k_blocks * parts), 0);
   for (int t = 0; t < TOKENS; t++)
-    twin->quantize(input + t * columns, columns, x.quants + t * columns, x.scales + t * k_blocks, x.sums + t * k_blocks);
+    twin->quantize(input + t * columns, columns, parts, x.quants + t * columns, x.scales + t * k_blocks * parts,
+                   x.sums + t * k_blocks * parts);
 
   size_t stride = ROW_BLOCKS * 16 + GUARD, total = TOKENS * stride;
   float *start = floats(total, 1), *expected = floats(total, 0), *plain = floats(total, 0), *y = floats(total, 0);
@@ -83,10 +85,14 @@ static void products(int bits, int has_minimum, int k_blocks, double *largest) {
       for (int row = 0; row < ROW_BLOCKS * 16; row++) {
         float sum = 0;
         for (int k = 0; k < k_blocks; k++) {
-          int32_t dot = 0;
-          for (int i = 0; i < 32; i++) dot += blocks[row][k].quants[i] * x.quants[t * columns + k * 32 + i];
-          sum = fmaf((float)dot, blocks[row][k].scale * x.scales[t * k_blocks + k], sum);
-          if (has_minimum) sum = fmaf(blocks[row][k].minimum, x.sums[t * k_blocks + k], sum);
+          const float *of_token = x.scales + (t * k_blocks + k) * parts, *sums = x.sums + (t * k_blocks + k) * parts;
+          for (int part = 0; part < parts; part++) {
+            int32_t dot = 0;
+            for (int i = part * 32 / parts; i < (part + 1) * 32 / parts; i++)
+              dot += blocks[row][k].quants[i] * x.quants[t * columns + k * 32 + i];
+            sum = fmaf((float)dot, blocks[row][k].scale * of_token[part], sum);
+          }
+          if (has_minimum) sum = fmaf(blocks[row][k].minimum, parts == 1 ? sums[0] : sums[0] + sums[1], sum);
         }
         float *at = expected + t * stride + row;
         *at = accumulate ? *at + sum : sum;
@@ -136,10 +142,14 @@ static void vectors(size_t n, double *worst) {
   if (memcmp(a, b, n * 4)) fail("scale");
   size_t blocks = (n + 31) / 32;
   int8_t *q = malloc(64 * blocks);
-  float *s = floats(4 * blocks, 0);
+  float *s = floats(8 * blocks, 0);
   if (n > 40) x[5] = NAN, x[37] = INFINITY;
-  subject->quantize(x, n, q, s, s + blocks), twin->quantize(x, n, q + 32 * blocks, s + 2 * blocks, s + 3 * blocks);
-  if (memcmp(q, q + 32 * blocks, 32 * blocks) || memcmp(s, s + 2 * blocks, 8 * blocks)) fail("quantize");
+  for (int parts = 1; parts <= 2; parts++) {
+    size_t all = blocks * (size_t)parts;
+    subject->quantize(x, n, parts, q, s, s + all);
+    twin->quantize(x, n, parts, q + 32 * blocks, s + 2 * all, s + 3 * all);
+    if (memcmp(q, q + 32 * blocks, 32 * blocks) || memcmp(s, s + 2 * all, 8 * all)) fail("quantize");
+  }
   free(x), free(u), free(a), free(b), free(h), free(g), free(q), free(s);
 }
 
@@ -191,9 +201,11 @@ int main(void) {
   static const int depths[] = {1, 2, 15, 16, 17, 33};
   double largest = 0;
   for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
-    products(4, 1, depths[i], &largest);
-    products(8, 0, depths[i], &largest);
-    products(8, 1, depths[i], &largest);
+    for (int parts = 1; parts <= 2; parts++) {
+      products(4, 1, depths[i], parts, &largest);
+      products(8, 0, depths[i], parts, &largest);
+      products(8, 1, depths[i], parts, &largest);
+    }
   }
   report("products: 0 from fused; fused from portable", largest, 1e-2);
   double worst[5] = {0};

@@ -54,6 +54,11 @@ struct RollbackTests {
     let same = try bild(endless, endless, [70, 80, 90], maxTokens: 31, .exact, 9)
     #expect(same.statistics.steps == 3)
     #expect(same.statistics.accepted == 27)
+    // Per pass nine drafted tokens, one that catches up but for the first pass, and ten rows verified, of which four share
+    // the unembedding.
+    let layers = 3 * large.decoder.bytesPerLayer
+    let head = large.decoder.bytesOfUnembedding
+    #expect(same.statistics.bytesRead == 3 * (9 * (layers + head) + layers + 3 * head) + 2 * layers)
     let unsure = try bild(large, large, [70, 80, 90], maxTokens: 31, fallback: 1, .exact, 10)
     #expect(unsure.statistics.drafted == 0)
   }
@@ -172,10 +177,10 @@ struct RollbackTests {
           "fallback must"))
     #expect(refusal { _ = try SpeculativeSession(model: large, prompt: [70], draftLength: 0) } != "")
     let exits = GenerationOptions(
-      exits: ExitStrategy(policy: FullDepthPolicy(), measure: SoftmaxConfidence()))
+      exits: ExitStrategy(policy: FullDepthPolicy(), measure: SoftmaxConfidence(), cachePolicy: .propagate))
     #expect(
       refusal { _ = try SpeculativeSession(model: large, prompt: [70], options: exits) }.contains(
-        "exits must"))
+        "exit-cache must be defer"))
     let sampling = GenerationOptions(sampling: .random(RandomSampling(seed: 1)))
     #expect(
       refusal {

@@ -15,25 +15,29 @@ func randomFloats(_ count: Int, in range: ClosedRange<Float>, using random: inou
 /// Rows of activations as `quantize` leaves them.
 struct QuantizedTokens {
   let kBlocks: Int
+  /// Of a k block, each with a scale.
+  let parts: Int
   var quants: [Int8]
   var scales: [Float]
   var sums: [Float]
 
-  init(_ values: [Float], columns: Int, with kernels: ek_kernels) {
+  init(_ values: [Float], columns: Int, parts: Int = 1, with kernels: ek_kernels) {
+    self.parts = parts
     let count = values.count / columns
     kBlocks = (columns + 31) / 32
     // Guards behind the last row show writes past the end.
     quants = Array(repeating: 77, count: count * kBlocks * 32 + 1)
-    scales = Array(repeating: 77, count: count * kBlocks + 1)
-    sums = Array(repeating: 77, count: count * kBlocks + 1)
+    scales = Array(repeating: 77, count: count * kBlocks * parts + 1)
+    sums = Array(repeating: 77, count: count * kBlocks * parts + 1)
     for token in 0..<count {
       values.withUnsafeBufferPointer { values in
         quants.withUnsafeMutableBufferPointer { quants in
           scales.withUnsafeMutableBufferPointer { scales in
             sums.withUnsafeMutableBufferPointer { sums in
               kernels.quantize(
-                values.baseAddress! + token * columns, columns, quants.baseAddress! + token * kBlocks * 32,
-                scales.baseAddress! + token * kBlocks, sums.baseAddress! + token * kBlocks)
+                values.baseAddress! + token * columns, columns, Int32(parts),
+                quants.baseAddress! + token * kBlocks * 32,
+                scales.baseAddress! + token * kBlocks * parts, sums.baseAddress! + token * kBlocks * parts)
             }
           }
         }
@@ -47,7 +51,7 @@ struct QuantizedTokens {
         sums.withUnsafeMutableBufferPointer { sums in
           var view = ek_activations(
             quants: quants.baseAddress, scales: scales.baseAddress, sums: sums.baseAddress,
-            k_blocks: Int32(kBlocks))
+            k_blocks: Int32(kBlocks), parts: Int32(parts))
           return body(&view)
         }
       }

@@ -31,25 +31,31 @@ struct PackedProductTests {
         let count = 5
         var values = randomFloats(count * shape.columns, in: -2...2, using: &random)
         for i in 0..<min(32, shape.columns) { values[i] = 0 }
-        var x = QuantizedTokens(values, columns: shape.columns, with: set.functions)
+        let parts = Int(seed)
+        var x = QuantizedTokens(values, columns: shape.columns, parts: parts, with: set.functions)
         let y = matrix.multiply(&x, count: count, with: set.functions)
         for token in 0..<count {
           for row in 0..<matrix.paddedRows {
             var (sum, magnitude, fused) = (0.0, 0.0, Float(0))
             for k in 0..<x.kBlocks {
               let block = token * x.kBlocks + k
-              var dot: Int32 = 0
-              for i in 0..<32 {
-                let part = matrix.parts(row, k * 32 + i)
-                let quant = x.quants[block * 32 + i]
-                dot += part.quant * Int32(quant)
-                let weight = Double(part.scale) * Double(part.quant) + Double(part.minimum)
-                sum += weight * Double(quant) * Double(x.scales[block])
-                magnitude += abs(weight * Double(quant) * Double(x.scales[block]))
+              for part in 0..<parts {
+                let scale = x.scales[block * parts + part]
+                var dot: Int32 = 0
+                for i in part * 32 / parts..<(part + 1) * 32 / parts {
+                  let stored = matrix.parts(row, k * 32 + i)
+                  let quant = x.quants[block * 32 + i]
+                  dot += stored.quant * Int32(quant)
+                  let weight = Double(stored.scale) * Double(stored.quant) + Double(stored.minimum)
+                  sum += weight * Double(quant) * Double(scale)
+                  magnitude += abs(weight * Double(quant) * Double(scale))
+                }
+                fused.addProduct(Float(dot), matrix.parts(row, k * 32).scale * scale)
               }
-              let part = matrix.parts(row, k * 32)
-              fused.addProduct(Float(dot), part.scale * x.scales[block])
-              if matrix.matrix.has_minimum != 0 { fused.addProduct(part.minimum, x.sums[block]) }
+              let blockSum = x.sums[block * parts..<(block + 1) * parts].reduce(0, +)
+              if matrix.matrix.has_minimum != 0 {
+                fused.addProduct(matrix.parts(row, k * 32).minimum, blockSum)
+              }
             }
             let got = y[token * (matrix.paddedRows + 3) + row]
             // A minimum of the size of the weights' range cancels, so the bound is generous but still 20 bits.
@@ -88,9 +94,11 @@ struct PackedProductTests {
   }
 
   @Test(
-    "of a token do not depend on its batch, to the bit", arguments: InstructionSet.available,
+    "of a token do not depend on its batch, to the bit",
+    arguments: InstructionSet.available.flatMap { set in [1, 2].map { (set, $0) } },
     [BlockFormat.q4_1, .q5_1, .q8_0])
-  func batchesAreInvariant(_ set: InstructionSet, _ format: BlockFormat) throws {
+  func batchesAreInvariant(_ setAndParts: (set: InstructionSet, parts: Int), _ format: BlockFormat) throws {
+    let set = setAndParts.set
     let pool = try WorkerPool(threads: 1)
     let kernels = set.functions
     let (rows, columns, tokens) = (16 * 9, 17 * 32, 36)
@@ -98,7 +106,8 @@ struct PackedProductTests {
       .packed
     var random = SplitMix64(seed: 6)
     var x = QuantizedTokens(
-      randomFloats(tokens * columns, in: -3...3, using: &random), columns: columns, with: kernels)
+      randomFloats(tokens * columns, in: -3...3, using: &random), columns: columns, parts: setAndParts.parts,
+      with: kernels)
     let stride = matrix.paddedRows + 3
     let start = randomFloats(tokens * stride, in: -1...1, using: &random)
     for accumulate in [false, true] {

@@ -30,13 +30,14 @@ struct VectorKernelTests {
     "Quantising errs by half a step, fills up and writes nothing more", arguments: InstructionSet.available)
   func quantizeRandom(_ set: InstructionSet) {
     for columns in 1...100 {
-      for scale in [1e-30, 1e-3, 1, 1e30] as [Float] {
+      for (scale, parts) in [(1e-30, 1), (1e-3, 2), (1, 1), (1, 2), (1e30, 1)] as [(Float, Int)] {
         var random = SplitMix64(seed: UInt64(columns))
         let values = randomFloats(columns, in: -scale...scale, using: &random)
-        let x = QuantizedTokens(values, columns: columns, with: set.functions)
-        for k in 0..<x.kBlocks {
-          let quants = x.quants[k * 32..<(k + 1) * 32]
-          let block = k * 32..<min((k + 1) * 32, columns)
+        let x = QuantizedTokens(values, columns: columns, parts: parts, with: set.functions)
+        let length = 32 / parts
+        for k in 0..<x.kBlocks * parts {
+          let quants = x.quants[k * length..<(k + 1) * length]
+          let block = min(k * length, columns)..<min((k + 1) * length, columns)
           let peak = block.map { abs(values[$0]) }.max() ?? 0
           #expect(x.scales[k] == peak / 127)
           #expect(x.sums[k] == x.scales[k] * Float(quants.reduce(0) { $0 + Int($1) }))

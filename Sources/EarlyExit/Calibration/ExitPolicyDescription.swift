@@ -62,8 +62,15 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     return try encoder.encode(self) + Data("\n".utf8)
   }
 
+  /// SHA-256 of ``jsonData()``.
+  public func digest() throws -> String {
+    Checkpoints.FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
+  }
+
   /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a description of this version.
-  public static func read(_ bytes: [UInt8], name: String) throws(EarlyExitError) -> ExitPolicyDescription {
+  public static func read(_ bytes: some Sequence<UInt8>, name: String) throws(EarlyExitError)
+    -> ExitPolicyDescription
+  {
     guard let found = try? JSONDecoder().decode(ExitPolicyDescription.self, from: Data(bytes)),
       found.version == currentVersion
     else {

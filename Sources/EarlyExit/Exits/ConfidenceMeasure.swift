@@ -18,7 +18,7 @@ public struct ConfidenceInput: OptionSet, Sendable, Hashable {
   public static let hiddenState = ConfidenceInput(rawValue: 1)
   /// The hidden state one layer earlier.
   public static let previousHiddenState = ConfidenceInput(rawValue: 2)
-  /// The logits of the exit head. They cost a pass over the whole unembedding at every exit layer.
+  /// The logits of the exit head. They cost a pass over its unembedding at every exit layer.
   public static let logits = ConfidenceInput(rawValue: 4)
 }
 
@@ -30,7 +30,7 @@ public struct ConfidenceReading: Sendable {
   public var hiddenState: [Float] = []
   /// (hiddenSize), empty unless asked for.
   public var previousHiddenState: [Float] = []
-  /// (vocabularySize), empty unless asked for.
+  /// Of the whole vocabulary, or of the shortlist that the exit heads have; empty unless asked for.
   public var logits: [Float] = []
 
   public init(layer: Int) { self.layer = layer }
@@ -55,21 +55,24 @@ public struct SoftmaxConfidence: ConfidenceMeasure {
 
   /// - Complexity: O(vocabularySize) exponentials.
   public func confidence(_ reading: ConfidenceReading) -> Double {
-    reading.logits.withUnsafeBufferPointer { logits in
-      var first = -Float.infinity
-      var second = -Float.infinity
-      for value in logits where value > second {
-        if value > first {
-          second = first
-          first = value
-        } else {
-          second = value
-        }
+    reading.logits.withUnsafeBufferPointer(Self.margin)
+  }
+
+  /// p₁ − p₂ of the softmax.
+  static func margin(_ logits: UnsafeBufferPointer<Float>) -> Double {
+    var first = -Float.infinity
+    var second = -Float.infinity
+    for value in logits where value > second {
+      if value > first {
+        second = first
+        first = value
+      } else {
+        second = value
       }
-      guard first.isFinite else { return 0 }
-      let total = Logits.logSumExp(logits)
-      return exp(Double(first) - total) - exp(Double(second) - total)
     }
+    guard first.isFinite else { return 0 }
+    let total = Logits.logSumExp(logits)
+    return exp(Double(first) - total) - exp(Double(second) - total)
   }
 }
 
@@ -95,30 +98,42 @@ public struct SaturationConfidence: ConfidenceMeasure {
   }
 }
 
-/// A linear classifier per exit layer: σ(w·x + b), x being the hidden state divided by its root mean square.
+/// A linear classifier per exit layer: σ(w·x + b + a·m), x being the hidden state divided by its root mean square and m
+/// the log-odds of the exit head's margin, the probability of its best token minus that of the second best.
 ///
-/// Trained to tell whether the exit head's best token is the full model's (Schuster et al., section 3.5).
+/// Trained to tell whether the exit head's best token is the full model's (Schuster et al., section 3.5). Without margin
+/// weights (a = 0) it reads hidden states only, as in the paper, and the head runs only where a token leaves.
 public struct ClassifierConfidence: ConfidenceMeasure {
   /// One layer's classifier.
   public struct Weights: Sendable, Equatable {
     /// (hiddenSize)
     public var weights: [Float]
     public var bias: Float
+    /// What the log-odds of the margin count; 0 for a classifier of the hidden state alone.
+    public var marginWeight: Float
 
-    public init(weights: [Float], bias: Float) {
+    public init(weights: [Float], bias: Float, marginWeight: Float = 0) {
       self.weights = weights
       self.bias = bias
+      self.marginWeight = marginWeight
     }
   }
 
   public let name = "classifier"
-  public let reads: ConfidenceInput = .hiddenState
+  public let reads: ConfidenceInput
   /// By exit layer. A layer without one has confidence 0.
   public let classifiers: [Int: Weights]
 
-  public init(_ classifiers: [Int: Weights]) { self.classifiers = classifiers }
+  public init(_ classifiers: [Int: Weights]) {
+    self.classifiers = classifiers
+    reads = classifiers.values.contains { $0.marginWeight != 0 } ? [.hiddenState, .logits] : .hiddenState
+  }
 
   public func confidence(_ reading: ConfidenceReading) -> Double {
+    confidence(reading, margin: reading.logits.withUnsafeBufferPointer(SoftmaxConfidence.margin))
+  }
+
+  func confidence(_ reading: ConfidenceReading, margin: @autoclosure () -> Double) -> Double {
     guard let classifier = classifiers[reading.layer] else { return 0 }
     var square: Float = 0
     var product: Float = 0
@@ -126,8 +141,18 @@ public struct ClassifierConfidence: ConfidenceMeasure {
       square += value * value
       product += value * weight
     }
-    let scale = ExitHeads.inverseRootMeanSquare(square, count: reading.hiddenState.count)
-    return 1 / (1 + exp(-Double(product * scale + classifier.bias)))
+    let scale = Float.inverseRootMeanSquare(square, count: reading.hiddenState.count)
+    var activation = Double(product * scale + classifier.bias)
+    if classifier.marginWeight != 0 {
+      activation += Double(classifier.marginWeight) * Self.logOdds(margin())
+    }
+    return 1 / (1 + exp(-activation))
+  }
+
+  /// ln(m / (1 − m)), kept within that of 0.0001 and 0.9999.
+  static func logOdds(_ margin: Double) -> Double {
+    let clipped = min(max(margin, 1e-4), 1 - 1e-4)
+    return log(clipped / (1 - clipped))
   }
 }
 

@@ -9,25 +9,29 @@ struct LayeredRow {
 }
 
 /// Chooses the next token of a sequence, leaving early where the strategy says so.
-struct ExitDecoder {
+package struct ExitDecoder {
   let strategy: ExitStrategy
-  /// Ascending, each below the number of layers.
+  /// Ascending; the last layer is among them only where a shortlist makes it an exit.
   let layers: [Int]
-  private let decoder: any DecoderModel
-  private let layerCount: Int
-  private let scratch: HiddenStates
+  let decoder: any DecoderModel
+  let layerCount: Int
+  let scratch: HiddenStates
   private let bytesOfPropagation: Int
-  private var logits: [Float] = []
-  private var bytes = 0
+  var head: ExitHead
+  /// Bytes of weights read in layers since a pass began, less what the head had read then.
+  var bytes = 0
 
-  /// - Throws: ``EarlyExitError`` for a strategy that does not fit the model.
-  init(_ strategy: ExitStrategy, decoder: any DecoderModel) throws(EarlyExitError) {
+  /// - Parameter rows: Tokens of a sequence that are run together, beside those whose completion is pending.
+  /// - Throws: ``EarlyExitError`` for a strategy that does not fit the model, ``DecoderError`` when memory for its
+  ///   heads is not to be had.
+  package init(_ strategy: ExitStrategy, decoder: any DecoderModel, rows: Int = 1) throws {
     self.strategy = strategy
     self.decoder = decoder
     layers = try strategy.validatedLayers(for: decoder)
+    head = try ExitHead(layers.isEmpty ? nil : strategy.heads, decoder: decoder)
     let configuration = decoder.configuration
     layerCount = configuration.layerCount
-    scratch = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: strategy.groupLimit + 1)
+    scratch = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: strategy.groupLimit + rows)
     // Queries, keys and values are projected together: their share of a layer's weights.
     let attention = configuration.headSize * (configuration.headCount + 2 * configuration.keyValueHeadCount)
     let others = configuration.headSize * configuration.headCount + 3 * configuration.feedForwardSize
@@ -37,9 +41,27 @@ struct ExitDecoder {
   /// Runs the last token of a sequence and chooses the next.
   mutating func step(_ sequence: SequenceDecoding) throws -> TokenStep? {
     guard let (token, row) = sequence.pending else { return nil }
-    bytes = 0
+    let (layer, record) = try run(
+      token, at: row, prompt: sequence.prompt, deferred: &sequence.deferred,
+      tokenIndex: sequence.generated.count, maxTokens: sequence.maxTokens)
+    return try head.logits.withUnsafeBufferPointer {
+      try sequence.accept($0, of: head.candidates, layer: layer, depth: record)
+    }
+  }
+
+  /// Runs a token to the layer after which it leaves; the head then has the logits that the next token is chosen from.
+  ///
+  /// - Parameters:
+  ///   - prompt: That of the sequence.
+  ///   - deferred: Tokens of the sequence whose completion is pending.
+  ///   - tokenIndex: The place in the output of the token that is being chosen.
+  mutating func run(
+    _ token: TokenID, at row: BatchRow, prompt: [TokenID], deferred: inout [LayeredRow], tokenIndex: Int,
+    maxTokens: Int
+  ) throws -> (layer: Int, depth: DepthRecord) {
+    beginCounting()
     try decoder.embed([token], into: scratch)
-    var rows = sequence.deferred
+    var rows = deferred
     rows.append(LayeredRow(position: row.position, layer: 0, state: scratch[0]))
     let current = rows.count - 1
 
@@ -55,15 +77,15 @@ struct ExitDecoder {
       try advance(&rows, to: layer, cache: row.cache)
       if strategy.measure.reads.contains(.hiddenState) { reading.hiddenState = rows[current].state }
       if strategy.measure.reads.contains(.logits) {
-        try runHead(rows[current])
-        reading.logits = logits
+        try head.run(rows[current].state, layer: layer, prompt: prompt)
+        reading.logits = head.logits
       }
       let confidence = strategy.measure.boundedConfidence(reading)
       checks.append(ExitCheck(layer: layer, confidence: confidence))
       let decision = strategy.policy.decide(
         ExitObservation(
           layer: layer, layerCount: layerCount, confidence: confidence,
-          tokenIndex: sequence.generated.count, maxTokens: sequence.maxTokens))
+          tokenIndex: tokenIndex, maxTokens: maxTokens))
       guard case .exit(let chosen, let why) = decision else { continue }
       guard chosen == layer else {
         throw EarlyExitError.option(field: "exit decision", expected: "layer \(layer)", found: "\(chosen)")
@@ -72,13 +94,20 @@ struct ExitDecoder {
       logitsAreCurrent = !reading.logits.isEmpty
       break
     }
-    if early == nil { try advance(&rows, to: layerCount, cache: row.cache) }
-    if !logitsAreCurrent { try runHead(rows[current]) }
+    if early == nil {
+      try advance(&rows, to: layerCount, cache: row.cache)
+      try head.runFull(rows[current].state)
+    } else if !logitsAreCurrent {
+      try head.run(rows[current].state, layer: rows[current].layer, prompt: prompt)
+    }
     let layer = rows[current].layer
-    try keep(rows, of: sequence, cache: row.cache)
-    let record = DepthRecord(reason: early ?? .lastLayer, checks: checks, bytesRead: bytes)
-    return try logits.withUnsafeBufferPointer { try sequence.accept($0, layer: layer, depth: record) }
+    deferred = try kept(rows, cache: row.cache)
+    return (layer, DepthRecord(reason: early ?? .lastLayer, checks: checks, bytesRead: bytesRead))
   }
+
+  mutating func beginCounting() { bytes = -head.bytesRead }
+  /// Bytes of weights read since ``beginCounting()``.
+  var bytesRead: Int { bytes + head.bytesRead }
 
   /// Completes the keys and values of every token that left early.
   mutating func complete(_ sequence: SequenceDecoding) throws {
@@ -91,7 +120,7 @@ struct ExitDecoder {
   ///
   /// Rows ascend in position, and an earlier one has passed at least as many layers as a later one: a token cannot pass
   /// a layer that those before it have not.
-  private mutating func advance(_ rows: inout [LayeredRow], to target: Int, cache: KeyValueCache) throws {
+  mutating func advance(_ rows: inout [LayeredRow], to target: Int, cache: KeyValueCache) throws {
     while let start = rows.last?.layer, start < target {
       let first = rows.firstIndex { $0.layer == start } ?? rows.count - 1
       let end = first == 0 ? target : min(rows[first - 1].layer, target)
@@ -108,35 +137,22 @@ struct ExitDecoder {
     }
   }
 
-  /// Settles the skipped layers' cache.
-  private mutating func keep(_ rows: [LayeredRow], of sequence: SequenceDecoding, cache: KeyValueCache) throws
-  {
+  /// Settles the skipped layers' cache; the tokens whose completion is pending now.
+  mutating func kept(_ rows: [LayeredRow], cache: KeyValueCache) throws -> [LayeredRow] {
     var rows = rows.filter { $0.layer < layerCount }
     switch strategy.cachePolicy {
     case .propagate:
-      guard let row = rows.last else { return }
+      guard let row = rows.last else { return [] }
       scratch.count = 1
       scratch[0] = row.state
       try decoder.propagate(
         scratch, rows: [BatchRow(cache: cache, position: row.position)], layers: row.layer..<layerCount)
       bytes += (layerCount - row.layer) * bytesOfPropagation
+      return []
     case .defer:
-      if rows.count >= strategy.groupLimit {
-        try advance(&rows, to: layerCount, cache: cache)
-        rows = []
-      }
-      sequence.deferred = rows
+      guard rows.count >= strategy.groupLimit else { return rows }
+      try advance(&rows, to: layerCount, cache: cache)
+      return []
     }
-  }
-
-  private mutating func runHead(_ row: LayeredRow) throws {
-    scratch.count = 1
-    scratch[0] = row.state
-    if row.layer < layerCount, let map = strategy.heads?.maps[row.layer] {
-      scratch[0] = map.apply(row.state)
-      bytes += 4 * map.weights.count
-    }
-    try decoder.logits(of: scratch, rows: 0..<1, into: &logits)
-    bytes += decoder.bytesOfUnembedding
   }
 }

@@ -63,6 +63,8 @@ public enum ExitReason: Sendable, Equatable, CustomStringConvertible {
 /// ```
 public protocol ExitPolicy: Sendable {
   /// The layers after which the policy wants to be asked: ascending, each in 1..<layerCount. None means full depth.
+  ///
+  /// Where the exit heads have a shortlist, the last may be layerCount: leaving there spares the whole vocabulary's head.
   func exitLayers(layerCount: Int) -> [Int]
   /// Decides on one token at one of those layers.
   func decide(_ observation: ExitObservation) -> ExitDecision

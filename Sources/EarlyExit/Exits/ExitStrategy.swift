@@ -39,16 +39,20 @@ public struct ExitStrategy: Sendable {
   public func validatedLayers(for decoder: any DecoderModel) throws(EarlyExitError) -> [Int] {
     let count = decoder.configuration.layerCount
     let layers = policy.exitLayers(layerCount: count)
-    guard zip(layers, layers.dropFirst()).allSatisfy(<), layers.allSatisfy((1..<max(count, 1)).contains)
+    // With a shortlist the last layer is an exit too: from its head alone.
+    let hasShortlist = heads?.shortlist.isEmpty == false
+    let last = hasShortlist ? count : count - 1
+    guard zip(layers, layers.dropFirst()).allSatisfy(<), layers.allSatisfy({ $0 >= 1 && $0 <= last })
     else {
       throw .option(
-        field: "exit-layers", expected: "ascending and in 1...\(count - 1), the layers before the last",
+        field: "exit-layers",
+        expected: "ascending and in 1...\(last)" + (hasShortlist ? "" : ", the layers before the last"),
         found: layers.map(String.init).joined(separator: ","))
     }
     guard groupLimit >= 1 else {
       throw .option(field: "exit-group", expected: "at least 1", found: "\(groupLimit)")
     }
-    if let heads { try heads.check(hiddenSize: decoder.configuration.hiddenSize, layerCount: count) }
+    if let heads { try heads.check(decoder) }
     return layers
   }
 }

@@ -11,13 +11,18 @@ public enum ClassifierLoss: String, Sendable, CaseIterable, Codable {
 
 /// Fits exit heads and classifiers on a frozen model.
 ///
-/// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer.
-/// Texts are added one by one; of each only its part in the sums of the regression is kept, and the states of output
-/// tokens, up to a limit, for the classifiers.
+/// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer, over
+/// the output tokens of texts that the model wrote. With a shortlist, an exit chooses among the tokens that the model
+/// writes most often and those of the prompt; the last layer is then an exit too, and has a classifier. Texts are added
+/// one by one; of each only its part in the sums of the regression is kept, and the states of its output tokens, up to a
+/// limit, for the classifiers.
 public struct ExitHeadFitter {
+  /// Ascending, without the last layer.
   public let layers: [Int]
   public let ridge: Double
   public let loss: ClassifierLoss
+  /// Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
+  public let shortlistSize: Int
   /// Tokens added for fitting.
   public private(set) var fittedTokens = 0
 
@@ -26,70 +31,96 @@ public struct ExitHeadFitter {
   private var regressions: [Int: RidgeRegression]
   private var training: StateSample
   private var heldOut: StateSample
+  /// How often each token was written, and how often it stood in a prompt: (vocabularySize) each.
+  private var written: [Int]
+  private var read: [Int]
 
   /// - Parameters:
+  ///   - model: The model whose states the heads are fitted to.
   ///   - layers: Exit layers, ascending, each before the last.
+  ///   - shortlistSize: Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
   ///   - ridge: The penalty, in parts of the mean square of an input summed over all tokens.
-  ///   - sampleLimit: Output tokens kept for the classifiers: 4 bytes each for (layers + 1) · hiddenSize numbers.
+  ///   - loss: What the classifiers minimise.
+  ///   - sampleLimit: Output tokens kept for the classifiers: 2 bytes each for (layers + 1) · hiddenSize numbers.
   public init(
-    model: LanguageModel, layers: [Int], ridge: Double = 1e-3, loss: ClassifierLoss = .independent,
-    sampleLimit: Int = 20_000
+    model: LanguageModel, layers: [Int], shortlistSize: Int = 0, ridge: Double = 1e-3,
+    loss: ClassifierLoss = .independent, sampleLimit: Int = 40_000
   ) throws(EarlyExitError) {
     let configuration = model.decoder.configuration
     guard ridge > 0, ridge.isFinite else {
       throw .option(field: "ridge", expected: "a number above 0", found: "\(ridge)")
     }
+    guard (0..<configuration.vocabularySize).contains(shortlistSize) else {
+      throw .option(
+        field: "shortlist", expected: "at least 0 and below \(configuration.vocabularySize)",
+        found: "\(shortlistSize)")
+    }
     let policy = try ThresholdPolicy(threshold: 0, layers: layers)
     _ = try ExitStrategy(policy: policy, measure: SaturationConfidence()).validatedLayers(for: model.decoder)
     self.layers = layers
+    self.shortlistSize = shortlistSize
     self.ridge = ridge
     self.loss = loss
     decoder = model.decoder
-    states = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: DecodingBuffers.prefillChunk)
+    let size = configuration.hiddenSize
+    states = HiddenStates(hiddenSize: size, capacity: DecodingBuffers.prefillChunk)
     regressions = Dictionary(
-      uniqueKeysWithValues: layers.map {
-        ($0, RidgeRegression(inputCount: configuration.hiddenSize, outputCount: configuration.hiddenSize))
-      })
+      uniqueKeysWithValues: layers.map { ($0, RidgeRegression(inputCount: size, outputCount: size)) })
     let all = layers + [configuration.layerCount]
-    training = StateSample(layers: all, size: configuration.hiddenSize, limit: sampleLimit)
-    heldOut = StateSample(layers: all, size: configuration.hiddenSize, limit: sampleLimit)
+    training = StateSample(layers: all, size: size, limit: sampleLimit)
+    heldOut = StateSample(layers: all, size: size, limit: sampleLimit)
+    written = Array(repeating: 0, count: configuration.vocabularySize)
+    read = written
   }
 
   /// Adds a prompt with the output that followed it.
   ///
-  /// - Parameter isHeldOut: Keeps the text out of the fit, for the report of agreement.
+  /// - Parameters:
+  ///   - generation: A prompt and the full-depth output that followed it.
+  ///   - isHeldOut: Keeps the text out of the fit, for the report of agreement.
   public mutating func add(_ generation: Generation, isHeldOut: Bool) throws {
-    let start = decoder.configuration.encoder.map { [$0.startToken] }
-    let prompt = start ?? generation.promptTokenIDs
-    let tokens = prompt + generation.tokenIDs.dropLast()
-    let firstOutput = prompt.count - 1
-    let cache = try decoder.makeCache(capacity: tokens.count)
-    if start != nil { try decoder.encode(generation.promptTokenIDs, into: cache) }
+    let prompt = generation.promptTokenIDs
     let last = decoder.configuration.layerCount
-    for start in stride(from: 0, to: tokens.count, by: states.capacity) {
-      let chunk = start..<min(start + states.capacity, tokens.count)
-      try decoder.embed(Array(tokens[chunk]), into: states)
-      let rows = chunk.map { BatchRow(cache: cache, position: $0) }
-      var normalized: [Int: [Float]] = [:]
-      var done = 0
-      for layer in layers + [last] {
-        try decoder.advance(states, rows: rows, layers: done..<layer)
-        done = layer
-        normalized[layer] = chunk.indices.flatMap { ExitHeads.normalized(states[$0 - start]) }
-      }
-      let outputs = max(firstOutput, start)..<max(firstOutput, start, chunk.upperBound)
-      if isHeldOut {
-        heldOut.append(normalized, rows: outputs.lowerBound - start..<outputs.upperBound - start)
-        continue
-      }
-      training.append(normalized, rows: outputs.lowerBound - start..<outputs.upperBound - start)
-      let targets = (normalized[last] ?? []).map(Double.init)
+    let size = states.hiddenSize
+    var texts = Dictionary(uniqueKeysWithValues: (layers + [last]).map { ($0, [Float]()) })
+    try TeacherForcing(decoder: decoder, states: states).run(generation, layers: layers + [last]) {
+      texts[$0, default: []] += $1
+    }
+    let normalized = texts.mapValues { $0.rowsDividedByRootMeanSquare(size: size) }
+    guard let finals = normalized[last], !finals.isEmpty else { return }
+    if !isHeldOut {
+      let targets = finals.map(Double.init)
       for layer in layers {
         try regressions[layer]?.add(
-          inputs: (normalized[layer] ?? []).map(Double.init), outputs: targets, count: chunk.count)
+          inputs: (normalized[layer] ?? []).map(Double.init), outputs: targets, count: finals.count / size)
       }
-      fittedTokens += chunk.count
+      fittedTokens += finals.count / size
     }
+    let kept = min(finals.count / size, isHeldOut ? heldOut.room : training.room)
+    var best: [TokenID] = []
+    for start in stride(from: 0, to: kept, by: 64) {
+      let rows = start..<min(start + 64, kept)
+      best += try StateSample.withLogits(
+        decoder, of: Array(finals[rows.lowerBound * size..<rows.upperBound * size]), count: rows.count,
+        Logits.argmax)
+    }
+    let part = normalized.mapValues { $0[..<(kept * size)] }
+    if isHeldOut {
+      heldOut.append(part, best: best, prompt: prompt)
+    } else {
+      training.append(part, best: best, prompt: prompt)
+    }
+    guard !isHeldOut else { return }
+    for token in generation.tokenIDs where written.indices.contains(token) { written[token] += 1 }
+    for token in prompt where read.indices.contains(token) { read[token] += 1 }
+  }
+
+  /// The tokens written most often; of equal ones those read most often, then those with the lower numbers, which byte
+  /// pair encoding learned from commoner text.
+  private func makeShortlist() -> [TokenID] {
+    written.indices.sorted {
+      (written[$0], read[$0], $1) > (written[$1], read[$1], $0)
+    }.prefix(shortlistSize).sorted()
   }
 
   /// Fits maps and classifiers, and measures agreement with the full model on what was held out.
@@ -106,42 +137,53 @@ public struct ExitHeadFitter {
         "fitting exit heads needs output tokens to fit on and to hold out; "
           + "found \(training.count) and \(heldOut.count)")
     }
-    let last = decoder.configuration.layerCount
-    var heads = ExitHeads()
-    let best = try training.bestTokens(decoder, layer: last, map: nil)
-    let heldOutBest = try heldOut.bestTokens(decoder, layer: last, map: nil)
-    var undecided = [Bool](repeating: true, count: training.count)
-    var agreement: [ExitHeadsDescription.Agreement] = []
+    let size = states.hiddenSize
+    var maps: [Int: ExitHeads.LayerMap] = [:]
     for layer in layers {
       guard let solution = try regressions[layer]?.solve(ridge: ridge) else { continue }
-      let map = try ExitHeads.LayerMap(weights: solution.map(Float.init), hiddenSize: states.hiddenSize)
-      let agrees = zip(try training.bestTokens(decoder, layer: layer, map: map), best).map(==)
+      maps[layer] = try ExitHeads.LayerMap(weights: solution.map(Float.init), hiddenSize: size)
+    }
+    let shortlist = makeShortlist()
+    let prepared = try PreparedHeads(ExitHeads(maps: maps, shortlist: shortlist), decoder: decoder)
+    let shared = try PreparedHeads(ExitHeads(shortlist: shortlist), decoder: decoder)
+
+    var classifiers: [Int: ClassifierConfidence.Weights] = [:]
+    var undecided = [Bool](repeating: true, count: training.count)
+    var agreement: [ExitHeadsDescription.Agreement] = []
+    let exits = layers + (shortlist.isEmpty ? [] : [decoder.configuration.layerCount])
+    for layer in exits {
+      let choices = try training.choices(decoder, layer: layer, heads: prepared)
+      let agrees = zip(choices, training.best).map { $0.token == $1 }
       let used = loss == .independent ? Array(agrees.indices) : agrees.indices.filter { undecided[$0] }
       let classifier = try LogisticRegression(balanced: loss == .independent).fit(
-        training, layer: layer, rows: used, labels: agrees)
+        training, layer: layer, size: size, rows: used, labels: agrees,
+        logOdds: choices.map { ClassifierConfidence.logOdds($0.margin) })
       for index in agrees.indices where agrees[index] { undecided[index] = false }
-      heads.maps[layer] = map
-      heads.classifiers[layer] = classifier
+      classifiers[layer] = classifier
 
-      let shared = zip(try heldOut.bestTokens(decoder, layer: layer, map: nil), heldOutBest).map(==)
-      let fitted = zip(try heldOut.bestTokens(decoder, layer: layer, map: map), heldOutBest).map(==)
-      let measure = ClassifierConfidence([layer: classifier])
+      let best = heldOut.best
+      let unmapped = zip(try heldOut.choices(decoder, layer: layer, heads: shared), best).map {
+        $0.token == $1
+      }
+      let mapped = try heldOut.choices(decoder, layer: layer, heads: prepared)
+      let fitted = zip(mapped, best).map { $0.token == $1 }
       let right = fitted.indices.count { index in
-        var reading = ConfidenceReading(layer: layer)
-        reading.hiddenState = heldOut.state(index, layer: layer)
-        return (measure.confidence(reading) >= 0.5) == fitted[index]
+        let margin = Double(classifier.marginWeight) * ClassifierConfidence.logOdds(mapped[index].margin)
+        let product = zip(heldOut.states(index..<index + 1, layer: layer), classifier.weights)
+          .reduce(0) { $0 + Double($1.0) * Double($1.1) }
+        return (product + margin + Double(classifier.bias) >= 0) == fitted[index]
       }
       let count = Double(heldOut.count)
       agreement.append(
         .init(
-          layer: layer, sharedHead: Double(shared.count { $0 }) / count,
+          layer: layer, sharedHead: Double(unmapped.count { $0 }) / count,
           fittedMap: Double(fitted.count { $0 }) / count, classifier: Double(right) / count))
     }
     return (
-      heads,
+      ExitHeads(maps: maps, classifiers: classifiers, shortlist: shortlist),
       ExitHeadsDescription(
         version: ExitHeadsDescription.currentVersion, model: name, modelDigest: digest, headsDigest: "",
-        layers: layers, hiddenSize: states.hiddenSize, fittedTokens: fittedTokens,
+        layers: exits, hiddenSize: size, shortlistSize: shortlist.count, fittedTokens: fittedTokens,
         classifierTokens: training.count, heldOutTokens: heldOut.count, ridge: ridge,
         classifierLoss: loss.rawValue, agreement: agreement)
     )

@@ -28,6 +28,8 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
   public var headsDigest: String
   public var layers: [Int]
   public var hiddenSize: Int
+  /// Tokens that exits choose from beside the prompt's; 0 for the whole vocabulary.
+  public var shortlistSize: Int
   /// Tokens that maps and classifiers were fitted on, and those that the agreement was measured on.
   public var fittedTokens: Int
   public var classifierTokens: Int
@@ -41,13 +43,14 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
     case modelDigest = "model_sha256"
     case headsDigest = "heads_sha256"
     case hiddenSize = "hidden_size"
+    case shortlistSize = "shortlist_size"
     case fittedTokens = "fitted_tokens"
     case classifierTokens = "classifier_tokens"
     case heldOutTokens = "held_out_tokens"
     case classifierLoss = "classifier_loss"
   }
 
-  static let currentVersion = 1
+  static let currentVersion = 2
 
   /// The description's path for a file of heads.
   static func path(for heads: String) -> String {
@@ -56,12 +59,11 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
 }
 
 extension ExitHeads {
-  /// The exit layers that have a map or a classifier, ascending.
-  public var layers: [Int] { Set(maps.keys).union(classifiers.keys).sorted() }
-
   /// Reads heads and their description, and refuses heads of another model.
   ///
-  /// - Parameter modelPath: The model's file or directory, whose hash must be the description's.
+  /// - Parameters:
+  ///   - path: The file of the heads; their description lies beside it.
+  ///   - modelPath: The model's file or directory, whose hash must be the description's.
   /// - Throws: ``EarlyExitError/exitHeads(_:)``, or `CheckpointError` for a damaged file.
   public init(path: String, modelPath: String) throws {
     let beside = ExitHeadsDescription.path(for: path)
@@ -106,28 +108,55 @@ extension ExitHeads {
     guard size > 0, size <= 1 << 16 else {
       throw EarlyExitError.exitHeads("\(path): hidden_size: expected 1 to 65536, found \(size)")
     }
-    self.init()
-    for layer in description.layers {
-      maps[layer] = try LayerMap(weights: values("map.\(layer)", [size, size]), hiddenSize: size)
-      let classifier = try values("classifier.\(layer)", [size + 1])
-      classifiers[layer] = .init(weights: Array(classifier[..<size]), bias: classifier[size])
+    guard (0...1 << 20).contains(description.shortlistSize) else {
+      throw EarlyExitError.exitHeads(
+        "\(path): shortlist_size: expected 0 to 1048576, found \(description.shortlistSize)")
     }
+    var maps: [Int: LayerMap] = [:]
+    var classifiers: [Int: ClassifierConfidence.Weights] = [:]
+    var shortlist: [TokenID] = []
+    if description.shortlistSize > 0 {
+      shortlist = try values("shortlist", [description.shortlistSize]).map {
+        guard let token = TokenID(exactly: $0) else {
+          throw EarlyExitError.exitHeads("\(path): tensor shortlist: expected token numbers, found \($0)")
+        }
+        return token
+      }
+    }
+    for layer in description.layers {
+      // The last layer needs no map.
+      if tensors["map.\(layer)"] != nil {
+        maps[layer] = try LayerMap(weights: values("map.\(layer)", [size, size]), hiddenSize: size)
+      }
+      let classifier = try values("classifier.\(layer)", [size + 2])
+      classifiers[layer] = .init(
+        weights: Array(classifier[..<size]), bias: classifier[size], marginWeight: classifier[size + 1])
+    }
+    self.init(maps: maps, classifiers: classifiers, shortlist: shortlist)
   }
 
   /// Writes the heads and, beside them, their description.
   ///
-  /// - Parameter description: Its hash of the heads is filled in.
+  /// - Parameters:
+  ///   - path: The file of the heads.
+  ///   - description: Its hash of the heads is filled in.
   public func write(to path: String, description: ExitHeadsDescription) throws {
     var tensors: [TensorFile.Tensor] = []
-    for (layer, map) in maps {
+    for (layer, map) in maps.sorted(by: { $0.key < $1.key }) {
       tensors.append(
         .init(name: "map.\(layer)", shape: [map.hiddenSize, map.hiddenSize], values: map.weights))
     }
-    for (layer, classifier) in classifiers {
+    for (layer, classifier) in classifiers.sorted(by: { $0.key < $1.key }) {
       tensors.append(
         .init(
-          name: "classifier.\(layer)", shape: [classifier.weights.count + 1],
-          values: classifier.weights + [classifier.bias]))
+          name: "classifier.\(layer)", shape: [classifier.weights.count + 2],
+          values: classifier.weights + [classifier.bias, classifier.marginWeight]))
+    }
+    if !shortlist.isEmpty {
+      tensors.append(
+        .init(
+          name: "shortlist", shape: [shortlist.count], values: shortlist.map(Float.init),
+          isSinglePrecision: true))
     }
     try TensorFile.write(tensors, to: path)
     var description = description

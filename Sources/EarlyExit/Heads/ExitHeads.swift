@@ -1,3 +1,6 @@
+import DecoderModels
+import Synchronization
+
 /// Exit heads and classifiers that were fitted on a frozen model.
 public struct ExitHeads: Sendable {
   /// One layer's linear map from the hidden state to the final hidden state, both divided by their root mean square.
@@ -6,7 +9,9 @@ public struct ExitHeads: Sendable {
     public let weights: [Float]
     public let hiddenSize: Int
 
-    /// - Parameter weights: (hiddenSize, hiddenSize), row i being what input i adds to the outputs.
+    /// - Parameters:
+    ///   - weights: (hiddenSize, hiddenSize), row i being what input i adds to the outputs.
+    ///   - hiddenSize: Numbers of a hidden state.
     public init(weights: [Float], hiddenSize: Int) throws(EarlyExitError) {
       guard hiddenSize > 0, weights.count == hiddenSize * hiddenSize else {
         throw .exitHeads(
@@ -16,35 +21,50 @@ public struct ExitHeads: Sendable {
       self.hiddenSize = hiddenSize
     }
 
-    /// The final hidden state as predicted from that of the layer; both (hiddenSize). O(hiddenSize²).
-    public func apply(_ state: [Float]) -> [Float] {
-      let normalized = ExitHeads.normalized(state)
-      return [Float](unsafeUninitializedCapacity: hiddenSize) { output, count in
-        output.initialize(repeating: 0)
-        weights.withUnsafeBufferPointer { weights in
-          for input in 0..<min(hiddenSize, normalized.count) {
-            let value = normalized[input]
-            let row = UnsafeBufferPointer(rebasing: weights[input * hiddenSize..<(input + 1) * hiddenSize])
-            for i in 0..<hiddenSize { output[i] += value * row[i] }
+    /// (hiddenSize out, hiddenSize in), as products want it.
+    var transposed: [Float] {
+      weights.withUnsafeBufferPointer { weights in
+        [Float](unsafeUninitializedCapacity: weights.count) { result, count in
+          for input in 0..<hiddenSize {
+            for output in 0..<hiddenSize {
+              result[output * hiddenSize + input] = weights[input * hiddenSize + output]
+            }
           }
+          count = weights.count
         }
-        count = hiddenSize
       }
     }
   }
 
-  public var maps: [Int: LayerMap]
-  public var classifiers: [Int: ClassifierConfidence.Weights]
+  /// By exit layer.
+  public let maps: [Int: LayerMap]
+  /// By exit layer.
+  public let classifiers: [Int: ClassifierConfidence.Weights]
+  /// The tokens that reduced heads choose from, beside those of the prompt; empty where exits use the whole vocabulary.
+  ///
+  /// With a shortlist, a token that leaves is the best of the shortlist and of the prompt's own tokens, and exits at the
+  /// last layer make sense: all layers are run, but the unembedding of the shortlist is read instead of the whole.
+  public let shortlist: [TokenID]
+  private let preparation = Preparation()
 
-  public init(maps: [Int: LayerMap] = [:], classifiers: [Int: ClassifierConfidence.Weights] = [:]) {
+  public init(
+    maps: [Int: LayerMap] = [:], classifiers: [Int: ClassifierConfidence.Weights] = [:],
+    shortlist: [TokenID] = []
+  ) {
     self.maps = maps
     self.classifiers = classifiers
+    self.shortlist = shortlist
   }
 
+  /// The exit layers that have a map or a classifier, ascending.
+  public var layers: [Int] { Set(maps.keys).union(classifiers.keys).sorted() }
+
   /// - Throws: ``EarlyExitError/exitHeads(_:)`` where a head does not fit a model of this shape.
-  package func check(hiddenSize: Int, layerCount: Int) throws(EarlyExitError) {
-    for layer in Set(maps.keys).union(classifiers.keys).sorted() {
-      guard (1..<max(layerCount, 1)).contains(layer) else {
+  package func check(_ decoder: any DecoderModel) throws(EarlyExitError) {
+    let configuration = decoder.configuration
+    let (hiddenSize, layerCount) = (configuration.hiddenSize, configuration.layerCount)
+    for layer in layers {
+      guard (1..<max(layerCount, 1)).contains(layer) || (layer == layerCount && !shortlist.isEmpty) else {
         throw .exitHeads("there is an exit head for layer \(layer), but the model has \(layerCount) layers")
       }
       let found = maps[layer]?.hiddenSize ?? classifiers[layer]?.weights.count ?? 0
@@ -54,18 +74,63 @@ public struct ExitHeads: Sendable {
         )
       }
     }
+    let size = configuration.vocabularySize
+    if let token = shortlist.first(where: { !(0..<size).contains($0) }) {
+      throw .exitHeads("the shortlist has the token \(token), but the model's vocabulary has \(size) tokens")
+    }
+    guard Set(shortlist).count == shortlist.count else {
+      throw .exitHeads("the shortlist has a token twice")
+    }
   }
 
-  /// 1 / sqrt(mean square), kept finite.
-  static func inverseRootMeanSquare(_ sumOfSquares: Float, count: Int) -> Float {
-    1 / max(sumOfSquares / Float(max(count, 1)), 1e-12).squareRoot()
+  /// The heads as the decoder multiplies with them; made once.
+  func prepared(for decoder: any DecoderModel) throws(DecoderError) -> PreparedHeads {
+    try preparation.prepared(self, for: decoder)
   }
 
-  /// A state divided by its root mean square.
-  static func normalized(_ state: [Float]) -> [Float] {
-    var square: Float = 0
-    for value in state { square += value * value }
-    let scale = inverseRootMeanSquare(square, count: state.count)
-    return state.map { $0 * scale }
+  /// What was made of the heads for one decoder.
+  private final class Preparation: Sendable {
+    private let made = Mutex<(decoder: any DecoderModel, heads: PreparedHeads)?>(nil)
+
+    func prepared(_ heads: ExitHeads, for decoder: any DecoderModel) throws(DecoderError) -> PreparedHeads {
+      if let found = made.withLock({ $0?.decoder === decoder ? $0?.heads : nil }) { return found }
+      let new = try PreparedHeads(heads, decoder: decoder)
+      made.withLock { $0 = (decoder, new) }
+      return new
+    }
+  }
+}
+
+/// Exit heads packed for a decoder.
+struct PreparedHeads: Sendable {
+  /// Rows of the unembedding, and the tokens they are of.
+  struct Candidates: Sendable {
+    var tokens: [TokenID]
+    var rows: SideMatrix
+  }
+
+  let maps: [Int: SideMatrix]
+  /// `nil` where exits use the whole vocabulary.
+  let shortlist: Candidates?
+  private let isListed: [Bool]
+
+  init(_ heads: ExitHeads, decoder: any DecoderModel) throws(DecoderError) {
+    var maps: [Int: SideMatrix] = [:]
+    for (layer, map) in heads.maps { maps[layer] = try decoder.makeMap(map.transposed) }
+    self.maps = maps
+    var isListed = [Bool](repeating: false, count: decoder.configuration.vocabularySize)
+    for token in heads.shortlist where isListed.indices.contains(token) { isListed[token] = true }
+    self.isListed = isListed
+    shortlist =
+      heads.shortlist.isEmpty
+      ? nil : Candidates(tokens: heads.shortlist, rows: try decoder.makeUnembedding(of: heads.shortlist))
+  }
+
+  /// The tokens of a prompt that the shortlist lacks; `nil` when there are none, or no shortlist.
+  func additions(of prompt: [TokenID], decoder: any DecoderModel) throws(DecoderError) -> Candidates? {
+    guard shortlist != nil else { return nil }
+    let tokens = Set(prompt).filter { isListed.indices.contains($0) && !isListed[$0] }.sorted()
+    guard !tokens.isEmpty else { return nil }
+    return Candidates(tokens: tokens, rows: try decoder.makeUnembedding(of: tokens))
   }
 }

@@ -1,55 +1,104 @@
 import DecoderModels
 
-/// Normalised hidden states of the same tokens after several layers.
+/// Normalised hidden states of output tokens after several layers, with the tokens that the full model chose.
 struct StateSample {
-  let size: Int
+  /// The rows of one text, and its prompt.
+  struct Text {
+    var rows: Range<Int>
+    var prompt: [TokenID]
+  }
+
   let limit: Int
-  private(set) var count = 0
-  /// By layer: (count, size)
-  private var values: [Int: [Float]]
+  /// The full model's token, by row.
+  private(set) var best: [TokenID] = []
+  private(set) var texts: [Text] = []
+  /// By layer.
+  private var states: [Int: HalfRows]
 
   init(layers: [Int], size: Int, limit: Int) {
-    self.size = size
     self.limit = limit
-    values = Dictionary(uniqueKeysWithValues: layers.map { ($0, []) })
+    states = Dictionary(uniqueKeysWithValues: layers.map { ($0, HalfRows(size: size)) })
   }
 
-  /// Appends rows of a batch, (rows of the batch, size) by layer, while there is room.
-  mutating func append(_ batch: [Int: [Float]], rows: Range<Int>) {
-    let rows = rows.prefix(max(limit - count, 0))
-    guard let first = rows.first, let last = rows.last else { return }
-    for (layer, states) in batch { values[layer, default: []] += states[first * size..<(last + 1) * size] }
-    count += rows.count
+  var count: Int { best.count }
+  var room: Int { max(limit - count, 0) }
+
+  /// Appends rows of one text: (rows, size) by layer.
+  mutating func append(_ batch: [Int: ArraySlice<Float>], best: [TokenID], prompt: [TokenID]) {
+    guard !best.isEmpty else { return }
+    for (layer, rows) in batch { states[layer]?.append(rows) }
+    texts.append(Text(rows: count..<count + best.count, prompt: prompt))
+    self.best += best
   }
 
-  func state(_ index: Int, layer: Int) -> [Float] {
-    Array((values[layer] ?? [])[index * size..<(index + 1) * size])
+  /// (rows.count, size)
+  func states(_ rows: Range<Int>, layer: Int) -> [Float] { states[layer]?[rows] ?? [] }
+
+  private static let batch = 64
+
+  /// What an exit head says of a state.
+  struct Choice {
+    var token: TokenID
+    /// Probability of the best token minus that of the second best.
+    var margin: Double
   }
 
-  /// The best token of every state by the shared head, after a map if there is one.
-  func bestTokens(
-    _ decoder: any DecoderModel, layer: Int, map: ExitHeads.LayerMap?
-  ) throws(DecoderError) -> [TokenID] {
-    let states = HiddenStates(hiddenSize: size, capacity: 64)
-    let vocabulary = decoder.configuration.vocabularySize
+  /// The choice of the exit head of a layer for every state: its map, then the shortlist and the prompt's tokens, or the
+  /// whole vocabulary.
+  func choices(_ decoder: any DecoderModel, layer: Int, heads: PreparedHeads) throws -> [Choice] {
+    var result: [Choice] = []
+    result.reserveCapacity(count)
     var logits: [Float] = []
-    var best: [TokenID] = []
-    for start in stride(from: 0, to: count, by: states.capacity) {
-      let rows = start..<min(start + states.capacity, count)
-      for row in rows {
-        let state = state(row, layer: layer)
-        states[row - start] = map?.apply(state) ?? state
-      }
-      states.count = rows.count
-      try decoder.logits(of: states, rows: 0..<rows.count, into: &logits)
-      logits.withUnsafeBufferPointer { logits in
-        for row in 0..<rows.count {
-          let start = row * vocabulary
-          best.append(
-            Logits.argmax(UnsafeBufferPointer(rebasing: logits[start..<start + vocabulary])))
+    var others: [Float] = []
+    for text in texts {
+      let additions = try heads.additions(of: text.prompt, decoder: decoder)
+      for start in stride(from: text.rows.lowerBound, to: text.rows.upperBound, by: Self.batch) {
+        let rows = start..<min(start + Self.batch, text.rows.upperBound)
+        var mapped = states(rows, layer: layer)
+        if let map = heads.maps[layer] {
+          try decoder.product(map, of: states(rows, layer: layer), into: &mapped)
+        }
+        guard let shortlist = heads.shortlist else {
+          result += try Self.withLogits(decoder, of: mapped, count: rows.count) {
+            Choice(token: Logits.argmax($0), margin: SoftmaxConfidence.margin($0))
+          }
+          continue
+        }
+        let candidates = shortlist.tokens + (additions?.tokens ?? [])
+        try decoder.product(shortlist.rows, of: mapped, into: &logits)
+        if let additions { try decoder.product(additions.rows, of: mapped, into: &others) }
+        let (width, more) = (shortlist.tokens.count, additions?.tokens.count ?? 0)
+        for row in rows.indices {
+          let place = row - rows.lowerBound
+          let all =
+            logits[place * width..<(place + 1) * width] + others[place * more..<(place + 1) * more]
+          result.append(
+            all.withUnsafeBufferPointer {
+              Choice(token: candidates[Logits.argmax($0)], margin: SoftmaxConfidence.margin($0))
+            })
         }
       }
     }
-    return best
+    return result
+  }
+
+  /// Hands over the logits of the whole vocabulary by the shared head, row by row; `states` is (count, hiddenSize).
+  static func withLogits<Result>(
+    _ decoder: any DecoderModel, of states: [Float], count: Int,
+    _ body: (UnsafeBufferPointer<Float>) -> Result
+  ) throws -> [Result] {
+    guard count > 0 else { return [] }
+    let size = decoder.configuration.hiddenSize
+    let batch = HiddenStates(hiddenSize: size, capacity: count)
+    batch.count = count
+    for row in 0..<count { batch[row] = Array(states[row * size..<(row + 1) * size]) }
+    let vocabulary = decoder.configuration.vocabularySize
+    var logits: [Float] = []
+    try decoder.logits(of: batch, rows: 0..<count, into: &logits)
+    return logits.withUnsafeBufferPointer { logits in
+      (0..<count).map {
+        body(UnsafeBufferPointer(rebasing: logits[$0 * vocabulary..<($0 + 1) * vocabulary]))
+      }
+    }
   }
 }

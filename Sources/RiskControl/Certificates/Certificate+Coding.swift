@@ -24,13 +24,14 @@ extension Certificate: Codable {
     case risk, metric
     case modelDigest = "model_sha256"
     case policyDigest = "policy_sha256"
+    case policy
     case dataDigest = "data_sha256"
     case weightsDigest = "weights_sha256"
     case program, guarantee, limits
     case digest = "certificate_sha256"
   }
 
-  static let formatVersion = 1
+  static let formatVersion = 2
   private static let withoutDigest = CodingUserInfoKey(rawValue: "withoutDigest")
 
   /// Writes every key, absent values as null, and the certificate's own SHA-256.
@@ -74,6 +75,7 @@ extension Certificate: Codable {
     try container.encode(subject.metric, forKey: .metric)
     try container.encode(subject.modelDigest, forKey: .modelDigest)
     try container.encode(subject.policyDigest, forKey: .policyDigest)
+    try container.encode(subject.policy, forKey: .policy)
     try container.encode(dataDigest, forKey: .dataDigest)
     try container.encode(weightsDigest, forKey: .weightsDigest)
     try container.encode(program, forKey: .program)
@@ -128,7 +130,8 @@ extension Certificate: Codable {
       risk: try container.decode(String.self, forKey: .risk),
       metric: try container.decode(String.self, forKey: .metric),
       modelDigest: try container.decode(String?.self, forKey: .modelDigest),
-      policyDigest: try container.decode(String?.self, forKey: .policyDigest))
+      policyDigest: try container.decode(String?.self, forKey: .policyDigest),
+      policy: try container.decode(JSONValue?.self, forKey: .policy))
     dataDigest = try container.decode(String.self, forKey: .dataDigest)
     weightsDigest = try container.decode(String?.self, forKey: .weightsDigest)
     program = try container.decode(String.self, forKey: .program)
@@ -140,44 +143,5 @@ extension Certificate: Codable {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     if let flag = Self.withoutDigest { encoder.userInfo[flag] = true }
     return LossTable.hexadecimal(SHA256.hash(data: try encoder.encode(self)))
-  }
-}
-
-/// Any JSON value, to compare a file with what its certificate would be written as.
-enum JSONValue: Codable, Equatable {
-  case null
-  case boolean(Bool)
-  case number(Double)
-  case text(String)
-  case array([JSONValue])
-  case object([String: JSONValue])
-
-  init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let value = try? container.decode(Bool.self) {
-      self = .boolean(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
-    } else if let value = try? container.decode(String.self) {
-      self = .text(value)
-    } else if let value = try? container.decode([JSONValue].self) {
-      self = .array(value)
-    } else {
-      self = .object(try container.decode([String: JSONValue].self))
-    }
-  }
-
-  func encode(to encoder: any Encoder) throws {
-    var container = encoder.singleValueContainer()
-    switch self {
-    case .null: try container.encodeNil()
-    case .boolean(let value): try container.encode(value)
-    case .number(let value): try container.encode(value)
-    case .text(let value): try container.encode(value)
-    case .array(let value): try container.encode(value)
-    case .object(let value): try container.encode(value)
-    }
   }
 }

@@ -11,18 +11,21 @@ public struct Certificate: Sendable, Equatable {
     public var metric: String
     /// SHA-256 of the model's file, or nil.
     public var modelDigest: String?
-    /// SHA-256 of the exit policy's file, or nil.
+    /// SHA-256 of the exit policy's file or of ``policy``, or nil.
     public var policyDigest: String?
+    /// The exit policy but for its threshold, as whoever made the losses describes it, or nil.
+    public var policy: JSONValue?
 
     /// A description of the losses and what made them.
     public init(
       risk: String = "performance gap", metric: String = "loss", modelDigest: String? = nil,
-      policyDigest: String? = nil
+      policyDigest: String? = nil, policy: JSONValue? = nil
     ) {
       self.risk = risk
       self.metric = metric
       self.modelDigest = modelDigest
       self.policyDigest = policyDigest
+      self.policy = policy
     }
   }
 

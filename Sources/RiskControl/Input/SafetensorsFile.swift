@@ -46,7 +46,7 @@ package enum SafetensorsFile {
       throw .file("the safetensors header is not a JSON object of tensors", in: name)
     }
     var tensors: [(name: String, type: ElementType, entry: Entry, count: Int)] = []
-    for (tensor, item) in items {
+    for (tensor, item) in items.sorted(by: { $0.key < $1.key }) {
       guard case .tensor(let entry) = item else { continue }
       guard let type = types[entry.dtype] else {
         throw .file(

@@ -4,10 +4,12 @@ import EarlyExit
 struct BatchRecord {
   var id: BatchIdentifier
   var item: DocumentBatch.Item
+  /// What a good output may be; `nil` where the document has none.
+  var references: [String]?
 }
 
 /// An identifier is a text or a whole number.
-enum BatchIdentifier: Codable, Equatable, CustomStringConvertible {
+enum BatchIdentifier: Codable, Hashable, CustomStringConvertible {
   case text(String)
   case number(Int)
 
@@ -41,6 +43,18 @@ enum BatchInput {
     var id: BatchIdentifier
     var document: String
     var question: String?
+    var references: [String]?
+
+    enum CodingKeys: CodingKey { case id, document, question, references }
+
+    init(from decoder: any Decoder) throws {
+      let fields = try decoder.container(keyedBy: CodingKeys.self)
+      id = try fields.decode(BatchIdentifier.self, forKey: .id)
+      document = try fields.decode(String.self, forKey: .document)
+      question = try fields.decodeIfPresent(String.self, forKey: .question)
+      // Whoever needs references says so; a file for summarising may have a field of that name for its own ends.
+      references = try? fields.decode([String].self, forKey: .references)
+    }
   }
 
   /// Reads and checks the whole file, so that a mistake in its last line does not show after an hour of work.
@@ -51,6 +65,7 @@ enum BatchInput {
   ) throws -> [BatchRecord] {
     let (bytes, name) = try TextInput.bytes(path: path)
     var records: [BatchRecord] = []
+    var lines: [BatchIdentifier: Int] = [:]
     for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
       .enumerated()
     {
@@ -68,6 +83,9 @@ enum BatchInput {
       } catch let error as DecodingError {
         throw CommandError("\(place): \(error.sentence)")
       }
+      if let earlier = lines.updateValue(index + 1, forKey: parsed.id) {
+        throw CommandError("\(place): line \(earlier) has the id \(parsed.id) already")
+      }
       let document = parsed.document.trimmingWhitespace()
       guard !document.isEmpty else { throw CommandError("\(place): the document is empty") }
       let task: DocumentTask
@@ -76,7 +94,9 @@ enum BatchInput {
       } catch {
         throw CommandError("\(place): \(error)")
       }
-      records.append(BatchRecord(id: parsed.id, item: .init(task: task, document: document)))
+      records.append(
+        BatchRecord(
+          id: parsed.id, item: .init(task: task, document: document), references: parsed.references))
     }
     guard !records.isEmpty else { throw CommandError("\(name) is empty") }
     return records
@@ -89,6 +109,8 @@ extension DecodingError {
     switch self {
     case .keyNotFound(let key, _):
       "the field \(key.stringValue) is missing"
+    case .typeMismatch(_, let context) where context.codingPath.isEmpty:
+      "it is not a JSON object"
     case .typeMismatch(_, let context), .valueNotFound(_, let context):
       "the field \(context.codingPath.map(\.stringValue).joined(separator: ".")) is of the wrong kind"
     case .dataCorrupted: "it is not JSON"

@@ -7,10 +7,12 @@ struct BatchRunner {
   let options: GenerationOptions
   let rule: LongDocumentRule
   let raw: Bool
+  let settings: BatchSettings
 
   /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
   func run(_ records: [BatchRecord], input: String, output path: String) throws {
-    let output = try BatchOutput(path: path, records: records, input: input)
+    let output = try BatchOutput(
+      path: path, records: records.map { ($0.id, settings.digest(of: $0.item)) }, input: input)
     let before = output.completed
     if before > 0 {
       Console.note("\(path) has \(before) of \(records.count) results already; the others follow")
@@ -30,7 +32,8 @@ struct BatchRunner {
       case .finished(let item, let generation):
         try output.append(
           BatchResult(
-            id: rest[before + item].id, text: generation.text, tokenIds: generation.tokenIDs,
+            id: rest[before + item].id, settings: settings.digest(of: rest[before + item].item),
+            text: generation.text, tokenIds: generation.tokenIDs,
             promptTokenIds: generation.promptTokenIDs, stopReason: generation.stopReason,
             averageExitLayer: options.exits == nil ? nil : generation.averageLayer))
         bar.show(done: before + item + 1)

@@ -1,23 +1,41 @@
 import ArgumentParser
-import Crypto
+import Checkpoints
+import EarlyExit
 import Foundation
 import RiskControl
 
 struct Calibrate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Certify an exit threshold from a table of losses.",
+    abstract:
+      "Certify a threshold of exits or of drafts, from a model and documents or from a table of losses.",
     discussion: """
+      With --data, the model is run on every document at full depth and at every threshold at which something changes. NAME \
+      (--output) begins the names of the files: NAME.runs.jsonl, the outputs, by which an interrupted or repeated command \
+      goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json.
+
+      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0.
+
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
       thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the cheapest \
       certified policy is chosen, delta divided among them.
+
+      EXAMPLES
+        egress calibrate --data docs.jsonl --metric rouge-l --confidence saturation --exit-layers 24,27 --epsilon 0.05
+        egress summarize --certificate docs.certificate.json article.txt
+        egress calibrate --model LARGE --draft SMALL --data docs.jsonl --epsilon 0.05
+        egress summarize --model LARGE --draft SMALL --certificate docs.certificate.json article.txt
+        egress calibrate losses.csv --epsilon 0.05
 
       Exit status: 0 a threshold past the safest is certified; 3 only the safest (the full model) is; 2 nothing is; \
       1 the data are wrong; 64 the options are.
       """)
 
   @Argument(help: "Table of losses; several tables are several policies.")
-  var tables: [String]
+  var tables: [String] = []
 
+  @OptionGroup(title: "Running a Model") var documents: CalibrationDocuments
+  @OptionGroup(title: "Early Exit Options") var exits: ExitPolicyOptions
+  @OptionGroup(title: "Drafting") var drafting: CalibrationDraft
   @OptionGroup var rule: RuleArguments
   @OptionGroup var table: TableArguments
 
@@ -30,26 +48,44 @@ struct Calibrate: ParsableCommand {
   @Option(name: .customLong("weight-bound"), help: "Upper bound on any density ratio.")
   var weightBound: Double?
 
-  @Option(name: [.customShort("o"), .long], help: "Certificate file. Default: TABLE.certificate.json.")
+  @Option(
+    name: [.customShort("o"), .long],
+    help: "Certificate file. (default: TABLE.certificate.json; with --data, NAME.certificate.json)")
   var certificate: String?
 
-  @Option(help: "Name of the risk, for the certificate.")
-  var risk = "performance gap"
+  @Flag(help: "Replace a certificate of other settings.")
+  var force = false
 
-  @Option(help: "Name of the loss, for the certificate.")
-  var metric = "loss"
+  @Option(
+    help: """
+      With --data gap, the loss against the references less that of the full model, or consistency, the loss against the \
+      full model's output; with a table, any name for the certificate. (default: gap; with brier and hellinger consistency)
+      """)
+  var risk: String?
 
-  @Option(help: "File of the model, whose SHA-256 goes into the certificate.")
+  @Option(
+    help: """
+      With --data, the loss: \(QualityMetric.names.joined(separator: ", ")); with a table, any name for the \
+      certificate. (default: rouge-l; with a table loss)
+      """)
+  var metric: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --data, the model: a name, a .gguf file, or a Hugging Face directory; with a table, the file whose SHA-256 goes "
+        + "into the certificate. (default with --data: \(ModelManifest.defaultName))", valueName: "model"))
   var model: String?
 
-  @Option(help: "File of the exit policy, whose SHA-256 goes into the certificate.")
+  @Option(help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
+  var threads: Int?
+
+  @Option(help: "With a table: file of the exit policy, whose SHA-256 goes into the certificate.")
   var policy: String?
 
   @Option(help: "Print text or json (the certificate).")
   var format = TableFormat.text
 
   func validate() throws {
-    guard !tables.isEmpty else { throw ValidationError("a table of losses is needed") }
     if tables.count > 1, !also.isEmpty || weights != nil || rule.epsilon.values.count > 1 {
       throw ValidationError("several policies take one epsilon, and neither --also nor --weights")
     }
@@ -60,26 +96,86 @@ struct Calibrate: ParsableCommand {
       throw ValidationError("--weights and --weight-bound belong together")
     }
     _ = try rule.settings()
+    try documents.data == nil ? validateTables() : validateDocuments()
+  }
+
+  private func validateTables() throws {
+    guard !tables.isEmpty else { throw ValidationError("Give a table of losses, or --data.") }
+    let given = documents.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
+    if let name = given.first { throw ValidationError("--\(name) has no effect without --data.") }
+  }
+
+  private func validateDocuments() throws {
+    guard tables.isEmpty else { throw ValidationError("Give either a table of losses or --data, not both.") }
+    if policy != nil { throw ValidationError("--policy has no effect with --data.") }
+    if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
+    let (metric, _) = try quality()
+    if drafting.draft != nil {
+      if let name = exits.given.first ?? (documents.lowest == nil ? nil : "lowest") {
+        throw ValidationError("--\(name) has no effect with --draft.")
+      }
+      guard metric.distance == nil else {
+        throw ValidationError("--metric \(metric.name) compares exits; with --draft give one of texts.")
+      }
+    } else if let grid = documents.grid, !grid.values.allSatisfy({ $0 < 1 }) {
+      throw ValidationError("--grid must hold thresholds at least 0 and below 1.")
+    }
+  }
+
+  /// With --data, the metric and the risk.
+  func quality() throws -> (metric: QualityMetric, risk: QualityRisk) {
+    guard let metric = QualityMetric(name: metric ?? "rouge-l") else {
+      throw ValidationError("--metric must be one of \(QualityMetric.names.joined(separator: ", ")).")
+    }
+    let usual = metric.distance == nil ? QualityRisk.gap : .consistency
+    guard let risk = QualityRisk(rawValue: risk ?? usual.rawValue) else {
+      throw ValidationError("--risk must be gap or consistency.")
+    }
+    if metric.distance != nil, risk == .gap {
+      throw ValidationError(
+        "--metric \(metric.name) compares with the full model: --risk must be consistency.")
+    }
+    if metric.distance != nil, exits.exitCache == .propagate {
+      throw ValidationError("--metric \(metric.name) needs --exit-cache defer.")
+    }
+    return (metric, risk)
   }
 
   func run() throws {
     let settings = try rule.settings()
-    let subject = Certificate.Subject(
-      risk: risk, metric: metric, modelDigest: try model.map(FileDigest.sha256),
-      policyDigest: try policy.map(FileDigest.sha256))
-    let certificates =
-      try tables.count > 1 ? [choosePolicy(settings, subject)] : calibrateOne(settings, subject)
-    for certificate in certificates {
-      try certificate.write(to: path(for: certificate, among: certificates.count))
+    if documents.data != nil {
+      try runOnDocuments(settings)
+      return
     }
+    let subject = Certificate.Subject(
+      risk: risk ?? "performance gap", metric: metric ?? "loss",
+      modelDigest: try model.map(Checkpoints.FileDigest.sha256(model:)),
+      policyDigest: try policy.map(Checkpoints.FileDigest.sha256(path:)))
+    let certificates =
+      try tables.count > 1
+      ? [choosePolicy(settings, subject)]
+      : calibrateOne(settings, subject, losses: table.read(tables[0]))
+    let files = try certificates.map {
+      try CertificateFile(path: path(for: $0.settings.epsilon), replacing: force)
+    }
+    try finish(certificates, files)
+  }
+
+  /// Writes and prints certificates and ends with the status of the best.
+  func finish(_ certificates: [Certificate], _ files: [CertificateFile], remarks: [String] = []) throws {
+    for (certificate, file) in zip(certificates, files) {
+      try file.check(
+        settings: certificate.settings, subject: certificate.subject, sampleCount: certificate.sampleCount)
+    }
+    for (certificate, file) in zip(certificates, files) { try certificate.write(to: file.path) }
     try print(certificates)
+    if format == .text { for remark in remarks { Swift.print(remark) } }
     throw ExitCode(Self.status(certificates))
   }
 
-  private func calibrateOne(
-    _ settings: CalibrationSettings, _ subject: Certificate.Subject
+  func calibrateOne(
+    _ settings: CalibrationSettings, _ subject: Certificate.Subject, losses: LossTable
   ) throws -> [Certificate] {
-    let losses = try table.read(tables[0])
     let calibration = try Calibration(settings)
     if !also.isEmpty {
       let further = try also.map {
@@ -116,7 +212,7 @@ struct Calibrate: ParsableCommand {
     }
     let index = choice.chosen ?? 0
     var named = subject
-    named.metric = metric + " (policy \(policies[index].name))"
+    named.metric += " (policy \(policies[index].name))"
     return Certificate(
       choice.results[index], table: policies[index].table, settings: settings,
       policiesCompared: policies.count,
@@ -124,14 +220,14 @@ struct Calibrate: ParsableCommand {
   }
 
   /// Where a certificate goes: beside its table, unless told otherwise; with its ε in the name where there are several.
-  private func path(for certificate: Certificate, among count: Int) -> String {
-    let table = tables[0] == "-" ? "standard-input" : tables[0]
-    let stem = (table as NSString).deletingPathExtension
+  func path(for epsilon: Double) -> String {
+    let table = tables.first == "-" ? "standard-input" : tables.first ?? documents.stem
+    let stem = documents.data == nil ? (table as NSString).deletingPathExtension : table
     let path = self.certificate ?? stem + ".certificate.json"
-    guard count > 1 else { return path }
+    guard rule.epsilon.values.count > 1 else { return path }
     let whole = path as NSString
     let (base, suffix) = (whole.deletingPathExtension, whole.pathExtension)
-    return "\(base).epsilon-\(certificate.settings.epsilon)" + (suffix.isEmpty ? "" : ".\(suffix)")
+    return "\(base).epsilon-\(epsilon)" + (suffix.isEmpty ? "" : ".\(suffix)")
   }
 
   private func print(_ certificates: [Certificate]) throws {
@@ -144,7 +240,7 @@ struct Calibrate: ParsableCommand {
       return
     }
     for certificate in certificates {
-      Swift.print(TableText.describe(certificate, path: path(for: certificate, among: certificates.count)))
+      Swift.print(TableText.describe(certificate, path: path(for: certificate.settings.epsilon)))
     }
   }
 
@@ -156,17 +252,4 @@ struct Calibrate: ParsableCommand {
 
   /// What certificates say made them.
   static let program = "egress 0.1.0"
-}
-
-/// The SHA-256 of files of any size.
-enum FileDigest {
-  static func sha256(_ path: String) throws -> String {
-    guard let handle = FileHandle(forReadingAtPath: path) else {
-      throw ValidationError("\(path): the file cannot be opened for reading")
-    }
-    defer { try? handle.close() }
-    var hash = SHA256()
-    while let piece = try handle.read(upToCount: 8 << 20), !piece.isEmpty { hash.update(data: piece) }
-    return hash.finalize().map { String(format: "%02x", $0) }.joined()
-  }
 }

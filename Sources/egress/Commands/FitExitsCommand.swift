@@ -9,7 +9,8 @@ struct FitExitsCommand: ParsableCommand {
     discussion: """
       Runs the model on every document, then fits, per exit layer, a linear map to the final hidden state (ridge \
       regression) and a classifier that tells whether the map's best token is the full model's. Every fifth document is held out \
-      for the report of agreement. Writes FILE.safetensors and FILE.json.
+      for the report of agreement. Writes FILE.safetensors and FILE.json; FILE.outputs.jsonl keeps what the model wrote, so \
+      that an interrupted run goes on where it was.
 
       EXAMPLES
         egress fit-exits --data docs.jsonl --exit-layers 12,18,24 --output exits.safetensors
@@ -37,6 +38,10 @@ struct FitExitsCommand: ParsableCommand {
   @Option(help: "Penalty of the regression, in parts of the mean square of a hidden state's numbers.")
   var ridge = 1e-3
 
+  @Option(
+    help: "Tokens that an exit chooses from, beside those of the prompt; 0 for the whole vocabulary.")
+  var shortlist = 4096
+
   @Option(help: "Loss of the classifiers: independent or geometric.")
   var classifierLoss = ClassifierLoss.independent
 
@@ -59,20 +64,28 @@ struct FitExitsCommand: ParsableCommand {
     let loaded = try models.load()
     let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
     var fitter = try ExitHeadFitter(
-      model: loaded.model, layers: exitLayers.layers, ridge: ridge, loss: classifierLoss)
+      model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist, ridge: ridge,
+      loss: classifierLoss)
+    // What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
+    let work = String(output.dropLast(".safetensors".count)) + ".outputs.jsonl"
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
-    let batch = DocumentBatch(
+    try BatchRunner(
       model: loaded.model, options: GenerationOptions(maxTokens: maxTokens ?? usual), rule: .truncate,
-      shouldStop: { Interrupt.isRequested })
-    Interrupt.watch()
-    let bar = ProgressBar(total: records.count, what: "documents")
-    let isComplete = try batch.run(records.map(\.item)) { event in
-      guard case .finished(let item, let generation) = event else { return }
-      try fitter.add(generation, isHeldOut: item % 5 == 4)
-      bar.show(done: item + 1)
+      raw: false
+    ).run(Array(records), input: data, output: work)
+    let (bytes, _) = try TextInput.bytes(path: work)
+    let lines = bytes.split(separator: UInt8(ascii: "\n"))
+    let bar = ProgressBar(total: lines.count, what: "outputs")
+    for (index, line) in lines.enumerated() {
+      if Interrupt.isRequested { throw ExitCode(Interrupt.exitCode) }
+      let result = try JSONOutput.decode(BatchResult.self, from: line)
+      try fitter.add(
+        Generation(
+          text: result.text, tokenIDs: result.tokenIds, promptTokenIDs: result.promptTokenIds,
+          stopReason: result.stopReason), isHeldOut: index % 5 == 4)
+      bar.show(done: index + 1)
     }
     bar.clear()
-    guard isComplete else { throw ExitCode(Interrupt.exitCode) }
     let (heads, description) = try fitter.fit(name: loaded.model.name, digest: digest)
     try heads.write(to: output, description: description)
     try TextOutput.standard.write(

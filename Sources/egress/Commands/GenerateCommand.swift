@@ -49,7 +49,7 @@ struct GenerateCommand: ParsableCommand {
     }
     if !raw { text = text.trimmingWhitespace() }
     let model = try models.load(compute: computing.compute)
-    options.exits = try exits.makeStrategy(model)
+    options.exits = try speculation.exitStrategy(exits, model)
     Interrupt.watch()
     let tokens =
       try raw

@@ -64,9 +64,10 @@ struct Study: ParsableCommand {
       delta: delta,
       scan: scan, seed: seed)
     let measurements: [RiskControl.Study.Measurement]
-    let total = trials
+    let bar = ProgressBar(total: trials, what: "trials")
+    defer { bar.clear() }
     do {
-      measurements = try study.run(on: losses) { StudyProgress.show($0, of: total) }
+      measurements = try study.run(on: losses) { bar.show(done: $0) }
     } catch {
       throw usage(error.named(table))
     }
@@ -80,23 +81,12 @@ struct Study: ParsableCommand {
       }
     }
     switch format {
-    case .text: print(StudyText.table(measurements), terminator: "")
+    case .text: try TextOutput.standard.write(StudyText.table(measurements))
     case .json:
       let report = StudyReport(study: study, sampleCount: losses.sampleCount, measurements: measurements)
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      print(String(decoding: try encoder.encode(report), as: UTF8.self))
+      try TextOutput.standard.write(Array(try encoder.encode(report)) + Array("\n".utf8))
     }
-  }
-}
-
-/// A bar on standard error, where that is a terminal.
-enum StudyProgress {
-  static func show(_ done: Int, of total: Int) {
-    guard isatty(STDERR_FILENO) != 0 else { return }
-    let filled = done * 40 / max(total, 1)
-    let bar = String(repeating: "=", count: filled) + String(repeating: " ", count: 40 - filled)
-    let end = done == total ? "\r\u{1B}[K" : ""
-    FileHandle.standardError.write(Data("\r[\(bar)] \(done)/\(total) trials\(end)".utf8))
   }
 }

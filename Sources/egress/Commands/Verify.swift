@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoints
 import RiskControl
 
 struct Verify: ParsableCommand {
@@ -58,15 +59,19 @@ struct Verify: ParsableCommand {
       try SampleWeights(try LossTable.numbers(path: path), bound: weightBound ?? 1)
     }
     try certificate.verify(losses, further: further, weights: ratios)
-    print("verified    \(self.certificate) recomputes from \(table) to the last digit")
-    print("outcome     \(certificate.outcome)")
-    print("guarantee   \(certificate.guarantee)")
-    print("limits      \(certificate.limits)")
+    try TextOutput.standard.write(
+      """
+      verified    \(self.certificate) recomputes from \(table) to the last digit
+      outcome     \(certificate.outcome)
+      guarantee   \(certificate.guarantee)
+      limits      \(certificate.limits)
+
+      """)
   }
 
   private func compare(_ path: String?, with expected: String?, what: String) throws {
     guard let path else { return }
-    let found = try FileDigest.sha256(path)
+    let found = try Checkpoints.FileDigest.sha256(model: path)
     guard found == expected else {
       throw VerificationFailure(
         description:

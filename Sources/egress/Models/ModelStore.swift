@@ -53,7 +53,7 @@ struct ModelStore {
     }
     guard access(model, F_OK) == 0 else {
       throw CommandError(
-        "there is no model and no file called \(model); --model takes a .gguf file, a Hugging Face directory, "
+        "there is no model and no file called \(model)\(manifest.suggestion(for: model)); --model takes a .gguf file, a Hugging Face directory, "
           + "or one of: \(manifest.names)")
     }
     return (model, nil)

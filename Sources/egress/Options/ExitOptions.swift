@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import EarlyExit
+import Foundation
 import RiskControl
 
 /// Where and when tokens leave the layers early, and what is shown of it.
@@ -13,14 +14,9 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Take the threshold from a certificate that calibrate wrote; needs --exit-policy.",
-      valueName: "cert.json"))
+      "Take threshold, measure, layers and cache from a certificate that calibrate wrote; --exit-heads goes with it where "
+        + "it is of such heads.", valueName: "cert.json"))
   var certificate: String?
-
-  @Option(
-    help: ArgumentHelp("The policy that the certificate is for, as sweep wrote it.", valueName: "policy.json")
-  )
-  var exitPolicy: String?
 
   @OptionGroup var policy: ExitPolicyOptions
 
@@ -43,11 +39,8 @@ struct ExitOptions: ParsableArguments {
         throw ValidationError("Give either --exit-threshold or --certificate.")
       }
     }
-    guard (certificate == nil) == (exitPolicy == nil) else {
-      throw ValidationError("--certificate and --exit-policy belong together.")
-    }
     if certificate != nil, let name = policy.given.first(where: { $0 != "exit-heads" }) {
-      throw ValidationError("--\(name) is fixed by --exit-policy.")
+      throw ValidationError("--\(name) is fixed by --certificate.")
     }
     if exitThreshold == nil, certificate == nil {
       // Heads alone may be those of a drafter.
@@ -58,22 +51,41 @@ struct ExitOptions: ParsableArguments {
     }
   }
 
+  /// The options that decide where tokens leave, by name; files are named by their hashes.
+  func settings() throws -> [String: String] {
+    func digest(_ path: String?) throws -> String? {
+      try path.map { try Checkpoints.FileDigest.sha256(path: $0) }
+    }
+    let all: [String: String?] = try [
+      "exit-threshold": exitThreshold.map { "\($0)" }, "certificate": digest(certificate),
+      "exit-policy": digest(exitPolicy), "confidence": policy.confidence?.rawValue,
+      "exit-cache": policy.exitCache?.rawValue,
+      "exit-layers": policy.exitLayers.map { "\($0.layers)" },
+      "min-exit-layer": policy.minExitLayer.map { "\($0)" }, "decay": policy.decay.map { "\($0)" },
+      "exit-heads": digest(policy.exitHeads),
+    ]
+    return all.compactMapValues { $0 }
+  }
+
   /// What decoding is told; `nil` for plain decoding.
   ///
   /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CommandError`` for a
   ///   certificate that is not for this model, policy, head and template.
   func makeStrategy(_ loaded: LoadedModel) throws -> ExitStrategy? {
-    if let certificate, let exitPolicy { return try strategy(certificate, policyPath: exitPolicy, loaded) }
+    if let certificate { return try strategy(certificate, loaded) }
     guard let exitThreshold else { return nil }
     let heads = try policy.loadHeads(loaded)
     return try policy.strategy(
       policy.policy(threshold: exitThreshold, heads: heads), heads: heads, model: loaded.model)
   }
 
-  private func strategy(_ path: String, policyPath: String, _ loaded: LoadedModel) throws -> ExitStrategy {
+  private func strategy(_ path: String, _ loaded: LoadedModel) throws -> ExitStrategy? {
     let certificate = try Certificate.read(path: path)
-    let (bytes, _) = try TextInput.bytes(path: policyPath)
-    let description = try ExitPolicyDescription.read(bytes, name: policyPath)
+    guard let policy = certificate.subject.policy else {
+      throw CommandError(
+        "\(path): the certificate names no exit policy; egress calibrate --data makes one that does")
+    }
+    let description = try ExitPolicyDescription.read(JSONEncoder().encode(policy), name: "\(path): policy")
     func demand(_ what: String, _ expected: String?, _ found: String?) throws {
       guard expected == found else {
         throw CommandError(
@@ -82,13 +94,12 @@ struct ExitOptions: ParsableArguments {
       }
     }
     let model = try Checkpoints.FileDigest.sha256(model: loaded.path)
-    try demand(
-      "exit policy", certificate.subject.policyDigest, try Checkpoints.FileDigest.sha256(path: policyPath))
+    try demand("exit policy", certificate.subject.policyDigest, try description.digest())
     try demand("model", description.modelDigest, model)
     if let named = certificate.subject.modelDigest { try demand("model", named, model) }
     try demand(
       "exit head", description.headsDigest,
-      try policy.exitHeads.map { try Checkpoints.FileDigest.sha256(path: $0) })
+      try self.policy.headsDigest(loaded))
     try demand(
       "prompt template", description.templateDigest,
       try ExitPolicyDescription.templateDigest(of: loaded.model))
@@ -96,15 +107,21 @@ struct ExitOptions: ParsableArguments {
       throw CommandError("\(path) certifies nothing: \(certificate.reason ?? certificate.outcome)")
     }
     guard let measure = ExitPolicyOptions.Measure(rawValue: description.measure) else {
-      throw CommandError("\(policyPath): the measure \(description.measure) is not known")
+      throw CommandError("\(path): the measure \(description.measure) is not known")
     }
-    let heads = try policy.loadHeads(loaded)
+    let heads = try self.policy.loadHeads(loaded)
     let strategy = ExitStrategy(
       policy: try description.policy(threshold: threshold),
       measure: ExitPolicyOptions.measure(measure, heads),
       heads: heads, cachePolicy: description.cache, groupLimit: description.groupLimit)
     _ = try strategy.validatedLayers(for: loaded.model.decoder)
     Console.note(certificate.guarantee)
+    if let cost = certificate.cost, let full = certificate.safestCost, cost >= full, threshold < 1 {
+      Console.note(
+        "leaving early at this threshold reads \(cost.formatted(places: 1)) MB a token and full depth "
+          + "\(full.formatted(places: 1)), so tokens pass all layers")
+      return nil
+    }
     return strategy
   }
 }

@@ -22,7 +22,7 @@ struct ExitPolicyOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "How confidence is measured: softmax (probability of the best token minus that of the second), saturation "
-        + "(cosine of neighbouring hidden states) or classifier (needs --exit-heads). (default: softmax)",
+        + "(cosine of neighbouring hidden states) or classifier (needs exit heads). (default: softmax)",
       valueName: "measure"))
   var confidence: Measure?
 
@@ -48,12 +48,22 @@ struct ExitPolicyOptions: ParsableArguments {
   var decay: Double?
 
   @Option(
-    help: ArgumentHelp("Exit heads and classifiers that fit-exits made for this model.", valueName: "file"))
+    help: ArgumentHelp(
+      "Exit heads and classifiers that fit-exits made for this model; none for the model's own head. (default: those that "
+        + "come with the program, for a model given by name)", valueName: "file"))
   var exitHeads: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Take measure, layers and cache policy from a plan that plan-exits wrote, in place of the options.",
+      valueName: "plan.json"))
+  var exitPlan: String?
+
   func validate() throws {
-    if confidence == .classifier, exitHeads == nil {
-      throw ValidationError("--confidence classifier needs --exit-heads.")
+    if exitPlan != nil,
+      let other = given.first(where: { !["exit-plan", "exit-heads", "decay"].contains($0) })
+    {
+      throw ValidationError("--\(other) is fixed by --exit-plan.")
     }
     _ = try policy(threshold: 0, heads: nil)
   }
@@ -63,20 +73,62 @@ struct ExitPolicyOptions: ParsableArguments {
     let all: [(String, Bool)] = [
       ("confidence", confidence != nil), ("exit-cache", exitCache != nil),
       ("exit-layers", exitLayers != nil), ("min-exit-layer", minExitLayer != nil), ("decay", decay != nil),
-      ("exit-heads", exitHeads != nil),
+      ("exit-heads", exitHeads != nil), ("exit-plan", exitPlan != nil),
     ]
     return all.filter(\.1).map(\.0)
   }
 
-  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model.
-  func loadHeads(_ loaded: LoadedModel) throws -> ExitHeads? {
-    try exitHeads.map { try ExitHeads(path: $0, modelPath: loaded.path) }
+  /// The file of exit heads: the one given, or the one that is shipped for a model given by name; `nil` for none.
+  func headsPath(_ loaded: LoadedModel) -> String? {
+    if let exitHeads { return exitHeads == "none" ? nil : exitHeads }
+    return loaded.entry.flatMap(ShippedFiles.exitHeads)
   }
 
+  /// SHA-256 of that file.
+  func headsDigest(_ loaded: LoadedModel) throws -> String? {
+    try headsPath(loaded).map { try Checkpoints.FileDigest.sha256(path: $0) }
+  }
+
+  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model; a usage error when a classifier is asked for and
+  ///   there is none.
+  func loadHeads(_ loaded: LoadedModel) throws -> ExitHeads? {
+    let path = headsPath(loaded)
+    let plan = try plan()
+    if path == nil, try measure(plan) == .classifier {
+      throw ValidationError("--confidence classifier needs --exit-heads.")
+    }
+    if let plan, let exitPlan {
+      guard try plan.modelDigest == Checkpoints.FileDigest.sha256(model: loaded.path) else {
+        throw CommandError("\(exitPlan) is a plan for another model")
+      }
+      guard try plan.headsDigest == headsDigest(loaded) else {
+        throw CommandError("\(exitPlan) is a plan for other exit heads")
+      }
+    }
+    return try path.map { try ExitHeads(path: $0, modelPath: loaded.path) }
+  }
+
+  private func plan() throws -> ExitPlan? {
+    try exitPlan.map { try ExitPlan.read(TextInput.bytes(path: $0).bytes, name: $0) }
+  }
+
+  private func measure(_ plan: ExitPlan?) throws -> Measure {
+    guard let plan else { return confidence ?? .softmax }
+    guard let measure = Measure(rawValue: plan.measure) else {
+      throw CommandError("the exit plan's measure \(plan.measure) is not known")
+    }
+    return measure
+  }
+
+  /// - Parameter heads: `nil` before they are known, when only the options themselves are checked.
   func policy(threshold: Double, heads: ExitHeads?) throws -> ThresholdPolicy {
+    let plan = heads == nil ? nil : try plan()
+    // Nothing pays: full depth, whatever the threshold.
+    if let plan, plan.layers.isEmpty { return try ThresholdPolicy(threshold: 1) }
     do {
       return try ThresholdPolicy(
-        threshold: threshold, layers: exitLayers?.layers ?? heads?.layers, minimumLayer: minExitLayer ?? 1,
+        threshold: threshold, layers: plan?.layers ?? exitLayers?.layers ?? heads?.layers,
+        minimumLayer: minExitLayer ?? 1,
         decay: decay)
     } catch {
       throw ValidationError("--\(error).")
@@ -84,9 +136,10 @@ struct ExitPolicyOptions: ParsableArguments {
   }
 
   func strategy(_ policy: ThresholdPolicy, heads: ExitHeads?, model: LanguageModel) throws -> ExitStrategy {
+    let plan = try plan()
     let strategy = ExitStrategy(
-      policy: policy, measure: Self.measure(confidence ?? .softmax, heads), heads: heads,
-      cachePolicy: exitCache ?? .defer)
+      policy: policy, measure: Self.measure(try measure(plan), heads), heads: heads,
+      cachePolicy: plan?.cache ?? exitCache ?? .defer)
     _ = try strategy.validatedLayers(for: model.decoder)
     return strategy
   }

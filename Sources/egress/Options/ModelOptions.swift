@@ -20,11 +20,19 @@ struct ModelOptions: ParsableArguments {
 
   /// Loads the model; the seconds it took are measured.
   func load(compute: ComputePath = .quantized) throws -> LoadedModel {
+    try Self.load(model, threads: threads, compute: compute)
+  }
+
+  /// Loads a model by name or path.
+  static func load(
+    _ model: String, threads: Int?, compute: ComputePath = .quantized
+  ) throws -> LoadedModel {
     let (path, entry) = try ModelStore().resolve(model)
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
       path: path, compute: compute, threads: threads, promptTemplate: entry?.template)
-    return LoadedModel(model: loaded, path: path, seconds: (ContinuousClock.now - start).seconds)
+    return LoadedModel(
+      model: loaded, path: path, entry: entry, seconds: (ContinuousClock.now - start).seconds)
   }
 }
 
@@ -32,6 +40,8 @@ struct ModelOptions: ParsableArguments {
 struct LoadedModel {
   var model: LanguageModel
   var path: String
+  /// The manifest's entry, if the model was given by name.
+  var entry: ModelEntry?
   /// Time it took to load.
   var seconds: Double
 }

@@ -30,6 +30,12 @@ struct SpeculationOptions: ParsableArguments {
       valueName: "layer"))
   var draftLayer: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "Let tokens of the small model leave its layers where neighbouring hidden states are at least this similar, in 0...1.",
+      valueName: "threshold"))
+  var draftExitThreshold: Double?
+
   @Option(help: "A drafting model stops before a token less probable than this. (default: 0.6)")
   var fallback: Double?
 
@@ -58,7 +64,8 @@ struct SpeculationOptions: ParsableArguments {
 
   private var given: [String] {
     let all: [(String, Bool)] = [
-      ("draft-layer", draftLayer != nil), ("fallback", fallback != nil), ("rollback", rollback != nil),
+      ("draft-layer", draftLayer != nil), ("draft-exit-threshold", draftExitThreshold != nil),
+      ("fallback", fallback != nil), ("rollback", rollback != nil),
       ("draft-length", draftLength != nil), ("exact", exact), ("show-drafts", showDrafts),
     ]
     return all.filter(\.1).map(\.0)
@@ -71,6 +78,9 @@ struct SpeculationOptions: ParsableArguments {
     }
     func refuse(_ name: String, _ isGiven: Bool) throws {
       if isGiven { throw ValidationError("--\(name) has no effect with --drafter \(kind.rawValue).") }
+    }
+    if draft == nil, draftExitThreshold != nil {
+      throw ValidationError("--draft-exit-threshold needs a --draft.")
     }
     switch kind {
     case .draft:
@@ -89,27 +99,38 @@ struct SpeculationOptions: ParsableArguments {
       }
     }
     if exact, rollback != nil { throw ValidationError("Give either --exact or --rollback, not both.") }
-    if let fallback, !(0...1).contains(fallback) {
-      throw ValidationError("--fallback must be in 0...1, but is \(fallback).")
-    }
+    try CalibrationDraft.validate(fallback: fallback, draftLength: draftLength)
     if let rollback, !(rollback >= 0) {
       throw ValidationError("--rollback must be 0 or above, but is \(rollback).")
+    }
+    if let draftExitThreshold, !(0...1).contains(draftExitThreshold) {
+      throw ValidationError("--draft-exit-threshold must be in 0...1, but is \(draftExitThreshold).")
     }
     if let draftLayer, draftLayer < 1 {
       throw ValidationError("--draft-layer must be at least 1, but is \(draftLayer).")
     }
-    if let draftLength, !SpeculativeSession.draftLengths.contains(draftLength) {
-      throw ValidationError(
-        "--draft-length must be in \(SpeculativeSession.draftLengths), but is \(draftLength).")
-    }
   }
 
-  /// Verifying a draft takes the full depth, so that tokens cannot leave early at the same time.
+  /// Whether the certificate given is one for the rollback threshold, not for exits.
+  func takesCertificate(_ exits: ExitOptions) -> Bool {
+    kind == .draft && !exact && exits.certificate != nil
+  }
+
+  /// Checks what drafting and early exits of the model itself have to do with each other.
   func validate(with exits: ExitOptions) throws {
-    if isActive, exits.isGiven {
+    if exits.isGiven, kind == .earlyExit || draftLayer != nil {
       throw ValidationError(
-        "Drafting (--drafter, --draft) and early exits (--exit-threshold, --certificate) do not go together; "
-          + "give one of them.")
+        "--drafter early-exit and --draft-layer do not go with --exit-threshold or --certificate: "
+          + "the first layers either draft or decide.")
+    }
+    if takesCertificate(exits) {
+      let fixed = given.first { $0 != "show-drafts" }
+      if let name = fixed ?? (exits.policy.exitHeads == nil ? nil : "exit-heads") {
+        throw ValidationError("--\(name) is fixed by --certificate, which is for the draft model.")
+      }
+    }
+    if isActive, exits.isGiven, exits.policy.exitCache == .propagate {
+      throw ValidationError("Drafting needs --exit-cache defer, so that a wrong draft leaves no trace.")
     }
     if !exits.isGiven, exits.policy.exitHeads != nil, kind != .earlyExit, kind != .auto {
       throw ValidationError(
@@ -122,13 +143,20 @@ struct SpeculationOptions: ParsableArguments {
   /// - Throws: ``SpeculativeDecodingError`` for a pair that does not fit.
   func makeStrategy(_ loaded: LoadedModel, threads: Int?, exits: ExitOptions) throws -> SpeculationStrategy? {
     guard let kind else { return nil }
+    if takesCertificate(exits), let draft, let certificate = exits.certificate {
+      return try Self.strategy(
+        certificate: certificate, loaded, draft: ModelOptions.load(draft, threads: threads))
+    }
     var sources: [SpeculationStrategy.Source] = []
     if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
     if let draft {
-      let (path, _) = try ModelStore().resolve(draft)
-      sources.append(.model(try LanguageModel(path: path, threads: threads)))
+      let small = try ModelOptions.load(draft, threads: threads).model
+      let exits = try draftExitThreshold.map {
+        ExitStrategy(policy: try ThresholdPolicy(threshold: $0), measure: SaturationConfidence())
+      }
+      sources.append(.model(small, exits: exits))
     }
-    let heads = try exits.policy.loadHeads(loaded)
+    let heads = exits.isGiven ? nil : try exits.policy.loadHeads(loaded)
     // The model's own head says little about the first layers of a model that was not trained for it.
     if kind == .earlyExit || kind == .auto && (heads != nil || draftLayer != nil) {
       let layers = loaded.model.decoder.configuration.layerCount
@@ -139,6 +167,11 @@ struct SpeculationOptions: ParsableArguments {
     return try SpeculationStrategy(
       sources, for: loaded.model, rule: rollback.map { .rollback(threshold: $0) } ?? usual,
       fallback: fallback ?? 0.6, draftLength: draftLength ?? 10)
+  }
+
+  /// Where tokens may leave the model's layers early.
+  func exitStrategy(_ exits: ExitOptions, _ loaded: LoadedModel) throws -> ExitStrategy? {
+    takesCertificate(exits) ? nil : try exits.makeStrategy(loaded)
   }
 
   /// A session of the kind that was asked for, or a plain one.

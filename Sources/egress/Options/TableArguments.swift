@@ -24,6 +24,7 @@ struct TableArguments: ParsableArguments {
   var classifierRisk = ClassifierOutputs.Risk.predictionGap
 
   @Option(
+    name: .customLong("class-confidence"),
     help: "Confidence of a classifier's or a pixel's distribution: \(Self.names(of: ConfidenceScore.self)).")
   var confidence = ConfidenceScore.top1
 
@@ -44,6 +45,15 @@ struct TableArguments: ParsableArguments {
     name: .customLong("no-full-model"),
     help: "The first row is not the full model: test it like any other, even if all its losses are 0.")
   var hasNoFullModel = false
+
+  /// The options that name files or B, where they are given.
+  var given: [String] {
+    let all = [
+      ("loss-bound", lossBound != 1), ("costs", costs != nil), ("thresholds", thresholds != nil),
+      ("confidences", confidences != nil), ("no-full-model", hasNoFullModel),
+    ]
+    return all.filter(\.1).map(\.0)
+  }
 
   /// Reads a table; `lossBound` and `hasFullModel` override the options where a certificate says them.
   func read(_ path: String, lossBound: Double? = nil, hasFullModel: Bool? = nil) throws -> LossTable {
@@ -111,4 +121,6 @@ struct NumberList: ExpressibleByArgument {
   }
 
   init(_ values: [Double]) { self.values = values }
+
+  var defaultValueDescription: String { values.map { "\($0)" }.joined(separator: ",") }
 }

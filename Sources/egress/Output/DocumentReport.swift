@@ -32,14 +32,19 @@ struct DocumentReport {
       }
       let model = try load()
       options.exits = try exits.makeStrategy(model)
-      try BatchRunner(model: model.model, options: options, rule: documents.long, raw: documents.raw)
-        .run(records, input: input, output: output)
+      let settings = try BatchSettings(
+        model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
+        exits: exits.settings())
+      try BatchRunner(
+        model: model.model, options: options, rule: documents.long, raw: documents.raw, settings: settings
+      )
+      .run(records, input: input, output: output)
       return
     }
     let task = try makeTask(nil)
     let document = try TextInput.document(path: documents.file)
     let model = try load()
-    options.exits = try exits.makeStrategy(model)
+    options.exits = try speculation.exitStrategy(exits, model)
     Interrupt.watch()
     let prompt = try model.model.makePrompt(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,

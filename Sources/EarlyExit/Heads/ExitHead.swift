@@ -1,0 +1,74 @@
+import DecoderModels
+
+/// What turns hidden states of one sequence into logits: the model's own head, and those of the layers that tokens may
+/// leave after.
+package struct ExitHead {
+  private let decoder: any DecoderModel
+  private let layerHeads: PreparedHeads?
+  private let scratch: HiddenStates
+  /// The prompt's tokens that the shortlist lacks, once the prompt is known.
+  private var additions: PreparedHeads.Candidates?
+  private var knowsAdditions = false
+  private var reducedPart: [Float] = []
+  /// Of the whole vocabulary, or of ``candidates``.
+  package private(set) var logits: [Float] = []
+  /// The tokens that the logits are of; `nil` for the whole vocabulary.
+  package private(set) var candidates: [TokenID]?
+  /// Bytes of weights read so far.
+  package private(set) var bytesRead = 0
+
+  /// - Throws: ``DecoderError`` when memory for the heads is not to be had.
+  package init(_ heads: ExitHeads?, decoder: any DecoderModel) throws(DecoderError) {
+    self.decoder = decoder
+    layerHeads = try heads?.prepared(for: decoder)
+    scratch = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: 1)
+    scratch.count = 1
+  }
+
+  /// Bytes of weights that the head of a layer reads, but for a prompt's own tokens.
+  package func byteCount(layer: Int) -> Int {
+    (layerHeads?.maps[layer]?.byteCount ?? 0)
+      + (layerHeads?.shortlist?.rows.byteCount ?? decoder.bytesOfUnembedding)
+  }
+
+  /// The model's own head.
+  package mutating func runFull(_ state: [Float]) throws(DecoderError) {
+    scratch[0] = state
+    try decoder.logits(of: scratch, rows: 0..<1, into: &logits)
+    candidates = nil
+    bytesRead += decoder.bytesOfUnembedding
+  }
+
+  /// The head of the layer that a token may leave after: its map, then the shortlist, or the whole vocabulary where
+  /// there is none.
+  ///
+  /// - Parameter prompt: That of the sequence, always the same: its tokens join the shortlist.
+  package mutating func run(_ state: [Float], layer: Int, prompt: [TokenID]) throws(DecoderError) {
+    var state = state
+    if let map = layerHeads?.maps[layer] {
+      let input = state
+      try decoder.product(map, of: input, into: &state)
+      bytesRead += map.byteCount
+    }
+    guard let shortlist = layerHeads?.shortlist else { return try runFull(state) }
+    if !knowsAdditions {
+      additions = try layerHeads?.additions(of: prompt, decoder: decoder)
+      knowsAdditions = true
+    }
+    try decoder.product(shortlist.rows, of: state, into: &logits)
+    bytesRead += shortlist.rows.byteCount
+    candidates = shortlist.tokens
+    if let additions {
+      try decoder.product(additions.rows, of: state, into: &reducedPart)
+      logits += reducedPart
+      bytesRead += additions.rows.byteCount
+      candidates = shortlist.tokens + additions.tokens
+    }
+  }
+
+  /// Puts back logits that were there before.
+  mutating func restore(_ logits: [Float], of candidates: [TokenID]?) {
+    self.logits = logits
+    self.candidates = candidates
+  }
+}

@@ -1,0 +1,69 @@
+import Foundation
+
+/// Where to look for an exit and how, chosen from traces by cost; everything of an exit policy but its threshold.
+public struct ExitPlan: Codable, Sendable, Equatable {
+  public var version = ExitPlan.currentVersion
+  /// Exit layers, ascending; none where full depth is cheapest.
+  public var layers: [Int]
+  public var measure: String
+  public var cache: ExitCachePolicy
+  /// SHA-256 of the file of exit heads that the traces were made with.
+  public var headsDigest: String?
+  public var modelDigest: String
+  /// What the plan rests on: the threshold that was best in the traces, and what it gave there.
+  public var threshold: Double
+  public var agreement: Double
+  public var averageLayer: Double
+  /// Cost of a token, and of one at full depth, in the unit of `costs`.
+  public var cost: Double
+  public var fullDepthCost: Double
+  public var costs: ExitCosts
+  /// ms or bytes.
+  public var unit: String
+
+  enum CodingKeys: String, CodingKey {
+    case version, layers, measure, cache, threshold, agreement, cost, costs, unit
+    case headsDigest = "heads_sha256"
+    case modelDigest = "model_sha256"
+    case averageLayer = "average_layer"
+    case fullDepthCost = "full_depth_cost"
+  }
+
+  static let currentVersion = 1
+
+  public init(
+    _ option: ExitPlanner.Option, planner: ExitPlanner, headsDigest: String?, modelDigest: String,
+    unit: String
+  ) {
+    layers = option.layers
+    measure = option.measure.rawValue
+    cache = option.cache
+    self.headsDigest = headsDigest
+    self.modelDigest = modelDigest
+    threshold = option.threshold
+    agreement = option.agreement
+    averageLayer = option.averageLayer
+    cost = option.cost
+    fullDepthCost = planner.fullDepth.cost
+    costs = planner.costs
+    self.unit = unit
+  }
+
+  /// JSON with sorted keys.
+  public func jsonData() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a plan of this version.
+  public static func read(_ bytes: some Sequence<UInt8>, name: String) throws(EarlyExitError) -> ExitPlan {
+    guard let found = try? JSONDecoder().decode(ExitPlan.self, from: Data(bytes)),
+      found.version == currentVersion
+    else {
+      throw .option(
+        field: name, expected: "an exit plan of version \(currentVersion)", found: "something else")
+    }
+    return found
+  }
+}

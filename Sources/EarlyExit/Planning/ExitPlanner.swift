@@ -1,0 +1,148 @@
+/// Chooses exit layers, confidence measure and cache policy from traces, by what they cost.
+///
+/// Every look at an exit, every head, and what the skipped layers' cache costs are counted. Where no exit set is cheaper
+/// than full depth, full depth is the answer.
+public struct ExitPlanner {
+  public enum Measure: String, Sendable, CaseIterable, Codable { case softmax, saturation, classifier }
+
+  /// One way to leave, and what it gives on the traces.
+  public struct Option: Sendable, Equatable {
+    public var layers: [Int]
+    public var measure: Measure
+    public var cache: ExitCachePolicy
+    public var threshold: Double
+    /// Share of tokens that are the full model's.
+    public var agreement: Double
+    public var averageLayer: Double
+    /// Of a token, on average, in the unit of the costs.
+    public var cost: Double
+  }
+
+  public let costs: ExitCosts
+  private let traces: ExitTraces
+  /// Whether a confidence of the classifier needs the exit's head.
+  private let classifierReadsHead: Bool
+  private let groupLimit = 16
+
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for traces without a token.
+  public init(traces: ExitTraces, costs: ExitCosts, heads: ExitHeads) throws(EarlyExitError) {
+    guard traces.tokenCount > 0 else {
+      throw .option(field: "traces", expected: "outputs of at least two tokens", found: "none")
+    }
+    self.traces = traces
+    self.costs = costs
+    classifierReadsHead = heads.classifiers.values.contains { $0.marginWeight != 0 }
+  }
+
+  /// No exits at all.
+  public var fullDepth: Option {
+    Option(
+      layers: [], measure: .softmax, cache: .defer, threshold: 1, agreement: 1,
+      averageLayer: Double(traces.layerCount),
+      cost: Double(traces.layerCount) * costs.layer(rows: 1) + costs.head)
+  }
+
+  /// Sets of at most two exits before the last layer, each with and without the last layer's own exit, if there is one.
+  private var layerSets: [[Int]] {
+    let inner = traces.layers.filter { $0 < traces.layerCount }
+    var sets = inner.map { [$0] }
+    for (index, first) in inner.enumerated() { sets += inner[(index + 1)...].map { [first, $0] } }
+    guard traces.layers.contains(traces.layerCount) else { return sets }
+    return [[traces.layerCount]] + sets + sets.map { $0 + [traces.layerCount] }
+  }
+
+  /// The cheapest option that agrees with the full model at least so often.
+  ///
+  /// - Parameter agreement: In 0...1.
+  public func best(agreement: Double) -> Option {
+    var best = fullDepth
+    for measure in Measure.allCases {
+      let thresholds = thresholds(measure)
+      for layers in layerSets {
+        for cache in ExitCachePolicy.allCases {
+          // Agreement falls and cost falls with the threshold, but for noise: the first that fails ends the walk.
+          for threshold in thresholds {
+            let option = evaluate(layers, measure, cache, threshold)
+            guard option.agreement >= agreement else { break }
+            if option.cost < best.cost { best = option }
+          }
+        }
+      }
+    }
+    return best
+  }
+
+  /// Quantiles of the confidences, from the safest down.
+  private func thresholds(_ measure: Measure) -> [Double] {
+    let all = traces.looks.joined().map { confidence($0, measure) }.sorted(by: >)
+    let quantiles = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+    let values = quantiles.map { all[min(Int($0 * Double(all.count)), all.count - 1)] }
+    return Set(values).sorted(by: >)
+  }
+
+  private func confidence(_ look: ExitTraces.Look, _ measure: Measure) -> Double {
+    switch measure {
+    case .softmax: Double(look.softmax)
+    case .saturation: Double(look.saturation)
+    case .classifier: Double(look.classifier)
+    }
+  }
+
+  /// What one way to leave gives on the traces.
+  public func evaluate(
+    _ layers: [Int], _ measure: Measure, _ cache: ExitCachePolicy, _ threshold: Double
+  ) -> Option {
+    let exits = layers.compactMap { layer in
+      traces.layers.firstIndex(of: layer).map { (layer: layer, looks: traces.looks[$0]) }
+    }
+    let readsHead = measure == .softmax || (measure == .classifier && classifierReadsHead)
+    let look = (measure == .softmax ? 0 : costs.gate) + (readsHead ? costs.exitHead : 0)
+    var cost = 0.0
+    var agreeing = 0
+    var layerSum = 0
+    for (start, end) in zip(traces.starts, traces.starts.dropFirst()) {
+      // Layers that tokens which left have passed, latest last: never ascending.
+      var waiting: [Int] = []
+      for token in start..<end {
+        var depth = traces.layerCount
+        var left = false
+        var agrees = true
+        for exit in exits {
+          cost += look
+          guard confidence(exit.looks[token], measure) >= threshold else { continue }
+          depth = exit.layer
+          left = true
+          agrees = exit.looks[token].agrees
+          break
+        }
+        cost += left ? (readsHead ? 0 : costs.exitHead) : costs.head
+        if agrees { agreeing += 1 }
+        layerSum += depth
+        switch cache {
+        case .propagate:
+          cost += Double(depth) * costs.layer(rows: 1)
+          cost += Double(traces.layerCount - depth) * costs.propagatedLayer
+        case .defer:
+          waiting.append(0)
+          cost += advance(&waiting, to: depth)
+          if waiting.count >= groupLimit { cost += advance(&waiting, to: traces.layerCount) }
+          waiting.removeAll { $0 == traces.layerCount }
+        }
+      }
+    }
+    let count = Double(traces.tokenCount)
+    return Option(
+      layers: layers, measure: measure, cache: cache, threshold: threshold,
+      agreement: Double(agreeing) / count, averageLayer: Double(layerSum) / count, cost: cost / count)
+  }
+
+  /// Takes all tokens to a layer, each layer as one batch of those that need it.
+  private func advance(_ waiting: inout [Int], to depth: Int) -> Double {
+    var cost = 0.0
+    for layer in waiting.min().map({ $0..<max(depth, $0) }) ?? 0..<0 {
+      cost += costs.layer(rows: waiting.count { $0 <= layer })
+    }
+    waiting = waiting.map { max($0, depth) }
+    return cost
+  }
+}

@@ -1,0 +1,68 @@
+import EarlyExit
+import Foundation
+
+/// A pair of models and how they decode together, but for the rollback threshold: what a calibration was made with, and
+/// what a certificate holds for.
+public struct SpeculationDescription: Codable, Sendable, Equatable {
+  public var version: Int
+  /// What the two are called.
+  public var model: String
+  public var draft: String
+  public var modelDigest: String
+  public var draftDigest: String
+  /// α_FB and γ.
+  public var fallback: Double
+  public var draftLength: Int
+  /// SHA-256 of what the prompt template makes of an empty message.
+  public var templateDigest: String
+
+  enum CodingKeys: String, CodingKey {
+    case model, draft, fallback
+    case version = "draft_policy_version"
+    case modelDigest = "model_sha256"
+    case draftDigest = "draft_sha256"
+    case draftLength = "draft_length"
+    case templateDigest = "template_sha256"
+  }
+
+  public static let currentVersion = 1
+
+  /// - Parameters:
+  ///   - model: The large model.
+  ///   - draft: The small model.
+  ///   - modelDigest: SHA-256 of the large model's file, and the other of the small one's.
+  /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
+  public init(
+    model: LanguageModel, draft: LanguageModel, modelDigest: String, draftDigest: String, fallback: Double,
+    draftLength: Int
+  ) throws {
+    version = Self.currentVersion
+    self.model = model.name
+    self.draft = draft.name
+    self.modelDigest = modelDigest
+    self.draftDigest = draftDigest
+    self.fallback = fallback
+    self.draftLength = draftLength
+    templateDigest = try ExitPolicyDescription.templateDigest(of: model)
+  }
+
+  /// JSON with sorted keys: the same policy gives the same bytes.
+  public func jsonData() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this version.
+  public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
+    -> SpeculationDescription
+  {
+    guard let found = try? JSONDecoder().decode(SpeculationDescription.self, from: bytes),
+      found.version == currentVersion
+    else {
+      throw .option(
+        field: name, expected: "that of a draft model, of version \(currentVersion)", found: "something else")
+    }
+    return found
+  }
+}

@@ -1,0 +1,53 @@
+import Checkpoints
+import EarlyExit
+
+/// What the results of a batch are made with, apart from the documents. A resumed batch must have the same, or one
+/// file would mix results of different makings.
+struct BatchSettings {
+  /// Everything that can change an output. Files are named by their hashes.
+  private struct Description: Encodable {
+    var model: String
+    var template: String?
+    var raw: Bool
+    var long: String
+    var maxTokens: Int
+    var temperature: Float?
+    var topK: Int?
+    var topP: Float?
+    var minP: Float?
+    /// Absent when it is drawn anew for each run.
+    var seed: UInt64?
+    var stop: [String]
+    var context: Int?
+    var exits: [String: String]
+  }
+
+  private let text: String
+
+  /// - Parameter exits: The options of early exit that were given, by name.
+  init(
+    _ loaded: LoadedModel, options: GenerationOptions, rule: LongDocumentRule, raw: Bool, seed: UInt64?,
+    exits: [String: String]
+  ) throws {
+    var random: RandomSampling?
+    if case .random(let sampling) = options.sampling { random = sampling }
+    text = try JSONOutput.line(
+      Description(
+        model: Checkpoints.FileDigest.sha256(model: loaded.path),
+        // A model without a template works with --raw.
+        template: try? ExitPolicyDescription.templateDigest(of: loaded.model), raw: raw, long: rule.rawValue,
+        maxTokens: options.maxTokens, temperature: random?.temperature, topK: random?.topK,
+        topP: random?.topP, minP: random?.minP, seed: random == nil ? nil : seed, stop: options.stopStrings,
+        context: options.context, exits: exits))
+  }
+
+  /// The first 16 hexadecimal digits of the SHA-256 of the settings and a document with what is asked about it.
+  func digest(of item: DocumentBatch.Item) -> String {
+    var parts = [text]
+    if case .answer(let question) = item.task { parts.append(question) }
+    parts.append(item.document)
+    // Lengths keep the parts apart.
+    let whole = parts.map { "\($0.utf8.count) \($0)" }.joined()
+    return String(Checkpoints.FileDigest.sha256(text: whole).prefix(16))
+  }
+}

@@ -1,0 +1,40 @@
+import Foundation
+import RiskControl
+
+/// Where a certificate goes. One of other settings that lies there is never replaced unasked: something may rely on it.
+struct CertificateFile {
+  let path: String
+  private let existing: Certificate?
+  private let isForced: Bool
+
+  /// - Parameter isForced: Replaces whatever is there.
+  /// - Throws: What reading a file that is no certificate throws.
+  init(path: String, replacing isForced: Bool) throws {
+    self.path = path
+    self.isForced = isForced
+    existing =
+      !isForced && FileManager.default.fileExists(atPath: path) ? try Certificate.read(path: path) : nil
+  }
+
+  /// - Throws: ``CommandError`` where the file holds a certificate of other settings than these.
+  func check(settings: CalibrationSettings, subject: Certificate.Subject, sampleCount: Int) throws {
+    guard let existing, !isForced else { return }
+    let other: String? =
+      if existing.subject.modelDigest != subject.modelDigest {
+        "another model"
+      } else if existing.subject != subject {
+        "another risk, metric or exit policy"
+      } else if existing.settings != settings {
+        "other settings (epsilon \(existing.settings.epsilon), delta \(existing.settings.delta), "
+          + "\(existing.settings.rule.rawValue))"
+      } else if existing.sampleCount != sampleCount {
+        "\(existing.sampleCount) samples"
+      } else {
+        nil
+      }
+    guard let other else { return }
+    throw CommandError(
+      "\(path) holds a certificate of \(other); name another file with --certificate, or give --force to replace it"
+    )
+  }
+}

@@ -1,0 +1,282 @@
+import DecoderModels
+import EarlyExit
+import RiskControl
+import SpeculativeDecoding
+
+/// Decoding with early exits or drafts, and without at full depth, side by side.
+struct Evaluation {
+  /// What was measured of one way of decoding.
+  struct Way: Encodable {
+    /// 1 - loss against the references, on average; `nil` without references.
+    var quality: Double?
+    var averageLayer = 0.0
+    /// Bytes of weights read for a token after the first.
+    var bytesPerToken = 0.0
+    /// Of decoding, for a token after the first.
+    var millisecondsPerToken = 0.0
+    /// Documents a second, the prompts' passes included.
+    var samplesPerSecond = 0.0
+    var tokens = 0
+    /// Parts of `millisecondsPerToken`.
+    var breakdown = Breakdown()
+    /// How drafts went, in sums over the documents.
+    var speculation: SpeculationStatistics?
+  }
+
+  /// Milliseconds a token after the first.
+  struct Breakdown: Encodable {
+    var layers = 0.0
+    /// The unembedding, fitted maps and shortlists, wherever they are run.
+    var heads = 0.0
+    /// Projecting keys and values of skipped layers; completing them as a batch is part of `layers`.
+    var cache = 0.0
+    /// Confidences, choosing the token, its text; a draft model's work.
+    var gatesAndSampling = 0.0
+  }
+
+  struct Result: Encodable {
+    var model: String
+    var metric: String
+    var risk: String
+    var documents: Int
+    var layers: Int
+    var threshold: Double
+    /// ε of the certificate.
+    var epsilon: Double?
+    /// Mean loss of the output with early exits relative to the full model's, and its standard error.
+    var testRisk: Double
+    var testRiskError: Double
+    /// Whether the test risk is at most ε.
+    var isWithinEpsilon: Bool?
+    /// Documents whose output is the full model's.
+    var identicalOutputs: Int
+    var full: Way
+    var exits: Way
+    /// Time a token with early exits takes, in times of one at full depth; below 1 is a gain.
+    var timeRatio: Double
+    /// The same of whole documents, the prompts' passes included.
+    var documentTimeRatio: Double
+  }
+
+  /// Sums of one way.
+  private struct Sums {
+    var quality = 0.0
+    var layers = 0.0
+    var bytes = 0.0
+    var decode = 0.0
+    var prefill = 0.0
+    var tokens = 0
+    var steps = 0
+    var times = TimedDecoder.Times()
+    var speculation: SpeculationStatistics?
+  }
+
+  /// The model whose time is measured.
+  let model: LanguageModel
+  /// Who drafts for ``model``, where drafts are compared.
+  var speculation: SpeculationStrategy?
+  private var controller: DraftLengthController?
+  private let decoder: TimedDecoder
+  private let strategy: ExitStrategy?
+  private let loss: SequenceLoss
+  private let risk: QualityRisk
+  private let maxTokens: Int?
+  private var full = Sums()
+  private var exits = Sums()
+  private var losses: [Double] = []
+  private var identical = 0
+  private var hasReferences = true
+
+  init(
+    _ loaded: LoadedModel, strategy: ExitStrategy?, loss: SequenceLoss, risk: QualityRisk, maxTokens: Int?
+  ) {
+    let plain = loaded.model
+    decoder = TimedDecoder(plain.decoder)
+    model = LanguageModel(
+      name: plain.name, decoder: decoder, tokenizer: plain.tokenizer, promptTemplate: plain.promptTemplate,
+      endTokens: plain.endTokens, startToken: plain.startToken)
+    self.strategy = strategy
+    self.loss = loss
+    self.risk = risk
+    self.maxTokens = maxTokens
+  }
+
+  private func options(_ record: BatchRecord) -> GenerationOptions {
+    GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
+  }
+
+  /// - Throws: ``CommandError`` for a document that the model cannot hold.
+  func check(_ record: BatchRecord) throws {
+    _ = try model.wholePrompt(for: record, options: options(record))
+  }
+
+  /// Decodes a document both ways.
+  ///
+  /// - Returns: `false` after an interruption; the document then counts for nothing.
+  mutating func add(_ record: BatchRecord, exitsFirst: Bool) throws -> Bool {
+    var sums = [full, exits]
+    var texts = ["", ""]
+    for way in exitsFirst ? [1, 0] : [0, 1] {
+      guard let text = try run(record, isPlain: way == 0, into: &sums[way]) else {
+        return false
+      }
+      texts[way] = text
+    }
+    if let references = record.references, !references.isEmpty {
+      for way in [0, 1] { sums[way].quality += 1 - loss.loss(texts[way], references: references) }
+    } else {
+      hasReferences = false
+    }
+    (full, exits) = (sums[0], sums[1])
+    if texts[0] == texts[1] { identical += 1 }
+    losses.append(
+      risk.loss(texts[1], full: texts[0], references: record.references ?? [], metric: loss))
+    return true
+  }
+
+  private mutating func run(_ record: BatchRecord, isPlain: Bool, into sums: inout Sums) throws -> String? {
+    var options = options(record)
+    if !isPlain { options.exits = strategy }
+    let prompt = try model.wholePrompt(for: record, options: options)
+    let drafting = try (isPlain ? nil : speculation)?.makeSession(
+      prompt: prompt, options: options, controller: controller, shouldStop: { Interrupt.isRequested })
+    let session: any OutputSession =
+      try drafting
+      ?? model.makeSession(prompt: prompt, options: options, shouldStop: { Interrupt.isRequested })
+    let plain = Double(
+      decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding)
+    var isFirst = true
+    while let step = try session.next() {
+      // What the prompt's pass took is no part of decoding.
+      if isFirst {
+        _ = decoder.take()
+      } else if drafting == nil {
+        sums.bytes += step.depth.map { Double($0.bytesRead) } ?? plain
+      }
+      isFirst = false
+    }
+    guard session.stopReason != .cancelled else { return nil }
+    if let drafting {
+      controller = drafting.controller
+      sums.bytes += Double(drafting.statistics.bytesRead)
+      sums.speculation = sums.speculation ?? SpeculationStatistics()
+      sums.speculation?.add(drafting.statistics)
+    }
+    let times = decoder.take()
+    sums.times.layers += times.layers
+    sums.times.heads += times.heads
+    sums.times.cache += times.cache
+    sums.times.embedding += times.embedding
+    sums.prefill += session.timings.prefill
+    sums.decode += session.timings.decode
+    let generation = session.generation
+    sums.layers += Double(generation.layers.reduce(0, +))
+    sums.tokens += generation.tokenIDs.count
+    sums.steps += generation.tokenIDs.count - 1
+    return generation.text.trimmingWhitespace()
+  }
+
+  /// What came out, or `nil` when there is no document.
+  func result(certificate: Certificate?, threshold: Double?) -> Result? {
+    guard !losses.isEmpty else { return nil }
+    let count = Double(losses.count)
+    let mean = losses.reduce(0, +) / count
+    let variance = losses.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / max(count - 1, 1)
+    let epsilon = certificate?.settings.epsilon
+    func ratio(_ value: Double, _ other: Double) -> Double { other > 0 ? value / other : 1 }
+    // The numbers of steps may differ, where one way writes more.
+    let (fullWay, exitWay) = (way(full), way(exits))
+    return Result(
+      model: model.name, metric: loss.name, risk: risk.name, documents: losses.count,
+      layers: decoder.configuration.layerCount,
+      threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
+      testRisk: mean, testRiskError: (variance / count).squareRoot(),
+      isWithinEpsilon: epsilon.map { mean <= $0 }, identicalOutputs: identical, full: fullWay,
+      exits: exitWay, timeRatio: ratio(exitWay.millisecondsPerToken, fullWay.millisecondsPerToken),
+      documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond))
+  }
+
+  /// The rollback threshold, 0 for exact drafting; 1 for full depth; `nil` for that of the exits.
+  private var usedThreshold: Double? {
+    switch speculation?.rule {
+    case .rollback(let threshold): threshold
+    case .exact: 0
+    case nil: strategy == nil ? 1 : nil
+    }
+  }
+
+  private func way(_ sums: Sums) -> Way {
+    let steps = Double(max(sums.steps, 1))
+    let milliseconds = 1000 * sums.decode / steps
+    let parts = [sums.times.layers, sums.times.heads, sums.times.cache].map { 1000 * $0 / steps }
+    return Way(
+      quality: hasReferences ? sums.quality / Double(losses.count) : nil,
+      averageLayer: sums.layers / Double(max(sums.tokens, 1)), bytesPerToken: sums.bytes / steps,
+      millisecondsPerToken: milliseconds,
+      samplesPerSecond: Double(losses.count) / max(sums.prefill + sums.decode, 1e-9), tokens: sums.tokens,
+      breakdown: Breakdown(
+        layers: parts[0], heads: parts[1], cache: parts[2],
+        gatesAndSampling: max(0, milliseconds - parts.reduce(0, +))), speculation: sums.speculation)
+  }
+}
+
+extension Evaluation.Result {
+  /// For a person.
+  var text: String {
+    var lines: [(String, String)] = [
+      ("documents", "\(documents), \(metric), \(risk)"),
+      (
+        "threshold",
+        "\(TableText.short(threshold))"
+          + (exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
+      ),
+    ]
+    let within = isWithinEpsilon.map { $0 ? " (at most epsilon)" : " (above epsilon)" } ?? ""
+    let limit = epsilon.map { ", epsilon \(TableText.short($0))" } ?? ""
+    lines.append(
+      (
+        "test risk",
+        "\(testRisk.formatted(places: 4)) ± \(testRiskError.formatted(places: 4))\(limit)\(within)"
+      ))
+    lines.append(("same output", "\(identicalOutputs) of \(documents) documents"))
+    func row(_ name: String, _ value: (Evaluation.Way) -> String) {
+      lines.append((name, Self.pad(value(full)) + Self.pad(value(exits))))
+    }
+    let name = exits.speculation == nil ? "early exits" : "with drafts"
+    lines.append(("", Self.pad("full depth") + Self.pad(name)))
+    if full.quality != nil { row("quality") { ($0.quality ?? 0).formatted(places: 4) } }
+    row("layers") { $0.averageLayer.formatted(places: 2) + " of \(layers)" }
+    row("MB a token") { ($0.bytesPerToken / 1e6).formatted(places: 2) }
+    row("ms a token") { $0.millisecondsPerToken.formatted(places: 2) }
+    row("  layers") { $0.breakdown.layers.formatted(places: 2) }
+    row("  heads") { $0.breakdown.heads.formatted(places: 2) }
+    row("  cache") { $0.breakdown.cache.formatted(places: 2) }
+    row("  the rest") { $0.breakdown.gatesAndSampling.formatted(places: 2) }
+    row("documents/s") { $0.samplesPerSecond.formatted(places: 2) }
+    if let drafts = exits.speculation {
+      let share = Double(drafts.accepted) / Double(max(drafts.drafted, 1))
+      lines.append(
+        (
+          "drafts",
+          "\(drafts.drafted) tokens, \((100 * share).formatted(places: 1)) % kept, \(drafts.substituted) of them not the "
+            + "model's own; \(exits.tokens) tokens in \(drafts.steps) passes"
+        ))
+    }
+    lines.append(
+      (
+        "time",
+        "\(timeRatio.formatted(places: 3)) of full depth a token, \(documentTimeRatio.formatted(places: 3)) a "
+          + "document, its prompt included"
+      ))
+    return lines.map { $0.0.padding(to: 13) + $0.1 }.joined(separator: "\n") + "\n"
+  }
+
+  private static func pad(_ text: String) -> String {
+    String(repeating: " ", count: max(14 - text.count, 1)) + text
+  }
+}
+
+extension String {
+  /// The text with spaces after it, up to a width.
+  func padding(to width: Int) -> String { self + String(repeating: " ", count: max(width - count, 0)) }
+}

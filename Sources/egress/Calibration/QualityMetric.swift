@@ -1,0 +1,59 @@
+import EarlyExit
+import RiskControl
+
+/// What an output is measured by: a loss of texts, or a distance of distributions.
+enum QualityMetric: Equatable {
+  case text(SequenceLoss)
+  case distribution(DistributionDistance)
+
+  static let names = SequenceLoss.all.map(\.name) + DistributionDistance.allCases.map(\.rawValue)
+
+  init?(name: String) {
+    if let loss = SequenceLoss(name: name) {
+      self = .text(loss)
+    } else if let distance = DistributionDistance(rawValue: name) {
+      self = .distribution(distance)
+    } else {
+      return nil
+    }
+  }
+
+  var name: String {
+    switch self {
+    case .text(let loss): loss.name
+    case .distribution(let distance): distance.rawValue
+    }
+  }
+
+  /// B.
+  var bound: Double {
+    switch self {
+    case .text: 1
+    case .distribution(let distance): distance.bound
+    }
+  }
+
+  var distance: DistributionDistance? {
+    if case .distribution(let distance) = self { distance } else { nil }
+  }
+}
+
+/// What a loss is relative to.
+enum QualityRisk: String, CaseIterable {
+  /// The loss against the references, less that of the full model.
+  case gap
+  /// The loss against the full model's output.
+  case consistency
+
+  /// As certificates call it.
+  var name: String { self == .gap ? "performance gap" : rawValue }
+
+  /// The loss of a text, in [-1, 1].
+  func loss(_ text: String, full: String, references: [String], metric: SequenceLoss) -> Double {
+    guard text != full else { return 0 }
+    return switch self {
+    case .gap: metric.loss(text, references: references) - metric.loss(full, references: references)
+    case .consistency: metric.loss(text, references: [full])
+    }
+  }
+}

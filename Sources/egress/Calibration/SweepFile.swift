@@ -1,0 +1,101 @@
+import Foundation
+import RiskControl
+
+/// The outputs of one document by threshold: a line of the file that a sweep writes.
+struct SweepLine: Codable, Equatable {
+  var id: BatchIdentifier
+  /// Safest first, one a piece.
+  var thresholds: [Double]
+  /// Megabytes of weights a token, one a piece.
+  var costs: [Double]
+  /// Layers a token, one a piece.
+  var layers: [Double]
+  /// From the full model's distributions, one a piece; absent where texts are compared.
+  var distances: [Double]?
+  /// Outputs that differ from the one before; the first is the full model's.
+  var texts: [String]
+  /// The piece with which each text begins.
+  var starts: [Int]
+
+  init(id: BatchIdentifier, outputs: [ThresholdSweep.Output]) {
+    self.id = id
+    thresholds = outputs.map(\.threshold)
+    costs = outputs.map(\.cost)
+    layers = outputs.map(\.layer)
+    distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
+    texts = []
+    starts = []
+    for (index, output) in outputs.enumerated() where output.text != texts.last {
+      texts.append(output.text)
+      starts.append(index)
+    }
+  }
+
+  /// Whether every list has the length that it must have.
+  var isWhole: Bool {
+    let count = thresholds.count
+    return count > 0 && costs.count == count && layers.count == count && (distances?.count ?? count) == count
+      && starts.count == texts.count && starts.first == 0 && zip(starts, starts.dropFirst()).allSatisfy(<)
+      && (starts.last ?? 0) < count
+  }
+
+  /// The loss of each piece.
+  func losses(_ metric: QualityMetric, risk: QualityRisk, references: [String]) -> [Double] {
+    guard case .text(let loss) = metric else { return distances ?? [] }
+    let ends = starts.dropFirst() + [thresholds.count]
+    return zip(texts, zip(starts, ends)).flatMap { text, range in
+      let value = risk.loss(text, full: texts[0], references: references, metric: loss)
+      return Array(repeating: value, count: range.1 - range.0)
+    }
+  }
+
+  /// The piece that a threshold gives, thresholds falling.
+  func piece(at threshold: Double) -> Int {
+    let goesDown = thresholds.count < 2 || thresholds[1] < thresholds[0]
+    return thresholds.lastIndex { goesDown ? $0 >= threshold : $0 <= threshold } ?? 0
+  }
+}
+
+/// A sweep's file: a line that says what it belongs to, then a line a document.
+final class SweepFile {
+  private let file: ResumableLines
+  private(set) var lines: [SweepLine] = []
+
+  /// Opens the file or makes it. Whole lines of an earlier run are kept, an incomplete last line is cut off.
+  ///
+  /// - Parameters:
+  ///   - header: What a resumed run must have been made with, as a line of JSON.
+  ///   - records: The documents; lines must be theirs, in order.
+  /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
+  init(path: String, header: String, records: [BatchRecord]) throws {
+    file = try ResumableLines(path: path)
+    if let first = file.lines.first {
+      guard let mine = try? JSONDecoder().decode(JSONValue.self, from: Data(header.utf8)),
+        let found = try? JSONDecoder().decode(JSONValue.self, from: Data(first)), mine == found
+      else {
+        throw CommandError(
+          "\(path) holds the runs of another model, policy, setting or file of documents; choose another --output"
+        )
+      }
+    }
+    for (index, bytes) in file.lines.dropFirst().enumerated() {
+      let place = "\(path) line \(index + 2)"
+      guard let line = try? JSONOutput.decode(SweepLine.self, from: bytes), line.isWhole else {
+        throw CommandError("\(place) is damaged; remove the file to begin again")
+      }
+      if index < records.count, line.id != records[index].id {
+        throw CommandError(
+          "\(place) is for \(line.id), where the documents have \(records[index].id); choose another --output"
+        )
+      }
+      lines.append(line)
+    }
+    try file.beginAppending()
+    if file.lines.isEmpty { try file.append(header) }
+  }
+
+  func append(_ line: SweepLine) throws {
+    try file.append(JSONOutput.line(line))
+    lines.append(line)
+  }
+}

@@ -1,0 +1,60 @@
+import Checkpoints
+import EarlyExit
+import Foundation
+import RiskControl
+import SpeculativeDecoding
+
+extension ThresholdSweep {
+  /// Rollback thresholds to try unless others are asked for: -ln of probabilities from 0.6 to 2e-9.
+  static let rollbackGrid = [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 15, 20]
+
+  /// A small model that drafts for a large one, by rising rollback threshold from 0.
+  ///
+  /// - Parameters:
+  ///   - grid: The only thresholds to try beside 0, or `nil` for ``rollbackGrid``.
+  ///   - maxTokens: `nil` for what is usual for each document's task.
+  static func drafts(
+    _ loaded: LoadedModel, draft: LoadedModel, fallback: Double, draftLength: Int, grid: [Double]?,
+    maxTokens: Int?
+  ) throws -> ThresholdSweep {
+    let model = loaded.model
+    let strategy = try SpeculationStrategy(
+      [.model(draft.model)], for: model, rule: .rollback(threshold: 0), fallback: fallback,
+      draftLength: draftLength)
+    let description = try SpeculationDescription(
+      model: model, draft: draft.model, modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
+      draftDigest: Checkpoints.FileDigest.sha256(model: draft.path), fallback: fallback,
+      draftLength: draftLength)
+    let grid = grid ?? rollbackGrid
+    return ThresholdSweep(
+      policy: try JSONDecoder().decode(JSONValue.self, from: description.jsonData()),
+      modelDigest: description.modelDigest, policyDigest: try description.digest(),
+      settings: [
+        "grid": .array(grid.map(JSONValue.number)),
+        "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
+      ]
+    ) { records, finished in
+      for (index, record) in records.enumerated() {
+        let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
+        let sweep = try RollbackSweep(strategy, options: options, grid: grid)
+        let prompt = try model.wholePrompt(for: record, options: options)
+        guard let pieces = try sweep.run(prompt, shouldStop: { Interrupt.isRequested }) else { return false }
+        try finished(
+          index,
+          pieces.map { piece in
+            Output(
+              threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
+              cost: piece.bytesPerToken / 1e6, layer: piece.generation.averageLayer ?? 0)
+          })
+      }
+      return true
+    }
+  }
+}
+
+extension SpeculationDescription {
+  /// SHA-256 of the description's JSON.
+  func digest() throws -> String {
+    Checkpoints.FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
+  }
+}

@@ -1,0 +1,104 @@
+import ArgumentParser
+import Checkpoints
+import DecoderModels
+import EarlyExit
+import Foundation
+import RiskControl
+
+/// A way of decoding with one threshold, which can tell where outputs change as the threshold grows less safe.
+struct ThresholdSweep {
+  /// An output, and the safest threshold that gives it.
+  struct Output {
+    var threshold: Double
+    var text: String
+    /// Megabytes of weights that a token reads.
+    var cost: Double
+    /// Layers that a token passes, on average.
+    var layer: Double
+    /// From the full model's distributions, where the sweep measures that.
+    var distance: Double?
+  }
+
+  /// Everything but the threshold, as certificates and work files name it.
+  var policy: JSONValue
+  /// SHA-256 of the model, and of the policy's description.
+  var modelDigest: String
+  var policyDigest: String
+  /// What else the outputs depend on: a resumed run must have the same.
+  var settings: [String: JSONValue]
+  /// Runs documents and hands over the outputs of each, safest first, in the order of the documents. Returns whether all
+  /// were run; `false` after an interruption.
+  var run: (_ records: [BatchRecord], _ finished: (Int, [Output]) throws -> Void) throws -> Bool
+}
+
+extension ThresholdSweep {
+  /// Early exits, by falling threshold from 1.
+  ///
+  /// - Parameters:
+  ///   - maxTokens: `nil` for what is usual for each document's task.
+  ///   - grid: The only thresholds to try, or `nil` for every one at which something changes.
+  static func exits(
+    _ loaded: LoadedModel, options: ExitPolicyOptions, distance: DistributionDistance?, grid: [Double]?,
+    lowest: Double, maxTokens: Int?
+  ) throws -> ThresholdSweep {
+    let model = loaded.model
+    let heads = try options.loadHeads(loaded)
+    let policy = try options.policy(threshold: 0, heads: heads)
+    guard policy.threshold < 1 else {
+      throw CommandError("the exit plan has no exits, for none pays: there is no threshold to calibrate")
+    }
+    let strategy = try options.strategy(policy, heads: heads, model: model)
+    let sweep = try ExitSweep(
+      model: model, strategy: strategy, policy: policy, distance: distance, grid: grid, lowest: lowest)
+    let description = try ExitPolicyDescription(
+      strategy, policy: policy, model: model,
+      modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
+      headsDigest: options.headsDigest(loaded))
+    let bytes = try description.jsonData()
+    return ThresholdSweep(
+      policy: try JSONDecoder().decode(JSONValue.self, from: bytes), modelDigest: description.modelDigest,
+      policyDigest: try description.digest(),
+      settings: [
+        "distance": distance.map { .text($0.rawValue) } ?? .null,
+        "grid": grid.map { .array($0.map(JSONValue.number)) } ?? .null, "lowest": .number(lowest),
+        "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
+      ]
+    ) { records, finished in
+      let requests = try records.map { record in
+        let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
+        return ExitSweep.Request(
+          prompt: try model.wholePrompt(for: record, options: options), options: options)
+      }
+      return try sweep.run(requests, shouldStop: { Interrupt.isRequested }) { index, pieces in
+        try finished(
+          index,
+          pieces.map { piece in
+            Output(
+              threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
+              cost: piece.bytesPerToken / 1e6, layer: piece.generation.averageLayer ?? 0,
+              distance: distance == nil ? nil : piece.distance)
+          })
+      }
+    }
+  }
+}
+
+extension LanguageModel {
+  /// The prompt of a document that has to fit as it is: a guarantee for whole documents says nothing about cut ones.
+  ///
+  /// - Throws: ``CommandError`` naming the document.
+  func wholePrompt(for record: BatchRecord, options: GenerationOptions) throws -> [TokenID] {
+    let tokens: [TokenID]
+    do {
+      tokens = try prompt(for: record.item.task, document: record.item.document)
+    } catch {
+      throw CommandError("document \(record.id): \(error)")
+    }
+    guard tokens.count + (hasEncoder ? 0 : options.maxTokens) <= contextLength else {
+      throw CommandError(
+        "document \(record.id) has a prompt of \(tokens.count) tokens; with \(options.maxTokens) tokens of output that is "
+          + "more than the \(contextLength) that the model can hold")
+    }
+    return tokens
+  }
+}

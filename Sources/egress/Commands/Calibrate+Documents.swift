@@ -1,0 +1,127 @@
+import ArgumentParser
+import Checkpoints
+import EarlyExit
+import Foundation
+import RiskControl
+
+extension Calibrate {
+  /// Runs the model, makes the table of losses and calibrates on it.
+  func runOnDocuments(_ settings: CalibrationSettings) throws {
+    guard let data = documents.data else { return }
+    let (metric, risk) = try quality()
+    let records = try readRecords(data, risk: risk)
+    let stem = documents.stem
+    let loaded = try ModelOptions.load(model ?? ModelManifest.defaultName, threads: threads)
+    let draft = try drafting.draft.map { try ModelOptions.load($0, threads: threads) }
+    let sweep =
+      try draft.map {
+        try ThresholdSweep.drafts(
+          loaded, draft: $0, fallback: drafting.fallback ?? 0.6, draftLength: drafting.draftLength ?? 10,
+          grid: documents.grid?.values, maxTokens: documents.maxTokens)
+      }
+      ?? ThresholdSweep.exits(
+        loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
+        lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens)
+    let subject = Certificate.Subject(
+      risk: risk.name, metric: metric.name, modelDigest: sweep.modelDigest,
+      policyDigest: sweep.policyDigest, policy: sweep.policy)
+    // Before hours of work, not after.
+    let files = try rule.epsilon.values.map { epsilon in
+      let file = try CertificateFile(path: path(for: epsilon), replacing: force)
+      var settings = settings
+      settings.epsilon = epsilon
+      try file.check(settings: settings, subject: subject, sampleCount: records.count)
+      return file
+    }
+    let lines = try runs(sweep, on: records, path: stem + ".runs.jsonl", data: data)
+    let losses = try writeLosses(lines, of: records, metric: metric, risk: risk, path: stem + ".losses.jsonl")
+    let certificates = try calibrateOne(settings, subject, losses: losses)
+    let layerCount = loaded.model.decoder.configuration.layerCount
+    let remarks = certificates.compactMap { certificate -> String? in
+      guard let threshold = certificate.threshold else { return nil }
+      if let draft {
+        return
+          "at epsilon \(certificate.settings.epsilon), \(draft.model.name) drafting for \(loaded.model.name), a token "
+          + "reads \((certificate.cost ?? 0).formatted(places: 1)) MB of weights of both, "
+          + "\((certificate.safestCost ?? 0).formatted(places: 1)) with rollback at 0, and "
+          + "\((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) without drafts"
+      }
+      let layer = lines.map { $0.layers[$0.piece(at: threshold)] }.reduce(0, +) / Double(lines.count)
+      return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
+        + "\(layerCount) layers on average and reads \((certificate.cost ?? 0).formatted(places: 1)) MB of weights, "
+        + "\((certificate.safestCost ?? 0).formatted(places: 1)) at full depth"
+    }
+    try finish(certificates, files, remarks: remarks)
+  }
+
+  private func readRecords(_ data: String, risk: QualityRisk) throws -> [BatchRecord] {
+    let records = Array(
+      try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }.prefix(
+        documents.limit ?? .max))
+    if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
+      throw CommandError(
+        "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
+    }
+    return records
+  }
+
+  /// The outputs of every document: those of an earlier run that are in the file, and the others.
+  private func runs(
+    _ sweep: ThresholdSweep, on records: [BatchRecord], path: String, data: String
+  ) throws -> [SweepLine] {
+    var header = sweep.settings
+    header["policy"] = sweep.policy
+    header["documents"] = .text(try Checkpoints.FileDigest.sha256(path: data))
+    let file = try SweepFile(path: path, header: JSONOutput.line(header), records: records)
+    let before = file.lines.count
+    if before > 0 {
+      Console.note("\(path) has \(min(before, records.count)) of \(records.count) documents already")
+    }
+    let bar = ProgressBar(total: records.count, what: "documents")
+    Interrupt.watch()
+    bar.show(done: before)
+    defer { bar.clear() }
+    let rest = Array(records.dropFirst(before))
+    let isComplete = try sweep.run(rest) { index, outputs in
+      try file.append(SweepLine(id: rest[index].id, outputs: outputs))
+      bar.show(done: file.lines.count)
+    }
+    guard isComplete else {
+      bar.clear()
+      Console.note(
+        "\(path) has \(file.lines.count) of \(records.count) documents; the same command goes on from there")
+      throw ExitCode(Interrupt.exitCode)
+    }
+    return Array(file.lines.prefix(records.count))
+  }
+
+  /// Writes the table of losses and reads it back, so that the certificate is of what is in the file.
+  private func writeLosses(
+    _ lines: [SweepLine], of records: [BatchRecord], metric: QualityMetric, risk: QualityRisk, path: String
+  ) throws -> LossTable {
+    struct Line: Encodable {
+      var id: BatchIdentifier
+      var thresholds: [Double] = []
+      var losses: [Double] = []
+      var costs: [Double] = []
+    }
+    var text = ""
+    for (line, record) in zip(lines, records) {
+      let losses = line.losses(metric, risk: risk, references: record.references ?? [])
+      var row = Line(id: line.id)
+      for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.costs))
+      where loss != row.losses.last || cost != row.costs.last {
+        row.thresholds.append(threshold)
+        row.losses.append(loss)
+        row.costs.append(cost)
+      }
+      text += try JSONOutput.line(row) + "\n"
+    }
+    do {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+    } catch {
+      throw CommandError("cannot write to \(path): \(error.localizedDescription)")
+    }
+    return try LossTable(path: path, options: TableOptions(lossBound: metric.bound))
+  }
+}

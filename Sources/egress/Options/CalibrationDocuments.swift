@@ -1,0 +1,57 @@
+import ArgumentParser
+import Foundation
+
+/// What a calibration runs a model on.
+struct CalibrationDocuments: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "JSON Lines file with the fields id, document, question and references; a question makes its document one to "
+        + "answer from.", valueName: "docs.jsonl"))
+  var data: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What the names of the files written begin with. (default: that of the documents)", valueName: "name"))
+  var output: String?
+
+  @Option(
+    help: """
+      The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: every one at \
+      which something changes; with --draft, 15 from 0.5 to 20)
+      """)
+  var grid: NumberList?
+
+  @Option(help: "Try no threshold below this; chosen without looking at results. (default: 0)")
+  var lowest: Double?
+
+  @Option(help: "Documents to use, from the first on. (default: all)")
+  var limit: Int?
+
+  @Option(help: "The most tokens of an output. (default: 160; with a question, 48)")
+  var maxTokens: Int?
+
+  func validate() throws {
+    if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
+      throw ValidationError("--grid must hold thresholds at least 0.")
+    }
+    if let lowest, !(lowest >= 0 && lowest < 1) {
+      throw ValidationError("--lowest must be at least 0 and below 1, but is \(lowest).")
+    }
+    if let limit, limit < 1 { throw ValidationError("--limit must be at least 1, but is \(limit).") }
+    if let maxTokens, maxTokens < 1 {
+      throw ValidationError("--max-tokens must be at least 1, but is \(maxTokens).")
+    }
+  }
+
+  /// The options that have no meaning without --data, where they are given.
+  var given: [String] {
+    let all = [
+      ("output", output != nil), ("grid", grid != nil), ("lowest", lowest != nil), ("limit", limit != nil),
+      ("max-tokens", maxTokens != nil),
+    ]
+    return all.filter(\.1).map(\.0)
+  }
+
+  /// What the names of files begin with.
+  var stem: String { output ?? ((data ?? "documents") as NSString).deletingPathExtension }
+}

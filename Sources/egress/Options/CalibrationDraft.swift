@@ -1,0 +1,40 @@
+import ArgumentParser
+import SpeculativeDecoding
+
+/// The small model whose rollback threshold is calibrated.
+struct CalibrationDraft: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Calibrate the rollback threshold of this small model that drafts for the model: a name or a path.",
+      valueName: "model"))
+  var draft: String?
+
+  @Option(help: "The small model stops before a token less probable than this. (default: 0.6)")
+  var fallback: Double?
+
+  @Option(help: "Tokens to draft at a time, at most. (default: 10)")
+  var draftLength: Int?
+
+  func validate() throws {
+    if draft == nil, let name = given.first { throw ValidationError("--\(name) needs a --draft.") }
+    try Self.validate(fallback: fallback, draftLength: draftLength)
+  }
+
+  static func validate(fallback: Double?, draftLength: Int?) throws {
+    if let fallback, !(0...1).contains(fallback) {
+      throw ValidationError("--fallback must be in 0...1, but is \(fallback).")
+    }
+    if let draftLength, !SpeculativeSession.draftLengths.contains(draftLength) {
+      throw ValidationError(
+        "--draft-length must be in \(SpeculativeSession.draftLengths), but is \(draftLength).")
+    }
+  }
+
+  /// The options given, by name.
+  var given: [String] {
+    let all = [
+      ("draft", draft != nil), ("fallback", fallback != nil), ("draft-length", draftLength != nil),
+    ]
+    return all.filter(\.1).map(\.0)
+  }
+}

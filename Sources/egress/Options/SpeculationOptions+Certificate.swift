@@ -1,0 +1,45 @@
+import Checkpoints
+import EarlyExit
+import Foundation
+import RiskControl
+import SpeculativeDecoding
+
+extension SpeculationOptions {
+  /// The strategy that a certificate holds for.
+  ///
+  /// - Throws: ``CommandError`` for a certificate of another pair of models or another prompt template, and one that
+  ///   certifies nothing.
+  static func strategy(certificate path: String, _ loaded: LoadedModel, draft: LoadedModel) throws
+    -> SpeculationStrategy
+  {
+    let certificate = try Certificate.read(path: path)
+    guard let policy = certificate.subject.policy else {
+      throw CommandError(
+        "\(path): the certificate names no pair of models; egress calibrate --draft --data makes one that does"
+      )
+    }
+    let description = try SpeculationDescription.read(
+      JSONEncoder().encode(policy), name: "\(path): the certificate's policy")
+    func demand(_ what: String, _ expected: String?, _ found: String) throws {
+      guard expected == found else {
+        throw CommandError(
+          "\(path): the certificate is for the draft \(description.draft) and the model \(description.model), "
+            + "not for this \(what): SHA-256 \(expected ?? "none"), found \(found)")
+      }
+    }
+    try demand("model", description.modelDigest, try Checkpoints.FileDigest.sha256(model: loaded.path))
+    try demand("model", certificate.subject.modelDigest, description.modelDigest)
+    try demand("draft", description.draftDigest, try Checkpoints.FileDigest.sha256(model: draft.path))
+    try demand("draft policy", certificate.subject.policyDigest, try description.digest())
+    try demand(
+      "prompt template", description.templateDigest,
+      try ExitPolicyDescription.templateDigest(of: loaded.model))
+    guard let threshold = certificate.threshold else {
+      throw CommandError("\(path) certifies nothing: \(certificate.reason ?? certificate.outcome)")
+    }
+    Console.note(certificate.guarantee)
+    return try SpeculationStrategy(
+      [.model(draft.model)], for: loaded.model, rule: .rollback(threshold: threshold),
+      fallback: description.fallback, draftLength: description.draftLength)
+  }
+}

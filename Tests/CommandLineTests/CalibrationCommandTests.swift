@@ -1,0 +1,362 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Calibration with a model: run, interrupted, resumed, applied, refused.
+@Suite struct CalibrationCommandTests {
+  let egress: CommandRunner
+  let model: String
+
+  init() throws {
+    egress = try CommandRunner()
+    model = try egress.writeModel()
+  }
+
+  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
+
+  private func text(_ name: String) throws -> String {
+    try String(contentsOfFile: path(name), encoding: .utf8)
+  }
+
+  /// Documents of different kinds and lengths.
+  private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 12, references: Bool = true) throws
+    -> String
+  {
+    let lines = (0..<count).map { index in
+      let question = index % 3 == 2 ? #""question": "what?", "# : ""
+      let reference = references ? #", "references": ["some words \#(index)"]"# : ""
+      return #"{"id": \#(index), \#(question)"document": "text \#(index * 7919)"\#(reference)}"#
+    }
+    return try egress.folder.write(name, lines.joined(separator: "\n") + "\n")
+  }
+
+  private func calibrate(_ data: String, _ options: String...) throws -> CommandRunner.Result {
+    try egress.run(
+      [
+        "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--risk",
+        "consistency", "--rule", "empirical", "--epsilon", "0.99",
+      ] + options)
+  }
+
+  @Test func `documents become a certificate that decoding applies without another file`() throws {
+    let data = try writeDocuments()
+    let result = try calibrate(data)
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.text.contains("certified") && result.text.contains("of 2 layers on average"))
+    let early = try egress.run([
+      "generate", "--model", model, "--raw", "--max-tokens", "6", "--format", "json", "--certificate",
+      path("docs.certificate.json"), "abc",
+    ])
+    #expect(early.status == 0, "\(early.errors)")
+    #expect(early.errors.contains("Nothing is guaranteed"))
+    #expect(try #require(try early.json()["average_exit_layer"] as? Double) < 2)
+
+    // The table is one that the other commands read.
+    let verified = try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")])
+    #expect(verified.status == 0, "\(verified.errors)")
+    let study = try egress.run([
+      "study", path("docs.losses.jsonl"), "--trials", "2", "--calibration-size", "6", "--epsilons", "0.5",
+    ])
+    #expect(study.status == 0, "\(study.errors)")
+  }
+
+  @Test func `an interrupted run goes on to the same bytes`() throws {
+    let data = try writeDocuments()
+    #expect(try calibrate(data).status == 0)
+    let names = ["docs.runs.jsonl", "docs.losses.jsonl", "docs.certificate.json"]
+    let whole = try names.map(text)
+    #expect(whole[0].split(separator: "\n").count == 13)
+    // The cuts: within the header, at a line's end, within a line, within the last one.
+    let length = whole[0].utf8.count
+    let lineEnd = try #require(whole[0].firstIndex(of: "\n")?.utf16Offset(in: whole[0]))
+    for cut in [5, lineEnd + 1, length / 2, length - 3] {
+      try egress.folder.write("docs.runs.jsonl", Array(whole[0].utf8.prefix(cut)))
+      try FileManager.default.removeItem(atPath: path("docs.losses.jsonl"))
+      let result = try calibrate(data)
+      #expect(result.status == 0, "\(result.errors)")
+      #expect(try names.map(text) == whole, "cut at \(cut)")
+    }
+    // Nothing is run again for another risk and metric.
+    let other = try calibrate(data, "--metric", "token-f1", "--certificate", path("f1.json"))
+    #expect(other.status == 0 && other.errors.contains("12 of 12"), "\(other.errors)")
+    #expect(try text("docs.runs.jsonl") == whole[0])
+    // More documents of the same file go on from there, fewer take the first.
+    let few = try calibrate(data, "--limit", "5", "--certificate", path("few.json"))
+    #expect(few.status == 0)
+    #expect(try text("docs.runs.jsonl") == whole[0])
+    #expect(try text("few.json").contains("\"sample_count\" : 5"))
+  }
+
+  @Test func `an interruption ends with 130 and keeps what was done`() throws {
+    let data = try writeDocuments(count: 400)
+    let result = try egress.run(
+      [
+        "calibrate", "--model", model, "--data", data, "--max-tokens", "16", "--risk", "consistency",
+        "--epsilon", "0.5", "--threads", "1",
+      ]
+    ) { process in
+      // Some documents are done, and not all of them.
+      for _ in 0..<20_000 {
+        let found = (try? text("docs.runs.jsonl")) ?? ""
+        if found.split(separator: "\n").count > 2 { break }
+        usleep(2_000)
+      }
+      process.interrupt()
+    }
+    #expect(result.status == 130, "\(result.errors)")
+    #expect(result.errors.contains("goes on from there"))
+    let lines = try text("docs.runs.jsonl")
+    #expect(lines.hasSuffix("\n") && lines.split(separator: "\n").count > 2)
+    #expect(!FileManager.default.fileExists(atPath: path("docs.certificate.json")))
+  }
+
+  @Test func `runs of other settings are left as they are`() throws {
+    let data = try writeDocuments()
+    #expect(try calibrate(data).status == 0)
+    let runs = try text("docs.runs.jsonl")
+    for options in [
+      ["--grid", "0.5,0.1"], ["--lowest", "0.2"], ["--exit-cache", "propagate"], ["--decay", "4"],
+      ["--metric", "hellinger"], ["--confidence", "saturation"],
+    ] {
+      let result = try egress.run(
+        [
+          "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--risk",
+          "consistency", "--epsilon", "0.99", "--force",
+        ] + options)
+      expectRefusal(result, status: 1, saying: "choose another --output")
+    }
+    let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("Other")) }
+    let refused = try egress.run([
+      "calibrate", "--model", other, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--epsilon",
+      "0.5",
+      "--force",
+    ])
+    expectRefusal(refused, status: 1, saying: "another model")
+    #expect(try text("docs.runs.jsonl") == runs)
+
+    try egress.folder.write("docs.runs.jsonl", runs.replacing("\"costs\":[", with: "\"costs\":[7,"))
+    expectRefusal(try calibrate(data), status: 1, saying: "line 2 is damaged")
+    try egress.folder.write("docs.runs.jsonl", "notes of mine\n")
+    expectRefusal(try calibrate(data), status: 1, saying: "choose another --output")
+    #expect(try text("docs.runs.jsonl") == "notes of mine\n")
+  }
+
+  @Test func `a certificate of other settings is replaced only by force`() throws {
+    let data = try writeDocuments()
+    #expect(try calibrate(data).status == 0)
+    let first = try text("docs.certificate.json")
+    let other = ["--delta", "0.2"]
+    expectRefusal(try calibrate(data, other[0], other[1]), status: 1, saying: "other settings (epsilon 0.99")
+    expectRefusal(try calibrate(data, "--limit", "6"), status: 1, saying: "12 samples")
+    expectRefusal(try calibrate(data, "--metric", "bleu"), status: 1, saying: "another risk, metric")
+    #expect(try text("docs.certificate.json") == first)
+    #expect(try calibrate(data, "--delta", "0.2", "--force").status == 0)
+    #expect(try text("docs.certificate.json") != first)
+    try egress.folder.write("docs.certificate.json", "mine")
+    let notOurs = try calibrate(data)
+    #expect(notOurs.status == 1)
+    #expect(try text("docs.certificate.json") == "mine")
+  }
+
+  @Test func `options of a calibration change what is run`() throws {
+    let data = try writeDocuments()
+    func runs(_ name: String, _ options: String...) throws -> [String] {
+      let result = try egress.run(
+        [
+          "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--risk", "consistency",
+          "--epsilon", "0.9", "--output", path(name),
+        ] + options)
+      #expect([0, 3].contains(result.status), "\(result.errors)")
+      return try text(name + ".runs.jsonl").split(separator: "\n").dropFirst().map(String.init)
+    }
+    let plain = try runs("plain")
+    #expect(try runs("grid", "--grid", "0.2,0.01") != plain)
+    #expect(try runs("saturation", "--confidence", "saturation", "--exit-layers", "1") != plain)
+    #expect(try runs("propagate", "--exit-cache", "propagate") != plain)
+    #expect(try runs("decay", "--decay", "4") != plain)
+    #expect(try runs("brier", "--metric", "brier") != plain)
+    #expect(try runs("hellinger", "--metric", "hellinger") != runs("again", "--metric", "brier"))
+    let lowest = try runs("lowest", "--lowest", "0.99")
+    #expect(lowest.joined().count < plain.joined().count)
+  }
+
+  @Test func `distributions are compared with a bound of their own`() throws {
+    let data = try writeDocuments(references: false)
+    let result = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--metric",
+      "brier", "--epsilon", "0.9", "--rule", "empirical", "--format", "json",
+    ])
+    #expect(result.status == 0, "\(result.errors)")
+    let certificate = try result.json()
+    #expect(certificate["loss_bound"] as? Double == 2 && certificate["risk"] as? String == "consistency")
+    #expect(try #require(certificate["empirical_risk"] as? Double) > 0)
+    #expect(
+      try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")]).status == 0)
+  }
+
+  @Test(arguments: [
+    (["--metric", "nonsense"], "--metric"), (["--risk", "nonsense"], "--risk"),
+    (["--metric", "brier", "--risk", "gap"], "consistency"),
+    (["--metric", "brier", "--exit-cache", "propagate"], "defer"), (["--grid", "1"], "--grid"),
+    (["--lowest", "-1"], "--lowest"), (["--limit", "0"], "--limit"), (["--max-tokens", "0"], "--max-tokens"),
+    (["--loss-bound", "2"], "--loss-bound"), (["table.csv"], "not both"), (["--policy", "p"], "--policy"),
+    (["--confidence", "classifier"], "exit-heads"), (["--exit-layers", "2,1"], "exit-layers"),
+    (["--epsilon", "1.5"], "epsilon"),
+  ])
+  func `settings that make no sense are usage errors`(options: [String], part: String) throws {
+    let data = try writeDocuments()
+    let epsilon = options[0] == "--epsilon" ? [] : ["--epsilon", "0.5"]
+    let result = try egress.run(["calibrate", "--model", model, "--data", data] + epsilon + options)
+    expectRefusal(result, status: 64, saying: part)
+  }
+
+  @Test(arguments: ["--output", "--grid", "--exit-layers", "--threads"])
+  func `options of a model's runs have no effect on a table`(option: String) throws {
+    let table = try egress.folder.write("t.csv", "1,0,0\n0.5,0,0\n")
+    let result = try egress.run(["calibrate", table, "--epsilon", "0.5", option, "1"])
+    #expect(result.status == 64 && result.errors.contains(option.dropFirst(2)), "\(result.errors)")
+  }
+
+  @Test func `data that cannot be used are refused before anything is run`() throws {
+    let plain = try writeDocuments("plain.jsonl", references: false)
+    let gap = ["calibrate", "--model", model, "--max-tokens", "6", "--epsilon", "0.5", "--data"]
+    expectRefusal(try egress.run(gap + [plain]), status: 1, saying: "document 0 has no references")
+    let long = try egress.folder.write(
+      "long.jsonl",
+      #"{"id": "a", "document": "short", "references": ["x"]}"# + "\n"
+        + #"{"id": "b", "document": "\#(String(repeating: "long ", count: 80))", "references": ["x"]}"# + "\n"
+    )
+    expectRefusal(try egress.run(gap + [long]), status: 1, saying: "document \"b\" has a prompt of")
+    #expect(try text("long.runs.jsonl").split(separator: "\n").count == 1)
+    expectRefusal(
+      try egress.run(gap + [try writeDocuments(), "--exit-layers", "1,7"]), status: 1, saying: "exit-layers")
+    expectRefusal(try egress.run(gap + [path("nowhere.jsonl")]), status: 1, saying: "nowhere.jsonl")
+    #expect(!FileManager.default.fileExists(atPath: path("docs.runs.jsonl")))
+  }
+
+  @Test func `a certificate is refused for another model, head, template or outcome`() throws {
+    let data = try writeDocuments()
+    #expect(try calibrate(data).status == 0)
+    let certificate = path("docs.certificate.json")
+    func apply(_ model: String, _ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        ["generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate", certificate] + options
+          + ["abc"])
+    }
+    #expect(try apply(model).status == 0)
+    let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("Other")) }
+    expectRefusal(try apply(other), status: 1, saying: "another model")
+    let heads = try fitHeads()
+    expectRefusal(try apply(model, "--exit-heads", heads), status: 1, saying: "another exit head")
+    for option in [["--exit-layers", "1"], ["--confidence", "softmax"], ["--exit-cache", "defer"]] {
+      expectRefusal(try apply(model, option[0], option[1]), status: 64, saying: "fixed by --certificate")
+    }
+    expectRefusal(try apply(model, "--exit-threshold", "0.5"), status: 64, saying: "either")
+
+    let edited = try text("docs.certificate.json").replacing("\"defer\"", with: "\"propagate\"")
+    try egress.folder.write("docs.certificate.json", edited)
+    expectRefusal(try apply(model), status: 1, saying: "the certificate was edited")
+    try egress.folder.write("t.csv", "1,0,0,0,0,0,0\n0.5,0,0,0,0,0,0\n")
+    #expect(
+      try egress.run([
+        "calibrate", path("t.csv"), "--epsilon", "0.9", "--certificate", certificate, "--force",
+      ]).status == 0)
+    expectRefusal(try apply(model), status: 1, saying: "names no exit policy")
+  }
+
+  /// Heads and classifiers for the first layer.
+  private func fitHeads() throws -> String {
+    let heads = path("heads.safetensors")
+    let result = try egress.run([
+      "fit-exits", "--model", model, "--data", try writeDocuments("fit.jsonl"), "--exit-layers", "1",
+      "--max-tokens", "12", "--output", heads,
+    ])
+    #expect(result.status == 0, "\(result.errors)")
+    return heads
+  }
+
+  @Test func `a certificate of fitted heads needs those heads`() throws {
+    let heads = try fitHeads()
+    let data = try writeDocuments()
+    let result = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-heads", heads,
+      "--confidence",
+      "classifier", "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99",
+    ])
+    #expect([0, 3].contains(result.status), "\(result.errors)")
+    let apply = [
+      "generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate",
+      path("docs.certificate.json"),
+    ]
+    #expect(try egress.run(apply + ["--exit-heads", heads, "abc"]).status == 0)
+    expectRefusal(try egress.run(apply + ["abc"]), status: 1, saying: "another exit head")
+  }
+
+  // MARK: - Evaluation
+
+  @Test func `evaluate compares both ways of decoding`() throws {
+    let data = try writeDocuments()
+    #expect(try calibrate(data).status == 0)
+    let options = ["evaluate", "--model", model, "--data", data, "--max-tokens", "6"]
+    let certified = try egress.run(
+      options + ["--certificate", path("docs.certificate.json"), "--format", "json"])
+    #expect(certified.status == 0, "\(certified.errors)")
+    let json = try certified.json()
+    #expect(json["documents"] as? Int == 12 && json["epsilon"] as? Double == 0.99)
+    #expect(json["is_within_epsilon"] as? Bool == true && json["risk"] as? String == "consistency")
+    let full = try #require(json["full"] as? [String: Any])
+    let exits = try #require(json["exits"] as? [String: Any])
+    #expect(full["average_layer"] as? Double == 2)
+    #expect(try #require(exits["average_layer"] as? Double) < 2)
+    // The risk on the calibration's own documents is the one that the certificate observed.
+    let certificate = try #require(
+      try JSONSerialization.jsonObject(
+        with: Data(contentsOf: URL(fileURLWithPath: path("docs.certificate.json"))))
+        as? [String: Any])
+    let observed = try #require(certificate["empirical_risk"] as? Double)
+    #expect(abs(try #require(json["test_risk"] as? Double) - observed) < 1e-12)
+    let megabytes = try #require(certificate["cost"] as? Double)
+    #expect(megabytes > 0 && (exits["bytes_per_token"] as? Double ?? 0) > 0)
+    let parts = try #require(exits["breakdown"] as? [String: Double])
+    #expect(Set(parts.keys) == ["layers", "heads", "cache", "gates_and_sampling"])
+    #expect(abs(parts.values.reduce(0, +) - (exits["milliseconds_per_token"] as? Double ?? 0)) < 1e-6)
+
+    let depth = try egress.run(options + ["--exit-threshold", "1", "--metric", "token-f1"])
+    #expect(depth.status == 0 && depth.text.contains("12 of 12 documents"), "\(depth.errors)")
+    #expect(depth.text.contains("test risk    0.0000"))
+    let some = try egress.run(
+      options + ["--exit-threshold", "0", "--skip", "4", "--limit", "3", "--format", "json"])
+    #expect(try some.json()["documents"] as? Int == 3)
+  }
+
+  @Test func `exits that read more than full depth are not taken`() throws {
+    let data = try writeDocuments()
+    // Looking at softmax after the one layer costs more than the other layer, and nothing leaves at 0.999.
+    let result = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--risk",
+      "consistency", "--rule", "empirical", "--epsilon", "0.5", "--grid", "0.999", "--format", "json",
+    ])
+    let certificate = try result.json()
+    let cost = try #require(certificate["cost"] as? Double)
+    if cost >= (certificate["safest_cost"] as? Double ?? 0), certificate["outcome"] as? String == "certified"
+    {
+      let applied = try egress.run([
+        "generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate",
+        path("docs.certificate.json"), "abc",
+      ])
+      #expect(applied.status == 0 && applied.errors.contains("tokens pass all layers"), "\(applied.errors)")
+    }
+  }
+
+  @Test func `evaluate refuses what it cannot measure`() throws {
+    let plain = try writeDocuments("plain.jsonl", references: false)
+    let options = ["evaluate", "--model", model, "--data", plain, "--max-tokens", "6"]
+    expectRefusal(try egress.run(options), status: 64, saying: "--certificate or an --exit-threshold")
+    let early = options + ["--exit-threshold", "0.5"]
+    expectRefusal(try egress.run(early), status: 1, saying: "no references")
+    expectRefusal(try egress.run(early + ["--metric", "brier"]), status: 64, saying: "--metric")
+    expectRefusal(try egress.run(early + ["--trace", "t.jsonl"]), status: 64, saying: "--trace")
+    expectRefusal(try egress.run(early + ["--skip", "20"]), status: 1, saying: "no documents")
+    #expect(try egress.run(early + ["--risk", "consistency"]).status == 0)
+  }
+}
