@@ -37,11 +37,13 @@ import Testing
     // Tokens 1 to 8 of each text: odd ones stay, even ones leave after layer 2.
     let propagated = planner.evaluate([2], .softmax, .propagate, 0.9)
     #expect(propagated.agreement == 1 && propagated.averageLayer == 3)
-    #expect(propagated.cost == ((40 + 20 + 5) + (20 + 5 + 2)) / 2)
+    // 40 + 20 + 5 for those that stay, 20 + 5 + 2 for those that leave.
+    #expect(propagated.cost == 46)
 
     // A token that stays takes the one before it along through layers 3 and 4; the first has none before it.
     let deferred = planner.evaluate([2], .softmax, .defer, 0.9)
-    #expect(deferred.cost == (8 * 5 + 4 * 20 + 4 * 20 + 4 * 20 + 3 * 22 + 20) / 8)
+    let (looks, heads, firstTwo, rest): (Double, Double, Double, Double) = (40, 80, 160, 20 + 66)
+    #expect(deferred.cost == (looks + heads + firstTwo + rest) / 8)
 
     // All leave at the first exit, half of them wrongly.
     let all = planner.evaluate([2], .softmax, .propagate, 0)

@@ -50,7 +50,7 @@ struct EvaluateCommand: ParsableCommand {
 
   func validate() throws {
     guard exits.exitThreshold != nil || exits.certificate != nil || speculation.isActive else {
-      throw ValidationError("Give a --certificate, an --exit-threshold, a --drafter or a --draft.")
+      throw ValidationError("Give a --certificate or an --exit-threshold, or a --drafter or a --draft.")
     }
     try speculation.validate(with: exits)
     if exits.trace != nil || exits.showExits || speculation.showDrafts {

@@ -69,9 +69,10 @@ struct FitExitsCommand: ParsableCommand {
     // What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
     let work = String(output.dropLast(".safetensors".count)) + ".outputs.jsonl"
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
+    let options = GenerationOptions(maxTokens: maxTokens ?? usual)
     try BatchRunner(
-      model: loaded.model, options: GenerationOptions(maxTokens: maxTokens ?? usual), rule: .truncate,
-      raw: false
+      model: loaded.model, options: options, rule: .truncate, raw: false,
+      settings: BatchSettings(loaded, options: options, rule: .truncate, raw: false, seed: nil, exits: [:])
     ).run(Array(records), input: data, output: work)
     let (bytes, _) = try TextInput.bytes(path: work)
     let lines = bytes.split(separator: UInt8(ascii: "\n"))

@@ -52,17 +52,17 @@ struct ExitOptions: ParsableArguments {
   }
 
   /// The options that decide where tokens leave, by name; files are named by their hashes.
-  func settings() throws -> [String: String] {
+  func settings(_ loaded: LoadedModel) throws -> [String: String] {
     func digest(_ path: String?) throws -> String? {
       try path.map { try Checkpoints.FileDigest.sha256(path: $0) }
     }
     let all: [String: String?] = try [
       "exit-threshold": exitThreshold.map { "\($0)" }, "certificate": digest(certificate),
-      "exit-policy": digest(exitPolicy), "confidence": policy.confidence?.rawValue,
+      "exit-plan": digest(policy.exitPlan), "confidence": policy.confidence?.rawValue,
       "exit-cache": policy.exitCache?.rawValue,
       "exit-layers": policy.exitLayers.map { "\($0.layers)" },
       "min-exit-layer": policy.minExitLayer.map { "\($0)" }, "decay": policy.decay.map { "\($0)" },
-      "exit-heads": digest(policy.exitHeads),
+      "exit-heads": isGiven ? policy.headsDigest(loaded) : nil,
     ]
     return all.compactMapValues { $0 }
   }

@@ -34,7 +34,7 @@ struct DocumentReport {
       options.exits = try exits.makeStrategy(model)
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
-        exits: exits.settings())
+        exits: exits.settings(model))
       try BatchRunner(
         model: model.model, options: options, rule: documents.long, raw: documents.raw, settings: settings
       )
