@@ -118,7 +118,7 @@ extension LlamaModel {
     func run(_ y: UnsafeMutablePointer<Float>, stride: Int) {
       workspace.exclusively {
         workspace.reserve(count)
-        let quantized = workspace.hiddenInput.view
+        let quantized = workspace.hiddenInput.fineView
         let kernels = kernels.pointee
         for row in 0..<count {
           kernels.quantize(input + row * size, columns: size, into: quantized, row: row)

@@ -43,40 +43,44 @@ struct StateSample {
     var margin: Double
   }
 
-  /// The choice of the exit head of a layer for every state: its map, then the shortlist and the prompt's tokens, or the
-  /// whole vocabulary.
+  /// The choice of the exit head of a layer for every state.
   func choices(_ decoder: any DecoderModel, layer: Int, heads: PreparedHeads) throws -> [Choice] {
+    try texts.flatMap {
+      try Self.choices(
+        of: states($0.rows, layer: layer), prompt: $0.prompt, decoder: decoder, layer: layer, heads: heads)
+    }
+  }
+
+  /// The choice of the exit head of a layer for states of one text, (rows, hiddenSize): its map, then the shortlist and
+  /// the prompt's tokens, or the whole vocabulary.
+  static func choices(
+    of states: [Float], prompt: [TokenID], decoder: any DecoderModel, layer: Int, heads: PreparedHeads
+  ) throws -> [Choice] {
+    let size = decoder.configuration.hiddenSize
+    let additions = try heads.additions(of: prompt, decoder: decoder)
+    let candidates = (heads.shortlist?.tokens ?? []) + (additions?.tokens ?? [])
     var result: [Choice] = []
-    result.reserveCapacity(count)
     var logits: [Float] = []
     var others: [Float] = []
-    for text in texts {
-      let additions = try heads.additions(of: text.prompt, decoder: decoder)
-      for start in stride(from: text.rows.lowerBound, to: text.rows.upperBound, by: Self.batch) {
-        let rows = start..<min(start + Self.batch, text.rows.upperBound)
-        var mapped = states(rows, layer: layer)
-        if let map = heads.maps[layer] {
-          try decoder.product(map, of: states(rows, layer: layer), into: &mapped)
+    for start in stride(from: 0, to: states.count, by: batch * size) {
+      var mapped = Array(states[start..<min(start + batch * size, states.count)])
+      let count = mapped.count / size
+      if let map = heads.maps[layer] { try decoder.product(map, of: Array(mapped), into: &mapped) }
+      guard let shortlist = heads.shortlist else {
+        result += try withLogits(decoder, of: mapped, count: count) {
+          Choice(token: Logits.argmax($0), margin: SoftmaxConfidence.margin($0))
         }
-        guard let shortlist = heads.shortlist else {
-          result += try Self.withLogits(decoder, of: mapped, count: rows.count) {
-            Choice(token: Logits.argmax($0), margin: SoftmaxConfidence.margin($0))
-          }
-          continue
-        }
-        let candidates = shortlist.tokens + (additions?.tokens ?? [])
-        try decoder.product(shortlist.rows, of: mapped, into: &logits)
-        if let additions { try decoder.product(additions.rows, of: mapped, into: &others) }
-        let (width, more) = (shortlist.tokens.count, additions?.tokens.count ?? 0)
-        for row in rows.indices {
-          let place = row - rows.lowerBound
-          let all =
-            logits[place * width..<(place + 1) * width] + others[place * more..<(place + 1) * more]
-          result.append(
-            all.withUnsafeBufferPointer {
-              Choice(token: candidates[Logits.argmax($0)], margin: SoftmaxConfidence.margin($0))
-            })
-        }
+        continue
+      }
+      try decoder.product(shortlist.rows, of: mapped, into: &logits)
+      if let additions { try decoder.product(additions.rows, of: mapped, into: &others) }
+      let (width, more) = (shortlist.tokens.count, additions?.tokens.count ?? 0)
+      for row in 0..<count {
+        let all = logits[row * width..<(row + 1) * width] + others[row * more..<(row + 1) * more]
+        result.append(
+          all.withUnsafeBufferPointer {
+            Choice(token: candidates[Logits.argmax($0)], margin: SoftmaxConfidence.margin($0))
+          })
       }
     }
     return result

@@ -60,10 +60,8 @@ public struct ExitTraces {
     for (index, layer) in layers.enumerated() {
       let all = texts[layer, default: []].dropFirst(size)
       let before = texts[layer - 1, default: []].dropFirst(size)
-      var sample = StateSample(layers: [layer], size: size, limit: tokens.count)
-      sample.append(
-        [layer: Array(all).rowsDividedByRootMeanSquare(size: size)[...]], best: Array(tokens), prompt: prompt)
-      let choices = try sample.choices(decoder, layer: layer, heads: prepared)
+      let choices = try StateSample.choices(
+        of: Array(all), prompt: prompt, decoder: decoder, layer: layer, heads: prepared)
       for (row, (token, choice)) in zip(tokens, choices).enumerated() {
         var reading = ConfidenceReading(layer: layer)
         reading.hiddenState = Array(all.dropFirst(row * size).prefix(size))

@@ -39,8 +39,10 @@ struct FitExitsCommand: ParsableCommand {
   var ridge = 1e-3
 
   @Option(
-    help: "Tokens that an exit chooses from, beside those of the prompt; 0 for the whole vocabulary.")
-  var shortlist = 4096
+    help: ArgumentHelp(
+      "Tokens that an exit chooses from, beside those of the prompt; 0 for the whole vocabulary. (default: 4096, or 0 "
+        + "where the vocabulary is below 16384)"))
+  var shortlist: Int?
 
   @Option(help: "Loss of the classifiers: independent or geometric.")
   var classifierLoss = ClassifierLoss.independent
@@ -63,8 +65,9 @@ struct FitExitsCommand: ParsableCommand {
       .prefix(limit ?? .max)
     let loaded = try models.load()
     let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
+    let usualShortlist = loaded.model.decoder.configuration.vocabularySize < 16_384 ? 0 : 4096
     var fitter = try ExitHeadFitter(
-      model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist, ridge: ridge,
+      model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist ?? usualShortlist, ridge: ridge,
       loss: classifierLoss)
     // What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
     let work = String(output.dropLast(".safetensors".count)) + ".outputs.jsonl"
