@@ -161,6 +161,7 @@ public final class LlamaModel: DecoderModel {
     self.pool = pool
     self.instructionSet = instructionSet
     self.embedding = embedding
+    unembeddingRows = embedding
     self.unembedding = unembedding
     layers = stack.layers
     finalNorm = stack.norm
