@@ -6,7 +6,7 @@ import TensorKernels
 
 /// How a model computes.
 public enum ComputePath: String, Sendable, CaseIterable {
-  /// Weights stay quantised; activations are rounded to 8 bits in blocks of 32 before each product; keys and values
+  /// Weights stay quantised; activations are rounded to 8 bits in blocks of 32 or 16 before each product; keys and values
   /// are kept in half precision. The fast path and the default.
   case quantized
   /// Weights are expanded to single precision and every product is one of single precision. Slow and large: the

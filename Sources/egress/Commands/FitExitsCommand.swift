@@ -67,7 +67,8 @@ struct FitExitsCommand: ParsableCommand {
     let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
     let usualShortlist = loaded.model.decoder.configuration.vocabularySize < 16_384 ? 0 : 4096
     var fitter = try ExitHeadFitter(
-      model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist ?? usualShortlist, ridge: ridge,
+      model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist ?? usualShortlist,
+      ridge: ridge,
       loss: classifierLoss)
     // What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
     let work = String(output.dropLast(".safetensors".count)) + ".outputs.jsonl"
