@@ -4,6 +4,10 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
   case option(field: String, expected: String, found: String)
   /// The prompt, and room for one token after it, do not fit the context.
   case promptTooLong(tokens: Int, context: Int)
+  /// A text for the encoder of an encoder–decoder that is longer than it takes.
+  case sourceTooLong(tokens: Int, limit: Int)
+  /// Something that only a decoder that stands alone can do.
+  case notForEncoderDecoders(String)
   /// A text that must not be empty is.
   case emptyText(field: String)
   /// Too few tokens to give a log-probability.
@@ -24,6 +28,10 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
       "\(field) must be \(expected), but is \(found)"
     case .promptTooLong(let tokens, let context):
       "the prompt has \(tokens) tokens and the context holds \(context), its output included"
+    case .sourceTooLong(let tokens, let limit):
+      "the text has \(tokens) tokens, and the encoder takes at most \(limit)"
+    case .notForEncoderDecoders(let what):
+      "\(what) is for decoders that stand alone; an encoder-decoder has no probability for a text without a source"
     case .emptyText(let field):
       "the \(field) is empty"
     case .tooFewTokens(let found):

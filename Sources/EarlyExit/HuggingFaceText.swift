@@ -19,9 +19,16 @@ struct HuggingFaceText {
   private struct Config: Decodable {
     var endTokens: OneOrMore?
     var modelType: String?
+    var tasks: [String: Task]?
+
+    /// Of `task_specific_params`; other fields say how its authors decoded.
+    struct Task: Decodable {
+      var prefix: String?
+    }
     enum CodingKeys: String, CodingKey {
       case endTokens = "eos_token_id"
       case modelType = "model_type"
+      case tasks = "task_specific_params"
     }
   }
 
@@ -95,6 +102,7 @@ struct HuggingFaceText {
     }
   }
 
+  var summaryPrefix: String? { config.tasks?["summarization"]?.prefix }
   var chatTemplate: String? { templateFile ?? tokenizerConfig.chatTemplate?.text }
   var endTokens: [Int] { (generation.endTokens?.ids ?? []) + (config.endTokens?.ids ?? []) }
   var addsStartToken: Bool {

@@ -19,10 +19,12 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup var sampling: SamplingOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup var speculation: SpeculationOptions
+  @OptionGroup var search: BeamOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     try speculation.validate(with: exits)
+    try search.validate(sampling: sampling, exits: exits, speculation: speculation)
     if documents.input == nil, question == nil { throw ValidationError("Give a --question.") }
     if let question, question.allSatisfy(\.isWhitespace) {
       throw ValidationError("--question must not be empty.")
@@ -32,7 +34,7 @@ struct AnswerCommand: ParsableCommand {
   func run() throws {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      format: output.format,
+      search: search, format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens
     ) { recorded in
       guard let question = recorded ?? question, !question.allSatisfy(\.isWhitespace) else {

