@@ -86,6 +86,8 @@ public struct TextFacts: Sendable {
     switch checkpoint.kind {
     case .gguf:
       tokenizer = try Self.tokenizer(gguf: checkpoint)
+      // The format has no key for it.
+      prefix = checkpoint.metadata["egress.summary_prefix"]?.string
       chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string
       for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }
