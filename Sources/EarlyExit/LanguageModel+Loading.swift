@@ -85,7 +85,11 @@ public struct TextFacts: Sendable {
     var prefix: String?
     switch checkpoint.kind {
     case .gguf:
-      tokenizer = try Self.tokenizer(gguf: checkpoint)
+      do {
+        tokenizer = try Self.tokenizer(gguf: checkpoint)
+      } catch let error as TokenizerError {
+        throw EarlyExitError.tokenizerFile(checkpoint.path, error)
+      }
       chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string
       for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }
