@@ -1,3 +1,5 @@
+import Tokenization
+
 /// A request for text that cannot be carried out.
 public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible {
   /// An option lies outside its range. `field` is the option's name.
@@ -18,7 +20,8 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
   case missingSpecialToken(model: String, template: String, token: String)
   /// A file that belongs to the model cannot be used.
   case modelFile(file: String, field: String, expected: String, found: String)
-
+  /// A tokenizer cannot be made from the file of this name.
+  case tokenizerFile(String, TokenizerError)
   /// Exit heads that do not belong to the model, or a file of them that cannot be used.
   case exitHeads(String)
 
@@ -41,6 +44,7 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .exitHeads(let what): what
+    case .tokenizerFile(let file, let error): "\(file): \(error)"
     case .modelFile(let file, let field, let expected, let found):
       "\(file): \(field): expected \(expected), found \(found)"
     }

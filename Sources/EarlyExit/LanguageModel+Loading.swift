@@ -85,7 +85,11 @@ public struct TextFacts: Sendable {
     var prefix: String?
     switch checkpoint.kind {
     case .gguf:
-      tokenizer = try Self.tokenizer(gguf: checkpoint)
+      do {
+        tokenizer = try Self.tokenizer(gguf: checkpoint)
+      } catch let error as TokenizerError {
+        throw EarlyExitError.tokenizerFile(checkpoint.path, error)
+      }
       // The format has no key for it.
       prefix = checkpoint.metadata["egress.summary_prefix"]?.string
       chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string

@@ -59,28 +59,7 @@ struct ModelManifest: Decodable, Sendable {
   }
 
   /// " (did you mean …?)" when the name is nearly that of a model, or nothing.
-  func suggestion(for name: String) -> String {
-    let wanted = Array(name.lowercased())
-    let near = models.map { ($0.name, Self.distance(wanted, Array($0.name.lowercased()))) }
-      .filter { $0.1 <= max(2, wanted.count / 3) || $0.0.hasPrefix(name.lowercased()) }
-    guard !wanted.isEmpty, let best = near.min(by: { $0.1 < $1.1 }) else { return "" }
-    return " (did you mean \(best.0)?)"
-  }
-
-  /// Insertions, deletions and substitutions that make one text of the other (Levenshtein, 1966). O(nm) time.
-  private static func distance(_ a: [Character], _ b: [Character]) -> Int {
-    var row = Array(0...b.count)
-    for (i, left) in a.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, right) in b.enumerated() {
-        let substitution = diagonal + (left == right ? 0 : 1)
-        diagonal = row[j + 1]
-        row[j + 1] = min(substitution, row[j] + 1, diagonal + 1)
-      }
-    }
-    return row[b.count]
-  }
+  func suggestion(for name: String) -> String { Suggestion.text(for: name, among: models.map(\.name)) }
 
   var names: String { models.map(\.name).joined(separator: ", ") }
 }

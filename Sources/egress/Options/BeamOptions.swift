@@ -4,10 +4,13 @@ import EarlyExit
 
 /// Whether several outputs are followed at a time.
 struct BeamOptions: ParsableArguments {
-  @Option(help: "Follow so many outputs at a time and take the most probable one, 1 to 64.")
+  @Option(
+    parsing: .unconditional, help: "Follow so many outputs at a time and take the most probable one, 1 to 64."
+  )
   var beams: Int?
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Divide an output's log-probability by its length to this power; above 0 favours long outputs. (default: 1)",
       valueName: "power"))

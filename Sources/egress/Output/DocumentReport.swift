@@ -20,11 +20,11 @@ struct DocumentReport {
     var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     if let input = documents.input, let output = documents.output {
       guard !speculation.isActive else {
-        throw CommandError(
+        throw ValidationError(
           "drafting is for one document at a time; leave --drafter and --draft out with --input")
       }
       guard search.beams == nil else {
-        throw CommandError("beams are for one document at a time; leave --beams out with --input")
+        throw ValidationError("beams are for one document at a time; leave --beams out with --input")
       }
       let records = try BatchInput.read(input, makeTask: makeTask)
       if exits.trace != nil || exits.showExits {
