@@ -92,8 +92,10 @@ struct ExitCurve {
 
   private func makePiece() -> ExitSweep.Piece {
     var generation = sequence.makeGeneration()
-    var cost = ExitCost(sweep.strategy, decoder: sweep.model.decoder)
+    var exitBytes = ExitBytes(sweep.strategy, decoder: sweep.model.decoder)
     var bytes = 0
+    var depthCost = sweep.makeDepthCost()
+    var cost = 0.0
     var distance = 0.0
     generation.layers = [layerCount]
     for place in 1..<max(generation.tokenIDs.count, 1) {
@@ -103,12 +105,18 @@ struct ExitCurve {
       distance += index.map { checks[$0].distance } ?? 0
       // At 1 exit layers are not even looked at.
       let checked = policy.threshold < 1 ? checks[..<(index.map { $0 + 1 } ?? checks.count)] : []
-      bytes += cost.bytes(checked, leavesEarly: index != nil)
+      bytes += exitBytes.bytes(checked, leavesEarly: index != nil)
+      cost +=
+        policy.threshold < 1
+        ? depthCost?.token(
+          looks: checked.count, depth: generation.layers[place], leavesEarly: index != nil) ?? 0
+        : sweep.costOfFullDepth
     }
     let count = generation.tokenIDs.count
+    let steps = Double(max(count - 1, 1))
     return ExitSweep.Piece(
       threshold: policy.threshold, generation: generation,
-      bytesPerToken: Double(bytes) / Double(max(count - 1, 1)),
+      bytesPerToken: Double(bytes) / steps, costPerToken: cost / steps,
       distance: distance / Double(max(count, 1)))
   }
 }

@@ -158,7 +158,7 @@ struct ExitProbe {
 }
 
 /// Bytes of weights that tokens with early exits read, without reading them.
-struct ExitCost {
+struct ExitBytes {
   private let bytesPerLayer: Int
   private let layerCount: Int
   private let groupLimit: Int
