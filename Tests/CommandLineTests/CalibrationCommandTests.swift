@@ -383,13 +383,50 @@ import Testing
     #expect(verified.status == 0, "\(verified.errors)")
   }
 
+  @Test(arguments: ["brier", "hellinger"])
+  func `evaluate measures distances as calibrate does, beside a metric of texts`(metric: String) throws {
+    let data = try writeDocuments()
+    let certified = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--metric",
+      metric, "--epsilon", "0.99", "--rule", "empirical", "--format", "json",
+    ])
+    #expect(certified.status == 0, "\(certified.errors)")
+    let certificate = try certified.json()
+    let threshold = try #require(certificate["threshold"] as? Double)
+    let options = ["evaluate", "--model", model, "--data", data, "--max-tokens", "6", "--format", "json"]
+    let early = try egress.run(
+      options + ["--exit-threshold", "\(threshold)", "--exit-layers", "1", "--metric", metric])
+    #expect(early.status == 0, "\(early.errors)")
+    let json = try early.json()
+    let observed = try #require(certificate["empirical_risk"] as? Double)
+    #expect(observed > 0 && json["metric"] as? String == metric && json["risk"] as? String == "consistency")
+    #expect(abs(try #require(json["test_risk"] as? Double) - observed) < 1e-12)
+    #expect(json[metric] as? Double == json["test_risk"] as? Double)
+    #expect(json["brier"] as? Double != json["hellinger"] as? Double)
+    #expect(((json["exits"] as? [String: Any])?["quality"] as? Double ?? -1) >= 0)
+    let texts = try egress.run(options + ["--exit-threshold", "\(threshold)", "--exit-layers", "1"]).json()
+    #expect(texts["brier"] == nil && texts["metric"] as? String == "rouge-l")
+    // The metric of the certificate, where none is given.
+    let own = try egress.run(options + ["--certificate", path("docs.certificate.json")])
+    #expect(own.status == 0, "\(own.errors)")
+    #expect(try own.json()["metric"] as? String == metric)
+    let full = try egress.run(options + ["--exit-threshold", "1", "--metric", metric]).json()
+    #expect(full["brier"] as? Double == 0 && full["hellinger"] as? Double == 0)
+  }
+
   @Test func `evaluate refuses what it cannot measure`() throws {
     let plain = try writeDocuments("plain.jsonl", references: false)
     let options = ["evaluate", "--model", model, "--data", plain, "--max-tokens", "6"]
     expectRefusal(try egress.run(options), status: 64, saying: "--certificate or an --exit-threshold")
     let early = options + ["--exit-threshold", "0.5"]
     expectRefusal(try egress.run(early), status: 1, saying: "no references")
-    expectRefusal(try egress.run(early + ["--metric", "brier"]), status: 64, saying: "--metric")
+    for (options, part) in [
+      (["--metric", "nonsense"], "--metric"), (["--metric", "brier", "--risk", "gap"], "consistency"),
+      (["--metric", "brier", "--exit-cache", "propagate"], "defer"),
+      (["--metric", "brier", "--drafter", "prompt-lookup"], "drafts"),
+    ] {
+      expectRefusal(try egress.run(early + options), status: 64, saying: part)
+    }
     expectRefusal(try egress.run(early + ["--trace", "t.jsonl"]), status: 64, saying: "--trace")
     expectRefusal(try egress.run(early + ["--skip", "20"]), status: 1, saying: "no documents")
     #expect(try egress.run(early + ["--risk", "consistency"]).status == 0)

@@ -13,12 +13,12 @@ struct SummarizeCommand: ParsableCommand {
         egress summarize --input docs.jsonl --output summaries.jsonl
       """)
 
-  @OptionGroup var documents: DocumentOptions
-  @OptionGroup var models: ModelOptions
-  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Document Options") var documents: DocumentOptions
+  @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Output Options") var sampling: SamplingOptions
+  @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
-  @OptionGroup var speculation: SpeculationOptions
-  @OptionGroup var output: OutputOptions
+  @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
 
   func validate() throws {
     try speculation.validate(with: exits)
