@@ -69,9 +69,7 @@ extension ThresholdSweep {
         "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
       ],
       measure: {
-        // Behind a context as long as that of a usual document, where the model holds one.
-        let context = max(1, min(256, model.decoder.configuration.contextLength - 16))
-        let costs = try ExitCosts.measured(model.decoder, heads: heads, context: context)
+        let costs = try ExitCosts.measured(model.decoder, heads: heads)
         return try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(costs))
       }
     ) { records, costs, finished in
