@@ -1,5 +1,7 @@
 """Markdown tables and SVG figures of what table.py found. Standard library only."""
 
+import math
+
 COLORS = {  # by measure: on light and on dark ground
     "softmax": ("#1f6fb4", "#6cb4ee"), "saturation": ("#b5651d", "#e8a860"), "classifier": ("#2a7f4f", "#62c68d")}
 RULES = {"crc": "CRC", "ucb": "UCB", "ltt": "LTT"}
@@ -75,10 +77,10 @@ def figure(rows, task, rule="ucb"):
         f"<title>{TITLES[task]}: test risk and time of a token over epsilon</title>", style(),
         f'<text class="title" x="{left}" y="18">{TITLES[task]} ({RULES[rule]}, δ = 0.1)</text>']
     lowest = min([0] + [row["risk"] - row["error"] for row in mine])
-    low = -0.01 * -(-(-lowest) // 0.01) if lowest < 0 else 0.0
+    low = 0.02 * math.floor(lowest / 0.02)
     ratios = [row["ratio"] for row in mine if "ratio" in row]
-    floor = min([0.6] + [int(ratio * 10) / 10 for ratio in ratios])
-    ceiling = max([1.0] + [int(ratio * 10 + 1) / 10 for ratio in ratios])
+    floor = min([0.6] + [math.floor(ratio * 10) / 10 for ratio in ratios])
+    ceiling = max([1.0] + [math.ceil(ratio * 10) / 10 for ratio in ratios])
     panels = [("test risk", low, max(epsilons), "risk"), ("time of a token, full depth = 1", floor, ceiling, "ratio")]
     for column, size in enumerate(sizes):
         x0 = left + column * (width + 44)
@@ -95,7 +97,7 @@ def figure(rows, task, rule="ucb"):
 
             heading = f"{name}, n = {size}"
             parts.append(f'<text x="{x0}" y="{y0 - 10}">{heading}</text>')
-            count = 5 if key == "risk" else round((ceiling - bottom) * 10)
+            count = round((ceiling - bottom) / (0.02 if key == "risk" else 0.1))
             for step in range(count + 1):
                 value = bottom + (ceiling - bottom) * step / count
                 parts.append(f'<line class="grid" x1="{x0}" x2="{x0 + width}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
@@ -124,8 +126,7 @@ def figure(rows, task, rule="ucb"):
     parts.append(f'<text x="{left}" y="{foot}">ε</text>')
     for place, measure in enumerate(COLORS):
         parts.append(f'<text class="{measure}" x="{left + 30 + 110 * place}" y="{foot}">● {measure}</text>')
-    parts.append(
-        f'<text x="{left + 370}" y="{foot}">dashed: {"ε, and full depth"}</text>')
+    parts.append(f'<text x="{left + 370}" y="{foot}">dashed: ε, and full depth</text>')
     return "\n".join(parts + ["</svg>", ""])
 
 

@@ -61,7 +61,7 @@ def read_arguments():
     parser.add_argument("--threads")
     parser.add_argument("--test", type=int, help="documents to test on, beside those to calibrate on (default: all others)")
     parser.add_argument("--clock-documents", type=int, default=40)
-    parser.add_argument("--clock-runs", type=int, default=24, help="thresholds to put on the clock, at most")
+    parser.add_argument("--clock-runs", type=int, default=28, help="thresholds to put on the clock, at most")
     parser.add_argument("--egress", default=".build/release/egress")
     return parser.parse_args()
 
@@ -216,24 +216,27 @@ class Work:
     def measured(self):
         """The thresholds to put on the clock, by task and measure: (threshold, path of the result).
 
-        Those of UCB come first. Of thresholds that read nearly the same, within 1 %, the safest stands for all.
+        Those of UCB and the largest n come first, then the safest of each measure, so that no other is without a safer one that
+        was measured. Of thresholds that read the same within 1 % one is measured.
         """
-        wanted = []
-        for rule in ["ucb", "ltt", "crc"]:
-            for size in reversed(SIZES):
-                for epsilon in [0.05, 0.1, 0.02, 0.01]:
-                    for task in self.tasks:
-                        for measure in MEASURES:
-                            for cell in read_rules(self, task, measure)["cells"]:
-                                if (cell["rule"], cell["n"], cell["epsilon"]) == (rule, size, epsilon) and cell["threshold"] < 1:
-                                    wanted.append((task, measure, cell["threshold"], cell["megabytes"]))
+        cells = [
+            (task, measure, cell) for task in self.tasks for measure in MEASURES
+            for cell in read_rules(self, task, measure)["cells"] if cell["threshold"] < 1]
+
+        def order(item):
+            task, measure, cell = item
+            safest = max(other["threshold"] for a, b, other in cells if (a, b) == (task, measure))
+            urgency = 0 if cell["rule"] == "ucb" and cell["n"] == max(SIZES) else 1 if cell["threshold"] == safest else 2
+            return urgency, ["ucb", "ltt", "crc"].index(cell["rule"]), -cell["n"], abs(cell["epsilon"] - 0.05)
+
+        wanted = [(task, measure, cell["threshold"], cell["megabytes"]) for task, measure, cell in sorted(cells, key=order)]
         chosen = []
         for task, measure, threshold, megabytes in wanted:
             if len(chosen) == self.arguments.clock_runs:
                 break
             near = [
                 other for other in chosen
-                if other[:2] == (task, measure) and other[2] >= threshold and abs(other[3] / megabytes - 1) < 0.01]
+                if other[:2] == (task, measure) and abs(other[3] / megabytes - 1) < 0.01]
             if not near:
                 chosen.append((task, measure, threshold, megabytes))
         return chosen
