@@ -12,7 +12,6 @@ def tables(rows, tested, policies, clock_documents):
     text = []
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = [row for row in rows if row["task"] == task]
-        grouped = any("single" in row for row in mine)
         sets = ", ".join(
             f"{measure} {layers} (λ " + (f"≥ {values})" if option == "--lowest" else f"of {values.split(',')[0]} … {values.split(',')[-1]})")
             for measure, (layers, option, values) in policies[task].items())
@@ -21,9 +20,9 @@ def tables(rows, tested, policies, clock_documents):
             f"Exit layers and lowest threshold: {sets}. Calibrated on n documents, test risk (± standard error), layers and bytes "
             f"on {tested[task]} others, clock on the first {clock_documents} of these: milliseconds a token with exits / at full "
             "depth in the same process, and their ratio. ≤: of the next safer threshold measured. 1: full depth, because nothing "
-            "past it is certified. Violations: of 100 random splits into halves, those whose test risk is above ε (δ = 0.1 for "
-            "UCB and LTT; CRC bounds the mean only)"
-            + ("; groups kept whole, in brackets drawn one by one." if grouped else "."), ""]
+            "past it is certified. Violations, of 100 (δ = 0.1 for UCB and LTT; CRC bounds the mean only): calibration sets drawn with "
+            "replacement from all documents, for which the mean loss over all is above ε; in brackets random splits whose test half "
+            "has a mean above ε, which sampling alone does where the risk is near ε.", ""]
         for size in sorted({row["n"] for row in mine}):
             text += [
                 f"n = {size}", "",
@@ -40,9 +39,7 @@ def line(row):
     about = "" if full or row.get("clock_threshold") == row["threshold"] else "≤ "
     times = "" if "milliseconds" not in row else f"{row['milliseconds']:.2f} / {row['full_milliseconds']:.2f}"
     ratio = "1" if full else "not measured" if "ratio" not in row else f"{about}{row['ratio']:.3f}"
-    violations = str(row["grouped"]["violations"])
-    if "single" in row:
-        violations += f" ({row['single']['violations']})"
+    violations = f"{row['resampled']['violations']} ({row['split']['violations']})"
     return "| " + " | ".join([
         row["measure"], RULES[row["rule"]], f"{row['epsilon']:g}", "1" if full else f"{row['threshold']:.4f}", risk,
         f"{row['layers']:.1f}", f"{row['megabytes']:.1f}", times, ratio, violations]) + " |"

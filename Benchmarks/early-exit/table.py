@@ -167,28 +167,26 @@ class Work:
                 if os.path.exists(path):
                     continue
                 table = Table(self.path(task, measure))
-                splits = {"grouped": [halves(groups, seed) for seed in range(1, SPLITS + 1)]}
-                if len(set(groups)) < len(groups):
-                    single = [str(place) for place in range(len(groups))]
-                    splits["single"] = [halves(single, seed) for seed in range(1, SPLITS + 1)]
+                splits = {size: self.splits(groups, size) for size in SIZES}
                 cells = []
                 for size in SIZES:
-                    everything = [(first, rule) for rule in RULES]
-                    everything += [(split, rule) for kind in splits for split in splits[kind] for rule in RULES]
+                    kinds = splits[size]
+                    everything = [((first[0][:size], first[1]), rule) for rule in RULES]
+                    everything += [(split, rule) for kind in kinds for split in kinds[kind] for rule in RULES]
                     with concurrent.futures.ThreadPoolExecutor(2) as pool:
                         found = list(pool.map(
-                            lambda job: self.calibrate(table, job[0][0][:size], job[1], METRICS[task]), everything))
+                            lambda job: self.calibrate(table, job[0][0], job[1], METRICS[task]), everything))
                     for index, rule in enumerate(RULES):
                         for epsilon in EPSILONS:
                             threshold, outcome = found[index][epsilon]
                             cell = {
                                 "n": size, "rule": rule, "epsilon": epsilon, "threshold": threshold, "outcome": outcome,
                                 **table.measure(threshold, first[1])}
-                            for number, kind in enumerate(splits):
+                            for number, kind in enumerate(kinds):
                                 start = len(RULES) * (1 + number * SPLITS)
                                 tests = [
                                     table.measure(found[start + len(RULES) * k + index][epsilon][0], split[1])
-                                    for k, split in enumerate(splits[kind])]
+                                    for k, split in enumerate(kinds[kind])]
                                 risks = [test["risk"] for test in tests]
                                 cell[kind] = {
                                     "violations": sum(risk > epsilon for risk in risks), "splits": len(risks),
@@ -198,6 +196,21 @@ class Work:
                 full = table.measure(1, first[1])
                 write_json(path, {"full": full, "tested": len(first[1]), "cells": cells})
                 print(f"{path}: done", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def splits(groups, size):
+        """What the rules are tried on, as places to calibrate on and to test on.
+
+        "split": the documents fall into two halves, whole groups on one side. A test half is small, so that its mean is now and
+        then above epsilon where the risk is not. "resampled": the documents are the whole world; calibration documents are drawn
+        from them with replacement, and the mean over all is the risk itself.
+        """
+        split = [halves(groups, seed) for seed in range(1, SPLITS + 1)]
+        chance = random.Random(0)
+        everyone = range(len(groups))
+        return {
+            "split": [(first[:size], second) for first, second in split],
+            "resampled": [(chance.choices(everyone, k=size), everyone) for _ in range(SPLITS)]}
 
     def calibrate(self, table, places, rule, metric):
         """The threshold and the outcome by epsilon, from the losses of some documents."""
@@ -310,12 +323,13 @@ class Table:
             self.lines = file.readlines()
         self.losses = [json.loads(line) for line in self.lines]
         self.runs = read_lines(name + ".runs.jsonl")[1:]
+        for steps in self.losses + self.runs:
+            steps["rising"] = [-value for value in steps["thresholds"]]
 
     @staticmethod
     def at(steps, threshold, key):
         # Thresholds fall: the last that is not below counts.
-        place = bisect.bisect_right([-value for value in steps["thresholds"]], -threshold) - 1
-        return steps[key][max(place, 0)]
+        return steps[key][max(bisect.bisect_right(steps["rising"], -threshold) - 1, 0)]
 
     def measure(self, threshold, places):
         """Mean loss and its standard error, megabytes and layers of a token, of some documents."""
