@@ -117,10 +117,10 @@ struct ExitOptions: ParsableArguments {
       heads: heads, cachePolicy: description.cache, groupLimit: description.groupLimit)
     _ = try strategy.validatedLayers(for: loaded.model.decoder)
     Console.note(certificate.guarantee)
-    if let cost = certificate.cost, let full = certificate.safestCost, cost >= full, threshold < 1 {
+    if certificate.pays == false, threshold < 1 {
       Console.note(
-        "leaving early at this threshold reads \(cost.formatted(places: 1)) MB a token and full depth "
-          + "\(full.formatted(places: 1)), so tokens pass all layers")
+        "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and full depth "
+          + "\((certificate.safestCost ?? 0).formatted(places: 2)), so tokens pass all layers")
       return nil
     }
     return strategy
