@@ -122,6 +122,18 @@ static void EK(silu_multiply)(const float *gate, const float *up, size_t n, floa
   for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
+// (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u))
+static void EK(gelu_multiply)(const float *gate, const float *up, size_t n, float *y) {
+  const float linear = 1.5957691216057308f, cubic = 0.071354816272f;
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    v8 g = EK(load)(gate + i);
+    v8 u = g * (linear + cubic * g * g);
+    EK(store)(y + i, g / (1.0f + EK(exp)(-u)) * EK(load)(up + i));
+  }
+  for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i] * (linear + cubic * gate[i] * gate[i]))) * up[i];
+}
+
 static void EK(rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
                        const float *sines, bool interleaved) {
   int32_t half = dimension / 2;
@@ -327,10 +339,21 @@ EK_INLINE void EK(mix_all)(const ek_attention *a, float *weights, int32_t begin,
 #undef EK_CALL
 }
 
+static void EK(adjust)(const ek_attention *a, int32_t begin, int32_t end) {
+  size_t stride = EK(score_stride)(a);
+  for (int32_t g = 0; g < a->group; g++) {
+    float *row = a->scores + (size_t)g * stride;
+    const float *bias = a->bias ? a->bias + (size_t)g * a->bias_stride : NULL;
+    for (int32_t i = begin; bias && i < end; i++) row[i] += bias[i];
+    for (int32_t i = begin; i < end && i < a->skip; i++) row[i] = -INFINITY;
+  }
+}
+
 static void EK(score)(const ek_attention *a, int32_t begin, int32_t end, bool float_cache) {
   if (float_cache) EK(score_all)(a, begin, end, true, false);
   else if (a->cold) EK(score_all)(a, begin, end, false, true);
   else EK(score_all)(a, begin, end, false, false);
+  if (a->bias || a->skip > begin) EK(adjust)(a, begin, end);
 }
 
 static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool float_cache) {
@@ -341,7 +364,8 @@ static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin,
 #define EK_TABLE(text)                                                                                            \
   {                                                                                                               \
     .name = text, .matmul = EK(matmul), .matvec4 = EK(matvec4), .quantize = EK(quantize),                         \
-    .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .rotate = EK(rotate), .score = EK(score),       \
-    .mix = EK(mix_values), .store_half = EK(store_half), .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),             \
+    .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
+    .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),                \
+    .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),                                           \
     .exp_scaled = EK(exp_scaled), .dot = EK(dot),                                                                 \
   }

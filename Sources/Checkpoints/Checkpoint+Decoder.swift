@@ -6,7 +6,8 @@ extension Checkpoint {
   ///
   /// - Throws: ``CheckpointError`` naming the tensor, the shape expected and what was found.
   public func validateDecoderTensors() throws(CheckpointError) {
-    let demanded = configuration.demandedTensors
+    let demanded =
+      configuration.family == .t5 ? configuration.demandedT5Tensors : configuration.demandedTensors
     for (name, shape) in demanded {
       let expected = MappedTensor.describe(shape)
       guard hasTensor(name) else { throw missingTensor(name, expected: expected) }
@@ -18,7 +19,11 @@ extension Checkpoint {
       }
     }
     let names = Set(demanded.map(\.name))
-    for name in tensorNames where name.hasPrefix("blk.") && !names.contains(name) {
+    let prefixes = ["blk.", "enc.blk.", "dec.blk."]
+    for name in tensorNames
+    where prefixes.contains(where: name.hasPrefix) && !names.contains(name)
+      && !HuggingFaceNames.isUnused(name)
+    {
       throw CheckpointError(
         kind: .unsupported, file: try tensor(name).path,
         field: "tensor \(CheckpointError.printable(storedName(name)))",
@@ -51,6 +56,18 @@ extension DecoderConfiguration {
         ("blk.\(layer).ffn_up.weight", [feedForwardSize, hiddenSize]),
         ("blk.\(layer).ffn_down.weight", [hiddenSize, feedForwardSize]),
       ]
+      if hasQueryKeyNorm {
+        result += [
+          ("blk.\(layer).attn_q_norm.weight", [headSize]),
+          ("blk.\(layer).attn_k_norm.weight", [headSize]),
+        ]
+      }
+      if hasPostNorms {
+        result += [
+          ("blk.\(layer).post_attention_norm.weight", [hiddenSize]),
+          ("blk.\(layer).post_ffw_norm.weight", [hiddenSize]),
+        ]
+      }
       if hasAttentionBias {
         result += [
           ("blk.\(layer).attn_q.bias", [queries]),

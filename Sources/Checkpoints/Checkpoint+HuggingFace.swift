@@ -15,10 +15,11 @@ extension Checkpoint {
     } else {
       stored = try openShards(directory)
     }
+    let names = HuggingFaceNames(configuration.family)
     var tensors: [String: MappedTensor] = [:]
     // In order, so that the same file always gives the same error.
     for (storedName, tensor) in stored.sorted(by: { $0.key < $1.key }) {
-      let canonical = HuggingFaceNames.canonical(storedName)
+      let canonical = names.canonical(storedName)
       guard tensors.updateValue(tensor.renamed(canonical), forKey: canonical) == nil else {
         throw .damaged(
           tensor.path, "tensor \(CheckpointError.printable(storedName))",

@@ -79,7 +79,7 @@ public struct Checkpoint: Sendable {
 
   /// What the files call a tensor: errors use it, so that it can be looked for.
   func storedName(_ name: String) -> String {
-    kind == .huggingFace ? HuggingFaceNames.stored(name) : name
+    kind == .huggingFace ? HuggingFaceNames(configuration.family).stored(name) : name
   }
 
   /// The last component of a path, without the extension.

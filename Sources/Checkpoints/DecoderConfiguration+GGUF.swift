@@ -10,6 +10,11 @@ extension DecoderConfiguration {
         found: "\"\(CheckpointError.printable(architecture))\"")
     }
     try facts.refuseForeignFeatures(of: architecture)
+    if family == .t5 {
+      self = try facts.t5Configuration(
+        name: gguf.metadata["general.name"]?.string ?? Checkpoint.stem(of: path))
+      return
+    }
     let hiddenSize = try facts.int("\(architecture).embedding_length")
     let headCount = try facts.int("\(architecture).attention.head_count")
     guard hiddenSize > 0, headCount > 0 else {
@@ -46,6 +51,13 @@ extension DecoderConfiguration {
       rotaryScaling: try facts.rotaryScaling(architecture, rotaryDimension: rotaryDimension),
       hasAttentionBias: family == .qwen2 || gguf.tensors["blk.0.attn_q.bias"] != nil,
       hasTiedEmbedding: gguf.tensors["output.weight"] == nil)
+    if family == .gemma3 {
+      setGemma3(
+        window: try facts.int("\(architecture).attention.sliding_window", default: 0), period: 6,
+        localBase: try facts.float("\(architecture).rope.freq_base_swa", default: 10_000))
+      // The largest model alone scales its queries by the width of the residual stream.
+      if layerCount == 62 { queryScale = 1 / (Float(hiddenSize) / Float(headCount)).squareRoot() }
+    }
     try checkLimits(file: path) { GGUFFacts.field($0, architecture) }
   }
 }
@@ -103,6 +115,32 @@ private struct GGUFFacts {
       throw .unsupported(
         path, "metadata key \(architecture).attention.causal", expected: "causal attention", found: "false")
     }
+  }
+
+  /// T5's encoder and decoder. What its files leave out is the same in every model of the family.
+  func t5Configuration(name: String) throws(CheckpointError) -> DecoderConfiguration {
+    let layers = try int("t5.block_count")
+    let heads = try int("t5.attention.head_count")
+    let isTied = gguf.tensors["output.weight"] == nil
+    var result = DecoderConfiguration(
+      family: .t5, name: name, layerCount: try int("t5.decoder_block_count", default: layers),
+      hiddenSize: try int("t5.embedding_length"), feedForwardSize: try int("t5.feed_forward_length"),
+      headCount: heads, keyValueHeadCount: heads, headSize: try int("t5.attention.key_length"),
+      vocabularySize: try vocabularySize("t5"),
+      contextLength: try int("t5.context_length", default: T5HuggingFaceConfiguration.usualContext),
+      normEpsilon: try float("t5.attention.layer_norm_rms_epsilon", default: 1e-6), rotaryBase: 10_000,
+      rotaryDimension: 0, rotaryLayout: .halves, rotaryScaling: .none, hasAttentionBias: false,
+      hasTiedEmbedding: isTied)
+    result.setT5(
+      encoder: DecoderConfiguration.Encoder(
+        layerCount: layers, startToken: try int("t5.decoder_start_token_id", default: 0)),
+      relativePositions: DecoderConfiguration.RelativePositions(
+        bucketCount: try int("t5.attention.relative_buckets_count", default: 32), maximumDistance: 128),
+      activation: gguf.tensors["dec.blk.0.ffn_gate.weight"] == nil ? .relu : .gatedGelu,
+      // A converter may have written the embedding twice; T5 1.0, without gates, scales in any case.
+      scalesOutput: isTied || gguf.tensors["dec.blk.0.ffn_gate.weight"] == nil)
+    try result.checkLimits(file: path) { Self.field($0, "t5") }
+    return result
   }
 
   /// The rows of the embedding, which the metadata must agree with where it states the size.
@@ -181,6 +219,9 @@ private struct GGUFFacts {
       case \.rotaryBase: "rope.freq_base"
       case \.rotaryDimension: "rope.dimension_count"
       case \.rotaryScaling: "rope.scaling"
+      case \.relativePositions: "attention.relative_buckets_count"
+      case \.encoder: "encoder"
+      case \.slidingWindow: "attention.sliding_window"
       default: "configuration"
       }
     return "metadata key \(architecture).\(name)"

@@ -8,6 +8,14 @@ extension DecoderConfiguration {
         file.path, "", expected: "at most \(HuggingFaceConfiguration.byteLimit) bytes",
         found: "\(file.bytes.count)")
     }
+    let kind = try JSONStructure.decode(ModelKind.self, from: file.bytes, file: file.path, field: "")
+    // mT5 is T5 1.1 with another vocabulary.
+    if kind.model_type == "t5" || kind.model_type == "mt5" {
+      self = try JSONStructure.decode(
+        T5HuggingFaceConfiguration.self, from: file.bytes, file: file.path, field: ""
+      ).configuration(file.path, name: name)
+      return
+    }
     let stated = try JSONStructure.decode(
       HuggingFaceConfiguration.self, from: file.bytes, file: file.path, field: "")
     let family = try stated.family(file.path)
@@ -35,14 +43,33 @@ extension DecoderConfiguration {
       vocabularySize: try whole(stated.vocab_size, "vocab_size"),
       contextLength: try whole(stated.max_position_embeddings, "max_position_embeddings"),
       normEpsilon: Float(stated.rms_norm_eps),
-      rotaryBase: Float(stated.rope_parameters?.rope_theta ?? stated.rope_theta ?? 10_000),
+      rotaryBase: Float(stated.rotaryBase(family)),
       rotaryDimension: headSize,
       rotaryLayout: .halves,
       rotaryScaling: try stated.rotaryScaling(file.path),
       hasAttentionBias: family == .qwen2 || stated.attention_bias == true,
-      hasTiedEmbedding: stated.tie_word_embeddings ?? false)
+      hasTiedEmbedding: stated.tie_word_embeddings ?? (family == .gemma3))
+    if family == .gemma3 {
+      setGemma3(
+        window: try whole(stated.sliding_window ?? 4096, "sliding_window"),
+        period: try whole(stated.sliding_window_pattern ?? 6, "sliding_window_pattern"),
+        localBase: Float(stated.localRotaryBase))
+      if let types = stated.layer_types {
+        guard types.count == layerCount else {
+          throw .damaged(
+            file.path, "layer_types", expected: "\(layerCount) of them", found: "\(types.count)")
+        }
+        slidingWindow?.layers = Set(types.indices.filter { types[$0] == "sliding_attention" })
+      }
+      if let scalar = stated.query_pre_attn_scalar { queryScale = 1 / Float(scalar).squareRoot() }
+    }
     try checkLimits(file: file.path, field: HuggingFaceConfiguration.field)
   }
+}
+
+/// What tells which fields `config.json` has.
+private struct ModelKind: Decodable {
+  var model_type: String
 }
 
 /// The part of `config.json` that a decoder's forward pass depends on, in the spelling of the file.
@@ -64,13 +91,22 @@ private struct HuggingFaceConfiguration: Decodable {
   var rope_theta: Double?
   var rope_scaling: Rotary?
   /// Newer files put base and scaling into one object.
-  var rope_parameters: Rotary?
+  var rope_parameters: RotaryByLayer?
   var tie_word_embeddings: Bool?
   var attention_bias: Bool?
   var mlp_bias: Bool?
   var hidden_act: String?
   var use_sliding_window: Bool?
   var partial_rotary_factor: Double?
+  var sliding_window: Double?
+  var sliding_window_pattern: Double?
+  var layer_types: [String]?
+  var rope_local_base_freq: Double?
+  var query_pre_attn_scalar: Double?
+  var hidden_activation: String?
+  var attn_logit_softcapping: Double?
+  var final_logit_softcapping: Double?
+  var use_bidirectional_attention: Bool?
   var quantization_config: Quantization?
 
   struct Quantization: Decodable {
@@ -88,6 +124,29 @@ private struct HuggingFaceConfiguration: Decodable {
     var original_max_position_embeddings: Double?
   }
 
+  /// One set of parameters, or one for each kind of layer.
+  struct RotaryByLayer: Decodable {
+    var all: Rotary
+    var sliding: Rotary?
+
+    private struct Kinds: Decodable {
+      var full_attention: Rotary?
+      var sliding_attention: Rotary?
+    }
+
+    init(from decoder: any Decoder) throws {
+      let kinds = try Kinds(from: decoder)
+      sliding = kinds.sliding_attention
+      all = try kinds.full_attention ?? Rotary(from: decoder)
+    }
+  }
+
+  func rotaryBase(_ family: DecoderConfiguration.Family) -> Double {
+    rope_parameters?.all.rope_theta ?? rope_theta ?? (family == .gemma3 ? 1_000_000 : 10_000)
+  }
+
+  var localRotaryBase: Double { rope_parameters?.sliding?.rope_theta ?? rope_local_base_freq ?? 10_000 }
+
   /// A number that must be an integer.
   static func whole(_ value: Double, _ field: String, _ path: String) throws(CheckpointError) -> Int {
     guard let result = Int(exactly: value) else {
@@ -97,10 +156,11 @@ private struct HuggingFaceConfiguration: Decodable {
   }
 
   func family(_ path: String) throws(CheckpointError) -> DecoderConfiguration.Family {
-    guard let family = DecoderConfiguration.Family(rawValue: model_type) else {
+    guard let family = DecoderConfiguration.Family.allCases.first(where: { $0.modelType == model_type })
+    else {
       throw .unsupported(
         path, "model_type",
-        expected: DecoderConfiguration.Family.allCases.map(\.rawValue).joined(separator: " or "),
+        expected: DecoderConfiguration.Family.allCases.map(\.modelType).joined(separator: " or "),
         found: "\"\(CheckpointError.printable(model_type))\"")
     }
     return family
@@ -110,9 +170,20 @@ private struct HuggingFaceConfiguration: Decodable {
   func refuseForeignFeatures(
     _ path: String, family: DecoderConfiguration.Family
   ) throws(CheckpointError) {
-    if let hidden_act, hidden_act != "silu", hidden_act != "swish" {
+    let activations = family == .gemma3 ? ["gelu_pytorch_tanh"] : ["silu", "swish"]
+    for (field, found) in [("hidden_act", hidden_act), ("hidden_activation", hidden_activation)] {
+      guard let found, !activations.contains(found) else { continue }
       throw .unsupported(
-        path, "hidden_act", expected: "silu", found: "\"\(CheckpointError.printable(hidden_act))\"")
+        path, field, expected: activations[0], found: "\"\(CheckpointError.printable(found))\"")
+    }
+    for (field, found) in [
+      ("attn_logit_softcapping", attn_logit_softcapping),
+      ("final_logit_softcapping", final_logit_softcapping),
+    ] {
+      if let found { throw .unsupported(path, field, expected: "null", found: "\(found)") }
+    }
+    if use_bidirectional_attention == true {
+      throw .unsupported(path, "use_bidirectional_attention", expected: "false", found: "true")
     }
     if use_sliding_window == true {
       throw .unsupported(path, "use_sliding_window", expected: "false", found: "true")
@@ -132,7 +203,7 @@ private struct HuggingFaceConfiguration: Decodable {
 
   func rotaryScaling(_ path: String) throws(CheckpointError) -> DecoderConfiguration.RotaryScaling {
     let field = rope_parameters == nil ? "rope_scaling" : "rope_parameters"
-    guard let scaling = rope_parameters ?? rope_scaling else { return .none }
+    guard let scaling = rope_parameters?.all ?? rope_scaling else { return .none }
     func required<Value>(_ value: Value?, _ name: String) throws(CheckpointError) -> Value {
       guard let value else {
         throw .damaged(path, "\(field): \(name)", expected: "a number", found: "no such key")
@@ -171,6 +242,8 @@ private struct HuggingFaceConfiguration: Decodable {
     case \.normEpsilon: "rms_norm_eps"
     case \.rotaryBase: "rope_theta"
     case \.rotaryScaling: "rope_scaling"
+    case \.slidingWindow: "sliding_window"
+    case \.queryScale: "query_pre_attn_scalar"
     default: "configuration"
     }
   }

@@ -26,7 +26,8 @@ extension DecoderConfiguration {
     try check(\.headSize, in: 1...65_536)
     try check(\.vocabularySize, in: 1...2_097_152)
     try check(\.contextLength, in: 1...16_777_216)
-    try check(\.rotaryDimension, in: 2...max(headSize, 2))
+    if relativePositions == nil { try check(\.rotaryDimension, in: 2...max(headSize, 2)) }
+    try checkT5Limits(file: file, field: field)
     guard headCount % keyValueHeadCount == 0 else {
       throw .damaged(
         file, field(\.keyValueHeadCount), expected: "a divisor of the \(headCount) heads",
@@ -49,6 +50,18 @@ extension DecoderConfiguration {
       guard value > 0, value <= limit else {
         throw .damaged(
           file, field(property), expected: "a positive number up to \(limit)", found: "\(value)")
+      }
+    }
+    try checkPositive(\.queryScale, upTo: 65_536)
+    if let slidingWindow {
+      guard (1...16_777_216).contains(slidingWindow.size) else {
+        throw .damaged(
+          file, field(\.slidingWindow), expected: "a window of 1 to 16777216", found: "\(slidingWindow.size)")
+      }
+      guard slidingWindow.rotaryBase > 0, slidingWindow.rotaryBase.isFinite else {
+        throw .damaged(
+          file, "\(field(\.slidingWindow)): rotary base", expected: "a positive, finite number",
+          found: "\(slidingWindow.rotaryBase)")
       }
     }
     try checkPositive(\.normEpsilon, upTo: 1)

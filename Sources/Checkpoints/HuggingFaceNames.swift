@@ -1,12 +1,25 @@
-/// Translates the tensor names of Hugging Face's Llama and Qwen 2 classes to GGUF's.
-enum HuggingFaceNames {
+/// Translates the tensor names of Hugging Face's classes to GGUF's.
+struct HuggingFaceNames {
+  private let family: DecoderConfiguration.Family
+  private let ofLayer: [String: String]
+
+  init(_ family: DecoderConfiguration.Family) {
+    self.family = family
+    switch family {
+    case .llama, .qwen2:
+      ofLayer = Self.common.merging(["post_attention_layernorm.weight": "ffn_norm.weight"]) { $1 }
+    case .gemma3: ofLayer = Self.common.merging(Self.ofGemma3) { $1 }
+    case .t5: ofLayer = [:]
+    }
+  }
+
   private static let whole = [
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
   ]
 
-  private static let ofLayer = [
+  private static let common = [
     "input_layernorm.weight": "attn_norm.weight",
     "self_attn.q_proj.weight": "attn_q.weight",
     "self_attn.k_proj.weight": "attn_k.weight",
@@ -16,21 +29,31 @@ enum HuggingFaceNames {
     "self_attn.v_proj.bias": "attn_v.bias",
     "self_attn.o_proj.weight": "attn_output.weight",
     "self_attn.o_proj.bias": "attn_output.bias",
-    "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
   ]
 
+  private static let ofGemma3 = [
+    "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.k_norm.weight": "attn_k_norm.weight",
+    "post_attention_layernorm.weight": "post_attention_norm.weight",
+    "pre_feedforward_layernorm.weight": "ffn_norm.weight",
+    "post_feedforward_layernorm.weight": "post_ffw_norm.weight",
+  ]
+
   /// Tensors that old checkpoints store although they follow from the configuration.
   static func isDerived(_ name: String) -> Bool {
-    name.hasSuffix(".rotary_emb.inv_freq") || name.hasSuffix(".attn.masked_bias")
+    // T5's embedding is stored once more for each of its two halves.
+    name == "encoder.embed_tokens.weight" || name == "decoder.embed_tokens.weight"
+      || name.hasSuffix(".rotary_emb.inv_freq") || name.hasSuffix(".attn.masked_bias")
   }
 
   /// GGUF's name for a tensor. A layer's tensor that GGUF has no name for keeps its own after `blk.N.`, so that
   /// it is seen to belong to the layer; any other unknown name is left as it is.
-  static func canonical(_ name: String) -> String {
-    if let known = whole[name] { return known }
+  func canonical(_ name: String) -> String {
+    if family == .t5 { return Self.canonicalT5(name) }
+    if let known = Self.whole[name] { return known }
     let prefix = "model.layers."
     guard name.hasPrefix(prefix) else { return name }
     let rest = name.dropFirst(prefix.count)
@@ -40,8 +63,9 @@ enum HuggingFaceNames {
   }
 
   /// What a Hugging Face checkpoint calls a tensor, for messages.
-  static func stored(_ canonical: String) -> String {
-    if let known = whole.first(where: { $0.value == canonical }) { return known.key }
+  func stored(_ canonical: String) -> String {
+    if family == .t5 { return Self.storedT5(canonical) }
+    if let known = Self.whole.first(where: { $0.value == canonical }) { return known.key }
     let parts = canonical.split(separator: ".", maxSplits: 2)
     guard parts.count == 3, parts[0] == "blk" else { return canonical }
     let suffix = ofLayer.first { $0.value == parts[2] }?.key ?? String(parts[2])

@@ -12,6 +12,10 @@ public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
   case gapInCache(layer: Int, position: Int, filled: Int)
   /// More rows than the buffer holds, or fewer than are asked for.
   case rowCount(expected: Int, found: Int)
+  /// An encoder–decoder was asked for a token before its encoder had read a text.
+  case noSource
+  /// A text for the encoder that has no tokens, or for a decoder without an encoder.
+  case unusableSource(String)
   /// A checkpoint that does not hold what the decoder needs.
   case checkpoint(CheckpointError)
   /// What the operating system did not give, or a setting that this machine cannot follow.
@@ -29,6 +33,9 @@ public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
       "position \(position) cannot be computed in layer \(layer): its cache ends at \(filled)"
     case .rowCount(let expected, let found):
       "\(expected) rows were expected, found \(found)"
+    case .noSource:
+      "an encoder-decoder needs a text for its encoder before it can say anything"
+    case .unusableSource(let why): why
     case .checkpoint(let error): error.description
     case .resources(let what): what
     }

@@ -31,6 +31,13 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// - Throws: ``DecoderError`` when `capacity` is not in 1…contextLength.
   func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache
 
+  /// Runs the encoder over a source text and puts the keys and values of its output into `cache`, once for all tokens that
+  /// are decoded with it.
+  ///
+  /// - Throws: ``DecoderError`` for an empty source, one longer than the context, a token outside the vocabulary, or a
+  ///   model without an encoder.
+  func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError)
+
   /// Puts the embeddings of `tokens` into `states`, one row a token, and sets `states.count`.
   ///
   /// - Throws: ``DecoderError`` for a token outside the vocabulary or more tokens than `states` holds.
@@ -80,4 +87,10 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// Bytes of weights that one token reads in layers, and in the unembedding.
   var bytesPerLayer: Int { get }
   var bytesOfUnembedding: Int { get }
+}
+
+extension DecoderModel {
+  public func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
+    throw .unusableSource("the model has no encoder that could read a source text")
+  }
 }

@@ -10,6 +10,10 @@ public final class KeyValueCache {
   /// Tokens present, by layer.
   public package(set) var filled: [Int]
 
+  /// Keys and values of the encoder's output, for each layer of the decoder that attends to it; immutable once made, so
+  /// that several sequences of one source share it. nil where there is no encoder, or before it has run.
+  public package(set) var source: KeyValueCache?
+
   /// Keys of each layer, then its values. Keys of a head: (positions / 16, headSize, 16), so that a score needs no
   /// sum across lanes; values of a head: (positions, headSize). Positions are rounded up to 16.
   let memory: UnsafeMutableRawPointer?
@@ -57,6 +61,32 @@ public final class KeyValueCache {
 
   func values(layer: Int, head: Int) -> UnsafeMutableRawPointer? {
     memory.map { $0 + layer * layout.layerBytes + (layout.headCount + head) * layout.headBytes }
+  }
+
+  /// Takes over the keys and values of some positions, and the source, of a cache of the same model.
+  ///
+  /// All positions before them must be the same already. Both caches have as much room.
+  ///
+  /// - Complexity: O(layers · heads · positions)
+  package func copy(_ other: KeyValueCache, positions: Range<Int>) {
+    source = other.source
+    filled = other.filled.map { min($0, positions.upperBound) }
+    guard let memory, let origin = other.memory, layout.paddedCapacity == other.layout.paddedCapacity else {
+      return
+    }
+    let row = layout.headSize * layout.bytesPerNumber
+    // Keys lie in blocks of 16 positions.
+    let blocks = positions.lowerBound / 16 * 16 * row..<(positions.upperBound + 15) / 16 * 16 * row
+    let rows = positions.lowerBound * row..<positions.upperBound * row
+    for layer in filled.indices {
+      for head in 0..<layout.headCount {
+        let keys = layer * layout.layerBytes + head * layout.headBytes + blocks.lowerBound
+        (memory + keys).copyMemory(from: origin + keys, byteCount: blocks.count)
+        let values =
+          layer * layout.layerBytes + (layout.headCount + head) * layout.headBytes + rows.lowerBound
+        (memory + values).copyMemory(from: origin + values, byteCount: rows.count)
+      }
+    }
   }
 
   /// Forgets every token from position `count` on, in all layers. The next token is then written at `count`.

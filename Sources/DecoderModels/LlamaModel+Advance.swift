@@ -7,6 +7,15 @@ struct RowPlace {
   var memory: UnsafeMutableRawPointer
   var layout: KeyValueCache.Layout
   var position: Int
+  /// Keys and values of the encoder's output, and its length.
+  var sourceMemory: UnsafeMutableRawPointer?
+  var sourceLayout = KeyValueCache.Layout()
+  var sourceCount = 0
+
+  /// The source in a form that asks the same questions.
+  var source: RowPlace? {
+    sourceMemory.map { RowPlace(memory: $0, layout: sourceLayout, position: sourceCount) }
+  }
 
   func keys(layer: Int, head: Int) -> UnsafeMutableRawPointer {
     memory + layer * layout.layerBytes + head * layout.headBytes
@@ -54,7 +63,13 @@ extension LlamaModel {
         places.reserveCapacity(slice.count)
         for row in rows[slice] {
           guard let memory = row.cache.memory else { continue }
-          places.append(RowPlace(memory: memory, layout: row.cache.layout, position: row.position))
+          var place = RowPlace(memory: memory, layout: row.cache.layout, position: row.position)
+          if let source = row.cache.source {
+            place.sourceMemory = source.memory
+            place.sourceLayout = source.layout
+            place.sourceCount = source.capacity
+          }
+          places.append(place)
         }
         places.withUnsafeBufferPointer { places in
           let pass = ForwardPass(model: self, workspace: workspace, places: places, firstRow: start)
@@ -129,10 +144,15 @@ struct ForwardPass {
           from: source + (firstRow + row) * size, count: size)
       }
     }
+    let half = configuration.rotaryDimension / 2
     for row in 0..<count {
       model.rotary.fill(
         position: places[row].position, cosines: workspace.cosines.start + row * workspace.rotaryStride,
         sines: workspace.sines.start + row * workspace.rotaryStride)
+      model.localRotary?.fill(
+        position: places[row].position,
+        cosines: workspace.cosines.start + row * workspace.rotaryStride + half,
+        sines: workspace.sines.start + row * workspace.rotaryStride + half)
     }
   }
 
@@ -176,14 +196,40 @@ struct ForwardPass {
     let layer = model.layers[index]
     project(layer, at: index)
     attend(index)
-    project(
-      layer.output.plans, workspace.mixedInput.view, into: workspace.residual.start,
-      stride: workspace.residualStride, accumulate: true)
+    add(layer.output, workspace.mixedInput.view, norm: layer.postAttentionNorm)
+    if let cross = layer.cross { attendToSource(cross, at: index) }
     feedForward(layer)
   }
 
+  /// residual += W x, or norm(W x) where the family has such a norm.
+  func add(_ projection: Projection, _ x: ek_activations, norm: [Float]?) {
+    guard let norm else {
+      project(
+        projection.plans, x, into: workspace.residual.start, stride: workspace.residualStride,
+        accumulate: true)
+      return
+    }
+    project(
+      projection.plans, x, into: workspace.branch.start, stride: workspace.residualStride, accumulate: false)
+    addNormalized(norm)
+  }
+
+  /// residual += norm(branch)
+  func addNormalized(_ norm: [Float]) {
+    let size = configuration.hiddenSize
+    norm.withUnsafeBufferPointer { norm in
+      guard let weight = norm.baseAddress else { return }
+      forEachRow { row in
+        let branch = workspace.branch.start + row * workspace.residualStride
+        let residual = workspace.residual.start + row * workspace.residualStride
+        kernels.rms_norm(branch, weight, size, configuration.normEpsilon, branch)
+        for i in 0..<size { residual[i] += branch[i] }
+      }
+    }
+  }
+
   /// Queries, keys and values of every row; keys and values go to the caches.
-  private func project(_ layer: LlamaModel.Layer, at index: Int) {
+  func project(_ layer: LlamaModel.Layer, at index: Int) {
     let input = workspace.hiddenInput.fineView
     normalize(layer.attentionNorm, into: input)
     project(
@@ -211,7 +257,7 @@ struct ForwardPass {
   }
 
   /// RMSNorm of the residual stream, quantised for the next product.
-  private func normalize(_ weight: [Float], into target: ek_activations) {
+  func normalize(_ weight: [Float], into target: ek_activations) {
     let size = configuration.hiddenSize
     weight.withUnsafeBufferPointer { weight in
       forEachRow { row in
@@ -230,38 +276,60 @@ struct ForwardPass {
     let place = places[row]
     let headSize = configuration.headSize
     let queries = workspace.attention.start + row * workspace.attentionStride
-    let cosines = workspace.cosines.start + row * workspace.rotaryStride
-    let sines = workspace.sines.start + row * workspace.rotaryStride
+    let local = model.layers[layer].window == nil ? 0 : configuration.rotaryDimension / 2
+    let cosines = workspace.cosines.start + row * workspace.rotaryStride + local
+    let sines = workspace.sines.start + row * workspace.rotaryStride + local
+    if configuration.hasQueryKeyNorm {
+      normalizeHeads(queries, configuration.headCount, model.layers[layer].queryNorm)
+      normalizeHeads(queries + keyOffset, configuration.keyValueHeadCount, model.layers[layer].keyNorm)
+    }
     let interleaved = configuration.rotaryLayout == .interleaved
     kernels.rotate(
       queries, Int32(configuration.headCount), Int32(headSize), Int32(configuration.rotaryDimension), cosines,
       sines,
       interleaved)
-    kernels.scale(queries, configuration.headCount * headSize, 1 / Float(headSize).squareRoot())
+    kernels.scale(queries, configuration.headCount * headSize, configuration.queryScale)
     kernels.rotate(
       queries + keyOffset, Int32(configuration.keyValueHeadCount), Int32(headSize),
       Int32(configuration.rotaryDimension), cosines, sines, interleaved)
+    store(place, layer: layer, keys: queries + keyOffset, values: queries + valueOffset)
+  }
+
+  /// Writes one token's keys and values, (headCount, headSize) each, to its place in a cache.
+  func store(
+    _ place: RowPlace, layer: Int, keys: UnsafePointer<Float>, values: UnsafePointer<Float>
+  ) {
+    let headSize = configuration.headSize
     for head in 0..<configuration.keyValueHeadCount {
-      let key = queries + keyOffset + head * headSize
-      let value = queries + valueOffset + head * headSize
+      let key = keys + head * headSize
+      let value = values + head * headSize
       let keyBase = place.position / 16 * 16 * headSize + place.position % 16
       let valueBase = place.position * headSize
       if model.computePath == .float32 {
-        let keys = place.keys(layer: layer, head: head).assumingMemoryBound(to: Float.self) + keyBase
-        for d in 0..<headSize { keys[16 * d] = key[d] }
-        let values = place.values(layer: layer, head: head).assumingMemoryBound(to: Float.self) + valueBase
-        values.update(from: value, count: headSize)
+        let stored = place.keys(layer: layer, head: head).assumingMemoryBound(to: Float.self) + keyBase
+        for d in 0..<headSize { stored[16 * d] = key[d] }
+        let storedValues =
+          place.values(layer: layer, head: head).assumingMemoryBound(to: Float.self) + valueBase
+        storedValues.update(from: value, count: headSize)
       } else {
         withUnsafeTemporaryAllocation(of: UInt16.self, capacity: headSize) { halves in
           guard let half = halves.baseAddress else { return }
           kernels.store_half(key, headSize, half)
-          let keys = place.keys(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + keyBase
-          for d in 0..<headSize { keys[16 * d] = half[d] }
+          let stored = place.keys(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + keyBase
+          for d in 0..<headSize { stored[16 * d] = half[d] }
         }
         kernels.store_half(
           value, headSize,
           place.values(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + valueBase)
       }
+    }
+  }
+
+  private func normalizeHeads(_ heads: UnsafeMutablePointer<Float>, _ count: Int, _ weight: [Float]?) {
+    guard let weight else { return }
+    for head in 0..<count {
+      let values = heads + head * configuration.headSize
+      kernels.rms_norm(values, weight, configuration.headSize, configuration.normEpsilon, values)
     }
   }
 
@@ -304,7 +372,7 @@ struct ForwardPass {
   func attend(_ row: Int, _ head: Int, layer: Int) {
     let group = configuration.headCount / configuration.keyValueHeadCount
     let isFloat = model.computePath == .float32
-    let padded = roundedUp(places[row].position + 1, to: 16)
+    let padded = roundedUp(places[row].position + 1 - visible(places[row], layer: layer).start, to: 16)
     withUnsafeTemporaryAllocation(of: Float.self, capacity: group * padded) { scores in
       guard let scores = scores.baseAddress else { return }
       var attention = attention(row, head, layer: layer, scores: scores)
@@ -317,7 +385,7 @@ struct ForwardPass {
   private func attendInHalves(_ layer: Int) {
     let heads = configuration.keyValueHeadCount
     let isFloat = model.computePath == .float32
-    let positions = Int32(places[0].position + 1)
+    let positions = Int32(places[0].position + 1 - visible(places[0], layer: layer).start)
     let size = configuration.headCount / heads * roundedUp(Int(positions), to: 16)
     let middle = roundedUp(Int(positions) / 2, to: 16)
     let half = configuration.headSize / 64 * 32
@@ -334,52 +402,76 @@ struct ForwardPass {
     }
   }
 
+  /// The first position that a layer sees, and the one its block of keys begins with; a window may begin between two.
+  private func visible(_ place: RowPlace, layer: Int) -> (start: Int, first: Int) {
+    let first = max(0, place.position + 1 - (model.layers[layer].window ?? .max))
+    return (first / 16 * 16, first)
+  }
+
   private func attention(
     _ row: Int, _ head: Int, layer: Int, scores: UnsafeMutablePointer<Float>
   ) -> ek_attention {
     let place = places[row]
     let group = configuration.headCount / configuration.keyValueHeadCount
     let width = group * configuration.headSize
+    let (start, first) = visible(place, layer: layer)
+    let offset = start * configuration.headSize * place.layout.bytesPerNumber
     return ek_attention(
       queries: workspace.attention.start + row * workspace.attentionStride + head * width,
-      keys: place.keys(layer: layer, head: head), values: place.values(layer: layer, head: head),
+      keys: place.keys(layer: layer, head: head) + offset,
+      values: place.values(layer: layer, head: head) + offset,
       output: workspace.mixed.start + row * workspace.mixedStride + head * width,
       scores: scores, group: Int32(group), head_size: Int32(configuration.headSize),
-      positions: Int32(place.position + 1), cold: count == 1)
+      positions: Int32(place.position + 1 - start), cold: count == 1, skip: Int32(first - start),
+      bias: model.relativeBias?.row(head: head, position: place.position), bias_stride: 0)
   }
 
-  /// Down(silu(gate(x)) · up(x)), added to the residual stream. A piece of gate and the same piece of up are computed
+  /// gate · up after the gate's activation, for a run of numbers.
+  var activate: (UnsafePointer<Float>, UnsafePointer<Float>, Int, UnsafeMutablePointer<Float>) -> Void {
+    switch configuration.activation {
+    case .gatedSilu: { self.kernels.silu_multiply($0, $1, $2, $3) }
+    case .gatedGelu: { self.kernels.gelu_multiply($0, $1, $2, $3) }
+    case .relu:
+      { values, _, count, output in
+        for i in 0..<count { output[i] = max(values[i], 0) }
+      }
+    }
+  }
+
+  /// Down(activation(gate(x)) · up(x)), added to the residual stream. A piece of gate and the same piece of up are computed
   /// together, multiplied and quantised before the next.
-  private func feedForward(_ layer: LlamaModel.Layer) {
+  func feedForward(_ layer: LlamaModel.Layer) {
     let input = workspace.hiddenInput.view
     normalize(layer.feedForwardNorm, into: input)
     let output = workspace.feedForwardInput.view
     let plan = count == 1 ? layer.gateAndUp.plans.one : layer.gateAndUp.plans.many
     let base = workspace.gateAndUp.start
     let half = workspace.feedForwardStride
+    let activate = activate
     plan.pieces.withUnsafeBufferPointer { pieces in
-      let pairs = pieces.count / 2
+      let isGated = configuration.activation.isGated
+      let pairs = isGated ? pieces.count / 2 : pieces.count
       model.pool.run(chunks: pairs) { index in
         let gate = pieces[index]
         gate.run(
           kernels, input, count: Int32(count), base, stride: workspace.gateAndUpStride, accumulate: false)
-        pieces[pairs + index].run(
-          kernels, input, count: Int32(count), base, stride: workspace.gateAndUpStride, accumulate: false)
+        if isGated {
+          pieces[pairs + index].run(
+            kernels, input, count: Int32(count), base, stride: workspace.gateAndUpStride, accumulate: false)
+        }
         let runs = gate.stride > 0 ? 4 : 1
         for run in 0..<runs {
           let start = (Int(gate.begin) + run * Int(gate.stride)) * 16
           let length = Int(gate.steps) * 16
           for row in 0..<count {
             let values = base + row * workspace.gateAndUpStride + start
-            kernels.silu_multiply(values, values + half, length, values)
+            activate(values, values + half, length, values)
             kernels.quantize(values, columns: length, into: output, row: row, block: start / 32)
           }
         }
       }
     }
-    project(
-      layer.down.plans, output, into: workspace.residual.start, stride: workspace.residualStride,
-      accumulate: true)
+    add(layer.down, output, norm: layer.postFeedForwardNorm)
   }
 
   /// Final norm and unembedding of rows firstRow..<firstRow + count of `states`.

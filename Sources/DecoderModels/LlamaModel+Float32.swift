@@ -17,7 +17,7 @@ extension ForwardPass {
     }
   }
 
-  private func normalized(_ weight: [Float]) -> [Float] {
+  func normalized(_ weight: [Float]) -> [Float] {
     let size = configuration.hiddenSize
     return [Float](unsafeUninitializedCapacity: count * size) { output, initialized in
       guard let out = output.baseAddress else { return }
@@ -51,25 +51,36 @@ extension ForwardPass {
     for row in 0..<count {
       for head in 0..<configuration.keyValueHeadCount { attend(row, head, layer: index) }
     }
-    addToResidual(layer.output, workspace.mixed.start)
+    addToResidual(layer.output, workspace.mixed.start, norm: layer.postAttentionNorm)
+    if let cross = layer.cross { attendToSourceInFloat32(cross, at: index) }
+    feedForwardInFloat32(layer)
+  }
 
+  func feedForwardInFloat32(_ layer: LlamaModel.Layer) {
     let width = configuration.feedForwardSize
     multiplyInFloat32(
       layer.gateAndUp, normalized(layer.feedForwardNorm), count: count, into: workspace.gateAndUp.start,
       stride: workspace.gateAndUpStride)
     var activated = [Float](repeating: 0, count: count * width)
+    let activate = activate
     activated.withUnsafeMutableBufferPointer { activated in
       guard let out = activated.baseAddress else { return }
       for row in 0..<count {
         let gate = workspace.gateAndUp.start + row * workspace.gateAndUpStride
-        kernels.silu_multiply(gate, gate + workspace.feedForwardStride, width, out + row * width)
+        activate(gate, gate + workspace.feedForwardStride, width, out + row * width)
       }
     }
-    addToResidual(layer.down, activated)
+    addToResidual(layer.down, activated, norm: layer.postFeedForwardNorm)
   }
 
-  private func addToResidual(_ projection: Projection, _ x: UnsafePointer<Float>) {
+  func addToResidual(_ projection: Projection, _ x: UnsafePointer<Float>, norm: [Float]?) {
     let size = configuration.hiddenSize
+    if let norm {
+      multiplyInFloat32(
+        projection, x, count: count, into: workspace.branch.start, stride: workspace.residualStride)
+      addNormalized(norm)
+      return
+    }
     var result = [Float](repeating: 0, count: count * size)
     result.withUnsafeMutableBufferPointer { result in
       guard let out = result.baseAddress else { return }

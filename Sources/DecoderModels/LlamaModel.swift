@@ -14,7 +14,8 @@ public enum ComputePath: String, Sendable, CaseIterable {
   case float32
 }
 
-/// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; Qwen 2 with its biases.
+/// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; Qwen 2 with its biases;
+/// Gemma 3 with its further norms, GeGLU and sliding windows; and of T5, with relative positions and an encoder.
 public final class LlamaModel: DecoderModel {
   public let configuration: DecoderConfiguration
   public let computePath: ComputePath
@@ -30,6 +31,11 @@ public final class LlamaModel: DecoderModel {
   /// The unembedding as stored, for ``makeUnembedding(of:)``.
   let unembeddingRows: MappedTensor
   let rotary: RotaryTable
+  /// That of layers with a sliding window.
+  let localRotary: RotaryTable?
+  let relativeBias: RelativeBias?
+  /// The encoder of an encoder–decoder. It shares pool and embedding, and its layers have no cross-attention.
+  let encoder: LlamaModel?
   // The kernels' table is constant data of the C target.
   nonisolated(unsafe) let kernels: UnsafePointer<ek_kernels>
   let workspace: Workspace
@@ -40,10 +46,28 @@ public final class LlamaModel: DecoderModel {
     /// Q, K and V, one below the other.
     var attention: Projection
     var attentionBias: [Float]?
+    /// (headSize) each: norms of the heads of Q and K.
+    var queryNorm: [Float]?
+    var keyNorm: [Float]?
+    /// Norms of what attention and the feed-forward block add to the residual stream.
+    var postAttentionNorm: [Float]?
+    var postFeedForwardNorm: [Float]?
+    /// Tokens that the layer sees, if not all.
+    var window: Int?
+    var cross: Cross?
     var output: Projection
     /// Gate and up, each padded to 32 rows, one below the other.
     var gateAndUp: Projection
     var down: Projection
+  }
+
+  /// Attention to the encoder's output.
+  struct Cross: Sendable {
+    var norm: [Float]
+    var queries: Projection
+    /// K and V, one below the other; the input is the encoder's output.
+    var keysAndValues: Projection
+    var output: Projection
   }
 
   /// Loads and packs a checkpoint's weights.
@@ -67,23 +91,84 @@ public final class LlamaModel: DecoderModel {
       var unembedding = try loader.projection([head])
       unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
-      var layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
-      for index in layers.indices {
-        layers[index].attention.plans.one.link(to: layers[index].output.plans.one)
-        layers[index].output.plans.one.link(to: layers[index].gateAndUp.plans.one)
-        layers[index].gateAndUp.plans.one.link(to: layers[index].down.plans.one)
-        layers[index].down.plans.one.link(
-          to: index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one)
+      var layers: [Layer]
+      if let stated = configuration.encoder {
+        let stack = try loader.t5Stack("dec", layerCount: configuration.layerCount)
+        layers = stack.layers
+        finalNorm = stack.norm.map { $0 * configuration.outputScale }
+        relativeBias = stack.bias
+        var facts = configuration
+        facts.layerCount = stated.layerCount
+        facts.encoder = nil
+        encoder = LlamaModel(
+          stack: try loader.t5Stack("enc", layerCount: stated.layerCount), configuration: facts,
+          compute: compute, pool: pool, instructionSet: instructionSet, embedding: embedding,
+          unembedding: unembedding)
+      } else {
+        layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
+        finalNorm = try loader.norm("output_norm.weight")
+        relativeBias = nil
+        encoder = nil
       }
-      if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
+      Self.link(&layers, &unembedding)
       self.unembedding = unembedding
       self.layers = layers
-      finalNorm = try loader.floats("output_norm.weight")
       rotary = RotaryTable(configuration)
+      localRotary = configuration.slidingWindow.map { RotaryTable(configuration, base: $0.rotaryBase) }
     } catch {
       throw DecoderError(error)
     }
     checkpoint.releasePages()
+    kernels = instructionSet.kernels
+    workspace = Workspace(configuration)
+  }
+
+  /// Tells each product of one token which weights are read after it.
+  private static func link(_ layers: inout [Layer], _ unembedding: inout Projection) {
+    for index in layers.indices {
+      var layer = layers[index]
+      let following = index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one
+      layer.attention.plans.one.link(to: layer.output.plans.one)
+      if var cross = layer.cross {
+        layer.output.plans.one.link(to: cross.queries.plans.one)
+        cross.queries.plans.one.link(to: cross.output.plans.one)
+        cross.output.plans.one.link(to: layer.gateAndUp.plans.one)
+        layer.cross = cross
+      } else {
+        layer.output.plans.one.link(to: layer.gateAndUp.plans.one)
+      }
+      layer.gateAndUp.plans.one.link(to: layer.down.plans.one)
+      layer.down.plans.one.link(to: following)
+      layers[index] = layer
+    }
+    if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
+  }
+
+  /// Layers and norm of one of T5's two halves.
+  struct Stack {
+    var layers: [Layer]
+    var norm: [Float]
+    var bias: RelativeBias
+  }
+
+  /// Makes the encoder of a model that is being loaded.
+  private init(
+    stack: Stack, configuration: DecoderConfiguration, compute: ComputePath, pool: WorkerPool,
+    instructionSet: InstructionSet, embedding: MappedTensor, unembedding: Projection
+  ) {
+    self.configuration = configuration
+    computePath = compute
+    self.pool = pool
+    self.instructionSet = instructionSet
+    self.embedding = embedding
+    unembeddingRows = embedding
+    self.unembedding = unembedding
+    layers = stack.layers
+    finalNorm = stack.norm
+    relativeBias = stack.bias
+    rotary = RotaryTable(configuration)
+    localRotary = nil
+    encoder = nil
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
   }
@@ -116,6 +201,9 @@ public final class LlamaModel: DecoderModel {
           _ = format.dequantize(
             UnsafeRawBufferPointer(rebasing: stored[token * rowBytes..<(token + 1) * rowBytes]),
             into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
+          if configuration.embeddingScale != 1 {
+            for i in row * size..<(row + 1) * size { values[i] *= configuration.embeddingScale }
+          }
           // The system maps many pages around one that is touched; in time they would be the whole matrix.
           if embeddedTokens.wrappingAdd(1, ordering: .relaxed).newValue % 16 == 0 { embedding.releasePages() }
         }
@@ -130,8 +218,9 @@ public final class LlamaModel: DecoderModel {
 
   public var bytesPerLayer: Int {
     guard let layer = layers.first else { return 0 }
+    let cross = layer.cross.map { $0.queries.byteCount + $0.output.byteCount } ?? 0
     return layer.attention.byteCount + layer.output.byteCount + layer.gateAndUp.byteCount
-      + layer.down.byteCount
+      + layer.down.byteCount + cross
   }
 
   public var bytesOfUnembedding: Int { unembedding.byteCount }
@@ -152,6 +241,7 @@ public final class LlamaModel: DecoderModel {
       guard row.cache.filled.count == configuration.layerCount, row.cache.memory != nil else {
         throw .rowCount(expected: configuration.layerCount, found: row.cache.filled.count)
       }
+      guard encoder == nil || row.cache.source != nil else { throw .noSource }
       let id = ObjectIdentifier(row.cache)
       for layer in range {
         let end = ends[id] ?? row.cache.filled[layer]

@@ -69,6 +69,13 @@ struct WeightLoader {
     try checkpoint.tensor(name).makeFloats()
   }
 
+  /// The weights of a norm. Gemma's own files hold what is to be added to 1.
+  func norm(_ name: String) throws -> [Float] {
+    let values = try floats(name)
+    let isOffset = checkpoint.kind == .huggingFace && checkpoint.configuration.family == .gemma3
+    return isOffset ? values.map { $0 + 1 } : values
+  }
+
   func projection(_ names: [String], paired: Bool = false) throws -> Projection {
     var parts: [Projection.Part] = []
     var offset = 0
@@ -107,11 +114,20 @@ struct WeightLoader {
       }
       bias = values
     }
+    let configuration = checkpoint.configuration
+    func norm(_ name: String, _ isThere: Bool) throws -> [Float]? {
+      isThere ? try self.norm("\(prefix)\(name).weight") : nil
+    }
     return LlamaModel.Layer(
-      attentionNorm: try floats("\(prefix)attn_norm.weight"),
-      feedForwardNorm: try floats("\(prefix)ffn_norm.weight"),
+      attentionNorm: try self.norm("\(prefix)attn_norm.weight"),
+      feedForwardNorm: try self.norm("\(prefix)ffn_norm.weight"),
       attention: attention,
       attentionBias: bias,
+      queryNorm: try norm("attn_q_norm", configuration.hasQueryKeyNorm),
+      keyNorm: try norm("attn_k_norm", configuration.hasQueryKeyNorm),
+      postAttentionNorm: try norm("post_attention_norm", configuration.hasPostNorms),
+      postFeedForwardNorm: try norm("post_ffw_norm", configuration.hasPostNorms),
+      window: configuration.slidingWindow.flatMap { $0.layers.contains(index) ? $0.size : nil },
       output: try projection(["\(prefix)attn_output.weight"]),
       gateAndUp: try projection(["\(prefix)ffn_gate.weight", "\(prefix)ffn_up.weight"], paired: true),
       down: try projection(["\(prefix)ffn_down.weight"]))

@@ -7,6 +7,14 @@ struct RotaryTable: Sendable {
   /// One frequency per pair, in double precision: positions reach 2^24.
   let frequencies: [Double]
 
+  /// The frequencies of layers with a base of their own, which are not stretched.
+  init(_ configuration: DecoderConfiguration, base: Float) {
+    var local = configuration
+    local.rotaryBase = base
+    local.rotaryScaling = .none
+    self.init(local)
+  }
+
   init(_ configuration: DecoderConfiguration) {
     let dimension = configuration.rotaryDimension
     let base = Double(configuration.rotaryBase)

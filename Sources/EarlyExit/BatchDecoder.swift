@@ -58,8 +58,8 @@ public final class BatchDecoder {
     while active.count < width, !waiting.isEmpty {
       if shouldStop() { return [] }
       let next = waiting[0]
-      let cached = active.reduce(0) { $0 + $1.sequence.cache.capacity }
-      let needed = min(next.prompt.count + next.options.maxTokens, model.contextLength)
+      let cached = active.reduce(0) { $0 + $1.sequence.cache.capacity + ($1.sequence.source?.count ?? 0) }
+      let needed = model.cachedTokens(prompt: next.prompt, options: next.options)
       if !active.isEmpty, cached + needed > Self.cachedTokens { break }
       waiting.removeFirst()
       let sequence = try SequenceDecoding(model: model, prompt: next.prompt, options: next.options)

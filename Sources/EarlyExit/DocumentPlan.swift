@@ -14,6 +14,9 @@ extension LanguageModel {
   ///   - document: The text, whatever its length.
   ///   - raw: Leaves the prompt template out: the request stands alone.
   public func prompt(for task: DocumentTask, document: String, raw: Bool = false) throws -> [TokenID] {
+    if hasEncoder {
+      return try prompt(raw: task.source(document: document, prefix: raw ? "" : summaryPrefix))
+    }
     let message = task.message(document: document)
     return try raw ? prompt(raw: message) : prompt(user: message)
   }
@@ -34,7 +37,8 @@ extension LanguageModel {
     let context = try options.validatedContext(contextLength: contextLength)
     let prompt = try prompt(for: task, document: document, raw: raw)
     // Room for the output is kept free: a prompt that fills the context would get an answer of one token.
-    let output = min(options.maxTokens, context / 2)
+    // An encoder's text has the context for itself.
+    let output = hasEncoder ? 0 : min(options.maxTokens, context / 2)
     if prompt.count + output <= context { return .whole(prompt, nil) }
 
     let splitter = DocumentSplitter(tokenizer: tokenizer)

@@ -19,6 +19,16 @@ public enum DocumentTask: Sendable, Equatable {
     }
   }
 
+  /// The request as T5 was taught it (Raffel et al., 2020, appendix D): a word for the task, then the text.
+  ///
+  /// - Parameter prefix: What stands before a text that is to be summarised.
+  func source(document: String, prefix: String) -> String {
+    switch self {
+    case .summarize: prefix + document
+    case .answer(let question): "question: \(question) context: \(document)"
+    }
+  }
+
   /// Output tokens that are plenty for the task.
   public var usualMaxTokens: Int {
     switch self {

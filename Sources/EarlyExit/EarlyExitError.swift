@@ -1,9 +1,15 @@
+import Tokenization
+
 /// A request for text that cannot be carried out.
 public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible {
   /// An option lies outside its range. `field` is the option's name.
   case option(field: String, expected: String, found: String)
   /// The prompt, and room for one token after it, do not fit the context.
   case promptTooLong(tokens: Int, context: Int)
+  /// A text for the encoder of an encoder–decoder that is longer than it takes.
+  case sourceTooLong(tokens: Int, limit: Int)
+  /// Something that only a decoder that stands alone can do.
+  case notForEncoderDecoders(String)
   /// A text that must not be empty is.
   case emptyText(field: String)
   /// Too few tokens to give a log-probability.
@@ -14,7 +20,8 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
   case missingSpecialToken(model: String, template: String, token: String)
   /// A file that belongs to the model cannot be used.
   case modelFile(file: String, field: String, expected: String, found: String)
-
+  /// A tokenizer cannot be made from the file of this name.
+  case tokenizerFile(String, TokenizerError)
   /// Exit heads that do not belong to the model, or a file of them that cannot be used.
   case exitHeads(String)
 
@@ -24,6 +31,10 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
       "\(field) must be \(expected), but is \(found)"
     case .promptTooLong(let tokens, let context):
       "the prompt has \(tokens) tokens and the context holds \(context), its output included"
+    case .sourceTooLong(let tokens, let limit):
+      "the text has \(tokens) tokens, and the encoder takes at most \(limit)"
+    case .notForEncoderDecoders(let what):
+      "\(what) is for decoders that stand alone; an encoder-decoder has no probability for a text without a source"
     case .emptyText(let field):
       "the \(field) is empty"
     case .tooFewTokens(let found):
@@ -33,6 +44,7 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .exitHeads(let what): what
+    case .tokenizerFile(let file, let error): "\(file): \(error)"
     case .modelFile(let file, let field, let expected, let found):
       "\(file): \(field): expected \(expected), found \(found)"
     }

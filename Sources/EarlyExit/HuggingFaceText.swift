@@ -19,9 +19,16 @@ struct HuggingFaceText {
   private struct Config: Decodable {
     var endTokens: OneOrMore?
     var modelType: String?
+    var tasks: [String: Task]?
+
+    /// Of `task_specific_params`; other fields say how its authors decoded.
+    struct Task: Decodable {
+      var prefix: String?
+    }
     enum CodingKeys: String, CodingKey {
       case endTokens = "eos_token_id"
       case modelType = "model_type"
+      case tasks = "task_specific_params"
     }
   }
 
@@ -95,6 +102,7 @@ struct HuggingFaceText {
     }
   }
 
+  var summaryPrefix: String? { config.tasks?["summarization"]?.prefix }
   var chatTemplate: String? { templateFile ?? tokenizerConfig.chatTemplate?.text }
   var endTokens: [Int] { (generation.endTokens?.ids ?? []) + (config.endTokens?.ids ?? []) }
   var addsStartToken: Bool {
@@ -113,14 +121,25 @@ struct HuggingFaceText {
       guard let model = try Self.data(name, in: directory) else { continue }
       // Some directories keep the ranks of a byte-level vocabulary under that name, beside its tokenizer.json.
       if json != nil, !SentencePieceTokenizer.isModel(model) { continue }
-      return try SentencePieceTokenizer(model: Array(model), sentinelCount: sentinelCount)
+      return try naming(name) {
+        try SentencePieceTokenizer(model: Array(model), sentinelCount: sentinelCount)
+      }
     }
     guard let json else {
       throw EarlyExitError.modelFile(
         file: directory, field: "tokenizer", expected: "tokenizer.json, tokenizer.model or spiece.model",
         found: "none")
     }
-    return try makeHuggingFaceTokenizer(json: Array(json))
+    return try naming("tokenizer.json") { try makeHuggingFaceTokenizer(json: Array(json)) }
+  }
+
+  /// Errors of the tokenizer do not know the file.
+  private func naming(_ name: String, _ make: () throws -> any Tokenizer) throws -> any Tokenizer {
+    do {
+      return try make()
+    } catch let error as TokenizerError {
+      throw EarlyExitError.tokenizerFile(directory + "/" + name, error)
+    }
   }
 
   /// T5's sentinels come after the pieces of its model.

@@ -47,7 +47,8 @@ extension LanguageModel {
     self.init(
       name: checkpoint.configuration.name, decoder: decoder, tokenizer: vocabulary.tokenizer,
       promptTemplate: promptTemplate ?? vocabulary.template, endTokens: vocabulary.endTokens,
-      startToken: vocabulary.startToken, templateFound: vocabulary.templateFound)
+      startToken: vocabulary.startToken, templateFound: vocabulary.templateFound,
+      sourceEnd: vocabulary.sourceEnd, summaryPrefix: vocabulary.summaryPrefix ?? Self.usualSummaryPrefix)
   }
 
   /// The processors at hand, but at most 8: reading weights from memory does not get faster with more.
@@ -62,6 +63,10 @@ public struct TextFacts: Sendable {
   public let template: PromptTemplate?
   public let endTokens: Set<TokenID>
   public let startToken: TokenID?
+  /// The token that ends a text for an encoder.
+  let sourceEnd: TokenID?
+  /// What a checkpoint says to write before a text that is to be summarised.
+  let summaryPrefix: String?
   /// What was found instead of a known template.
   let templateFound: String
 
@@ -77,9 +82,14 @@ public struct TextFacts: Sendable {
     var chatTemplate: String?
     var start: TokenID?
     var ends: Set<TokenID> = []
+    var prefix: String?
     switch checkpoint.kind {
     case .gguf:
-      tokenizer = try Self.tokenizer(gguf: checkpoint)
+      do {
+        tokenizer = try Self.tokenizer(gguf: checkpoint)
+      } catch let error as TokenizerError {
+        throw EarlyExitError.tokenizerFile(checkpoint.path, error)
+      }
       chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string
       for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }
@@ -96,6 +106,7 @@ public struct TextFacts: Sendable {
       tokenizer = try directory.makeTokenizer()
       chatTemplate = directory.chatTemplate
       ends = Set(directory.endTokens)
+      prefix = directory.summaryPrefix
       if directory.addsStartToken, let name = directory.startTokenName {
         start = tokenizer.id(ofSpecial: name)
       }
@@ -107,6 +118,9 @@ public struct TextFacts: Sendable {
     for name in Self.endNames {
       if let id = tokenizer.id(ofSpecial: name), tokenizer.isControl(id) { ends.insert(id) }
     }
+    summaryPrefix = prefix
+    // All of T5's texts end with the same token, the encoder's and the decoder's.
+    sourceEnd = checkpoint.configuration.encoder == nil ? nil : tokenizer.id(ofSpecial: "</s>") ?? ends.min()
     let size = checkpoint.configuration.vocabularySize
     for id in ends.union(start.map { [$0] } ?? []).sorted() where !(0..<size).contains(id) {
       throw EarlyExitError.modelFile(

@@ -33,6 +33,7 @@ extension LanguageModel {
   ///   - shouldStop: Asked before each batch.
   /// - Returns: `nil` when `shouldStop` said so.
   /// - Throws: ``EarlyExitError/tooFewTokens(found:)`` for fewer than two tokens,
+  ///   ``EarlyExitError/notForEncoderDecoders(_:)``,
   ///   ``EarlyExitError/promptTooLong(tokens:context:)``, `DecoderError`, and the tokenizer's errors.
   public func score(
     _ text: String, special: SpecialTokenHandling = .asText, context: Int? = nil,
@@ -46,6 +47,7 @@ extension LanguageModel {
     tokens: [TokenID], context: Int? = nil, shouldStop: () -> Bool = { Task.isCancelled }
   ) throws -> TextScore? {
     let context = try GenerationOptions(context: context).validatedContext(contextLength: contextLength)
+    guard !hasEncoder else { throw EarlyExitError.notForEncoderDecoders("score") }
     guard tokens.count >= 2 else { throw EarlyExitError.tooFewTokens(found: tokens.count) }
     guard tokens.count <= context else {
       throw EarlyExitError.promptTooLong(tokens: tokens.count, context: context)

@@ -23,6 +23,10 @@ public struct LanguageModel: Sendable {
   public let endTokens: Set<TokenID>
   /// The token that every text begins with, if the model was trained so.
   public let startToken: TokenID?
+  /// The token that ends a text for an encoder.
+  public let sourceEnd: TokenID?
+  /// What an encoder–decoder wants to read before a text that it is to summarise, such as "summarize: ".
+  public var summaryPrefix: String
 
   /// Why there is no prompt template.
   let templateFound: String
@@ -30,16 +34,17 @@ public struct LanguageModel: Sendable {
   /// Puts a model together from its parts.
   public init(
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
-    endTokens: Set<TokenID>, startToken: TokenID? = nil
+    endTokens: Set<TokenID>, startToken: TokenID? = nil, sourceEnd: TokenID? = nil
   ) {
     self.init(
       name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate,
-      endTokens: endTokens, startToken: startToken, templateFound: "none is given")
+      endTokens: endTokens, startToken: startToken, templateFound: "none is given", sourceEnd: sourceEnd)
   }
 
   init(
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
-    endTokens: Set<TokenID>, startToken: TokenID?, templateFound: String
+    endTokens: Set<TokenID>, startToken: TokenID?, templateFound: String,
+    sourceEnd: TokenID?, summaryPrefix: String = Self.usualSummaryPrefix
   ) {
     self.name = name
     self.decoder = decoder
@@ -48,9 +53,14 @@ public struct LanguageModel: Sendable {
     self.endTokens = endTokens
     self.startToken = startToken
     self.templateFound = templateFound
+    self.sourceEnd = sourceEnd
+    self.summaryPrefix = summaryPrefix
   }
 
-  /// Tokens that prompt and output may have together.
+  /// T5's own (Raffel et al., 2020, appendix D).
+  public static let usualSummaryPrefix = "summarize: "
+
+  /// Tokens that prompt and output may have together; those of either, for an encoder–decoder.
   public var contextLength: Int { decoder.configuration.contextLength }
 
   /// Bytes of weights that one token reads at full depth.
@@ -58,10 +68,21 @@ public struct LanguageModel: Sendable {
     decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
   }
 
+  /// Whether an encoder reads the prompt, so that it takes no room from the output.
+  public var hasEncoder: Bool { decoder.configuration.encoder != nil }
+
+  /// Tokens whose keys and values a sequence may keep.
+  func cachedTokens(prompt: [TokenID], options: GenerationOptions) -> Int {
+    hasEncoder
+      ? prompt.count + min(options.maxTokens + 1, contextLength)
+      : min(prompt.count + options.maxTokens, contextLength)
+  }
+
   /// The tokens of a prompt of one user turn.
   ///
   /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known.
   public func prompt(user message: String) throws -> [TokenID] {
+    if hasEncoder { return try prompt(raw: message) }
     guard let promptTemplate else {
       throw EarlyExitError.unknownPromptTemplate(model: name, found: templateFound)
     }
@@ -75,6 +96,7 @@ public struct LanguageModel: Sendable {
   ///   - special: Whether text that spells a special token becomes that token.
   public func prompt(raw text: String, special: SpecialTokenHandling = .asText) throws -> [TokenID] {
     let tokens = try tokenizer.encode(text, special: special)
+    if let sourceEnd, tokens.last != sourceEnd { return tokens + [sourceEnd] }
     guard let startToken, tokens.first != startToken else { return tokens }
     return [startToken] + tokens
   }

@@ -10,6 +10,8 @@ public enum PromptTemplate: Sendable, Equatable {
   case chatML(system: String?)
   /// `<|start_header_id|>role<|end_header_id|>`, the message, `<|eot_id|>`: Llama 3.
   case llama3
+  /// `<start_of_turn>user`, the message, `<end_of_turn>`: Gemma.
+  case gemma
   /// The message alone, for models that were not trained on conversations.
   case plain
 
@@ -22,6 +24,7 @@ public enum PromptTemplate: Sendable, Equatable {
     switch name {
     case "chatml": self = .chatML(system: system)
     case "llama3": self = .llama3
+    case "gemma": self = .gemma
     case "plain": self = .plain
     default: return nil
     }
@@ -36,6 +39,8 @@ public enum PromptTemplate: Sendable, Equatable {
       self = .chatML(system: Self.fixedSystemTurn(chatTemplate))
     } else if chatTemplate.contains("<|start_header_id|>"), chatTemplate.contains("<|eot_id|>") {
       self = .llama3
+    } else if chatTemplate.contains("<start_of_turn>"), chatTemplate.contains("<end_of_turn>") {
+      self = .gemma
     } else {
       return nil
     }
@@ -46,6 +51,7 @@ public enum PromptTemplate: Sendable, Equatable {
     switch self {
     case .chatML: "chatml"
     case .llama3: "llama3"
+    case .gemma: "gemma"
     case .plain: "plain"
     }
   }
@@ -100,6 +106,10 @@ extension PromptTemplate {
       let (opening, closing) = (try special("<|start_header_id|>"), try special("<|end_header_id|>"))
       tokens += try [opening] + text("user") + [closing] + text("\n\n" + message) + [special("<|eot_id|>")]
       tokens += try [opening] + text("assistant") + [closing] + text("\n\n")
+    case .gemma:
+      let (opening, closing) = (try special("<start_of_turn>"), try special("<end_of_turn>"))
+      tokens += try [opening] + text("user\n" + message) + [closing] + text("\n")
+      tokens += try [opening] + text("model\n")
     }
     return tokens
   }

@@ -3,7 +3,10 @@ import Tokenization
 
 /// One sequence while it is decoded: its cache, its random numbers, and the text that has come out.
 package final class SequenceDecoding {
+  /// What the decoder reads before it goes on: the prompt, or, after an encoder, the token that every output begins with.
   package let prompt: [TokenID]
+  /// What the encoder of an encoder–decoder reads.
+  package let source: [TokenID]?
   package let cache: KeyValueCache
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
@@ -29,10 +32,20 @@ package final class SequenceDecoding {
   ) throws {
     context = try options.validatedContext(contextLength: model.contextLength)
     guard !prompt.isEmpty else { throw EarlyExitError.emptyText(field: "prompt") }
-    guard prompt.count < context else {
-      throw EarlyExitError.promptTooLong(tokens: prompt.count, context: context)
+    if let encoder = model.decoder.configuration.encoder {
+      guard prompt.count <= context else {
+        throw EarlyExitError.sourceTooLong(tokens: prompt.count, limit: context)
+      }
+      source = prompt
+      self.prompt = [encoder.startToken]
+    } else {
+      guard prompt.count < context else {
+        throw EarlyExitError.promptTooLong(tokens: prompt.count, context: context)
+      }
+      source = nil
+      self.prompt = prompt
     }
-    self.prompt = prompt
+    let prompt = self.prompt
     maxTokens = options.maxTokens
     layerCount = model.decoder.configuration.layerCount
     endTokens = model.endTokens
@@ -115,7 +128,7 @@ package final class SequenceDecoding {
 
   package func makeGeneration() -> Generation {
     Generation(
-      text: text, tokenIDs: generated, promptTokenIDs: prompt, stopReason: stopReason ?? .cancelled,
+      text: text, tokenIDs: generated, promptTokenIDs: source ?? prompt, stopReason: stopReason ?? .cancelled,
       layers: layers)
   }
 
@@ -168,21 +181,33 @@ package struct DecodingBuffers {
     }
   }
 
-  /// Runs a whole prompt and chooses the first token.
+  /// Runs the encoder, if there is one, and the prompt.
   ///
   /// The prompt goes alone and in chunks that depend on its length only, so that a sequence decoded in a batch gets
   /// the very numbers it gets by itself.
   ///
-  /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
-  package mutating func prefill(_ sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> TokenStep? {
+  /// - Returns: `false` when `shouldStop` said so before the prompt was through.
+  package mutating func readPrompt(of sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> Bool {
+    if let source = sequence.source, sequence.cache.source == nil {
+      if shouldStop() { return false }
+      try decoder.encode(source, into: sequence.cache)
+    }
     let prompt = sequence.prompt
     var position = 0
     while position < prompt.count {
-      if shouldStop() { return nil }
+      if shouldStop() { return false }
       let end = min(position + Self.prefillChunk, prompt.count)
       try advance(prompt[position..<end], cache: sequence.cache, position: position)
       position = end
     }
+    return true
+  }
+
+  /// Runs a whole prompt and chooses the first token.
+  ///
+  /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
+  package mutating func prefill(_ sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> TokenStep? {
+    guard try readPrompt(of: sequence, shouldStop: shouldStop) else { return nil }
     var step: TokenStep?
     try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
     return step

@@ -10,6 +10,10 @@ extension LanguageModel {
     func difference(_ field: String, _ a: String, _ b: String) -> SpeculativeDecodingError {
       .vocabulary(draft: draft.name, target: name, field: field, draftValue: a, targetValue: b)
     }
+    guard draft.hasEncoder == hasEncoder else {
+      let (a, b) = ("an encoder-decoder", "a decoder alone")
+      throw difference("the kind of model", draft.hasEncoder ? a : b, hasEncoder ? a : b)
+    }
     let size = tokenizer.vocabularySize
     guard draft.tokenizer.vocabularySize == size else {
       throw difference("the number of tokens", "\(draft.tokenizer.vocabularySize)", "\(size)")

@@ -17,14 +17,31 @@ public final class PromptLookup: Drafter {
   /// n-grams with a continuation before this place are in the index.
   private var indexed = 1
 
-  public init() {}
+  /// What stood before all of the output, and the output.
+  private var text: [TokenID]
+  /// Tokens of the history that are in the text.
+  private var taken = 0
+  private let sourceCount: Int
+
+  /// - Parameter source: What an encoder has read, for a decoder whose history is its output alone.
+  public init(source: [TokenID] = []) {
+    text = source
+    sourceCount = source.count
+  }
 
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) -> Draft {
     draft(after: history, limit: limit)
   }
 
   /// - Complexity: O(limit), and O(1) for each token that is new in `history`.
-  public func draft(after history: [TokenID], limit: Int) -> Draft {
+  public func draft(after tokens: [TokenID], limit: Int) -> Draft {
+    text += tokens[min(taken, tokens.count)...]
+    taken = tokens.count
+    return draft(limit)
+  }
+
+  private func draft(_ limit: Int) -> Draft {
+    let history = text
     while indexed < history.count {
       for length in 1...min(Self.longestMatch, indexed) {
         places[length - 1][Self.hash(history[indexed - length..<indexed])] = indexed
@@ -46,7 +63,9 @@ public final class PromptLookup: Drafter {
 
   /// What was indexed may not stand in the text any more, so the index is made anew.
   public func crop(to count: Int) {
-    guard count < indexed else { return }
+    text.removeSubrange(min(sourceCount + count, text.count)...)
+    taken = min(taken, count)
+    guard text.count < indexed else { return }
     for index in places.indices { places[index].removeAll(keepingCapacity: true) }
     indexed = 1
   }

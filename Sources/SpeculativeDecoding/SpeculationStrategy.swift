@@ -77,13 +77,15 @@ public struct SpeculationStrategy: Sendable {
   private func makeDrafter(_ source: Source, prompt: [TokenID], options: GenerationOptions) throws
     -> any Drafter
   {
+    // An encoder has read the prompt, and the decoder's history is its output.
+    let read = model.hasEncoder ? prompt : []
     switch source {
-    case .promptLookup: return PromptLookup()
+    case .promptLookup: return PromptLookup(source: read)
     case .earlyExit(let layer, let heads):
       return try EarlyExitDrafter(
         model: model, prompt: prompt, layer: layer, heads: heads, fallback: fallback)
     case .model(let draft, let exits):
-      guard prompt.count < draft.contextLength else {
+      guard prompt.count + (model.hasEncoder ? 0 : 1) <= draft.contextLength else {
         throw SpeculativeDecodingError.draftContext(
           draft: draft.name, context: draft.contextLength, prompt: prompt.count)
       }

@@ -123,7 +123,7 @@ public final class SpeculativeSession {
     longestDraft = min(draftLength, model.decoder.invariantBatchLimit - 1)
     vocabularySize = model.decoder.configuration.vocabularySize
     layerCount = model.decoder.configuration.layerCount
-    history = prompt
+    history = sequence.prompt
   }
 
   /// The output so far, what ``next()`` has not handed out yet included.
@@ -161,7 +161,8 @@ public final class SpeculativeSession {
     let prompt = sequence.prompt
     sequence.cache.crop(to: prompt.count)
     for drafter in drafters { drafter.crop(to: prompt.count) }
-    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, cache: sequence.cache)
+    sequence = try SequenceDecoding(
+      model: model, prompt: sequence.source ?? prompt, options: options, cache: sequence.cache)
     rule = .rollback(threshold: threshold)
     statistics = SpeculationStatistics()
     timings.decode = 0

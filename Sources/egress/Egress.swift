@@ -48,11 +48,21 @@ struct Egress: ParsableCommand {
     // A closed pipe is then an error of write(), which is reported like any other.
     signal(SIGPIPE, SIG_IGN)
     do {
+      try checkCommand(CommandLine.arguments.dropFirst().first)
       var command = try parseAsRoot()
       try command.run()
     } catch {
       end(with: error)
     }
+  }
+
+  /// The parser calls a command that it does not know an unexpected argument.
+  private static func checkCommand(_ name: String?) throws {
+    let known = configuration.subcommands.map { $0._commandName }
+    guard let name, !name.hasPrefix("-"), !known.contains(name), name != "help" else { return }
+    throw ValidationError(
+      "there is no command called \(name)\(Suggestion.text(for: name, among: known)); egress --help lists them"
+    )
   }
 
   /// Reports an error in one sentence. Help that was asked for comes this way too, and goes to standard output.

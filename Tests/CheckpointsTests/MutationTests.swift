@@ -17,61 +17,6 @@ struct MutationTests {
     return model
   }
 
-  /// One to four edits: bits, bytes, interesting 32- and 64-bit numbers, cut ends, removed and repeated ranges.
-  static func mutate(_ bytes: [UInt8], upTo end: Int, using random: inout SplitMix64) -> [UInt8] {
-    let numbers: [UInt64] = [
-      0, 1, 2, 3, 8, 9, 10, 31, 32, 33, 255, 256, 65_535, 65_536, 1 << 31, (1 << 31) - 1, (1 << 32) - 1,
-      1 << 32,
-      1 << 60, 1 << 62, (1 << 63) - 1, 1 << 63, .max - 31, .max - 7, .max,
-    ]
-    var result = bytes
-    for _ in 0..<Int.random(in: 1...4, using: &random) {
-      let limit = min(end, result.count)
-      guard limit > 0 else { break }
-      let position = Int.random(in: 0..<limit, using: &random)
-      switch Int.random(in: 0..<8, using: &random) {
-      case 0, 1: result[position] ^= 1 << UInt8.random(in: 0..<8, using: &random)
-      case 2: result[position] = UInt8.random(in: 0...255, using: &random)
-      case 3, 4:
-        let width = Bool.random(using: &random) ? 4 : 8
-        let number = numbers[Int.random(in: 0..<numbers.count, using: &random)]
-        withUnsafeBytes(of: number.littleEndian) { source in
-          for (offset, byte) in source.prefix(width).enumerated() where position + offset < result.count {
-            result[position + offset] = byte
-          }
-        }
-      case 5: result.removeLast(result.count - position)
-      case 6: result.removeSubrange(position..<min(position + Int.random(in: 1...16, using: &random), limit))
-      default:
-        let range = position..<min(position + Int.random(in: 1...64, using: &random), limit)
-        result.insert(contentsOf: result[range], at: position)
-      }
-    }
-    return result
-  }
-
-  /// Edits that keep JSON close to JSON: digits become others, and fragments take the place of characters.
-  static func mutateText(_ bytes: [UInt8], upTo end: Int, using random: inout SplitMix64) -> [UInt8] {
-    let fragments = [
-      "{", "}", "[", "]", ",", ":", "\"", "\\", "0", "9", "-", "null", "true", "1e999",
-      "99999999999999999999",
-      "[[[[", "{\"a\":1}", "\\u0000", "\u{FF}", "1.5", "F16", "I64", " ",
-    ]
-    var result = bytes
-    for _ in 0..<Int.random(in: 1...3, using: &random) {
-      let limit = min(end, result.count)
-      guard limit > 8 else { break }
-      let position = Int.random(in: 8..<limit, using: &random)
-      if (0x30...0x39).contains(result[position]) || Bool.random(using: &random) {
-        result[position] = UInt8.random(in: 0x30...0x39, using: &random)
-      } else {
-        let fragment = fragments[Int.random(in: 0..<fragments.count, using: &random)]
-        result.replaceSubrange(position..<position + 1, with: Array(fragment.utf8))
-      }
-    }
-    return result
-  }
-
   /// Opens, and checks what opened: whether it did.
   static func examine(_ path: String) throws -> Bool {
     let checkpoint: Checkpoint
@@ -135,10 +80,10 @@ struct MutationTests {
       for index in 0..<6_000 {
         let mutant: [UInt8]
         switch index % 3 {
-        case 0: mutant = MutationTests.mutate(bytes, upTo: header, using: &random)
-        case 1: mutant = MutationTests.mutate(bytes, upTo: keys, using: &random)
+        case 0: mutant = Mutation.edit(bytes, upTo: header, using: &random)
+        case 1: mutant = Mutation.edit(bytes, upTo: keys, using: &random)
         default:
-          let tail = MutationTests.mutate(Array(bytes[table...]), upTo: header - table, using: &random)
+          let tail = Mutation.edit(Array(bytes[table...]), upTo: header - table, using: &random)
           mutant = Array(bytes[..<table]) + tail
         }
         if try examine(try directory.write("mutant.gguf", mutant)) { loaded += 1 }
@@ -164,10 +109,10 @@ struct MutationTests {
       for index in 0..<4_000 {
         var (mutant, mutantConfig) = (bytes, config)
         switch index % 4 {
-        case 0: mutant = MutationTests.mutate(bytes, upTo: header, using: &random)
-        case 1: mutant = MutationTests.mutateText(bytes, upTo: header, using: &random)
-        case 2: mutantConfig = MutationTests.mutate(config, upTo: config.count, using: &random)
-        default: mutantConfig = MutationTests.mutateText(config, upTo: config.count, using: &random)
+        case 0: mutant = Mutation.edit(bytes, upTo: header, using: &random)
+        case 1: mutant = Mutation.editText(bytes, upTo: header, using: &random)
+        case 2: mutantConfig = Mutation.edit(config, upTo: config.count, using: &random)
+        default: mutantConfig = Mutation.editText(config, upTo: config.count, using: &random)
         }
         try directory.write("model.safetensors", mutant)
         try directory.write("config.json", mutantConfig)
@@ -175,5 +120,42 @@ struct MutationTests {
       }
     }
     #expect((40...3_500).contains(loaded), "\(loaded) loaded")
+  }
+
+  @Test("3,000 of an encoder-decoder's files", .timeLimit(.minutes(30)))
+  func encoderDecoder() async {
+    await #expect(processExitsWith: .success) { try MutationTests.examineEncoderDecoder() }
+  }
+
+  static func examineEncoderDecoder() throws {
+    let directory = try TemporaryDirectory()
+    var model = TinyT5()
+    (model.encoderLayerCount, model.layerCount, model.hiddenSize, model.feedForwardSize) = (1, 1, 32, 32)
+    (model.headCount, model.headSize, model.vocabularySize) = (2, 16, 40)
+    let builder = model.gguf()
+    let bytes = builder.build()
+    let header = bytes.count - builder.tensors.reduce(0) { $0 + ($1.bytes.count + 31) / 32 * 32 }
+    let config = Array(model.configJSON().utf8)
+    try directory.write("model.safetensors", model.safetensors().build())
+    var random = SplitMix64(seed: 13)
+    var loaded = 0
+    try expectLittleMemory {
+      for index in 0..<3_000 {
+        let found: Bool
+        switch index % 3 {
+        case 0:
+          let mutant = Mutation.edit(bytes, upTo: header, using: &random)
+          found = try examine(try directory.write("mutant.gguf", mutant))
+        case 1:
+          try directory.write("config.json", Mutation.edit(config, upTo: config.count, using: &random))
+          found = try examine(directory.path)
+        default:
+          try directory.write("config.json", Mutation.editText(config, upTo: config.count, using: &random))
+          found = try examine(directory.path)
+        }
+        if found { loaded += 1 }
+      }
+    }
+    #expect((30...2_600).contains(loaded), "\(loaded) loaded")
   }
 }

@@ -99,6 +99,26 @@ import Testing
       saying: options[options.count == 1 ? 0 : options.count - 2])
   }
 
+  @Test func `a number below its range is told from a missing one`() throws {
+    expectRefusal(
+      try egress.run(["generate", "--model", model, "--temperature", "-1", "Text"]), status: 64,
+      saying: "must be 0 or above, but is -1")
+  }
+
+  @Test func `an unknown command is refused with the one that was meant`() throws {
+    expectRefusal(try egress.run(["sumarize", "a"]), status: 64, saying: "did you mean summarize?")
+    expectRefusal(try egress.run(["nonsense"]), status: 64, saying: "no command called nonsense")
+  }
+
+  @Test func `drafting and beams are refused for files of documents`() throws {
+    for option in [["--drafter", "auto"], ["--beams", "2"]] {
+      expectRefusal(
+        try egress.run(
+          ["summarize", "--model", model, "--input", "a.jsonl", "--output", "b.jsonl"] + option),
+        status: 64, saying: "one document at a time")
+    }
+  }
+
   @Test func `a context larger than the model's is refused`() throws {
     expectRefusal(
       try egress.run(["generate", "--model", model, "--raw", "--context", "129", "a"]), status: 1,

@@ -59,6 +59,17 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: file))
   }
 
+  @Test func `a model with terms of its own is fetched after they are accepted`() throws {
+    let result = try egress.run(
+      ["models", "pull", "gemma-3-270m"], environment: ["PATH": egress.folder.path])
+    expectLastLine(result, "--accept-terms")
+    #expect(result.errors.contains("https://ai.google.dev/gemma/terms"))
+    let accepted = try egress.run(
+      ["models", "pull", "gemma-3-270m", "--accept-terms"], environment: ["PATH": egress.folder.path])
+    expectLastLine(accepted, "python3 is not installed")
+    #expect(accepted.errors.contains("part 1 of 4"))
+  }
+
   @Test func `without python the message says so`() throws {
     let result = try egress.run(
       ["models", "pull", "smollm2-135m-instruct"], environment: ["PATH": egress.folder.path])

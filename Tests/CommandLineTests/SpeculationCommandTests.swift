@@ -338,12 +338,4 @@ import Testing
       try egress.run(["calibrate", "--data", "d.jsonl", "--epsilon", "0.1", "--fallback", "0.5"]),
       status: 64, saying: "--fallback needs a --draft")
   }
-
-  @Test func `drafting is refused for a file of documents`() throws {
-    let data = try egress.folder.write("d.jsonl", #"{"id": 1, "document": "abc"}"# + "\n")
-    expectRefusal(
-      try egress.run([
-        "summarize", "--model", large, "--input", data, "--output", "o.jsonl", "--drafter", "auto",
-      ]), status: 1, saying: "one document at a time")
-  }
 }

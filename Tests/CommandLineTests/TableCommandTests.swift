@@ -60,6 +60,9 @@ import Testing
     #expect(verified.status == 0 && verified.output.contains("recomputes from t.csv to the last digit"))
 
     try write(file.replacingOccurrences(of: "\"epsilon\" : 0.1", with: "\"epsilon\" : 0.01"), "edited.json")
+    let bound = try run("verify", "t.certificate.json", "t.csv", "--costs", "costs.csv", "--loss-bound", "2")
+    #expect(bound.status == 64)
+    #expect(bound.errors.contains("comes from the certificate"))
     let edited = try run("verify", "edited.json", "t.csv", "--costs", "costs.csv")
     #expect(edited.status == 1 && edited.errors.contains("the certificate was edited"))
     try write(csv([0, 10, 30, 299]), "other.csv")

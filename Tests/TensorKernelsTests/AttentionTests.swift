@@ -10,7 +10,7 @@ struct AttentionTests {
   /// is shared out between several callers, who read a cold cache.
   private func attend(
     _ set: InstructionSet, queries: [Float], keys: [Float], values: [Float], group: Int, headSize: Int,
-    positions: Int, float: Bool, cut: Bool = false
+    positions: Int, float: Bool, cut: Bool = false, skip: Int = 0, bias: [Float] = []
   ) -> [Float] {
     let padded = (positions + 15) / 16 * 16
     // Keys past the end are never used, whatever they are.
@@ -23,24 +23,27 @@ struct AttentionTests {
     func run(_ keys: UnsafeRawPointer, _ values: UnsafeRawPointer) {
       output.withUnsafeMutableBufferPointer { output in
         scratch.withUnsafeMutableBufferPointer { scratch in
-          queries.withUnsafeBufferPointer { queries in
-            var task = ek_attention(
-              queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
-              scores: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
-              positions: Int32(positions), cold: cut)
-            guard cut else {
-              set.functions.score(&task, 0, task.positions, float)
-              set.functions.mix(&task, scratch.baseAddress, 0, task.head_size, float)
-              return
-            }
-            let middle = Int32(positions / 32 * 16)
-            set.functions.score(&task, middle, task.positions, float)
-            set.functions.score(&task, 0, middle, float)
-            let half = Int32(headSize / 64 * 32)
-            for (begin, end) in [(half, task.head_size), (0, half)] {
-              var weights = [Float](repeating: 7, count: group * padded + 1)
-              set.functions.mix(&task, &weights, begin, end, float)
-              #expect(weights.last == 7, "a write past the end")
+          bias.withUnsafeBufferPointer { bias in
+            queries.withUnsafeBufferPointer { queries in
+              var task = ek_attention(
+                queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
+                scores: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
+                positions: Int32(positions), cold: cut, skip: Int32(skip),
+                bias: bias.isEmpty ? nil : bias.baseAddress, bias_stride: positions)
+              guard cut else {
+                set.functions.score(&task, 0, task.positions, float)
+                set.functions.mix(&task, scratch.baseAddress, 0, task.head_size, float)
+                return
+              }
+              let middle = Int32(positions / 32 * 16)
+              set.functions.score(&task, middle, task.positions, float)
+              set.functions.score(&task, 0, middle, float)
+              let half = Int32(headSize / 64 * 32)
+              for (begin, end) in [(half, task.head_size), (0, half)] {
+                var weights = [Float](repeating: 7, count: group * padded + 1)
+                set.functions.mix(&task, &weights, begin, end, float)
+                #expect(weights.last == 7, "a write past the end")
+              }
             }
           }
         }
@@ -115,6 +118,35 @@ struct AttentionTests {
       }
       let single = (0..<8).flatMap { output($0..<$0 + 1) }
       for group in 2...8 { #expect(output(0..<group).elementsEqual(single[..<(group * headSize)])) }
+    }
+  }
+
+  @Test("leaves out what it is told to skip and adds the bias", arguments: InstructionSet.available)
+  func skipAndBias(_ set: InstructionSet) {
+    var random = SplitMix64(seed: 5)
+    let (headSize, positions, group) = (16, 37, 5)
+    let queries = randomFloats(group * headSize, in: -1...1, using: &random)
+    let keys = randomFloats(positions * headSize, in: -1...1, using: &random)
+    let values = randomFloats(positions * headSize, in: -1...1, using: &random)
+    let bias = randomFloats(group * positions, in: -2...2, using: &random)
+    for skip in [0, 3, 15] {
+      let output = attend(
+        set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
+        positions: positions, float: true, skip: skip, bias: bias)
+      for g in 0..<group {
+        let scores = (skip..<positions).map { p in
+          (0..<headSize).reduce(Double(bias[g * positions + p])) {
+            $0 + Double(queries[g * headSize + $1]) * Double(keys[p * headSize + $1])
+          }
+        }
+        let sum = scores.reduce(0) { $0 + exp($1) }
+        for d in 0..<headSize {
+          let expected = zip(skip..<positions, scores).reduce(0.0) {
+            $0 + exp($1.1) / sum * Double(values[$1.0 * headSize + d])
+          }
+          #expect(abs(Double(output[g * headSize + d]) - expected) < 1e-5)
+        }
+      }
     }
   }
 

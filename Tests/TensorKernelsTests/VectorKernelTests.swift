@@ -148,6 +148,25 @@ struct VectorKernelTests {
     }
   }
 
+  @Test("gelu_multiply agrees with double precision", arguments: InstructionSet.available)
+  func gelu(_ set: InstructionSet) {
+    var random = SplitMix64(seed: 8)
+    for n in Self.lengths {
+      let gate = randomFloats(n, in: -12...12, using: &random)
+      let up = randomFloats(n, in: -2...2, using: &random)
+      var y = [Float](repeating: 7, count: n + 1)
+      set.functions.gelu_multiply(gate, up, n, &y)
+      for i in 0..<n {
+        let x = Double(gate[i])
+        let u = (2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)
+        let expected = x / (1 + exp(-2 * u)) * Double(up[i])
+        // Far below zero the exponential's argument is large, and with it its rounding.
+        #expect(abs(Double(y[i]) - expected) < 1e-6 * max(abs(expected), 0.1))
+      }
+      #expect(y[n] == 7)
+    }
+  }
+
   @Test("rotate turns neighbours or halves", arguments: InstructionSet.available, [false, true])
   func rotate(_ set: InstructionSet, _ interleaved: Bool) {
     var random = SplitMix64(seed: 4)

@@ -23,6 +23,8 @@ public struct TinyDecoder: Sendable {
   /// Format of the embedding and of a separate unembedding; nil for `format`.
   public var embeddingFormat: BlockFormat?
   /// Standard size of weights: they are uniform in ±`weightScale`, roughly so in quantised formats.
+  /// Tokens that Gemma 3's layers see, all but every sixth.
+  public var slidingWindow = 6
   public var weightScale: Float = 0.2
   public var seed: UInt64 = 1
 
@@ -66,6 +68,9 @@ public struct TinyDecoder: Sendable {
       ("tokenizer.ggml.unknown_token_id", .uint32(0)),
       ("tokenizer.ggml.add_bos_token", .bool(false)),
     ]
+    if family == .gemma3 {
+      builder.set("\(arch).attention.sliding_window", .uint32(UInt32(slidingWindow)))
+    }
     builder.tensors = makeWeights().map { weights in
       GGUFBuilder.Tensor(
         name: weights.name, dimensions: weights.shape.reversed().map(UInt64.init),
@@ -86,6 +91,8 @@ public struct TinyDecoder: Sendable {
       if family == .llama, weights.name.contains("attn_q.") || weights.name.contains("attn_k.") {
         floats = rowsInHalves(floats, rowLength: count / weights.shape[0])
       }
+      // Gemma's own files hold what is to be added to 1.
+      if family == .gemma3, weights.name.contains("norm") { floats = floats.map { $0 - 1 } }
       return SafetensorsBuilder.Tensor(
         name: huggingFaceName(weights.name), dtype: "F32", shape: weights.shape.map(UInt64.init),
         bytes: TinyDecoder.bytes(of: floats))
@@ -95,15 +102,24 @@ public struct TinyDecoder: Sendable {
 
   /// The `config.json` of the Hugging Face directory.
   public func configJSON() -> String {
-    """
-    {"architectures": ["\(family == .llama ? "LlamaForCausalLM" : "Qwen2ForCausalLM")"],
-     "model_type": "\(family.rawValue)", "hidden_act": "silu", "hidden_size": \(hiddenSize),
-     "intermediate_size": \(feedForwardSize), "num_hidden_layers": \(layerCount),
-     "num_attention_heads": \(headCount), "num_key_value_heads": \(keyValueHeadCount), "head_dim": \(headSize),
-     "vocab_size": \(vocabularySize), "max_position_embeddings": \(contextLength), "rms_norm_eps": 1e-05,
-     "rope_theta": 10000.0, "rope_scaling": null, "tie_word_embeddings": \(hasTiedEmbedding),
-     "bos_token_id": 0, "eos_token_id": 2, "torch_dtype": "float32"}
-    """
+    let (architecture, type, activation) =
+      switch family {
+      case .llama: ("LlamaForCausalLM", "llama", "silu")
+      case .qwen2: ("Qwen2ForCausalLM", "qwen2", "silu")
+      case .t5: ("T5ForConditionalGeneration", "t5", "relu")
+      case .gemma3: ("Gemma3ForCausalLM", "gemma3_text", "gelu_pytorch_tanh")
+      }
+    let windows =
+      family == .gemma3 ? "\"sliding_window\": \(slidingWindow), \"rope_local_base_freq\": 10000.0," : ""
+    return """
+      {"architectures": ["\(architecture)"], \(windows)
+       "model_type": "\(type)", "hidden_act": "\(activation)", "hidden_size": \(hiddenSize),
+       "intermediate_size": \(feedForwardSize), "num_hidden_layers": \(layerCount),
+       "num_attention_heads": \(headCount), "num_key_value_heads": \(keyValueHeadCount), "head_dim": \(headSize),
+       "vocab_size": \(vocabularySize), "max_position_embeddings": \(contextLength), "rms_norm_eps": 1e-05,
+       "rope_theta": 10000.0, "rope_scaling": null, "tie_word_embeddings": \(hasTiedEmbedding),
+       "bos_token_id": 0, "eos_token_id": 2, "torch_dtype": "float32"}
+      """
   }
 
   /// The `tokenizer.json` that matches the GGUF metadata.
@@ -191,6 +207,12 @@ public struct TinyDecoder: Sendable {
       }
       matrix(prefix + "attn_output.weight", hiddenSize, queries, format)
       vector(prefix + "ffn_norm.weight", hiddenSize, around: 1)
+      if family == .gemma3 {
+        vector(prefix + "attn_q_norm.weight", headSize, around: 1)
+        vector(prefix + "attn_k_norm.weight", headSize, around: 1)
+        vector(prefix + "post_attention_norm.weight", hiddenSize, around: 1)
+        vector(prefix + "post_ffw_norm.weight", hiddenSize, around: 1)
+      }
       matrix(prefix + "ffn_gate.weight", feedForwardSize, hiddenSize, format)
       matrix(prefix + "ffn_up.weight", feedForwardSize, hiddenSize, format)
       matrix(prefix + "ffn_down.weight", hiddenSize, feedForwardSize, format)
@@ -213,12 +235,19 @@ public struct TinyDecoder: Sendable {
   }
 
   private func huggingFaceName(_ name: String) -> String {
-    let names = [
+    var names = [
       "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
       "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
       "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
       "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
     ]
+    if family == .gemma3 {
+      names["attn_q_norm"] = "self_attn.q_norm"
+      names["attn_k_norm"] = "self_attn.k_norm"
+      names["post_attention_norm"] = "post_attention_layernorm"
+      names["ffn_norm"] = "pre_feedforward_layernorm"
+      names["post_ffw_norm"] = "post_feedforward_layernorm"
+    }
     let parts = name.split(separator: ".").map(String.init)
     let stem = names[parts[parts.count - 2]] ?? parts[parts.count - 2]
     let prefix = parts[0] == "blk" ? "model.layers.\(parts[1])." : ""

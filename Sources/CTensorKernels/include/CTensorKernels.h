@@ -74,6 +74,11 @@ typedef struct {
   float *scores;            // (group, positions rounded up to 16)
   int32_t group, head_size, positions;
   bool cold;                // whether keys and values come from memory rather than from the caches
+  // The first so many positions get no weight: keys come in sixteens, and a sliding window begins where it will.
+  int32_t skip;
+  // Added to the scores, (group, positions) with rows bias_stride apart; NULL for nothing.
+  const float *bias;
+  size_t bias_stride;
 } ek_attention;
 
 typedef struct {
@@ -93,6 +98,8 @@ typedef struct {
   void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
   // y = silu(gate) * up
   void (*silu_multiply)(const float *gate, const float *up, size_t n, float *y);
+  // y = gelu(gate) * up, with gelu(x) = x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+  void (*gelu_multiply)(const float *gate, const float *up, size_t n, float *y);
   // Rotates `heads` heads of head_size; cosines and sines: (dimension / 2). Neighbours or halves.
   void (*rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
                  const float *sines, bool interleaved);

@@ -50,7 +50,7 @@ struct ExitCurve {
       let kept = sequence.generated.prefix(change)
       guard let changed = token(at: change) else { return }
       readings.removeSubrange(change...)
-      sequence.cache.crop(to: request.prompt.count + change)
+      sequence.cache.crop(to: sequence.prompt.count + change)
       sequence = try SequenceDecoding(
         model: sweep.model, prompt: request.prompt, options: request.options, cache: sequence.cache)
       for id in kept + [changed] { _ = try sequence.append(id) }

@@ -25,7 +25,7 @@ extension ExitSweep {
       var strategy = strategy
       strategy.policy = pieces.isEmpty ? Refusing(base: policy) : policy.with(threshold: current)
       var exits = try ExitDecoder(strategy, decoder: decoder)
-      first.cache.crop(to: prompt.count)
+      first.cache.crop(to: first.prompt.count)
       let sequence = try SequenceDecoding(
         model: model, prompt: prompt, options: options, cache: first.cache)
       _ = try sequence.append(first.generated[0])

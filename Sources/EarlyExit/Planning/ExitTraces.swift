@@ -85,10 +85,13 @@ struct TeacherForcing {
   /// Hands over the hidden states, (rows, hiddenSize), of the tokens that the outputs were chosen from: the last of the
   /// prompt, and all but the last of the output; part by part, and for each part layer by layer.
   func run(_ generation: Generation, layers: [Int], _ body: (_ layer: Int, [Float]) throws -> Void) throws {
-    let prompt = generation.promptTokenIDs
+    // After an encoder, the decoder reads its own first token only.
+    let start = decoder.configuration.encoder.map { [$0.startToken] }
+    let prompt = start ?? generation.promptTokenIDs
     let tokens = prompt + generation.tokenIDs.dropLast()
     guard let firstOutput = prompt.indices.last, !generation.tokenIDs.isEmpty else { return }
     let cache = try decoder.makeCache(capacity: tokens.count)
+    if start != nil { try decoder.encode(generation.promptTokenIDs, into: cache) }
     for start in stride(from: 0, to: tokens.count, by: states.capacity) {
       let chunk = start..<min(start + states.capacity, tokens.count)
       try decoder.embed(Array(tokens[chunk]), into: states)

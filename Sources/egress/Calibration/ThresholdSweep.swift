@@ -105,7 +105,7 @@ extension LanguageModel {
     } catch {
       throw CommandError("document \(record.id): \(error)")
     }
-    guard tokens.count + options.maxTokens <= contextLength else {
+    guard tokens.count + (hasEncoder ? 0 : options.maxTokens) <= contextLength else {
       throw CommandError(
         "document \(record.id) has a prompt of \(tokens.count) tokens; with \(options.maxTokens) tokens of output that is "
           + "more than the \(contextLength) that the model can hold")

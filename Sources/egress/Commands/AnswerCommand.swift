@@ -24,9 +24,11 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
+  @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
     try speculation.validate(with: exits)
+    try search.validate(sampling: sampling, exits: exits, speculation: speculation)
     if documents.input == nil, asked.question == nil { throw ValidationError("Give a --question.") }
     if let question = asked.question, question.allSatisfy(\.isWhitespace) {
       throw ValidationError("--question must not be empty.")
@@ -36,7 +38,7 @@ struct AnswerCommand: ParsableCommand {
   func run() throws {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      format: output.format,
+      search: search, format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens
     ) { recorded in
       guard let question = recorded ?? asked.question, !question.allSatisfy(\.isWhitespace) else {

@@ -11,6 +11,9 @@ struct BenchCommand: ParsableCommand {
       Prefill is of 256 tokens. T(k) is the time of a batch of k tokens in times of one. The perplexity, of a passage \
       that is part of the program, tells the quality the speed is bought at: compare it with --compute float32.
 
+      Of an encoder-decoder, reading a text of 512 tokens and greedy decoding of 64 after it are measured, for one text \
+      and for eight at a time.
+
       EXAMPLES
         egress bench
         egress bench --threads 1 --format json
@@ -56,6 +59,7 @@ struct BenchCommand: ParsableCommand {
     let model = try models.load(compute: computing.compute)
     Interrupt.watch()
     let decoder = model.model.decoder
+    if model.model.hasEncoder { return try runEncoderDecoder(model) }
     var speed = SpeedMeasurement(decoder)
     try speed.run()
     guard !Interrupt.isRequested,
@@ -78,6 +82,59 @@ struct BenchCommand: ParsableCommand {
       peakResidentBytes: ProcessClock.peakResidentBytes)
     try TextOutput.standard.write(
       output.format == .json ? try JSONOutput.line(result) + "\n" : Self.text(result))
+  }
+
+  /// What is measured of an encoder-decoder.
+  private struct EncoderResult: Encodable {
+    var model: String
+    var compute: String
+    var threads: Int
+    var instructionSet: String
+    var sourceTokens: Int
+    var outputTokens: Int
+    /// Seconds, by the number of texts.
+    var encodeSeconds: [String: Double]
+    var decodeSeconds: [String: Double]
+    /// Bytes of weights that decoding one token reads.
+    var bytesPerToken: Int
+    var peakResidentBytes: Int
+  }
+
+  private func runEncoderDecoder(_ model: LoadedModel) throws {
+    let decoder = model.model.decoder
+    var speed = EncoderSpeed(decoder)
+    try speed.run()
+    guard !Interrupt.isRequested else { throw ExitCode(Interrupt.exitCode) }
+    func named(_ seconds: [Int: Double]) -> [String: Double] {
+      Dictionary(uniqueKeysWithValues: seconds.map { (String($0.key), $0.value) })
+    }
+    let result = EncoderResult(
+      model: model.model.name, compute: computing.compute.rawValue,
+      threads: models.threads ?? LanguageModel.defaultThreadCount,
+      instructionSet: try InstructionSet.selected().rawValue, sourceTokens: speed.sourceCount,
+      outputTokens: speed.outputCount, encodeSeconds: named(speed.encode),
+      decodeSeconds: named(speed.decode),
+      bytesPerToken: decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding,
+      peakResidentBytes: ProcessClock.peakResidentBytes)
+    if output.format == .json {
+      try TextOutput.standard.write(try JSONOutput.line(result) + "\n")
+      return
+    }
+    var lines = [
+      "model           \(result.model)",
+      "computed with   \(result.compute), \(result.threads) threads, \(result.instructionSet)",
+    ]
+    for size in EncoderSpeed.batchSizes {
+      let (encode, decode) = (speed.encode[size] ?? 0, speed.decode[size] ?? 0)
+      lines.append(
+        "\(size) at a time     reading \(result.sourceTokens) tokens \(encode.formatted(places: 3)) s, "
+          + "decoding \(result.outputTokens) \(decode.formatted(places: 3)) s")
+    }
+    lines += [
+      "bytes a token   \(result.bytesPerToken.grouped)",
+      "peak memory     \(result.peakResidentBytes.grouped) bytes",
+    ]
+    try TextOutput.standard.write(lines.joined(separator: "\n") + "\n")
   }
 
   private static func text(_ result: Result) -> String {

@@ -45,7 +45,8 @@ struct Calibrate: ParsableCommand {
   @Option(help: "File of density ratios, one a sample, where deployment differs from calibration.")
   var weights: String?
 
-  @Option(name: .customLong("weight-bound"), help: "Upper bound on any density ratio.")
+  @Option(
+    name: .customLong("weight-bound"), parsing: .unconditional, help: "Upper bound on any density ratio.")
   var weightBound: Double?
 
   @Option(
@@ -76,7 +77,8 @@ struct Calibrate: ParsableCommand {
         + "into the certificate. (default with --data: \(ModelManifest.defaultName))", valueName: "model"))
   var model: String?
 
-  @Option(help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
+  @Option(
+    parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
   var threads: Int?
 
   @Option(help: "With a table: file of the exit policy, whose SHA-256 goes into the certificate.")

@@ -29,22 +29,24 @@ struct FitExitsCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Layers after which a token may leave.", valueName: "layers"))
   var exitLayers: ExitPolicyOptions.LayerList
 
-  @Option(help: "Documents to use. (default: all)")
+  @Option(parsing: .unconditional, help: "Documents to use. (default: all)")
   var limit: Int?
 
-  @Option(help: "The most tokens of an output. (default: 160; with questions, 48)")
+  @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with questions, 48)")
   var maxTokens: Int?
 
   @Option(help: "Penalty of the regression, in parts of the mean square of a hidden state's numbers.")
   var ridge = 1e-3
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Tokens that an exit chooses from, beside those of the prompt; 0 for the whole vocabulary. (default: 4096, or 0 "
         + "where the vocabulary is below 16384)"))
   var shortlist: Int?
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Gradient steps on each map after the regression, towards the full model's distribution; kept where they agree more "
         + "often with it on held-out text.", valueName: "steps"))

@@ -28,11 +28,13 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
+  @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
     if special, !raw { throw ValidationError("--special goes with --raw only.") }
     if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
     try speculation.validate(with: exits)
+    try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }
 
   func run() throws {
@@ -53,8 +55,10 @@ struct GenerateCommand: ParsableCommand {
       try raw
       ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
       : model.model.prompt(user: text)
-    let session = try speculation.makeSession(
-      model, prompt: tokens, options: options, threads: models.threads, exits: exits)
+    let session: any OutputSession =
+      try search.makeSession(model: model.model, prompt: tokens, options: options)
+      ?? speculation.makeSession(
+        model, prompt: tokens, options: options, threads: models.threads, exits: exits)
     try GenerationReport(
       model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
     ).run(session)

@@ -38,6 +38,8 @@ private struct ModelFacts: Encodable {
   var name: String
   var family: String
   var layers: Int
+  /// Those of the encoder, where there is one.
+  var encoderLayers: Int?
   var hiddenSize: Int
   var feedForwardSize: Int
   var heads: Int
@@ -62,6 +64,7 @@ private struct ModelFacts: Encodable {
     name = configuration.name
     family = configuration.family.rawValue
     layers = configuration.layerCount
+    encoderLayers = configuration.encoder?.layerCount
     hiddenSize = configuration.hiddenSize
     feedForwardSize = configuration.feedForwardSize
     heads = configuration.headCount
@@ -77,14 +80,20 @@ private struct ModelFacts: Encodable {
       Tensor(name: $0.name, shape: $0.shape, format: $0.format.name, bytes: $0.byteCount)
     }
     parameters = all.reduce(0) { $0 + $1.elementCount }
-    let layerBytes = all.filter { $0.name.hasPrefix("blk.") }.reduce(0) { $0 + $1.byteCount }
+    // Of an encoder-decoder, a token reads the decoder, but keys and values of the source are there already.
+    let isPair = configuration.encoder != nil
+    let layerBytes = all.filter {
+      $0.name.hasPrefix(isPair ? "dec.blk." : "blk.")
+        && !["cross_attn_k.weight", "cross_attn_v.weight"].contains(where: $0.name.hasSuffix)
+    }.reduce(0) { $0 + $1.byteCount }
     bytesPerLayer = layerBytes / max(1, layers)
     let embedding = try checkpoint.tensor("token_embd.weight")
     let unembedding = tiedEmbedding ? embedding : try checkpoint.tensor("output.weight")
     bytesOfUnembedding = unembedding.byteCount
     let row = embedding.byteCount / max(1, vocabularySize)
     bytesPerToken =
-      layerBytes + bytesOfUnembedding + row + (try checkpoint.tensor("output_norm.weight").byteCount)
+      layerBytes + bytesOfUnembedding + row
+      + (try checkpoint.tensor(isPair ? "dec.output_norm.weight" : "output_norm.weight").byteCount)
   }
 
   var text: String {
@@ -92,7 +101,7 @@ private struct ModelFacts: Encodable {
       "path              \(path)",
       "name              \(name)",
       "family            \(family)",
-      "layers            \(layers)",
+      "layers            \(layers)\(encoderLayers.map { ", after \($0) of the encoder" } ?? "")",
       "hidden size       \(hiddenSize)",
       "feed-forward size \(feedForwardSize)",
       "heads             \(heads), \(keyValueHeads) for keys and values, \(headSize) numbers each",

@@ -54,10 +54,15 @@ struct ModelsCommand: ParsableCommand {
     @Argument(help: "The model's name.")
     var name: String = ModelManifest.defaultName
 
+    @Flag(
+      help: "You have read the terms that a model comes under, where it has some of its own, and accept them."
+    )
+    var acceptTerms = false
+
     func run() throws {
       let store = try ModelStore()
       let entry = try store.manifest.known(name)
-      let isNew = try ModelDownload(store: store, entry: entry).run()
+      let isNew = try ModelDownload(store: store, entry: entry, acceptsTerms: acceptTerms).run()
       Console.note(isNew ? "\(name) is here now" : "\(name) is here already")
       try TextOutput.standard.write(store.path(entry) + "\n")
     }

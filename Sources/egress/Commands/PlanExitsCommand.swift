@@ -29,16 +29,16 @@ struct PlanExitsCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Where the plan goes.", valueName: "plan.json"))
   var output: String
 
-  @Option(help: "Share of tokens that must be the full model's, in 0...1.")
+  @Option(parsing: .unconditional, help: "Share of tokens that must be the full model's, in 0...1.")
   var agreement = 0.95
 
   @Option(help: "ms: time measured here; bytes: weights read, the same on every machine.")
   var unit = Unit.ms
 
-  @Option(help: "Documents to use.")
+  @Option(parsing: .unconditional, help: "Documents to use.")
   var limit = 40
 
-  @Option(help: "The most tokens of an output. (default: 160; with questions, 48)")
+  @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with questions, 48)")
   var maxTokens: Int?
 
   @Option(

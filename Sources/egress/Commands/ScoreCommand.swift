@@ -27,7 +27,7 @@ struct ScoreCommand: ParsableCommand {
   @Flag(help: "Text that spells a special token becomes that token.")
   var special = false
 
-  @Option(help: "Tokens the text may have. (default: as many as the model can)")
+  @Option(parsing: .unconditional, help: "Tokens the text may have. (default: as many as the model can)")
   var context: Int?
 
   @OptionGroup var models: ModelOptions

@@ -15,7 +15,7 @@ struct Study: ParsableCommand {
 
   @OptionGroup var reading: TableArguments
 
-  @Option(help: "Number of random splits.")
+  @Option(parsing: .unconditional, help: "Number of random splits.")
   var trials = 100
 
   @Option(name: .customLong("calibration-size"), help: "Calibration sizes, as 100,500,1000.")
@@ -24,7 +24,7 @@ struct Study: ParsableCommand {
   @Option(help: "Tolerated risks, as 0.01:0.2:0.01 or 0.05,0.1.")
   var epsilons = NumberList((1...20).map { Double($0) / 100 })
 
-  @Option(help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
+  @Option(parsing: .unconditional, help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
   var delta = 0.1
 
   @Option(
@@ -34,7 +34,7 @@ struct Study: ParsableCommand {
   @Option(help: "crc and empirical: full, or cautious to stop at the first violation.")
   var scan = ThresholdScan.full
 
-  @Option(help: "Seed of the splits.")
+  @Option(parsing: .unconditional, help: "Seed of the splits.")
   var seed: UInt64 = 0
 
   @Option(help: "Draw an SVG figure into this file.")

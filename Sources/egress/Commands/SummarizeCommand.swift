@@ -10,24 +10,37 @@ struct SummarizeCommand: ParsableCommand {
         egress summarize article.txt
         pdftotext paper.pdf - | egress summarize -
         egress summarize --format json --max-tokens 60 article.txt
+        egress summarize --model flan-t5-small --beams 4 article.txt
         egress summarize --input docs.jsonl --output summaries.jsonl
       """)
 
+  /// In a group for the sake of its place in the help.
+  struct Prefix: ParsableArguments {
+    @Option(
+      help: ArgumentHelp(
+        "What an encoder-decoder is to read before the document. (default: what its files say, or \"summarize: \")",
+        valueName: "text"))
+    var prefix: String?
+  }
+
   @OptionGroup(title: "Document Options") var documents: DocumentOptions
+  @OptionGroup(title: "Document Options") var reading: Prefix
   @OptionGroup(title: "Model Options") var models: ModelOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
+  @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
     try speculation.validate(with: exits)
+    try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }
 
   func run() throws {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      format: output.format,
+      search: search, format: output.format, prefix: reading.prefix,
       usualMaxTokens: DocumentTask.summarize.usualMaxTokens
     ) { _ in .summarize }.run()
   }

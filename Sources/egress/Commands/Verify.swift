@@ -26,7 +26,8 @@ struct Verify: ParsableCommand {
   @Option(help: "File of density ratios, where the certificate was made with weights.")
   var weights: String?
 
-  @Option(name: .customLong("weight-bound"), help: "Upper bound on any density ratio.")
+  @Option(
+    name: .customLong("weight-bound"), parsing: .unconditional, help: "Upper bound on any density ratio.")
   var weightBound: Double?
 
   @Option(help: "File of the model, to compare with the certificate.")
@@ -38,6 +39,9 @@ struct Verify: ParsableCommand {
   func validate() throws {
     if (weights == nil) != (weightBound == nil) {
       throw ValidationError("--weights and --weight-bound belong together")
+    }
+    if let name = reading.given.first(where: { ["loss-bound", "no-full-model"].contains($0) }) {
+      throw ValidationError("--\(name) comes from the certificate; leave it out")
     }
   }
 

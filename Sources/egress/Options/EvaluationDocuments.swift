@@ -19,13 +19,13 @@ struct EvaluationDocuments: ParsableArguments {
       "gap, the loss less that of the full model, or consistency. (default: that of the certificate, or gap)")
   var risk: QualityRisk?
 
-  @Option(help: "Leave out so many documents at the beginning of the file.")
+  @Option(parsing: .unconditional, help: "Leave out so many documents at the beginning of the file.")
   var skip = 0
 
-  @Option(help: "Documents to use, after those left out. (default: all)")
+  @Option(parsing: .unconditional, help: "Documents to use, after those left out. (default: all)")
   var limit: Int?
 
-  @Option(help: "The most tokens of an output. (default: 160; with a question, 48)")
+  @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with a question, 48)")
   var maxTokens: Int?
 
   func validate() throws {

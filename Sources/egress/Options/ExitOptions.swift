@@ -7,6 +7,7 @@ import RiskControl
 /// Where and when tokens leave the layers early, and what is shown of it.
 struct ExitOptions: ParsableArguments {
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Let a token leave the layers early where the confidence is at least this, in 0...1; 1 is full depth.",
       valueName: "threshold"))

@@ -38,10 +38,12 @@ struct ExitPolicyOptions: ParsableArguments {
       valueName: "layers"))
   var exitLayers: LayerList?
 
-  @Option(help: ArgumentHelp("No token leaves before this layer.", valueName: "layer"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("No token leaves before this layer.", valueName: "layer"))
   var minExitLayer: Int?
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Let the threshold fall along the output, as 0.9 threshold + 0.1 exp(-decay * token / max-tokens); 4 is usual.",
       valueName: "decay"))

@@ -9,7 +9,8 @@ struct ModelOptions: ParsableArguments {
       "A model's name, a .gguf file, or a Hugging Face directory.", valueName: "model"))
   var model: String = ModelManifest.defaultName
 
-  @Option(help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
+  @Option(
+    parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
   var threads: Int?
 
   func validate() throws {

@@ -7,7 +7,7 @@ struct RuleArguments: ParsableArguments {
     help: "Tolerated risk in (0, 1); several as 0.05,0.1 or 0.01:0.2:0.01 give one certificate each.")
   var epsilon: NumberList
 
-  @Option(help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
+  @Option(parsing: .unconditional, help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
   var delta = 0.1
 
   @Option(help: "Threshold rule: \(TableArguments.names(of: ThresholdRule.self)).")
@@ -25,7 +25,7 @@ struct RuleArguments: ParsableArguments {
   @Option(help: "Order of the samples for the betting bound: shuffled by the seed, or given.")
   var order = OrderName.shuffled
 
-  @Option(help: "Seed of the sample order.")
+  @Option(parsing: .unconditional, help: "Seed of the sample order.")
   var seed: UInt64 = 0
 
   @Flag(help: "With several epsilons: divide delta by their number, so that all hold at once.")

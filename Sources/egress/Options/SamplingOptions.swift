@@ -3,29 +3,36 @@ import EarlyExit
 
 /// How text is generated.
 struct SamplingOptions: ParsableArguments {
-  @Option(help: "The most tokens to generate. (default: 256; summarize: 160, answer: 48)")
+  @Option(
+    parsing: .unconditional, help: "The most tokens to generate. (default: 256; summarize: 160, answer: 48)")
   var maxTokens: Int?
 
-  @Option(help: "Above 0, tokens are drawn at random; at 0 the most probable one is taken.")
+  @Option(
+    parsing: .unconditional, help: "Above 0, tokens are drawn at random; at 0 the most probable one is taken."
+  )
   var temperature: Float = 0
 
-  @Option(help: "Draw from the k most probable tokens only.")
+  @Option(parsing: .unconditional, help: "Draw from the k most probable tokens only.")
   var topK: Int?
 
-  @Option(help: "Draw from the fewest tokens whose probabilities reach p.")
+  @Option(parsing: .unconditional, help: "Draw from the fewest tokens whose probabilities reach p.")
   var topP: Float?
 
-  @Option(help: "Draw from tokens at least p times as probable as the most probable one.")
+  @Option(
+    parsing: .unconditional, help: "Draw from tokens at least p times as probable as the most probable one.")
   var minP: Float?
 
   @Option(
+    parsing: .unconditional,
     help: "Where the random numbers start; the same seed gives the same output. (default: another each time)")
   var seed: UInt64?
 
   @Option(help: ArgumentHelp("End the output before this text. May be given again.", valueName: "text"))
   var stop: [String] = []
 
-  @Option(help: "Tokens that prompt and output may have together. (default: as many as the model can)")
+  @Option(
+    parsing: .unconditional,
+    help: "Tokens that prompt and output may have together. (default: as many as the model can)")
   var context: Int?
 
   func validate() throws {

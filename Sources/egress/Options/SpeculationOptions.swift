@@ -25,28 +25,33 @@ struct SpeculationOptions: ParsableArguments {
   var draft: String?
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Layers to draft with; --exit-heads gives them a head. (default: a third of them, or the first of --exit-heads)",
       valueName: "layer"))
   var draftLayer: Int?
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Let tokens of the small model leave its layers where neighbouring hidden states are at least this similar, in 0...1.",
       valueName: "threshold"))
   var draftExitThreshold: Double?
 
-  @Option(help: "A drafting model stops before a token less probable than this. (default: 0.6)")
+  @Option(
+    parsing: .unconditional,
+    help: "A drafting model stops before a token less probable than this. (default: 0.6)")
   var fallback: Double?
 
   @Option(
+    parsing: .unconditional,
     help: """
       Drafted tokens stay up to this distance, -ln of the model's own probability; 0 changes nothing in the output. \
       (default: 2 with a draft model)
       """)
   var rollback: Double?
 
-  @Option(help: "Tokens to draft at a time, at most. (default: 10)")
+  @Option(parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10)")
   var draftLength: Int?
 
   @Flag(

@@ -3,7 +3,7 @@ import RiskControl
 
 /// How a table of losses is read: shared by calibrate, study and verify.
 struct TableArguments: ParsableArguments {
-  @Option(name: .customLong("loss-bound"), help: "B: no loss lies outside [-B, B].")
+  @Option(name: .customLong("loss-bound"), parsing: .unconditional, help: "B: no loss lies outside [-B, B].")
   var lossBound = 1.0
 
   @Option(help: "File of costs: one value a row (an exit), or one a row and sample.")

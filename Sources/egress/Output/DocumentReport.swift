@@ -8,7 +8,10 @@ struct DocumentReport {
   let sampling: SamplingOptions
   let exits: ExitOptions
   let speculation: SpeculationOptions
+  let search: BeamOptions
   let format: OutputOptions.Format
+  /// What stands before a document that an encoder reads; nil for the model's own.
+  var prefix: String?
   let usualMaxTokens: Int
   /// What is asked about a document; `question` is that of its record in a batch.
   let makeTask: (_ question: String?) throws -> DocumentTask
@@ -17,14 +20,17 @@ struct DocumentReport {
     var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     if let input = documents.input, let output = documents.output {
       guard !speculation.isActive else {
-        throw CommandError(
+        throw ValidationError(
           "drafting is for one document at a time; leave --drafter and --draft out with --input")
+      }
+      guard search.beams == nil else {
+        throw ValidationError("beams are for one document at a time; leave --beams out with --input")
       }
       let records = try BatchInput.read(input, makeTask: makeTask)
       if exits.trace != nil || exits.showExits {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
-      let model = try models.load()
+      let model = try load()
       options.exits = try exits.makeStrategy(model)
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
@@ -37,20 +43,31 @@ struct DocumentReport {
     }
     let task = try makeTask(nil)
     let document = try TextInput.document(path: documents.file)
-    let model = try models.load()
+    let model = try load()
     options.exits = try speculation.exitStrategy(exits, model)
     Interrupt.watch()
     let prompt = try model.model.makePrompt(
       for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
       raw: documents.raw,
       shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
-    let session = try prompt.map {
-      try speculation.makeSession(
-        model, prompt: $0, options: options, threads: models.threads, exits: exits)
+    let session: (any OutputSession)? = try prompt.map {
+      try search.makeSession(model: model.model, prompt: $0, options: options)
+        ?? speculation.makeSession(
+          model, prompt: $0, options: options, threads: models.threads, exits: exits)
     }
     try GenerationReport(
       model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts
     ).run(session)
+  }
+
+  private func load() throws -> LoadedModel {
+    var model = try models.load()
+    guard let prefix else { return model }
+    guard model.model.hasEncoder else {
+      throw CommandError("--prefix is for encoder-decoders; \(model.model.name) is a decoder alone")
+    }
+    model.model.summaryPrefix = prefix
+    return model
   }
 }
 

@@ -1,0 +1,179 @@
+import DecoderModels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// How many outputs are followed at a time, and how they are compared.
+public struct BeamSearch: Sendable, Equatable {
+  /// Outputs followed, in ``BeamSearch/beamCounts``.
+  public var beams: Int
+  /// An output's log-probability is divided by its length in tokens to this power: above 0, longer outputs gain.
+  public var lengthPenalty: Double
+
+  /// The number of beams that can be asked for.
+  public static let beamCounts = 1...64
+
+  public init(beams: Int, lengthPenalty: Double = 1) {
+    self.beams = beams
+    self.lengthPenalty = lengthPenalty
+  }
+
+  func validate() throws(EarlyExitError) {
+    guard Self.beamCounts.contains(beams) else {
+      throw .option(field: "beams", expected: "in \(Self.beamCounts)", found: "\(beams)")
+    }
+    guard lengthPenalty.isFinite, abs(lengthPenalty) <= 100 else {
+      throw .option(field: "length-penalty", expected: "in -100...100", found: "\(lengthPenalty)")
+    }
+  }
+}
+
+/// An output under way, or one that has ended.
+private struct Beam {
+  var tokens: [TokenID]
+  /// Log-probability while under way, divided by a power of the length once ended.
+  var score: Double
+}
+
+/// A beam with one more token.
+private struct Candidate {
+  var beam: Int
+  var token: TokenID
+  var score: Double
+}
+
+extension LanguageModel {
+  /// Looks for the most probable output with a beam search.
+  ///
+  /// In each step the best continuations of all beams are ranked together, one more for each beam than there are beams
+  /// and end tokens, so that enough stay that have not ended. Ended outputs are kept by their score with the length
+  /// penalty. The search stops when as many have ended as there are beams and the best one under way is no better than
+  /// the worst of them: the rule that the Hugging Face library has as its default.
+  ///
+  /// - Parameters:
+  ///   - options: Greedy, with neither exits nor stop strings.
+  ///   - shouldStop: Asked before each step.
+  /// - Returns: The best output, or `nil` when `shouldStop` said so.
+  /// - Throws: ``EarlyExitError`` for options that do not go together, ``DecoderError``, and the tokenizer's errors.
+  /// - Complexity: A step reads the weights once for all beams.
+  public func generate(
+    prompt: [TokenID], search: BeamSearch, options: GenerationOptions = GenerationOptions(),
+    shouldStop: () -> Bool = { Task.isCancelled }
+  ) throws -> Generation? {
+    try search.validate()
+    for (field, isFree, found) in [
+      ("temperature", options.sampling == .greedy, "sampling"),
+      ("exits", options.exits == nil, "an exit strategy"),
+      ("stop", options.stopStrings.isEmpty, "a stop string"),
+    ] where !isFree {
+      throw EarlyExitError.option(field: field, expected: "absent with beams", found: found)
+    }
+    var buffers = DecodingBuffers(decoder: decoder)
+    let sequence = try SequenceDecoding(model: self, prompt: prompt, options: options)
+    guard try buffers.readPrompt(of: sequence, shouldStop: shouldStop) else { return nil }
+
+    let start = sequence.prompt.count
+    let longest = sequence.remainingTokens
+    let kept = max(2, 1 + endTokens.count) * search.beams
+    var caches = [sequence.cache]
+    var running = [Beam(tokens: [], score: 0)]
+    var ended: [Beam] = []
+    var isOpen = true
+    while isOpen {
+      var candidates: [Candidate] = []
+      try buffers.withLogits(rows: running.count == 1 ? buffers.lastRow : 0..<running.count) { row, logits in
+        let beam = running.count == 1 ? 0 : row
+        Self.best(kept, of: logits, after: running[beam].score, beam: beam, into: &candidates)
+      }
+      let length = (running.first?.tokens.count ?? 0) + 1
+      let divisor = pow(Double(length), search.lengthPenalty)
+      let isLast = length >= longest
+      func hasEnded(_ candidate: Candidate) -> Bool { isLast || endTokens.contains(candidate.token) }
+      for candidate in candidates.prefix(search.beams) where hasEnded(candidate) {
+        ended.append(
+          Beam(
+            tokens: running[candidate.beam].tokens + [candidate.token], score: candidate.score / divisor))
+      }
+      // Of equal scores the earlier one stays.
+      ended = Array(Self.ranked(ended).prefix(search.beams))
+
+      let next = candidates.filter { !hasEnded($0) }.prefix(search.beams)
+      guard let best = next.first else { break }
+      if ended.count == search.beams, let worst = ended.last, best.score / divisor <= worst.score { break }
+      if shouldStop() { return nil }
+      caches = try Self.distribute(
+        caches, to: next.map(\.beam), from: start, filled: start + length - 1, limit: search.beams
+      ) { try decoder.makeCache(capacity: sequence.cache.capacity) }
+      running = next.map { Beam(tokens: running[$0.beam].tokens + [$0.token], score: $0.score) }
+      try buffers.advance(next.map { $0.token }, caches: caches, position: start + length - 1)
+      isOpen = !isLast
+    }
+    for token in ended.first?.tokens ?? [] { _ = try sequence.append(token) }
+    return sequence.makeGeneration()
+  }
+
+  /// Adds the continuations of one beam that are among the `count` best so far; `best` stays sorted.
+  private static func best(
+    _ count: Int, of logits: UnsafeBufferPointer<Float>, after score: Double, beam: Int,
+    into best: inout [Candidate]
+  ) {
+    let shift = score - Logits.logSumExp(logits)
+    for (token, logit) in logits.enumerated() {
+      let value = Double(logit) + shift
+      if best.count == count, value <= best[count - 1].score || value.isNaN { continue }
+      var place = best.count
+      while place > 0, best[place - 1].score < value { place -= 1 }
+      best.insert(Candidate(beam: beam, token: token, score: value), at: place)
+      if best.count > count { best.removeLast() }
+    }
+  }
+
+  /// Sorted by descending score; equal ones keep their order.
+  private static func ranked(_ beams: [Beam]) -> [Beam] {
+    beams.enumerated().sorted {
+      $0.element.score != $1.element.score ? $0.element.score > $1.element.score : $0.offset < $1.offset
+    }.map(\.element)
+  }
+
+  /// A cache for each new beam: its parent's own for the first child, a copy for the others.
+  private static func distribute(
+    _ caches: [KeyValueCache], to parents: [Int], from start: Int, filled: Int, limit: Int,
+    make: () throws -> KeyValueCache
+  ) throws -> [KeyValueCache] {
+    var free = caches.indices.filter { !parents.contains($0) }.map { caches[$0] }
+    var isTaken = [Bool](repeating: false, count: caches.count)
+    return try parents.map { parent in
+      if !isTaken[parent] {
+        isTaken[parent] = true
+        return caches[parent]
+      }
+      let copy: KeyValueCache
+      if let reused = free.popLast() {
+        copy = reused
+        copy.copy(caches[parent], positions: start..<filled)
+      } else {
+        copy = try make()
+        copy.copy(caches[parent], positions: 0..<filled)
+      }
+      return copy
+    }
+  }
+}
+
+extension DecodingBuffers {
+  /// The row of the token that was advanced last.
+  fileprivate var lastRow: Range<Int> { states.count - 1..<states.count }
+
+  /// Runs one token of each of several sequences that have the same length.
+  fileprivate func advance(_ tokens: [TokenID], caches: [KeyValueCache], position: Int) throws(DecoderError) {
+    try decoder.embed(tokens, into: states)
+    try decoder.advance(
+      states, rows: caches.map { BatchRow(cache: $0, position: position) },
+      layers: 0..<decoder.configuration.layerCount)
+  }
+}
