@@ -44,7 +44,7 @@ import Testing
     #expect(result.status == 0, "\(result.errors)")
     #expect(result.text.contains("certified") && result.text.contains("of 2 layers on average"))
     let early = try egress.run([
-      "generate", "--model", model, "--raw", "--max-tokens", "6", "--format", "json", "--certificate",
+      "generate", "--model", model, "--max-tokens", "6", "--format", "json", "--certificate",
       path("docs.certificate.json"), "abc",
     ])
     #expect(early.status == 0, "\(early.errors)")
@@ -249,8 +249,7 @@ import Testing
     let certificate = path("docs.certificate.json")
     func apply(_ model: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.run(
-        ["generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate", certificate] + options
-          + ["abc"])
+        ["generate", "--model", model, "--max-tokens", "4", "--certificate", certificate] + options + ["abc"])
     }
     #expect(try apply(model).status == 0)
     let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("Other")) }
@@ -261,6 +260,7 @@ import Testing
       expectRefusal(try apply(model, option[0], option[1]), status: 64, saying: "fixed by --certificate")
     }
     expectRefusal(try apply(model, "--exit-threshold", "0.5"), status: 64, saying: "either")
+    expectRefusal(try apply(model, "--raw"), status: 64, saying: "prompts in the model's template")
 
     let edited = try text("docs.certificate.json").replacing("\"defer\"", with: "\"propagate\"")
     try egress.folder.write("docs.certificate.json", edited)
@@ -294,7 +294,7 @@ import Testing
     ])
     #expect([0, 3].contains(result.status), "\(result.errors)")
     let apply = [
-      "generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate",
+      "generate", "--model", model, "--max-tokens", "4", "--certificate",
       path("docs.certificate.json"),
     ]
     #expect(try egress.run(apply + ["--exit-heads", heads, "abc"]).status == 0)
@@ -371,7 +371,7 @@ import Testing
     #expect(limits.contains("does not pay") == !pays)
     func generate(_ options: String...) throws -> CommandRunner.Result {
       try egress.run(
-        ["generate", "--model", model, "--raw", "--max-tokens", "6", "--format", "json"] + options + ["abc"])
+        ["generate", "--model", model, "--max-tokens", "6", "--format", "json"] + options + ["abc"])
     }
     let full = try generate().json()
     let applied = try generate("--certificate", path("docs.certificate.json"))

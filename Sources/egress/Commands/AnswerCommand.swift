@@ -27,6 +27,7 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
+    try exits.validate(raw: documents.raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
     if documents.input == nil, asked.question == nil { throw ValidationError("Give a --question.") }

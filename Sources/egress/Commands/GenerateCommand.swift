@@ -33,6 +33,7 @@ struct GenerateCommand: ParsableCommand {
   func validate() throws {
     if special, !raw { throw ValidationError("--special goes with --raw only.") }
     if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
+    try exits.validate(raw: raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }

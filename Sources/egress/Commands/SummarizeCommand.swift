@@ -33,6 +33,7 @@ struct SummarizeCommand: ParsableCommand {
   @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
+    try exits.validate(raw: documents.raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }

@@ -80,6 +80,13 @@ struct ExitOptions: ParsableArguments {
       policy.policy(threshold: exitThreshold, heads: heads), heads: heads, model: loaded.model)
   }
 
+  /// - Throws: `ValidationError` where a certificate is to hold for prompts that it was not made with.
+  func validate(raw: Bool) throws {
+    if raw, certificate != nil {
+      throw ValidationError("--certificate is for prompts in the model's template; leave out --raw.")
+    }
+  }
+
   private func strategy(_ path: String, _ loaded: LoadedModel) throws -> ExitStrategy? {
     let certificate = try Certificate.read(path: path)
     guard let policy = certificate.subject.policy else {
