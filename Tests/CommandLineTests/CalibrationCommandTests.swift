@@ -44,7 +44,7 @@ import Testing
     #expect(result.status == 0, "\(result.errors)")
     #expect(result.text.contains("certified") && result.text.contains("of 2 layers on average"))
     let early = try egress.run([
-      "generate", "--model", model, "--raw", "--max-tokens", "6", "--format", "json", "--certificate",
+      "generate", "--model", model, "--max-tokens", "6", "--format", "json", "--certificate",
       path("docs.certificate.json"), "abc",
     ])
     #expect(early.status == 0, "\(early.errors)")
@@ -66,16 +66,25 @@ import Testing
     let names = ["docs.runs.jsonl", "docs.losses.jsonl", "docs.certificate.json"]
     let whole = try names.map(text)
     #expect(whole[0].split(separator: "\n").count == 13)
-    // The cuts: within the header, at a line's end, within a line, within the last one.
+    // The cuts: at a line's end, within a line, within the last one.
     let length = whole[0].utf8.count
     let lineEnd = try #require(whole[0].firstIndex(of: "\n")?.utf16Offset(in: whole[0]))
-    for cut in [5, lineEnd + 1, length / 2, length - 3] {
+    for cut in [lineEnd + 1, length / 2, length - 3] {
       try egress.folder.write("docs.runs.jsonl", Array(whole[0].utf8.prefix(cut)))
       try FileManager.default.removeItem(atPath: path("docs.losses.jsonl"))
       let result = try calibrate(data)
       #expect(result.status == 0, "\(result.errors)")
       #expect(try names.map(text) == whole, "cut at \(cut)")
     }
+    // Of a cut first line nothing is known: costs are measured again, the outputs are the same.
+    try egress.folder.write("cut.runs.jsonl", Array(whole[0].utf8.prefix(5)))
+    #expect(try calibrate(data, "--output", path("cut")).status == 0)
+    func outputs(_ name: String) throws -> [String?] {
+      try text(name).split(separator: "\n").dropFirst().map {
+        "\((try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])?["texts"] ?? [])"
+      }
+    }
+    #expect(try outputs("cut.runs.jsonl") == outputs("docs.runs.jsonl"))
     // Nothing is run again for another risk and metric.
     let other = try calibrate(data, "--metric", "token-f1", "--certificate", path("f1.json"))
     #expect(other.status == 0 && other.errors.contains("12 of 12"), "\(other.errors)")
@@ -240,8 +249,7 @@ import Testing
     let certificate = path("docs.certificate.json")
     func apply(_ model: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.run(
-        ["generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate", certificate] + options
-          + ["abc"])
+        ["generate", "--model", model, "--max-tokens", "4", "--certificate", certificate] + options + ["abc"])
     }
     #expect(try apply(model).status == 0)
     let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("Other")) }
@@ -252,6 +260,7 @@ import Testing
       expectRefusal(try apply(model, option[0], option[1]), status: 64, saying: "fixed by --certificate")
     }
     expectRefusal(try apply(model, "--exit-threshold", "0.5"), status: 64, saying: "either")
+    expectRefusal(try apply(model, "--raw"), status: 64, saying: "prompts in the model's template")
 
     let edited = try text("docs.certificate.json").replacing("\"defer\"", with: "\"propagate\"")
     try egress.folder.write("docs.certificate.json", edited)
@@ -285,7 +294,7 @@ import Testing
     ])
     #expect([0, 3].contains(result.status), "\(result.errors)")
     let apply = [
-      "generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate",
+      "generate", "--model", model, "--max-tokens", "4", "--certificate",
       path("docs.certificate.json"),
     ]
     #expect(try egress.run(apply + ["--exit-heads", heads, "abc"]).status == 0)
@@ -329,23 +338,80 @@ import Testing
     #expect(try some.json()["documents"] as? Int == 3)
   }
 
-  @Test func `exits that read more than full depth are not taken`() throws {
+  @Test(arguments: [(exitHead: 1000.0, pays: false), (exitHead: 0.001, pays: true)])
+  func `exits that take longer than full depth are certified but not taken`(exitHead: Double, pays: Bool)
+    throws
+  {
     let data = try writeDocuments()
-    // Looking at softmax after the one layer costs more than the other layer, and nothing leaves at 0.999.
-    let result = try egress.run([
-      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--risk",
-      "consistency", "--rule", "empirical", "--epsilon", "0.5", "--grid", "0.999", "--format", "json",
-    ])
+    let options = ["--grid", "0", "--format", "json"]
+    #expect(try calibrate(data, options[0], options[1]).status == 0)
+    // What the parts of decoding cost is measured once, into the first line; here they are made up.
+    let header = try #require(try text("docs.runs.jsonl").split(separator: "\n").first)
+    var json = try #require(try JSONSerialization.jsonObject(with: Data(header.utf8)) as? [String: Any])
+    var costs = try #require(json["milliseconds"] as? [String: Any])
+    #expect(try #require(costs["layer"] as? [Double]).allSatisfy { $0 > 0 })
+    costs["layer"] = Array(repeating: 2.0, count: 16)
+    costs["head"] = 3.0
+    costs["exitHead"] = exitHead
+    json["milliseconds"] = costs
+    let edited = String(decoding: try JSONSerialization.data(withJSONObject: json), as: UTF8.self) + "\n"
+    try egress.folder.write("docs.runs.jsonl", edited)
+    let result = try egress.run(
+      [
+        "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--risk",
+        "consistency", "--rule", "empirical", "--epsilon", "0.99", "--force",
+      ] + options)
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(try text("docs.runs.jsonl").hasPrefix(edited))
     let certificate = try result.json()
-    let cost = try #require(certificate["cost"] as? Double)
-    if cost >= (certificate["safest_cost"] as? Double ?? 0), certificate["outcome"] as? String == "certified"
-    {
-      let applied = try egress.run([
-        "generate", "--model", model, "--raw", "--max-tokens", "4", "--certificate",
-        path("docs.certificate.json"), "abc",
-      ])
-      #expect(applied.status == 0 && applied.errors.contains("tokens pass all layers"), "\(applied.errors)")
+    #expect(certificate["outcome"] as? String == "certified" && certificate["threshold"] as? Double == 0)
+    // Two layers and the head, a token.
+    #expect(certificate["safest_cost"] as? Double == 7 && certificate["pays"] as? Bool == pays)
+    let limits = try #require(certificate["limits"] as? String)
+    #expect(limits.contains("does not pay") == !pays)
+    func generate(_ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        ["generate", "--model", model, "--max-tokens", "6", "--format", "json"] + options + ["abc"])
     }
+    let full = try generate().json()
+    let applied = try generate("--certificate", path("docs.certificate.json"))
+    #expect(applied.errors.contains("tokens pass all layers") == !pays)
+    let found = try applied.json()
+    #expect((found["average_exit_layer"] as? Double == 2) == !pays)
+    if !pays { #expect(found["token_ids"] as? [Int] == full["token_ids"] as? [Int]) }
+    let verified = try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")])
+    #expect(verified.status == 0, "\(verified.errors)")
+  }
+
+  @Test(arguments: ["brier", "hellinger"])
+  func `evaluate measures distances as calibrate does, beside a metric of texts`(metric: String) throws {
+    let data = try writeDocuments()
+    let certified = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1", "--metric",
+      metric, "--epsilon", "0.99", "--rule", "empirical", "--format", "json",
+    ])
+    #expect(certified.status == 0, "\(certified.errors)")
+    let certificate = try certified.json()
+    let threshold = try #require(certificate["threshold"] as? Double)
+    let options = ["evaluate", "--model", model, "--data", data, "--max-tokens", "6", "--format", "json"]
+    let early = try egress.run(
+      options + ["--exit-threshold", "\(threshold)", "--exit-layers", "1", "--metric", metric])
+    #expect(early.status == 0, "\(early.errors)")
+    let json = try early.json()
+    let observed = try #require(certificate["empirical_risk"] as? Double)
+    #expect(observed > 0 && json["metric"] as? String == metric && json["risk"] as? String == "consistency")
+    #expect(abs(try #require(json["test_risk"] as? Double) - observed) < 1e-12)
+    #expect(json[metric] as? Double == json["test_risk"] as? Double)
+    #expect(json["brier"] as? Double != json["hellinger"] as? Double)
+    #expect(((json["exits"] as? [String: Any])?["quality"] as? Double ?? -1) >= 0)
+    let texts = try egress.run(options + ["--exit-threshold", "\(threshold)", "--exit-layers", "1"]).json()
+    #expect(texts["brier"] == nil && texts["metric"] as? String == "rouge-l")
+    // The metric of the certificate, where none is given.
+    let own = try egress.run(options + ["--certificate", path("docs.certificate.json")])
+    #expect(own.status == 0, "\(own.errors)")
+    #expect(try own.json()["metric"] as? String == metric)
+    let full = try egress.run(options + ["--exit-threshold", "1", "--metric", metric]).json()
+    #expect(full["brier"] as? Double == 0 && full["hellinger"] as? Double == 0)
   }
 
   @Test func `evaluate refuses what it cannot measure`() throws {
@@ -354,7 +420,13 @@ import Testing
     expectRefusal(try egress.run(options), status: 64, saying: "--certificate or an --exit-threshold")
     let early = options + ["--exit-threshold", "0.5"]
     expectRefusal(try egress.run(early), status: 1, saying: "no references")
-    expectRefusal(try egress.run(early + ["--metric", "brier"]), status: 64, saying: "--metric")
+    for (options, part) in [
+      (["--metric", "nonsense"], "--metric"), (["--metric", "brier", "--risk", "gap"], "consistency"),
+      (["--metric", "brier", "--exit-cache", "propagate"], "defer"),
+      (["--metric", "brier", "--drafter", "prompt-lookup"], "drafts"),
+    ] {
+      expectRefusal(try egress.run(early + options), status: 64, saying: part)
+    }
     expectRefusal(try egress.run(early + ["--trace", "t.jsonl"]), status: 64, saying: "--trace")
     expectRefusal(try egress.run(early + ["--skip", "20"]), status: 1, saying: "no documents")
     #expect(try egress.run(early + ["--risk", "consistency"]).status == 0)

@@ -109,6 +109,12 @@ import Testing
       heads,
     ])
     #expect(fit.status == 0, "\(fit.errors)")
+    let refined = try egress.run([
+      "fit-exits", "--model", model, "--data", data, "--exit-layers", "1", "--max-tokens", "12", "--refine",
+      "8", "--output", heads,
+    ])
+    #expect(refined.status == 0 && refined.text.contains("before refinement"), "\(refined.errors)")
+    #expect(!fit.text.contains("before refinement"))
     let shared = try generate("--exit-threshold", "0", "--exit-layers", "1")
     let fitted = try generate("--exit-threshold", "0", "--exit-heads", heads)
     #expect(shared["token_ids"] as? [Int] != fitted["token_ids"] as? [Int])
@@ -120,6 +126,90 @@ import Testing
       "generate", "--model", other, "--raw", "--exit-threshold", "0.5", "--exit-heads", heads, "abc",
     ])
     expectRefusal(refused, status: 1, saying: "are for the model Tiny")
+  }
+
+  @Test func `a plan is made, applied in place of options, and refused for another model or head`() throws {
+    let documents = (0..<12).map {
+      #"{"id": \#($0), "document": "text \#($0 * 7919)", "references": ["x"]}"#
+    }
+    let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
+    func path(_ name: String) -> String { egress.folder.path + "/" + name }
+    var tiny = TinyDecoder()
+    tiny.layerCount = 4
+    var builder = tiny.gguf()
+    builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    let deep = try egress.folder.write("deep.gguf", builder.build())
+    func fit(_ name: String, _ layers: String) throws -> String {
+      let fit = try egress.run([
+        "fit-exits", "--model", deep, "--data", data, "--exit-layers", layers, "--max-tokens", "12",
+        "--shortlist", "100", "--output", path(name),
+      ])
+      #expect(fit.status == 0, "\(fit.errors)")
+      return path(name)
+    }
+    let heads = try fit("heads.safetensors", "1,2")
+    func plan(_ name: String, _ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        [
+          "plan-exits", "--model", deep, "--data", data, "--exit-heads", heads, "--max-tokens", "12",
+          "--output",
+          path(name),
+        ] + options)
+    }
+    func run(_ model: String, _ heads: String, _ plan: String, _ options: String...) throws
+      -> CommandRunner.Result
+    {
+      try egress.run(
+        [
+          "generate", "--model", model, "--raw", "--max-tokens", "12", "--format", "json", "--exit-heads",
+          heads,
+          "--exit-plan", path(plan),
+        ] + options + ["abc"])
+    }
+    let early = try plan("early.json", "--agreement", "0", "--unit", "bytes", "--format", "json")
+    #expect(early.status == 0, "\(early.errors)")
+    let found = try early.json()
+    #expect((found["layers"] as? [Int])?.isEmpty == false && found["unit"] as? String == "bytes")
+    #expect(try #require(found["cost"] as? Double) < found["full_depth_cost"] as? Double ?? 0)
+    let applied = try run(deep, heads, "early.json", "--exit-threshold", "0")
+    #expect(applied.status == 0, "\(applied.errors)")
+    #expect(try #require(applied.json()["average_exit_layer"] as? Double) < 4)
+
+    // Measured here, with what it comes to elsewhere. A plan without exits is full depth, whatever the threshold.
+    let text = try plan("ms.json", "--paper")
+    #expect(text.status == 0 && text.text.contains("chosen for 0.95") && text.text.contains("(7B)"))
+    let none = try String(contentsOfFile: path("early.json"), encoding: .utf8).replacing(
+      /"layers" : \[[^\]]*\]/, with: "\"layers\" : []")
+    try egress.folder.write("none.json", none)
+    let full = try run(deep, heads, "none.json", "--exit-threshold", "0")
+    #expect(try full.status == 0 && full.json()["average_exit_layer"] as? Double == 4)
+    let nothing = try egress.run([
+      "calibrate", "--model", deep, "--data", data, "--exit-heads", heads, "--exit-plan", path("none.json"),
+      "--epsilon", "0.5",
+    ])
+    expectRefusal(nothing, status: 1, saying: "no exits")
+
+    let threshold = ["--exit-threshold", "0.5"]
+    expectRefusal(
+      try run(model, heads, "early.json", threshold[0], threshold[1]), status: 1, saying: "another model")
+    let others = try fit("others.safetensors", "1,3")
+    expectRefusal(
+      try run(deep, others, "early.json", threshold[0], threshold[1]), status: 1, saying: "other exit heads")
+    for options in [["--exit-layers", "1"], ["--confidence", "softmax"], ["--exit-cache", "defer"]] {
+      let result = try run(deep, heads, "early.json", threshold[0], threshold[1], options[0], options[1])
+      expectRefusal(result, status: 64, saying: "fixed by --exit-plan")
+    }
+    try egress.folder.write("cut.json", String(none.prefix(none.count / 2)))
+    expectRefusal(
+      try run(deep, heads, "cut.json", threshold[0], threshold[1]), status: 1, saying: "exit plan")
+    expectRefusal(
+      try run(deep, heads, "nowhere.json", threshold[0], threshold[1]), status: 1, saying: "nowhere.json")
+    for options in [["--agreement", "1.1"], ["--limit", "0"], ["--max-tokens", "1"], ["--unit", "miles"]] {
+      #expect(try plan("bad.json", options[0], options[1]).status == 64)
+    }
+    let headless = try egress.run(["plan-exits", "--model", deep, "--data", data, "--output", path("x.json")])
+    #expect(headless.status == 64 && headless.errors.contains("--exit-heads"))
+    #expect(!FileManager.default.fileExists(atPath: path("bad.json")))
   }
 
   @Test func `showing exits says the average layer and colours nothing but a terminal`() throws {

@@ -31,13 +31,14 @@ import Testing
 
   private static let prompt = "the in the on the in the on the in"
 
-  private func run(_ options: [String], format: String = "json", tokens: Int = 24) throws
-    -> CommandRunner.Result
-  {
+  /// A raw prompt, unless a certificate is to apply.
+  private func run(
+    _ options: [String], format: String = "json", tokens: Int = 24, isRaw: Bool = true
+  ) throws -> CommandRunner.Result {
     try egress.run(
       [
-        "generate", "--model", large, "--raw", "--max-tokens", "\(tokens)", "--format", format,
-      ] + options + [Self.prompt])
+        "generate", "--model", large, "--max-tokens", "\(tokens)", "--format", format,
+      ] + (isRaw ? ["--raw"] : []) + options + [Self.prompt])
   }
 
   private func json(_ options: String...) throws -> [String: Any] {
@@ -263,10 +264,11 @@ import Testing
     let threshold = try #require(json["threshold"] as? Double)
     #expect(threshold > 0)
 
-    let certified = try run(["--draft", small, "--certificate", path], tokens: 8)
+    let certified = try run(["--draft", small, "--certificate", path], tokens: 8, isRaw: false)
     #expect(certified.status == 0, "\(certified.errors)")
     let same = try run(
-      ["--draft", small, "--fallback", "0", "--draft-length", "3", "--rollback", "\(threshold)"], tokens: 8)
+      ["--draft", small, "--fallback", "0", "--draft-length", "3", "--rollback", "\(threshold)"], tokens: 8,
+      isRaw: false)
     #expect(try certified.json()["token_ids"] as? [Int] == same.json()["token_ids"] as? [Int])
     let found = try certified.json()["speculation"] as? [String: Any]
     #expect(
@@ -286,18 +288,20 @@ import Testing
       $0.seed = 9
     }
     expectRefusal(
-      try run(["--draft", other, "--certificate", path]), status: 1,
+      try run(["--draft", other, "--certificate", path], isRaw: false), status: 1,
       saying: "the certificate is for the draft small and the model large, not for this draft")
     let wrongModel = try egress.run([
-      "generate", "--model", other, "--raw", "--draft", small, "--certificate", path, "a",
+      "generate", "--model", other, "--draft", small, "--certificate", path, "a",
     ])
     expectRefusal(wrongModel, status: 1, saying: "not for this model")
     expectRefusal(
-      try run(["--draft", small, "--certificate", path, "--rollback", "1"]), status: 64, saying: "--rollback")
+      try run(["--draft", small, "--certificate", path, "--rollback", "1"], isRaw: false), status: 64,
+      saying: "--rollback")
     expectRefusal(
-      try run(["--draft", small, "--certificate", path, "--fallback", "0"]), status: 64, saying: "--fallback")
+      try run(["--draft", small, "--certificate", path, "--fallback", "0"], isRaw: false), status: 64,
+      saying: "--fallback")
     // Alone it is no certificate of exits.
-    #expect(try run(["--certificate", path]).status == 1)
+    #expect(try run(["--certificate", path], isRaw: false).status == 1)
 
     let evaluated = try egress.run([
       "evaluate", "--model", large, "--draft", small, "--certificate", path, "--data",
@@ -337,13 +341,5 @@ import Testing
     expectRefusal(
       try egress.run(["calibrate", "--data", "d.jsonl", "--epsilon", "0.1", "--fallback", "0.5"]),
       status: 64, saying: "--fallback needs a --draft")
-  }
-
-  @Test func `drafting is refused for a file of documents`() throws {
-    let data = try egress.folder.write("d.jsonl", #"{"id": 1, "document": "abc"}"# + "\n")
-    expectRefusal(
-      try egress.run([
-        "summarize", "--model", large, "--input", data, "--output", "o.jsonl", "--drafter", "auto",
-      ]), status: 1, saying: "one document at a time")
   }
 }

@@ -23,11 +23,12 @@ import Testing
   }
 
   private func fitted(
-    layers: [Int] = [1, 3], shortlist: Int = 0, loss: ClassifierLoss = .independent
+    layers: [Int] = [1, 3], shortlist: Int = 0, loss: ClassifierLoss = .independent, refinement: Int = 0
   ) throws -> (
     heads: ExitHeads, description: ExitHeadsDescription
   ) {
-    var fitter = try ExitHeadFitter(model: model, layers: layers, shortlistSize: shortlist, loss: loss)
+    var fitter = try ExitHeadFitter(
+      model: model, layers: layers, shortlistSize: shortlist, loss: loss, refinementSteps: refinement)
     for index in 0..<20 {
       let prompt: [TokenID] = "text \(index) \(index * index)".utf8.map { TokenID($0) }
       let session = try model.makeSession(
@@ -73,6 +74,86 @@ import Testing
       #expect((0...1).contains(row.classifier))
     }
     #expect(description.agreement[1].fittedMap > description.agreement[0].fittedMap)
+  }
+
+  @Test func `gradient steps follow the slope of the divergence`() throws {
+    let decoder = try LlamaModel(checkpoint: Checkpoint.open(modelPath), compute: .float32, threads: 1)
+    let size = decoder.configuration.hiddenSize
+    var random = SplitMix64(seed: 9)
+    func states(_ count: Int) -> [Float] {
+      (0..<count * size).map { _ in Float.random(in: -1...1, using: &random) }.rowsDividedByRootMeanSquare(
+        size: size)
+    }
+    let (inputs, finals) = (states(6), states(6))
+    let start = (0..<size * size).map { _ in Float.random(in: -0.3...0.3, using: &random) }
+    let tokens = Array(stride(from: 3, to: 300, by: 7))
+    var refinement = try MapRefinement(start, tokens: tokens, decoder: decoder)
+    // The logits are those of the decoder's own head.
+    var own: [Float] = []
+    var full: [Float] = []
+    let unembedding = try decoder.makeUnembedding(of: tokens)
+    try decoder.product(decoder.makeMap(transposed(start, size)), of: inputs, into: &own)
+    try decoder.product(unembedding, of: Array(own), into: &own)
+    try decoder.product(unembedding, of: finals, into: &full)
+    let before = refinement.divergence(inputs: inputs, finals: finals)
+    #expect(abs(before - divergence(of: own, from: full, count: 6)) < 1e-3 * before)
+    // The first step of Adam moves every weight by the rate against the sign of its slope.
+    let rate: Float = 1e-3
+    refinement.step(inputs: inputs, finals: finals, rate: rate)
+    var right = 0
+    for index in stride(from: 0, to: size * size, by: 97) {
+      func value(_ change: Float) throws -> Double {
+        var weights = start
+        weights[index] += change
+        return try MapRefinement(weights, tokens: tokens, decoder: decoder).divergence(
+          inputs: inputs, finals: finals)
+      }
+      let slope = try (value(0.02) - value(-0.02)) / 0.04
+      let moved = refinement.weights[index] - start[index]
+      #expect(abs(moved) < 1.01 * rate)
+      if abs(slope) > 2e-4 {
+        #expect(Double(moved) * slope < 0, "weight \(index)")
+        right += 1
+      }
+    }
+    #expect(right > 20)
+    for _ in 0..<60 { refinement.step(inputs: inputs, finals: finals, rate: 0.01) }
+    #expect(refinement.divergence(inputs: inputs, finals: finals) < 0.5 * before)
+    #expect(throws: DecoderError.self) { try MapRefinement([1], tokens: tokens, decoder: decoder) }
+    #expect(throws: DecoderError.self) { try MapRefinement(start, tokens: [320], decoder: decoder) }
+  }
+
+  private func transposed(_ values: [Float], _ size: Int) -> [Float] {
+    (0..<size * size).map { values[$0 % size * size + $0 / size] }
+  }
+
+  /// Mean of Σ q (ln q − ln p), of logits (count, …).
+  private func divergence(of logits: [Float], from others: [Float], count: Int) -> Double {
+    func logs(_ row: ArraySlice<Float>) -> [Double] {
+      let total = log(row.reduce(0.0) { $0 + exp(Double($1)) })
+      return row.map { Double($0) - total }
+    }
+    let width = logits.count / count
+    return (0..<count).reduce(0.0) { sum, row in
+      let range = row * width..<(row + 1) * width
+      return sum
+        + zip(logs(logits[range]), logs(others[range])).reduce(0.0) { $0 + exp($1.1) * ($1.1 - $1.0) }
+    } / Double(count)
+  }
+
+  @Test func `refined maps agree at least as often, and say what the regression did`() throws {
+    let (heads, description) = try fitted(shortlist: 150, refinement: 40)
+    let (plain, before) = try fitted(shortlist: 150)
+    #expect(description.refinementSteps == 40 && before.refinementSteps == nil)
+    for (row, old) in zip(description.agreement, before.agreement) where row.layer < 4 {
+      #expect(row.regression == old.fittedMap && old.regression == nil)
+      #expect(row.fittedMap >= old.fittedMap)
+      #expect((heads.maps[row.layer] == plain.maps[row.layer]) == (row.fittedMap == old.fittedMap))
+    }
+    #expect(description.agreement.contains { $0.fittedMap > $0.regression ?? 1 })
+    #expect(throws: EarlyExitError.self) {
+      try ExitHeadFitter(model: model, layers: [1], refinementSteps: -1)
+    }
   }
 
   @Test func `a shortlist holds what was written most, and the last layer's head agrees best`() throws {

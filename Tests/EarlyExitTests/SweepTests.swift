@@ -108,6 +108,34 @@ import Testing
     #expect(outputs > prompts.count)
   }
 
+  @Test(arguments: [0, 5])
+  func `a sweep prices what a run does`(index: Int) throws {
+    let (strategy, policy) = try makeStrategy(Self.settings[index])
+    var sweep = try ExitSweep(model: model, strategy: strategy, policy: policy)
+    // Completing tokens together costs nothing here, so that a run's own record says all of deferred completion.
+    let isDeferred = strategy.cachePolicy == .defer
+    sweep.costs = ExitCosts(
+      layer: Array(repeating: isDeferred ? 0 : 10, count: 16), head: 1000, exitHead: 100, gate: 7,
+      propagatedLayer: 1)
+    let pieces = try #require(try sweep.run(prompts[0], options: GenerationOptions(maxTokens: 12)))
+    #expect(pieces[0].costPerToken == (isDeferred ? 1000 : 1060) && pieces.count > 3)
+    for piece in pieces.dropFirst() {
+      var strategy = strategy
+      strategy.policy = policy.with(threshold: piece.threshold)
+      let session = try model.makeSession(
+        prompt: prompts[0], options: GenerationOptions(maxTokens: 12, exits: strategy))
+      var expected = 0.0
+      var count = 0.0
+      while let step = try session.next() {
+        guard let depth = step.depth else { continue }
+        expected += Double(100 * depth.checks.count) + (depth.reason == .lastLayer ? 1000 : 0)
+        if !isDeferred { expected += Double(10 * step.layer + (6 - step.layer)) }
+        count += 1
+      }
+      #expect(abs(piece.costPerToken - expected / count) < 1e-9)
+    }
+  }
+
   @Test(arguments: [1, 2, 3, 8])
   func `prompts together get what each gets alone`(width: Int) throws {
     let (strategy, policy) = try makeStrategy(Self.settings[0])

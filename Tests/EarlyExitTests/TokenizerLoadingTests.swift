@@ -73,8 +73,13 @@ import Tokenization
       "\($0)".contains("tokenizer.json, tokenizer.model or spiece.model")
     }
     let model = try Self.fixture("unigram.model")
-    #expect(throws: TokenizerError.self) { try Self.facts(["spiece.model": Array(model.prefix(2000))]) }
-    #expect(throws: TokenizerError.self) { try Self.facts(["spiece.model": Array("hello".utf8)]) }
+    for bytes in [Array(model.prefix(2000)), Array("hello".utf8)] {
+      #expect {
+        try Self.facts(["spiece.model": bytes])
+      } throws: {
+        "\($0)".contains("/spiece.model: tokenizer: not valid SentencePiece model")
+      }
+    }
   }
 
   /// A GGUF file whose vocabulary has scores: three control tokens, all bytes, and some pieces.

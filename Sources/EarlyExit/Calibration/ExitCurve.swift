@@ -26,11 +26,16 @@ struct ExitCurve {
 
   /// Adds what was read of the pending token, and goes on to lower thresholds where that ends the output.
   mutating func add(_ states: ExitProbe.States, layers: [Int]) throws {
-    readings.append(
-      try ExitReading(
-        states, strategy: sweep.strategy, layers: layers, distance: sweep.distance,
-        prompt: request.prompt, head: &head))
-    _ = try sequence.append(token(at: sequence.generated.count))
+    let place = sequence.generated.count
+    var reading = try ExitReading(
+      states, strategy: sweep.strategy, layers: layers, distance: sweep.distance, prompt: request.prompt,
+      head: &head)
+    // The whole unembedding is the largest matrix of all. What leaves early does so at every lower threshold too.
+    if reading.token == nil, departure(of: reading.checks, at: place) == nil {
+      try reading.ask(&head, states.last)
+    }
+    readings.append(reading)
+    if let token = token(at: place) { _ = try sequence.append(token) }
     try settle()
   }
 
@@ -43,7 +48,7 @@ struct ExitCurve {
       let places = 1..<sequence.generated.count
       guard let change = places.first(where: { token(at: $0) != sequence.generated[$0] }) else { continue }
       let kept = sequence.generated.prefix(change)
-      let changed = token(at: change)
+      guard let changed = token(at: change) else { return }
       readings.removeSubrange(change...)
       sequence.cache.crop(to: sequence.prompt.count + change)
       sequence = try SequenceDecoding(
@@ -53,8 +58,10 @@ struct ExitCurve {
   }
 
   /// The check at which the token at a place after the first leaves at the present threshold; `nil` for full depth.
-  private func departure(at place: Int) -> Int? {
-    readings[place - 1].checks.firstIndex { check in
+  private func departure(at place: Int) -> Int? { departure(of: readings[place - 1].checks, at: place) }
+
+  private func departure(of checks: [ExitReading.Check], at place: Int) -> Int? {
+    checks.firstIndex { check in
       policy.threshold < 1
         && policy.decide(
           ExitObservation(
@@ -64,7 +71,7 @@ struct ExitCurve {
   }
 
   /// The token at a place after the first.
-  private func token(at place: Int) -> TokenID {
+  private func token(at place: Int) -> TokenID? {
     let reading = readings[place - 1]
     guard sweep.distance == nil, let index = departure(at: place) else { return reading.token }
     return reading.checks[index].token
@@ -85,8 +92,10 @@ struct ExitCurve {
 
   private func makePiece() -> ExitSweep.Piece {
     var generation = sequence.makeGeneration()
-    var cost = ExitCost(sweep.strategy, decoder: sweep.model.decoder)
+    var exitBytes = ExitBytes(sweep.strategy, decoder: sweep.model.decoder)
     var bytes = 0
+    var depthCost = sweep.makeDepthCost()
+    var cost = 0.0
     var distance = 0.0
     generation.layers = [layerCount]
     for place in 1..<max(generation.tokenIDs.count, 1) {
@@ -96,12 +105,18 @@ struct ExitCurve {
       distance += index.map { checks[$0].distance } ?? 0
       // At 1 exit layers are not even looked at.
       let checked = policy.threshold < 1 ? checks[..<(index.map { $0 + 1 } ?? checks.count)] : []
-      bytes += cost.bytes(checked, leavesEarly: index != nil)
+      bytes += exitBytes.bytes(checked, leavesEarly: index != nil)
+      cost +=
+        policy.threshold < 1
+        ? depthCost?.token(
+          looks: checked.count, depth: generation.layers[place], leavesEarly: index != nil) ?? 0
+        : sweep.costOfFullDepth
     }
     let count = generation.tokenIDs.count
+    let steps = Double(max(count - 1, 1))
     return ExitSweep.Piece(
       threshold: policy.threshold, generation: generation,
-      bytesPerToken: Double(bytes) / Double(max(count - 1, 1)),
+      bytesPerToken: Double(bytes) / steps, costPerToken: cost / steps,
       distance: distance / Double(max(count, 1)))
   }
 }

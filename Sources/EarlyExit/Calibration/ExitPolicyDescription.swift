@@ -44,9 +44,11 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     templateDigest = try Self.templateDigest(of: model)
   }
 
-  /// SHA-256 of the tokens of an empty message in the model's prompt template.
+  /// SHA-256 of the tokens of an empty message in the model's prompt template; of an encoder-decoder, those of the text
+  /// before a document.
   public static func templateDigest(of model: LanguageModel) throws -> String {
-    let tokens = try model.prompt(user: "").map(String.init).joined(separator: " ")
+    let message = model.hasEncoder ? model.summaryPrefix : ""
+    let tokens = try model.prompt(user: message).map(String.init).joined(separator: " ")
     return Checkpoints.FileDigest.sha256(text: tokens)
   }
 

@@ -67,8 +67,8 @@ struct ExitReading {
 
   /// At every exit layer, ascending.
   var checks: [Check] = []
-  /// The token that the full model chooses.
-  var token: TokenID
+  /// The token that the full model chooses, once it was asked.
+  var token: TokenID?
 
   /// - Parameters:
   ///   - states: What ``ExitProbe`` kept of the token.
@@ -78,8 +78,7 @@ struct ExitReading {
     prompt: [TokenID], head: inout ExitHead
   ) throws {
     func best(_ logits: [Float]) -> Int { logits.withUnsafeBufferPointer { Logits.argmax($0) } }
-    try head.runFull(states.last)
-    token = best(head.logits)
+    if distance != nil { try ask(&head, states.last) }
     let full = distance == nil ? [] : head.logits
     let reads = strategy.measure.reads
     for (index, layer) in layers.enumerated() {
@@ -97,6 +96,12 @@ struct ExitReading {
           distance: distance?.between(head.logits, of: head.candidates, and: full) ?? 0,
           headBytes: head.bytesRead - bytes))
     }
+  }
+
+  /// Notes the full model's token.
+  mutating func ask(_ head: inout ExitHead, _ last: [Float]) throws {
+    try head.runFull(last)
+    token = head.logits.withUnsafeBufferPointer { Logits.argmax($0) }
   }
 }
 
@@ -153,7 +158,7 @@ struct ExitProbe {
 }
 
 /// Bytes of weights that tokens with early exits read, without reading them.
-struct ExitCost {
+struct ExitBytes {
   private let bytesPerLayer: Int
   private let layerCount: Int
   private let groupLimit: Int

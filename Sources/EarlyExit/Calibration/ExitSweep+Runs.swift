@@ -31,23 +31,31 @@ extension ExitSweep {
       _ = try sequence.append(first.generated[0])
       var refused: Double?
       var bytes = 0
+      var cost = 0.0
+      var depthCost = makeDepthCost()
       while sequence.stopReason == nil {
         if shouldStop() { return nil }
         let index = sequence.generated.count
-        guard let depth = try exits.step(sequence)?.depth else { break }
+        guard let step = try exits.step(sequence), let depth = step.depth else { break }
+        let leavesEarly = depth.reason != .lastLayer
         // The run at 1 looks at exits for the sake of the sweep only.
         bytes += pieces.isEmpty ? bytesOfDepth : depth.bytesRead
-        for check in depth.reason == .lastLayer ? depth.checks[...] : depth.checks.dropLast() {
+        cost +=
+          pieces.isEmpty
+          ? costOfFullDepth
+          : depthCost?.token(looks: depth.checks.count, depth: step.layer, leavesEarly: leavesEarly) ?? 0
+        for check in leavesEarly ? depth.checks.dropLast() : depth.checks[...] {
           let critical = policy.criticalThreshold(
             confidence: check.confidence, at: index, of: options.maxTokens)
           if let critical, critical < current { refused = max(refused ?? critical, critical) }
         }
       }
       let generation = sequence.makeGeneration()
+      let count = Double(max(generation.tokenIDs.count - 1, 1))
       pieces.append(
         Piece(
           threshold: current, generation: generation,
-          bytesPerToken: Double(bytes) / Double(max(generation.tokenIDs.count - 1, 1))))
+          bytesPerToken: Double(bytes) / count, costPerToken: cost / count))
       threshold = following(refused, below: current)
     }
     return pieces

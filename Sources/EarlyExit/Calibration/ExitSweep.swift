@@ -15,14 +15,20 @@ public struct ExitSweep {
     public var generation: Generation
     /// Bytes of weights read, on average over the tokens after the first; 0 where there is none.
     public var bytesPerToken: Double
+    /// Of a token after the first, on average, in the unit of the sweep's costs; 0 without costs.
+    public var costPerToken: Double
     /// The distance of the exit heads' distributions from the full model's, on average over the tokens, the first of
     /// which passes all layers; 0 unless the sweep was asked for it.
     public var distance: Double
 
-    public init(threshold: Double, generation: Generation, bytesPerToken: Double, distance: Double = 0) {
+    public init(
+      threshold: Double, generation: Generation, bytesPerToken: Double, costPerToken: Double = 0,
+      distance: Double = 0
+    ) {
       self.threshold = threshold
       self.generation = generation
       self.bytesPerToken = bytesPerToken
+      self.costPerToken = costPerToken
       self.distance = distance
     }
   }
@@ -43,6 +49,8 @@ public struct ExitSweep {
   let strategy: ExitStrategy
   let policy: ThresholdPolicy
   let distance: DistributionDistance?
+  /// What the parts of decoding cost, for ``Piece/costPerToken``.
+  public var costs: ExitCosts?
   private let grid: [Double]?
   private let lowest: Double
 
@@ -167,6 +175,20 @@ public struct ExitSweep {
       }
     }
     return true
+  }
+
+  /// What the tokens of a sequence cost; `nil` without costs.
+  func makeDepthCost() -> DepthCost? {
+    costs.map {
+      DepthCost(
+        $0, layerCount: model.decoder.configuration.layerCount, reads: strategy.measure.reads,
+        cache: strategy.cachePolicy, groupLimit: strategy.groupLimit)
+    }
+  }
+
+  /// What a token costs that passes all layers; 0 without costs.
+  var costOfFullDepth: Double {
+    costs.map { DepthCost.fullDepth($0, layerCount: model.decoder.configuration.layerCount) } ?? 0
   }
 
   /// The threshold to go on with after `current`, where `refused` is the largest at which anything changes.

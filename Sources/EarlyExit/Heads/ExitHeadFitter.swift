@@ -23,14 +23,16 @@ public struct ExitHeadFitter {
   public let loss: ClassifierLoss
   /// Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
   public let shortlistSize: Int
+  /// Gradient steps on the maps after the regression; 0 for none.
+  public let refinementSteps: Int
   /// Tokens added for fitting.
   public private(set) var fittedTokens = 0
 
-  private let decoder: any DecoderModel
+  let decoder: any DecoderModel
   private let states: HiddenStates
   private var regressions: [Int: RidgeRegression]
-  private var training: StateSample
-  private var heldOut: StateSample
+  var training: StateSample
+  var heldOut: StateSample
   /// How often each token was written, and how often it stood in a prompt: (vocabularySize) each.
   private var written: [Int]
   private var read: [Int]
@@ -41,14 +43,19 @@ public struct ExitHeadFitter {
   ///   - shortlistSize: Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
   ///   - ridge: The penalty, in parts of the mean square of an input summed over all tokens.
   ///   - loss: What the classifiers minimise.
-  ///   - sampleLimit: Output tokens kept for the classifiers: 2 bytes each for (layers + 1) · hiddenSize numbers.
+  ///   - refinementSteps: Steps of gradient descent on the divergence of an exit's distribution from the full model's, each
+  ///     on 256 tokens; what does not agree more often on held-out text is not kept.
+  ///   - sampleLimit: Output tokens kept for classifiers and refinement: 2 bytes each for (layers + 1) · hiddenSize numbers.
   public init(
     model: LanguageModel, layers: [Int], shortlistSize: Int = 0, ridge: Double = 1e-3,
-    loss: ClassifierLoss = .independent, sampleLimit: Int = 40_000
+    loss: ClassifierLoss = .independent, refinementSteps: Int = 0, sampleLimit: Int = 40_000
   ) throws(EarlyExitError) {
     let configuration = model.decoder.configuration
     guard ridge > 0, ridge.isFinite else {
       throw .option(field: "ridge", expected: "a number above 0", found: "\(ridge)")
+    }
+    guard (0...1_000_000).contains(refinementSteps) else {
+      throw .option(field: "refine", expected: "in 0...1000000", found: "\(refinementSteps)")
     }
     guard (0..<configuration.vocabularySize).contains(shortlistSize) else {
       throw .option(
@@ -61,6 +68,7 @@ public struct ExitHeadFitter {
     self.shortlistSize = shortlistSize
     self.ridge = ridge
     self.loss = loss
+    self.refinementSteps = refinementSteps
     decoder = model.decoder
     let size = configuration.hiddenSize
     states = HiddenStates(hiddenSize: size, capacity: DecodingBuffers.prefillChunk)
@@ -128,10 +136,11 @@ public struct ExitHeadFitter {
   /// - Parameters:
   ///   - name: What the model is called.
   ///   - digest: The model's SHA-256.
+  ///   - shouldStop: Asked before each step of the refinement, with its layer and number; what it throws ends the fit.
   /// - Throws: ``EarlyExitError/exitHeads(_:)`` when there is too little text.
-  public func fit(name: String, digest: String) throws -> (
-    heads: ExitHeads, description: ExitHeadsDescription
-  ) {
+  public func fit(
+    name: String, digest: String, shouldStop: (_ layer: Int, _ step: Int) throws -> Void = { _, _ in }
+  ) throws -> (heads: ExitHeads, description: ExitHeadsDescription) {
     guard training.count > 0, heldOut.count > 0 else {
       throw EarlyExitError.exitHeads(
         "fitting exit heads needs output tokens to fit on and to hold out; "
@@ -144,6 +153,8 @@ public struct ExitHeadFitter {
       maps[layer] = try ExitHeads.LayerMap(weights: solution.map(Float.init), hiddenSize: size)
     }
     let shortlist = makeShortlist()
+    let regressed = try refinementSteps == 0 ? nil : agreement(maps, shortlist)
+    if let regressed { maps = try refine(maps, shortlist, agreement: regressed, shouldStop: shouldStop) }
     let prepared = try PreparedHeads(ExitHeads(maps: maps, shortlist: shortlist), decoder: decoder)
     let shared = try PreparedHeads(ExitHeads(shortlist: shortlist), decoder: decoder)
 
@@ -176,7 +187,7 @@ public struct ExitHeadFitter {
       let count = Double(heldOut.count)
       agreement.append(
         .init(
-          layer: layer, sharedHead: Double(unmapped.count { $0 }) / count,
+          layer: layer, sharedHead: Double(unmapped.count { $0 }) / count, regression: regressed?[layer],
           fittedMap: Double(fitted.count { $0 }) / count, classifier: Double(right) / count))
     }
     return (
@@ -185,7 +196,8 @@ public struct ExitHeadFitter {
         version: ExitHeadsDescription.currentVersion, model: name, modelDigest: digest, headsDigest: "",
         layers: exits, hiddenSize: size, shortlistSize: shortlist.count, fittedTokens: fittedTokens,
         classifierTokens: training.count, heldOutTokens: heldOut.count, ridge: ridge,
-        classifierLoss: loss.rawValue, agreement: agreement)
+        refinementSteps: refinementSteps == 0 ? nil : refinementSteps, classifierLoss: loss.rawValue,
+        agreement: agreement)
     )
   }
 }

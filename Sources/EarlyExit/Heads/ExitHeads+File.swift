@@ -9,13 +9,15 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
     public var layer: Int
     /// Share of tokens at which the shared head's best token is the full model's.
     public var sharedHead: Double
+    /// The same for the map before its refinement, where there was one.
+    public var regression: Double?
     /// The same for the fitted map.
     public var fittedMap: Double
     /// Accuracy of the classifier in telling whether it is, for the threshold ½.
     public var classifier: Double
 
     enum CodingKeys: String, CodingKey {
-      case layer
+      case layer, regression
       case sharedHead = "shared_head"
       case fittedMap = "fitted_map"
       case classifier
@@ -35,6 +37,8 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
   public var classifierTokens: Int
   public var heldOutTokens: Int
   public var ridge: Double
+  /// Gradient steps on each map after the regression, where there were any.
+  public var refinementSteps: Int?
   public var classifierLoss: String
   public var agreement: [Agreement]
 
@@ -47,6 +51,7 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
     case fittedTokens = "fitted_tokens"
     case classifierTokens = "classifier_tokens"
     case heldOutTokens = "held_out_tokens"
+    case refinementSteps = "refinement_steps"
     case classifierLoss = "classifier_loss"
   }
 

@@ -34,6 +34,11 @@ struct StateSample {
   /// (rows.count, size)
   func states(_ rows: Range<Int>, layer: Int) -> [Float] { states[layer]?[rows] ?? [] }
 
+  /// (rows.count, size), for rows in any order.
+  func states(at rows: [Int], layer: Int) -> [Float] {
+    rows.flatMap { states($0..<$0 + 1, layer: layer) }
+  }
+
   private static let batch = 64
 
   /// What an exit head says of a state.

@@ -52,14 +52,15 @@ public struct ExitCosts: Sendable, Equatable, Codable {
 
   /// Measures a decoder on this machine, in milliseconds; each figure is the best of several rounds.
   ///
-  /// - Parameter context: Tokens before the one that is decoded.
+  /// - Parameter context: Tokens before the one that is decoded; by default 256, or fewer where the model holds no more.
   /// - Throws: ``DecoderError``, also when the model's context is too short for the measurement.
   public static func measured(
-    _ decoder: any DecoderModel, heads: ExitHeads?, context: Int = 256, rounds: Int = 7
+    _ decoder: any DecoderModel, heads: ExitHeads?, context: Int? = nil, rounds: Int = 7
   ) throws -> ExitCosts {
     let configuration = decoder.configuration
     let count = configuration.layerCount
     let limit = 16
+    let context = context ?? max(1, min(256, configuration.contextLength - limit))
     let states = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: 256)
     let cache = try decoder.makeCache(capacity: context + limit)
     let tokens = (0..<context + limit).map { ($0 * 7919 % 40_000 + 20) % configuration.vocabularySize }

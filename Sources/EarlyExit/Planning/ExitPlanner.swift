@@ -39,7 +39,7 @@ public struct ExitPlanner {
     Option(
       layers: [], measure: .softmax, cache: .defer, threshold: 1, agreement: 1,
       averageLayer: Double(traces.layerCount),
-      cost: Double(traces.layerCount) * costs.layer(rows: 1) + costs.head)
+      cost: DepthCost.fullDepth(costs, layerCount: traces.layerCount))
   }
 
   /// Sets of at most two exits before the last layer, each with and without the last layer's own exit, if there is one.
@@ -95,39 +95,19 @@ public struct ExitPlanner {
     let exits = layers.compactMap { layer in
       traces.layers.firstIndex(of: layer).map { (layer: layer, looks: traces.looks[$0]) }
     }
-    let readsHead = measure == .softmax || (measure == .classifier && classifierReadsHead)
-    let look = (measure == .softmax ? 0 : costs.gate) + (readsHead ? costs.exitHead : 0)
     var cost = 0.0
     var agreeing = 0
     var layerSum = 0
     for (start, end) in zip(traces.starts, traces.starts.dropFirst()) {
-      // Layers that tokens which left have passed, latest last: never ascending.
-      var waiting: [Int] = []
+      var text = DepthCost(
+        costs, layerCount: traces.layerCount, reads: reads(measure), cache: cache, groupLimit: groupLimit)
       for token in start..<end {
-        var depth = traces.layerCount
-        var left = false
-        var agrees = true
-        for exit in exits {
-          cost += look
-          guard confidence(exit.looks[token], measure) >= threshold else { continue }
-          depth = exit.layer
-          left = true
-          agrees = exit.looks[token].agrees
-          break
-        }
-        cost += left ? (readsHead ? 0 : costs.exitHead) : costs.head
-        if agrees { agreeing += 1 }
+        let left = exits.firstIndex { confidence($0.looks[token], measure) >= threshold }
+        let depth = left.map { exits[$0].layer } ?? traces.layerCount
+        cost += text.token(
+          looks: left.map { $0 + 1 } ?? exits.count, depth: depth, leavesEarly: left != nil)
+        if left.map({ exits[$0].looks[token].agrees }) ?? true { agreeing += 1 }
         layerSum += depth
-        switch cache {
-        case .propagate:
-          cost += Double(depth) * costs.layer(rows: 1)
-          cost += Double(traces.layerCount - depth) * costs.propagatedLayer
-        case .defer:
-          waiting.append(0)
-          cost += advance(&waiting, to: depth)
-          if waiting.count >= groupLimit { cost += advance(&waiting, to: traces.layerCount) }
-          waiting.removeAll { $0 == traces.layerCount }
-        }
       }
     }
     let count = Double(traces.tokenCount)
@@ -136,13 +116,11 @@ public struct ExitPlanner {
       agreement: Double(agreeing) / count, averageLayer: Double(layerSum) / count, cost: cost / count)
   }
 
-  /// Takes all tokens to a layer, each layer as one batch of those that need it.
-  private func advance(_ waiting: inout [Int], to depth: Int) -> Double {
-    var cost = 0.0
-    for layer in waiting.min().map({ $0..<max(depth, $0) }) ?? 0..<0 {
-      cost += costs.layer(rows: waiting.count { $0 <= layer })
+  private func reads(_ measure: Measure) -> ConfidenceInput {
+    switch measure {
+    case .softmax: .logits
+    case .saturation: SaturationConfidence().reads
+    case .classifier: classifierReadsHead ? [.hiddenState, .logits] : .hiddenState
     }
-    waiting = waiting.map { max($0, depth) }
-    return cost
   }
 }

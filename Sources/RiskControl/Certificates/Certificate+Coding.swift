@@ -20,6 +20,7 @@ extension Certificate: Codable {
     case startsAtFullModel = "starts_at_full_model"
     case cost
     case safestCost = "safest_cost"
+    case pays
     case furtherRisks = "further_risks"
     case risk, metric
     case modelDigest = "model_sha256"
@@ -31,7 +32,7 @@ extension Certificate: Codable {
     case digest = "certificate_sha256"
   }
 
-  static let formatVersion = 2
+  static let formatVersion = 3
   private static let withoutDigest = CodingUserInfoKey(rawValue: "withoutDigest")
 
   /// Writes every key, absent values as null, and the certificate's own SHA-256.
@@ -70,6 +71,7 @@ extension Certificate: Codable {
     try container.encode(startsAtFullModel, forKey: .startsAtFullModel)
     try container.encode(cost, forKey: .cost)
     try container.encode(safestCost, forKey: .safestCost)
+    try container.encode(pays, forKey: .pays)
     try container.encode(furtherRisks, forKey: .furtherRisks)
     try container.encode(subject.risk, forKey: .risk)
     try container.encode(subject.metric, forKey: .metric)

@@ -53,6 +53,12 @@ extension Certificate {
     }
   }
 
+  /// Whether decoding at the threshold costs less than at the safest one; nil without costs.
+  public var pays: Bool? {
+    guard let cost, let safestCost else { return nil }
+    return cost < safestCost
+  }
+
   /// What is not guaranteed.
   public var limits: String {
     let data =
@@ -62,6 +68,13 @@ extension Certificate {
     return data
       + ", for an epsilon and settings fixed before the losses were seen; it says nothing about any single sample. The loss "
       + "(\(subject.metric); \(subject.risk)) is relative to the full model's own output: the full model's quality is not "
-      + "guaranteed."
+      + "guaranteed." + fallback
+  }
+
+  private var fallback: String {
+    guard outcome == "certified", pays == false, let cost, let safestCost else { return "" }
+    return
+      " Decoding at this threshold does not pay: it costs \(plain(cost)) on average, and the safest threshold "
+      + "\(plain(safestCost)), which is therefore the one to use."
   }
 }

@@ -46,6 +46,10 @@ struct Evaluation {
     /// Mean loss of the output with early exits relative to the full model's, and its standard error.
     var testRisk: Double
     var testRiskError: Double
+    /// How far the distributions that tokens are chosen from are from the full model's, averaged over the tokens of its own
+    /// output and over documents; `nil` where texts are compared only.
+    var brier: Double?
+    var hellinger: Double?
     /// Whether the test risk is at most ε.
     var isWithinEpsilon: Bool?
     /// Documents whose output is the full model's.
@@ -78,17 +82,20 @@ struct Evaluation {
   private var controller: DraftLengthController?
   private let decoder: TimedDecoder
   private let strategy: ExitStrategy?
+  /// Of texts, printed beside ``distance`` where that is what is asked for.
   private let loss: SequenceLoss
+  private let distance: DistributionDistance?
   private let risk: QualityRisk
   private let maxTokens: Int?
   private var full = Sums()
   private var exits = Sums()
   private var losses: [Double] = []
+  private var distances: [DistributionDistance: [Double]] = [:]
   private var identical = 0
   private var hasReferences = true
 
   init(
-    _ loaded: LoadedModel, strategy: ExitStrategy?, loss: SequenceLoss, risk: QualityRisk, maxTokens: Int?
+    _ loaded: LoadedModel, strategy: ExitStrategy?, metric: QualityMetric, risk: QualityRisk, maxTokens: Int?
   ) {
     let plain = loaded.model
     decoder = TimedDecoder(plain.decoder)
@@ -96,7 +103,8 @@ struct Evaluation {
       name: plain.name, decoder: decoder, tokenizer: plain.tokenizer, promptTemplate: plain.promptTemplate,
       endTokens: plain.endTokens, startToken: plain.startToken)
     self.strategy = strategy
-    self.loss = loss
+    if case .text(let loss) = metric { self.loss = loss } else { loss = .rouge(Rouge(.rougeL)) }
+    distance = metric.distance
     self.risk = risk
     self.maxTokens = maxTokens
   }
@@ -127,10 +135,34 @@ struct Evaluation {
     } else {
       hasReferences = false
     }
+    if distance != nil {
+      guard try addDistances(record) else { return false }
+    }
     (full, exits) = (sums[0], sums[1])
     if texts[0] == texts[1] { identical += 1 }
     losses.append(
-      risk.loss(texts[1], full: texts[0], references: record.references ?? [], metric: loss))
+      distance.flatMap { distances[$0]?.last }
+        ?? risk.loss(texts[1], full: texts[0], references: record.references ?? [], metric: loss))
+    return true
+  }
+
+  /// Distances along the full model's own output, which is decoded once more for each.
+  private mutating func addDistances(_ record: BatchRecord) throws -> Bool {
+    let options = options(record)
+    let prompt = try model.wholePrompt(for: record, options: options)
+    for distance in DistributionDistance.allCases {
+      var value = 0.0
+      if let strategy, let policy = strategy.policy as? ThresholdPolicy, policy.threshold < 1 {
+        let sweep = try ExitSweep(
+          model: model, strategy: strategy, policy: policy, distance: distance, grid: [policy.threshold])
+        guard
+          let pieces = try sweep.run(prompt, options: options, shouldStop: { Interrupt.isRequested })
+        else { return false }
+        value = pieces.last?.distance ?? 0
+      }
+      distances[distance, default: []].append(value)
+    }
+    _ = decoder.take()
     return true
   }
 
@@ -180,18 +212,22 @@ struct Evaluation {
   func result(certificate: Certificate?, threshold: Double?) -> Result? {
     guard !losses.isEmpty else { return nil }
     let count = Double(losses.count)
-    let mean = losses.reduce(0, +) / count
-    let variance = losses.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / max(count - 1, 1)
+    let average = losses.reduce(0, +) / count
+    let variance = losses.map { ($0 - average) * ($0 - average) }.reduce(0, +) / max(count - 1, 1)
     let epsilon = certificate?.settings.epsilon
     func ratio(_ value: Double, _ other: Double) -> Double { other > 0 ? value / other : 1 }
     // The numbers of steps may differ, where one way writes more.
     let (fullWay, exitWay) = (way(full), way(exits))
+    func mean(_ distance: DistributionDistance) -> Double? {
+      distances[distance].map { $0.reduce(0, +) / count }
+    }
     return Result(
-      model: model.name, metric: loss.name, risk: risk.name, documents: losses.count,
+      model: model.name, metric: distance?.rawValue ?? loss.name, risk: risk.name, documents: losses.count,
       layers: decoder.configuration.layerCount,
       threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
-      testRisk: mean, testRiskError: (variance / count).squareRoot(),
-      isWithinEpsilon: epsilon.map { mean <= $0 }, identicalOutputs: identical, full: fullWay,
+      testRisk: average, testRiskError: (variance / count).squareRoot(), brier: mean(.brier),
+      hellinger: mean(.hellinger),
+      isWithinEpsilon: epsilon.map { average <= $0 }, identicalOutputs: identical, full: fullWay,
       exits: exitWay, timeRatio: ratio(exitWay.millisecondsPerToken, fullWay.millisecondsPerToken),
       documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond))
   }
@@ -238,6 +274,13 @@ extension Evaluation.Result {
         "test risk",
         "\(testRisk.formatted(places: 4)) ± \(testRiskError.formatted(places: 4))\(limit)\(within)"
       ))
+    if let brier, let hellinger {
+      lines.append(
+        (
+          "distances",
+          "Brier \(brier.formatted(places: 4)), Hellinger \(hellinger.formatted(places: 4)) a token of the full model's output"
+        ))
+    }
     lines.append(("same output", "\(identicalOutputs) of \(documents) documents"))
     func row(_ name: String, _ value: (Evaluation.Way) -> String) {
       lines.append((name, Self.pad(value(full)) + Self.pad(value(exits))))

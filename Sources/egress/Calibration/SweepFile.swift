@@ -8,6 +8,8 @@ struct SweepLine: Codable, Equatable {
   var thresholds: [Double]
   /// Megabytes of weights a token, one a piece.
   var costs: [Double]
+  /// Milliseconds a token by the costs that the file's first line has, one a piece; absent where drafts are swept.
+  var times: [Double]?
   /// Layers a token, one a piece.
   var layers: [Double]
   /// From the full model's distributions, one a piece; absent where texts are compared.
@@ -21,6 +23,7 @@ struct SweepLine: Codable, Equatable {
     self.id = id
     thresholds = outputs.map(\.threshold)
     costs = outputs.map(\.cost)
+    times = outputs.contains { $0.time == nil } ? nil : outputs.map { $0.time ?? 0 }
     layers = outputs.map(\.layer)
     distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
     texts = []
@@ -35,7 +38,8 @@ struct SweepLine: Codable, Equatable {
   var isWhole: Bool {
     let count = thresholds.count
     return count > 0 && costs.count == count && layers.count == count && (distances?.count ?? count) == count
-      && starts.count == texts.count && starts.first == 0 && zip(starts, starts.dropFirst()).allSatisfy(<)
+      && (times?.count ?? count) == count && starts.count == texts.count && starts.first == 0
+      && zip(starts, starts.dropFirst()).allSatisfy(<)
       && (starts.last ?? 0) < count
   }
 
@@ -60,23 +64,31 @@ struct SweepLine: Codable, Equatable {
 final class SweepFile {
   private let file: ResumableLines
   private(set) var lines: [SweepLine] = []
+  /// What the parts of decoding cost, as it was measured when the file was begun; `nil` where nothing was.
+  let costs: JSONValue?
 
   /// Opens the file or makes it. Whole lines of an earlier run are kept, an incomplete last line is cut off.
   ///
   /// - Parameters:
-  ///   - header: What a resumed run must have been made with, as a line of JSON.
+  ///   - settings: What a resumed run must have been made with.
+  ///   - measure: Measures what the parts of decoding cost, for a new file; `nil` where that is not asked for.
   ///   - records: The documents; lines must be theirs, in order.
   /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
-  init(path: String, header: String, records: [BatchRecord]) throws {
+  init(
+    path: String, settings: [String: JSONValue], measure: (() throws -> JSONValue)?, records: [BatchRecord]
+  ) throws {
     file = try ResumableLines(path: path)
+    var header = settings
     if let first = file.lines.first {
-      guard let mine = try? JSONDecoder().decode(JSONValue.self, from: Data(header.utf8)),
-        let found = try? JSONDecoder().decode(JSONValue.self, from: Data(first)), mine == found
-      else {
+      var found = try? JSONDecoder().decode([String: JSONValue].self, from: Data(first))
+      costs = found?.removeValue(forKey: Self.costsKey)
+      guard found == settings, (costs == nil) == (measure == nil) else {
         throw CommandError(
           "\(path) holds the runs of another model, policy, setting or file of documents; choose another --output"
         )
       }
+    } else {
+      costs = try measure?()
     }
     for (index, bytes) in file.lines.dropFirst().enumerated() {
       let place = "\(path) line \(index + 2)"
@@ -91,8 +103,11 @@ final class SweepFile {
       lines.append(line)
     }
     try file.beginAppending()
-    if file.lines.isEmpty { try file.append(header) }
+    header[Self.costsKey] = costs
+    if file.lines.isEmpty { try file.append(JSONOutput.line(header)) }
   }
+
+  private static let costsKey = "milliseconds"
 
   func append(_ line: SweepLine) throws {
     try file.append(JSONOutput.line(line))

@@ -33,7 +33,7 @@ extension ThresholdSweep {
         "grid": .array(grid.map(JSONValue.number)),
         "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
       ]
-    ) { records, finished in
+    ) { records, _, finished in
       for (index, record) in records.enumerated() {
         let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
         let sweep = try RollbackSweep(strategy, options: options, grid: grid)
@@ -44,7 +44,7 @@ extension ThresholdSweep {
           pieces.map { piece in
             Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6, layer: piece.generation.averageLayer ?? 0)
+              cost: piece.bytesPerToken / 1e6, time: nil, layer: piece.generation.averageLayer ?? 0)
           })
       }
       return true

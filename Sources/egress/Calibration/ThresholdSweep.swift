@@ -13,6 +13,8 @@ struct ThresholdSweep {
     var text: String
     /// Megabytes of weights that a token reads.
     var cost: Double
+    /// Milliseconds that it takes by measured costs, where the sweep has them.
+    var time: Double?
     /// Layers that a token passes, on average.
     var layer: Double
     /// From the full model's distributions, where the sweep measures that.
@@ -26,9 +28,12 @@ struct ThresholdSweep {
   var policyDigest: String
   /// What else the outputs depend on: a resumed run must have the same.
   var settings: [String: JSONValue]
+  /// Measures what the parts of decoding cost on this machine, as ``run`` takes it; `nil` where it takes nothing.
+  var measure: (() throws -> JSONValue)?
   /// Runs documents and hands over the outputs of each, safest first, in the order of the documents. Returns whether all
   /// were run; `false` after an interruption.
-  var run: (_ records: [BatchRecord], _ finished: (Int, [Output]) throws -> Void) throws -> Bool
+  var run:
+    (_ records: [BatchRecord], _ costs: JSONValue?, _ finished: (Int, [Output]) throws -> Void) throws -> Bool
 }
 
 extension ThresholdSweep {
@@ -62,8 +67,14 @@ extension ThresholdSweep {
         "distance": distance.map { .text($0.rawValue) } ?? .null,
         "grid": grid.map { .array($0.map(JSONValue.number)) } ?? .null, "lowest": .number(lowest),
         "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
-      ]
-    ) { records, finished in
+      ],
+      measure: {
+        let costs = try ExitCosts.measured(model.decoder, heads: heads)
+        return try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(costs))
+      }
+    ) { records, costs, finished in
+      var sweep = sweep
+      sweep.costs = try costs.map { try JSONDecoder().decode(ExitCosts.self, from: JSONEncoder().encode($0)) }
       let requests = try records.map { record in
         let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
         return ExitSweep.Request(
@@ -75,8 +86,8 @@ extension ThresholdSweep {
           pieces.map { piece in
             Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6, layer: piece.generation.averageLayer ?? 0,
-              distance: distance == nil ? nil : piece.distance)
+              cost: piece.bytesPerToken / 1e6, time: costs == nil ? nil : piece.costPerToken,
+              layer: piece.generation.averageLayer ?? 0, distance: distance == nil ? nil : piece.distance)
           })
       }
     }

@@ -11,22 +11,27 @@ struct AnswerCommand: ParsableCommand {
         egress answer --input questions.jsonl --output answers.jsonl
       """)
 
-  @Option(help: "The question. With --input, for documents that bring none of their own.")
-  var question: String?
+  /// In a group for the sake of its place in the help.
+  struct Question: ParsableArguments {
+    @Option(help: "The question. With --input, for documents that bring none of their own.")
+    var question: String?
+  }
 
-  @OptionGroup var documents: DocumentOptions
-  @OptionGroup var models: ModelOptions
-  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Document Options") var asked: Question
+  @OptionGroup(title: "Document Options") var documents: DocumentOptions
+  @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Output Options") var sampling: SamplingOptions
+  @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
-  @OptionGroup var speculation: SpeculationOptions
-  @OptionGroup var search: BeamOptions
-  @OptionGroup var output: OutputOptions
+  @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
+  @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
+    try exits.validate(raw: documents.raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
-    if documents.input == nil, question == nil { throw ValidationError("Give a --question.") }
-    if let question, question.allSatisfy(\.isWhitespace) {
+    if documents.input == nil, asked.question == nil { throw ValidationError("Give a --question.") }
+    if let question = asked.question, question.allSatisfy(\.isWhitespace) {
       throw ValidationError("--question must not be empty.")
     }
   }
@@ -37,7 +42,7 @@ struct AnswerCommand: ParsableCommand {
       search: search, format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens
     ) { recorded in
-      guard let question = recorded ?? question, !question.allSatisfy(\.isWhitespace) else {
+      guard let question = recorded ?? asked.question, !question.allSatisfy(\.isWhitespace) else {
         throw CommandError("there is no question")
       }
       return .answer(question: question.trimmingWhitespace())

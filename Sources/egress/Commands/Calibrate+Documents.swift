@@ -46,10 +46,17 @@ extension Calibrate {
           + "\((certificate.safestCost ?? 0).formatted(places: 1)) with rollback at 0, and "
           + "\((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) without drafts"
       }
-      let layer = lines.map { $0.layers[$0.piece(at: threshold)] }.reduce(0, +) / Double(lines.count)
+      func mean(_ values: (SweepLine) -> Double) -> Double {
+        lines.map(values).reduce(0, +) / Double(lines.count)
+      }
+      let layer = mean { $0.layers[$0.piece(at: threshold)] }
+      let megabytes = (mean { $0.costs[$0.piece(at: threshold)] }, mean { $0.costs[0] })
       return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
-        + "\(layerCount) layers on average and reads \((certificate.cost ?? 0).formatted(places: 1)) MB of weights, "
-        + "\((certificate.safestCost ?? 0).formatted(places: 1)) at full depth"
+        + "\(layerCount) layers on average, reads \(megabytes.0.formatted(places: 1)) MB of weights and takes "
+        + "\((certificate.cost ?? 0).formatted(places: 2)) ms by what its parts cost on this machine; "
+        + "\(megabytes.1.formatted(places: 1)) MB and \((certificate.safestCost ?? 0).formatted(places: 2)) ms at full depth"
+        + (certificate.pays == false && threshold < 1
+          ? ", so that is what decoding with this certificate takes" : "")
     }
     try finish(certificates, files, remarks: remarks)
   }
@@ -69,10 +76,10 @@ extension Calibrate {
   private func runs(
     _ sweep: ThresholdSweep, on records: [BatchRecord], path: String, data: String
   ) throws -> [SweepLine] {
-    var header = sweep.settings
-    header["policy"] = sweep.policy
-    header["documents"] = .text(try Checkpoints.FileDigest.sha256(path: data))
-    let file = try SweepFile(path: path, header: JSONOutput.line(header), records: records)
+    var settings = sweep.settings
+    settings["policy"] = sweep.policy
+    settings["documents"] = .text(try Checkpoints.FileDigest.sha256(path: data))
+    let file = try SweepFile(path: path, settings: settings, measure: sweep.measure, records: records)
     let before = file.lines.count
     if before > 0 {
       Console.note("\(path) has \(min(before, records.count)) of \(records.count) documents already")
@@ -82,7 +89,7 @@ extension Calibrate {
     bar.show(done: before)
     defer { bar.clear() }
     let rest = Array(records.dropFirst(before))
-    let isComplete = try sweep.run(rest) { index, outputs in
+    let isComplete = try sweep.run(rest, file.costs) { index, outputs in
       try file.append(SweepLine(id: rest[index].id, outputs: outputs))
       bar.show(done: file.lines.count)
     }
@@ -109,7 +116,7 @@ extension Calibrate {
     for (line, record) in zip(lines, records) {
       let losses = line.losses(metric, risk: risk, references: record.references ?? [])
       var row = Line(id: line.id)
-      for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.costs))
+      for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times ?? line.costs))
       where loss != row.losses.last || cost != row.costs.last {
         row.thresholds.append(threshold)
         row.losses.append(loss)

@@ -18,35 +18,11 @@ struct EvaluateCommand: ParsableCommand {
         egress evaluate --exit-threshold 0.9 --exit-layers 18,24 --data heldout.jsonl --metric token-f1
       """)
 
-  @Option(
-    help: ArgumentHelp(
-      "JSON Lines file with the fields id, document, question and references.", valueName: "docs.jsonl"))
-  var data: String
-
-  @Option(
-    help: """
-      The loss: \(SequenceLoss.all.map(\.name).joined(separator: ", ")). (default: that of the certificate, or rouge-l)
-      """)
-  var metric: String?
-
-  @Option(
-    help:
-      "gap, the loss less that of the full model, or consistency. (default: that of the certificate, or gap)")
-  var risk: QualityRisk?
-
-  @Option(parsing: .unconditional, help: "Leave out so many documents at the beginning of the file.")
-  var skip = 0
-
-  @Option(parsing: .unconditional, help: "Documents to use, after those left out. (default: all)")
-  var limit: Int?
-
-  @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with a question, 48)")
-  var maxTokens: Int?
-
+  @OptionGroup(title: "Documents") var documents: EvaluationDocuments
+  @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
-  @OptionGroup(title: "Drafting") var speculation: SpeculationOptions
-  @OptionGroup var models: ModelOptions
-  @OptionGroup var output: OutputOptions
+  @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
 
   func validate() throws {
     guard exits.exitThreshold != nil || exits.certificate != nil || speculation.isActive else {
@@ -57,32 +33,35 @@ struct EvaluateCommand: ParsableCommand {
       throw ValidationError(
         "--trace, --show-exits and --show-drafts take one document; use them with summarize or answer.")
     }
-    if let metric, SequenceLoss(name: metric) == nil {
-      throw ValidationError(
-        "--metric must be one of \(SequenceLoss.all.map(\.name).joined(separator: ", ")).")
-    }
-    if skip < 0 { throw ValidationError("--skip must be 0 or above, but is \(skip).") }
-    if let limit, limit < 1 { throw ValidationError("--limit must be at least 1, but is \(limit).") }
-    if let maxTokens, maxTokens < 1 {
-      throw ValidationError("--max-tokens must be at least 1, but is \(maxTokens).")
+    if let metric = documents.metric.flatMap(QualityMetric.init(name:)), metric.distance != nil {
+      if exits.policy.exitCache == .propagate {
+        throw ValidationError("--metric \(metric.name) needs --exit-cache defer.")
+      }
+      if speculation.isActive {
+        throw ValidationError("--metric \(metric.name) compares exits; with drafts give one of texts.")
+      }
     }
   }
 
   func run() throws {
     let certificate = try exits.certificate.map { try Certificate.read(path: $0) }
-    let (loss, risk) = try measure(certificate)
+    let (metric, risk) = try measure(certificate)
     let records = Array(
-      try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }
-        .dropFirst(skip).prefix(limit ?? .max))
-    guard !records.isEmpty else { throw CommandError("\(data) has no documents after the first \(skip)") }
+      try BatchInput.read(documents.data) { $0.map { .answer(question: $0) } ?? .summarize }
+        .dropFirst(documents.skip).prefix(documents.limit ?? .max))
+    guard !records.isEmpty else {
+      throw CommandError("\(documents.data) has no documents after the first \(documents.skip)")
+    }
     if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
       throw CommandError(
-        "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
+        "\(documents.data): document \(record.id) has no references (an array of texts), which --risk gap needs"
+      )
     }
     let loaded = try models.load()
     // A certificate whose threshold does not pay comes as full depth.
     let strategy = try speculation.exitStrategy(exits, loaded)
-    var evaluation = Evaluation(loaded, strategy: strategy, loss: loss, risk: risk, maxTokens: maxTokens)
+    var evaluation = Evaluation(
+      loaded, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens)
     var measured = loaded
     measured.model = evaluation.model
     evaluation.speculation = try speculation.makeStrategy(measured, threads: models.threads, exits: exits)
@@ -103,15 +82,14 @@ struct EvaluateCommand: ParsableCommand {
     if result.documents < records.count { throw ExitCode(Interrupt.exitCode) }
   }
 
-  private func measure(_ certificate: Certificate?) throws -> (SequenceLoss, QualityRisk) {
-    let name = metric ?? certificate?.subject.metric ?? "rouge-l"
-    guard let loss = SequenceLoss(name: name) else {
+  private func measure(_ certificate: Certificate?) throws -> (QualityMetric, QualityRisk) {
+    let name = documents.metric ?? certificate?.subject.metric ?? "rouge-l"
+    guard let metric = QualityMetric(name: name) else {
       throw CommandError(
-        "\(exits.certificate ?? "") is of the metric \(name), which no text has; give a --metric")
+        "\(exits.certificate ?? "") is of the metric \(name), which is not known; give a --metric")
     }
+    if metric.distance != nil { return (metric, .consistency) }
     let known = QualityRisk.allCases.first { $0.name == certificate?.subject.risk }
-    return (loss, risk ?? known ?? .gap)
+    return (metric, documents.risk ?? known ?? .gap)
   }
 }
-
-extension QualityRisk: ExpressibleByArgument {}

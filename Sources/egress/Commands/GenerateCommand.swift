@@ -22,17 +22,18 @@ struct GenerateCommand: ParsableCommand {
   @Flag(help: "With --raw, text that spells a special token becomes that token.")
   var special = false
 
-  @OptionGroup var models: ModelOptions
-  @OptionGroup var computing: ComputeOptions
-  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Model Options") var computing: ComputeOptions
+  @OptionGroup(title: "Output Options") var sampling: SamplingOptions
+  @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
-  @OptionGroup var speculation: SpeculationOptions
-  @OptionGroup var search: BeamOptions
-  @OptionGroup var output: OutputOptions
+  @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
+  @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
     if special, !raw { throw ValidationError("--special goes with --raw only.") }
     if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
+    try exits.validate(raw: raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }

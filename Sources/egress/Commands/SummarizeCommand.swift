@@ -14,21 +14,26 @@ struct SummarizeCommand: ParsableCommand {
         egress summarize --input docs.jsonl --output summaries.jsonl
       """)
 
-  @Option(
-    help: ArgumentHelp(
-      "What an encoder-decoder is to read before the document. (default: what its files say, or \"summarize: \")",
-      valueName: "text"))
-  var prefix: String?
+  /// In a group for the sake of its place in the help.
+  struct Prefix: ParsableArguments {
+    @Option(
+      help: ArgumentHelp(
+        "What an encoder-decoder is to read before the document. (default: what its files say, or \"summarize: \")",
+        valueName: "text"))
+    var prefix: String?
+  }
 
-  @OptionGroup var documents: DocumentOptions
-  @OptionGroup var models: ModelOptions
-  @OptionGroup var sampling: SamplingOptions
+  @OptionGroup(title: "Document Options") var documents: DocumentOptions
+  @OptionGroup(title: "Document Options") var reading: Prefix
+  @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Output Options") var sampling: SamplingOptions
+  @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
-  @OptionGroup var speculation: SpeculationOptions
-  @OptionGroup var search: BeamOptions
-  @OptionGroup var output: OutputOptions
+  @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
+  @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
+    try exits.validate(raw: documents.raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }
@@ -36,7 +41,7 @@ struct SummarizeCommand: ParsableCommand {
   func run() throws {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      search: search, format: output.format, prefix: prefix,
+      search: search, format: output.format, prefix: reading.prefix,
       usualMaxTokens: DocumentTask.summarize.usualMaxTokens
     ) { _ in .summarize }.run()
   }

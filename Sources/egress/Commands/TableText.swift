@@ -31,6 +31,9 @@ enum TableText {
     if let cost = certificate.cost, let safest = certificate.safestCost {
       let change = safest == 0 ? "" : String(format: " (%+.1f%%)", 100 * (cost / safest - 1))
       lines.append(("cost", "\(short(cost)), at the safest threshold \(short(safest))\(change)"))
+      if certificate.outcome == "certified", certificate.pays == false {
+        lines.append(("pays", "no: use the safest threshold, which is certified too and costs no more"))
+      }
     }
     lines.append(
       (

@@ -80,6 +80,13 @@ struct ExitOptions: ParsableArguments {
       policy.policy(threshold: exitThreshold, heads: heads), heads: heads, model: loaded.model)
   }
 
+  /// - Throws: `ValidationError` where a certificate is to hold for prompts that it was not made with.
+  func validate(raw: Bool) throws {
+    if raw, certificate != nil {
+      throw ValidationError("--certificate is for prompts in the model's template; leave out --raw.")
+    }
+  }
+
   private func strategy(_ path: String, _ loaded: LoadedModel) throws -> ExitStrategy? {
     let certificate = try Certificate.read(path: path)
     guard let policy = certificate.subject.policy else {
@@ -117,10 +124,10 @@ struct ExitOptions: ParsableArguments {
       heads: heads, cachePolicy: description.cache, groupLimit: description.groupLimit)
     _ = try strategy.validatedLayers(for: loaded.model.decoder)
     Console.note(certificate.guarantee)
-    if let cost = certificate.cost, let full = certificate.safestCost, cost >= full, threshold < 1 {
+    if certificate.pays == false, threshold < 1 {
       Console.note(
-        "leaving early at this threshold reads \(cost.formatted(places: 1)) MB a token and full depth "
-          + "\(full.formatted(places: 1)), so tokens pass all layers")
+        "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and full depth "
+          + "\((certificate.safestCost ?? 0).formatted(places: 2)), so tokens pass all layers")
       return nil
     }
     return strategy
