@@ -1,14 +1,7 @@
 import EarlyExit
 
-/// A model known by name: where it comes from, how to know it is the right one, and how to speak to it.
+/// A model that can be downloaded: where it comes from, how to know it is the right one, and how to speak to it.
 struct ModelEntry: Decodable, Sendable {
-  enum Source: String, Decodable {
-    /// Downloaded, in Python packages.
-    case pythonPackage = "python-package"
-    /// Comes with the program.
-    case shipped
-  }
-
   /// A Python package that carries the model or a part of it, and the path inside it.
   struct Part: Decodable, Sendable {
     var package: String
@@ -18,10 +11,9 @@ struct ModelEntry: Decodable, Sendable {
 
   var name: String
   var description: String
-  var source: Source
-  /// A downloaded model is what these hold, one after the other.
-  var parts: [Part]?
-  /// The file's name in the store, or in the folder of the models that come with the program.
+  /// The model is what these hold, one after the other.
+  var parts: [Part]
+  /// The file's name in the store.
   var file: String
   /// Bytes.
   var size: Int
@@ -31,11 +23,10 @@ struct ModelEntry: Decodable, Sendable {
   /// Where the terms are that a user has to accept before the download.
   var terms: String?
   var family: String
-  /// Encoder–decoders have none.
-  var promptTemplate: String?
+  var promptTemplate: String
   var system: String?
 
-  var template: PromptTemplate? { promptTemplate.flatMap { PromptTemplate(name: $0, system: system) } }
+  var template: PromptTemplate? { PromptTemplate(name: promptTemplate, system: system) }
 }
 
 /// The models that this version knows by name: `Weights/manifest.json`, compiled in.

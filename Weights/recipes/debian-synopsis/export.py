@@ -12,19 +12,20 @@ import shutil
 
 import gguf
 import numpy
-import sentencepiece
 import torch
 from safetensors.torch import save_file
+from sentencepiece import sentencepiece_model_pb2
 
 from model import Model, Sizes
 
+WHOLE = {"shared.weight": "token_embd.weight", "lm_head.weight": "output.weight"}
 PARTS = {"SelfAttention": "attn", "EncDecAttention": "cross_attn"}
 
 
 def gguf_name(name):
     """T5's names in GGUF."""
-    if name == "shared.weight":
-        return "token_embd.weight"
+    if name in WHOLE:
+        return WHOLE[name]
     stack, rest = name.split(".", 1)
     if rest == "final_layer_norm.weight":
         return f"{stack[:3]}.output_norm.weight"
@@ -74,8 +75,6 @@ def main():
     # Documents are read as they are.
     writer.add_string("egress.summary_prefix", "")
 
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(arguments.tokenizer))
-    from sentencepiece import sentencepiece_model_pb2
     proto = sentencepiece_model_pb2.ModelProto.FromString(arguments.tokenizer.read_bytes())
     writer.add_tokenizer_model("t5")
     writer.add_tokenizer_pre("default")
@@ -90,7 +89,7 @@ def main():
     writer.add_add_space_prefix(proto.normalizer_spec.add_dummy_prefix)
     writer.add_remove_extra_whitespaces(proto.normalizer_spec.remove_extra_whitespaces)
     writer.add_precompiled_charsmap(proto.normalizer_spec.precompiled_charsmap)
-    assert processor.vocab_size() == sizes.vocab_size
+    assert len(proto.pieces) == sizes.vocab_size
 
     for name, tensor in tensors.items():
         # Rows of a multiple of 32 numbers, but the position biases, which are small and added as they are.

@@ -1,5 +1,5 @@
-"""T5 1.1 with a tied, scaled unembedding, for training on a CPU: the projections of a layer are one product, and so are
-the cross-attention keys and values of all decoder layers. `to_hugging_face` gives the tensors their usual names."""
+"""T5 1.1, for training on a CPU: the projections of a layer are one product, and so are the cross-attention keys and
+values of all decoder layers. `to_hugging_face` gives the tensors their usual names."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ class Sizes:
         """The text of config.json, as a dictionary."""
         return dataclasses.asdict(self) | {
             "architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "feed_forward_proj": "gated-gelu",
-            "tie_word_embeddings": True, "scale_decoder_outputs": True, "is_encoder_decoder": True,
+            "tie_word_embeddings": False, "scale_decoder_outputs": False, "is_encoder_decoder": True,
             "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, "dropout_rate": 0.0}
 
 
@@ -77,6 +77,7 @@ class Layer(nn.Module):
         if has_cross:
             self.cross_norm = Norm(d, sizes.layer_norm_epsilon)
             self.cross_q = nn.Parameter(torch.randn(inner, d) * (d * sizes.d_kv) ** -0.5)
+            self.cross_kv = nn.Parameter(torch.randn(2, inner, d) * d**-0.5)
             self.cross_o = nn.Parameter(torch.zeros(d, inner))
         self.ff_norm = Norm(d, sizes.layer_norm_epsilon)
         self.wi = nn.Parameter(torch.randn(2, sizes.d_ff, d) * d**-0.5)
@@ -107,15 +108,14 @@ class Model(nn.Module):
         super().__init__()
         self.sizes = sizes
         d, inner = sizes.d_model, sizes.num_heads * sizes.d_kv
-        self.shared = nn.Parameter(torch.randn(sizes.vocab_size, d) * 0.2)
+        self.shared = nn.Parameter(torch.randn(sizes.vocab_size, d))
+        self.head = nn.Parameter(self.shared.data * 0.25 * d**-0.5)
         self.encoder = nn.ModuleList(Layer(sizes, False) for _ in range(sizes.num_layers))
         self.encoder_norm = Norm(d, sizes.layer_norm_epsilon)
         self.encoder_bias = nn.Parameter(torch.zeros(sizes.relative_attention_num_buckets, sizes.num_heads))
         self.decoder = nn.ModuleList(Layer(sizes, True) for _ in range(sizes.num_decoder_layers))
         self.decoder_norm = Norm(d, sizes.layer_norm_epsilon)
         self.decoder_bias = nn.Parameter(torch.zeros(sizes.relative_attention_num_buckets, sizes.num_heads))
-        # Keys and values of the encoder's output, [layer, keys or values, inner, d].
-        self.cross_kv = nn.Parameter(torch.randn(sizes.num_decoder_layers, 2, inner, d) * d**-0.5)
 
     def bias(self, table, queries, keys, bidirectional):
         rows = table[buckets(queries, keys, self.sizes, bidirectional)].permute(2, 0, 1)[None]
@@ -123,8 +123,8 @@ class Model(nn.Module):
             return rows
         return rows.masked_fill(torch.ones(queries, keys, dtype=torch.bool).triu(1), float("-inf"))
 
-    def encode(self, ids):
-        """ids: [batch, tokens], 0 for padding. Gives the keys and values of each decoder layer, and their mask."""
+    def encode(self, ids, layers=None):
+        """ids: [batch, tokens], 0 for padding. Gives the keys and values of the first decoder layers, and their mask."""
         mask = torch.zeros(ids.shape).masked_fill(ids == 0, float("-inf"))[:, None, None]
         if not (ids == 0).any():
             mask = None
@@ -134,12 +134,13 @@ class Model(nn.Module):
             bias = bias + mask
         for layer in self.encoder:
             x = layer(x, bias)
-        kv = F.linear(self.encoder_norm(x), self.cross_kv.flatten(0, 2))
-        kv = kv.unflatten(-1, (self.sizes.num_decoder_layers, 2, self.sizes.num_heads, self.sizes.d_kv))
+        weights = torch.stack([layer.cross_kv for layer in self.decoder[:layers]])
+        kv = F.linear(self.encoder_norm(x), weights.flatten(0, 2))
+        kv = kv.unflatten(-1, (len(weights), 2, self.sizes.num_heads, self.sizes.d_kv))
         return kv.permute(2, 3, 0, 4, 1, 5), mask
 
     def decode(self, ids, kv, mask):
-        """The states after each decoder layer, for all positions at once."""
+        """The states after each decoder layer that there are keys and values of, for all positions at once."""
         x = self.shared[ids]
         bias = self.bias(self.decoder_bias, ids.shape[1], ids.shape[1], False)
         states = []
@@ -149,12 +150,12 @@ class Model(nn.Module):
         return states
 
     def logits(self, states):
-        return F.linear(self.decoder_norm(states) * self.sizes.d_model**-0.5, self.shared)
+        return F.linear(self.decoder_norm(states), self.head)
 
     @torch.no_grad()
     def greedy(self, ids, maximum, layers=None):
         """Greedy outputs without their end, from the first `layers` decoder layers."""
-        kv, mask = self.encode(ids)
+        kv, mask = self.encode(ids, layers)
         pasts = [[] for _ in self.decoder]
         current = torch.zeros(len(ids), 1, dtype=torch.long)
         whole = self.bias(self.decoder_bias, maximum, maximum, False)
@@ -171,7 +172,7 @@ class Model(nn.Module):
         return [[token for token in row if token] for row in torch.cat(output, 1).tolist()]
 
     def to_hugging_face(self):
-        result = {"shared.weight": self.shared, "encoder.final_layer_norm.weight": self.encoder_norm.weight,
+        result = {"shared.weight": self.shared, "lm_head.weight": self.head, "encoder.final_layer_norm.weight": self.encoder_norm.weight,
                   "decoder.final_layer_norm.weight": self.decoder_norm.weight}
         for stack, layers, bias in (("encoder", self.encoder, self.encoder_bias),
                                     ("decoder", self.decoder, self.decoder_bias)):
@@ -186,8 +187,8 @@ class Model(nn.Module):
                 if stack == "decoder":
                     last = 2
                     result[f"{block}1.EncDecAttention.q.weight"] = layer.cross_q
-                    result[f"{block}1.EncDecAttention.k.weight"] = self.cross_kv[index, 0]
-                    result[f"{block}1.EncDecAttention.v.weight"] = self.cross_kv[index, 1]
+                    result[f"{block}1.EncDecAttention.k.weight"] = layer.cross_kv[0]
+                    result[f"{block}1.EncDecAttention.v.weight"] = layer.cross_kv[1]
                     result[f"{block}1.EncDecAttention.o.weight"] = layer.cross_o
                     result[f"{block}1.layer_norm.weight"] = layer.cross_norm.weight
                 result[f"{block}{last}.DenseReluDense.wi_0.weight"] = layer.wi[0]

@@ -2,7 +2,8 @@
 """Train a model of the pair: cross-entropy of the predictions of every decoder layer l, weighted by l (Schuster et al.,
 "Confident Adaptive Language Modeling", 2022, equation 6), all through the same final norm and unembedding.
 
-A step takes the last layer and a few of the others, drawn with their weights, which gives the same gradient on average.
+A step takes a few of the layers, drawn by their weights, and runs the model up to the last of them: the same gradient on
+average, for less.
 The workers, of one thread each, change the shared parameters without waiting for each other (Niu et al., "Hogwild!",
 2011): on a machine that others use too, threads of one process mostly wait. Progress, which the learning rate follows,
 is time used of `--minutes`, or steps of `--steps`. Stopped or killed, the same command goes on from the last checkpoint.
@@ -31,7 +32,7 @@ def rate_scale(progress, warm_up=0.02):
 
 def loss_of(model, documents, inputs, labels, layers):
     """Mean cross-entropy in nats a token of each of the decoder layers given."""
-    states = model.decode(inputs, *model.encode(documents))
+    states = model.decode(inputs, *model.encode(documents, max(layers) + 1))
     wanted = labels != 0
     targets = labels[wanted]
     rows = torch.cat([states[layer][wanted] for layer in layers])
@@ -39,12 +40,26 @@ def loss_of(model, documents, inputs, labels, layers):
     return losses.view(len(layers), -1)
 
 
-def co_occurrence_embedding(rows, sizes, window=5):
+def orthogonal(matrices, iterations=4):
+    """The orthogonal factor of each matrix, roughly, by an iteration of degree five."""
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)
+    for a, b, c in [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518),
+                    (3.3184, -2.4885, 0.5100)][:iterations]:
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x
+
+
+@torch.no_grad()
+def begin_near_the_words(model, train):
     """Embeddings that begin near each other where tokens stand near the same others: the leading singular vectors of
     their positive pointwise mutual information (Levy and Goldberg, "Neural word embedding as implicit matrix
-    factorization", 2014), plus noise that keeps every token apart."""
+    factorization", 2014), plus noise that keeps every token apart. The unembedding begins as a small copy, with one
+    number for how frequent a token is in outputs: without it the first thing to be learnt, by all matrices at once, is
+    one large constant vector, next to which the words are lost."""
+    sizes, window = model.sizes, 5
     size = sizes.vocab_size
-    flat = torch.tensor([token for row in rows for token in row + [0] * window])
+    flat = torch.tensor([token for pair in train for row in pair for token in row + [0] * window])
     counts = torch.zeros(size, size)
     for offset in range(1, window + 1):
         pairs = flat[:-offset] * size + flat[offset:]
@@ -59,7 +74,14 @@ def co_occurrence_embedding(rows, sizes, window=5):
     vectors = vectors @ torch.linalg.qr(torch.randn(sizes.d_model, sizes.d_model))[0]
     vectors = vectors / (vectors.norm(dim=1, keepdim=True) + 1e-9)
     noise = torch.randn_like(vectors)
-    return (0.7 * vectors + 0.7 * noise / noise.norm(dim=1, keepdim=True)) * 0.2 * sizes.d_model**0.5
+    vectors = 0.7 * sizes.d_model**0.5 * (vectors + noise / noise.norm(dim=1, keepdim=True))
+    vectors[:, 0] = 4
+    model.shared.copy_(vectors)
+    model.head.copy_(vectors * 0.25 * sizes.d_model**-0.5)
+    frequency = torch.ones(size).index_add_(0, targets := torch.tensor([t for _, row in train for t in row]),
+                                            torch.ones(len(targets)))
+    logarithm = frequency.log()
+    model.head[:, 0] = (logarithm - logarithm.mean()) / 4
 
 
 def pairs_of(path, tokens):
@@ -85,7 +107,7 @@ class Run:
         elif arguments.start:
             self.model.load_state_dict(torch.load(arguments.start)["model"])
         else:
-            self.model.shared.data.copy_(co_occurrence_embedding([row for pair in train for row in pair], self.sizes))
+            begin_near_the_words(self.model, train)
         for tensor in [self.state, *parameters, *(m for pair in self.moments for m in pair)]:
             tensor.share_memory_()
 
@@ -97,14 +119,36 @@ class Run:
 
 
 @torch.no_grad()
-def adam_step(run, arguments, rate, decay=0.0, betas=(0.9, 0.99), epsilon=1e-8):
-    """Adam on the shared parameters, with this worker's gradients."""
+def take_step(run, arguments, scale):
+    """Changes the shared parameters by this worker's gradients: matrices by Muon (Jordan 2024), in batches of one shape,
+    the rest by Adam."""
     step = torch.tensor(run.state[0].item() + 1)
+    groups = {}
     for (name, parameter), (first, second) in zip(run.model.named_parameters(), run.moments):
-        scale = 1.0 if parameter.dim() >= 2 and "bias" not in name and name != "shared" else arguments.vector_rate
-        torch._fused_adamw_(
-            [parameter], [parameter.grad], [first], [second], [], [step], lr=rate * scale, beta1=betas[0],
-            beta2=betas[1], weight_decay=decay, eps=epsilon, amsgrad=False, maximize=False)
+        gradient = parameter.grad
+        if gradient is None:  # Of a layer that this step did not reach.
+            continue
+        if is_matrix(name):
+            first.lerp_(gradient, 0.05)
+            update = gradient.lerp(first, 0.95)
+            is_tall = update.shape[-2] > update.shape[-1]
+            update = (update.mT if is_tall else update).reshape(-1, *sorted(update.shape[-2:]))
+            groups.setdefault(update.shape[1:], []).append((parameter, update, is_tall))
+        else:
+            torch._fused_adamw_(
+                [parameter], [gradient], [first], [second], [], [step], beta1=0.9, beta2=0.98, weight_decay=0.0,
+                lr=scale * (arguments.head_rate if name == "head" else arguments.adam_rate), eps=1e-8,
+                amsgrad=False, maximize=False)
+    for members in groups.values():
+        updates = orthogonal(torch.cat([update for _, update, _ in members])).split([len(u) for _, u, _ in members])
+        for (parameter, _, is_tall), update in zip(members, updates):
+            rows, columns = parameter.shape[-2:]
+            parameter.add_((update.mT if is_tall else update).reshape(parameter.shape),
+                           alpha=-arguments.muon_rate * scale * max(1, rows / columns) ** 0.5)
+
+
+def is_matrix(name):
+    return not (name in ("shared", "head", "encoder_bias", "decoder_bias") or "norm" in name)
 
 
 def work(index, run, arguments, train, validation):
@@ -133,20 +177,18 @@ def work(index, run, arguments, train, validation):
 
     last = sizes.num_decoder_layers - 1
     weights = [layer + 1.0 for layer in range(sizes.num_decoder_layers)]
-    drawn = min(arguments.drawn_layers, last)
-    last_share = weights[last] / sum(weights)
-    share = torch.tensor([last_share] + [(1 - last_share) / max(drawn, 1)] * drawn)
-    began, earlier = time.monotonic(), run.state[1].item()
-    saved_at = validated_at = logged_at = began
+    saved_at = validated_at = logged_at = before = time.monotonic()
     logged_step, recent, order, epoch = run.state[0].item(), [], [], -1
     while True:
         step = int(run.state[0])
         now = time.monotonic()
-        seconds = earlier + now - began
+        # A step that takes a minute was stopped from outside; that time is not used.
+        if index == 0:
+            run.state[1] += min(now - before, 60)
+        before, seconds = now, run.state[1].item()
         progress = step / arguments.steps if arguments.steps else seconds / (60 * arguments.minutes)
         is_over = progress >= 1
         if index == 0:
-            run.state[1] = seconds
             facts = {"step": step, "epoch": round(step * arguments.batch / len(train), 3),
                      "minutes": round(seconds / 60, 2)}
             if is_over or now - validated_at > 60 * arguments.validate_every:
@@ -166,14 +208,12 @@ def work(index, run, arguments, train, validation):
         if step // steps_of_epoch != epoch:
             epoch = step // steps_of_epoch
             order = batches(train, arguments.batch, arguments.seed * 1000 + epoch)
-        layers = [last] + random.Random(arguments.seed * 10**9 + step).choices(range(last), weights[:last], k=drawn)
+        layers = random.Random(arguments.seed * 10**9 + step).choices(range(last + 1), weights, k=arguments.drawn_layers)
         losses = loss_of(model, *tensors(train, order[step % len(order)]), layers).mean(1)
-        (losses * share).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam_step(run, arguments, arguments.rate * rate_scale(progress))
-        for parameter in model.parameters():
-            parameter.grad.zero_()
-        recent.append(losses[0].item())
+        losses.mean().backward()
+        take_step(run, arguments, rate_scale(progress))
+        model.zero_grad(set_to_none=True)
+        recent.append(losses.mean().item())
 
 
 def main():
@@ -187,9 +227,11 @@ def main():
     parser.add_argument("--minutes", type=float, default=95)
     parser.add_argument("--steps", type=int, help="plan by steps instead of time")
     parser.add_argument("--batch", type=int, default=32, help="documents a step")
-    parser.add_argument("--drawn-layers", type=int, default=2, help="layers beside the last in the loss of a step")
-    parser.add_argument("--rate", type=float, default=1e-3, help="Adam's largest rate for matrices")
-    parser.add_argument("--vector-rate", type=float, default=3.0, help="that of the rest, in units of --rate")
+    parser.add_argument("--drawn-layers", type=int, default=2, help="layers in the loss of a step")
+    parser.add_argument("--positions", type=int, help="tokens of a document to train on, instead of the model's")
+    parser.add_argument("--muon-rate", type=float, default=0.02)
+    parser.add_argument("--adam-rate", type=float, default=5e-3, help="of embedding, norms and position biases")
+    parser.add_argument("--head-rate", type=float, default=2e-3, help="of the unembedding")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--validate-every", type=float, default=6, help="minutes")
@@ -198,7 +240,7 @@ def main():
 
     arguments.run.mkdir(parents=True, exist_ok=True)
     tokens = Tokens(arguments.tokenizer, SIZES[arguments.size].n_positions)
-    train = pairs_of(arguments.data / arguments.train, tokens)
+    train = pairs_of(arguments.data / arguments.train, Tokens(arguments.tokenizer, arguments.positions or tokens.positions))
     validation = pairs_of(arguments.data / "validation.jsonl", tokens)
     run = Run(arguments, train)
     with open(arguments.run / "log.jsonl", "a") as log_file:
