@@ -6,7 +6,7 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case unreadable
     /// The file breaks its format: cut short, or with counts, sizes, offsets or values that cannot be.
     case damaged
-    /// The file is sound, but uses something that is not implemented.
+    /// The file is sound, but of a kind that is not read.
     case unsupported
     /// A tensor that the configuration demands is missing or has another shape.
     case tensor
