@@ -261,6 +261,9 @@ import Testing
     }
     expectRefusal(try apply(model, "--exit-threshold", "0.5"), status: 64, saying: "either")
     expectRefusal(try apply(model, "--raw"), status: 64, saying: "prompts in the model's template")
+    expectRefusal(
+      try egress.run(["generate", "--model", model, "--certificate", egress.folder.path, "abc"]), status: 1,
+      saying: "is a folder, expected a file")
 
     let edited = try text("docs.certificate.json").replacing("\"defer\"", with: "\"propagate\"")
     try egress.folder.write("docs.certificate.json", edited)

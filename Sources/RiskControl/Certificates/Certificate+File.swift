@@ -59,13 +59,7 @@ extension Certificate {
 
   /// Reads a certificate file; see ``read(_:name:)``.
   public static func read(path: String) throws(RiskControlError) -> Certificate {
-    let data: Data
-    do {
-      data = try Data(contentsOf: URL(fileURLWithPath: path))
-    } catch {
-      throw .file("the certificate could not be read (\(error.localizedDescription))", in: path)
-    }
-    return try read(data, name: path)
+    try read(ByteSource(path: path).readToEnd(), name: path)
   }
 
   private static func explain(_ error: DecodingError) -> String {

@@ -63,6 +63,9 @@ struct FitExitsCommand: ParsableCommand {
     if let maxTokens, maxTokens < 2 {
       throw ValidationError("--max-tokens must be at least 2, but is \(maxTokens).")
     }
+    guard (0...1_000_000).contains(refine) else {
+      throw ValidationError("--refine must be in 0...1000000, but is \(refine).")
+    }
     guard output.hasSuffix(".safetensors") else {
       throw ValidationError("--output must end in .safetensors.")
     }
