@@ -177,3 +177,62 @@ void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *
     put_half(p.scale, scale);
   }
 }
+
+// Scale and minimum of 32 weights, as stored, and the quants that are nearest to the weights with them.
+typedef struct {
+  uint16_t scale, minimum;
+  uint8_t quants[32];
+  float error;
+} block_of_4_bits;
+
+static void round_to_4_bits(const float values[32], float scale, float minimum, block_of_4_bits *block) {
+  block->scale = float_to_half_bits(fminf(scale, 65504));
+  block->minimum = float_to_half_bits(fmaxf(-65504, fminf(minimum, 65504)));
+  float stored = half_bits_to_float(block->scale), offset = half_bits_to_float(block->minimum);
+  float inverse = stored > 0 ? 1 / stored : 0, error = 0;
+  for (int i = 0; i < 32; i++) {
+    float quant = fmaxf(0, fminf(15, rintf((values[i] - offset) * inverse)));
+    float difference = values[i] - (stored * quant + offset);
+    error += difference * difference;
+    block->quants[i] = (uint8_t)quant;
+  }
+  block->error = error;
+}
+
+void ek_pack_floats_in_4_bits(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns) {
+  for (int32_t k = 0; k < k_blocks; k++) {
+    float x[32] = {0};
+    size_t start = (size_t)k * 32, n = columns > start ? columns - start : 0;
+    memcpy(x, values + start, (n < 32 ? n : 32) * sizeof(float));
+    float low = x[0], high = x[0], sum = 0;
+    for (int i = 0; i < 32; i++) {
+      low = fminf(low, x[i]);
+      high = fmaxf(high, x[i]);
+      sum += x[i];
+    }
+    block_of_4_bits best, trial;
+    round_to_4_bits(x, (high - low) / 15, low, &best);
+    // Ranges that leave out more and more of the extremes, each with the line through the quants that fits best: the
+    // largest magnitudes cost all others their precision.
+    for (int step = 0; step < 6; step++) {
+      float cut = 0.03f * (float)step * (high - low), scale = (high - low - 2 * cut) / 15;
+      if (!(scale > 0)) break;
+      float q_sum = 0, q_squares = 0, products = 0;
+      for (int i = 0; i < 32; i++) {
+        float quant = fmaxf(0, fminf(15, rintf((x[i] - low - cut) / scale)));
+        q_sum += quant;
+        q_squares += quant * quant;
+        products += quant * x[i];
+      }
+      float spread = 32 * q_squares - q_sum * q_sum;
+      if (!(spread > 0)) continue;
+      scale = (32 * products - q_sum * sum) / spread;
+      round_to_4_bits(x, scale, (sum - scale * q_sum) / 32, &trial);
+      if (trial.error < best.error) best = trial;
+    }
+    block_place p = place(row_block, k_blocks, 4, row, k);
+    put_quants4(p.quants, best.quants);
+    put_half(p.scale, best.scale);
+    put_half(p.minimum, best.minimum);
+  }
+}

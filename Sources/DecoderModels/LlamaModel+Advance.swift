@@ -33,7 +33,7 @@ extension LlamaModel {
     try forEachSlice(states, rows: rows, layers: range) { pass in
       for layer in range {
         switch computePath {
-        case .quantized: pass.layer(layer)
+        case .quantized, .fourBit: pass.layer(layer)
         case .float32: pass.layerInFloat32(layer)
         }
       }
@@ -251,7 +251,7 @@ struct ForwardPass {
   /// State propagation: the keys and values alone.
   func keysAndValues(_ index: Int) {
     switch model.computePath {
-    case .quantized: project(model.layers[index], at: index)
+    case .quantized, .fourBit: project(model.layers[index], at: index)
     case .float32: projectInFloat32(model.layers[index], at: index)
     }
   }
@@ -497,7 +497,7 @@ struct ForwardPass {
         }
       }
     }
-    guard model.computePath == .quantized else { return }
+    guard model.computePath != .float32 else { return }
     let input = workspace.hiddenInput.fineView
     let plans = model.unembedding.plans
     func run(_ y: UnsafeMutablePointer<Float>, stride: Int) {

@@ -42,7 +42,7 @@ extension LlamaModel {
     let columns = configuration.hiddenSize
     let weights: Projection.Weights
     switch computePath {
-    case .quantized:
+    case .quantized, .fourBit:
       weights = .packed(
         try PackedMatrix(rows: rows, columns: columns, format: format, source: source, pool: pool))
     case .float32:
@@ -94,7 +94,7 @@ extension LlamaModel {
         FloatProduct.multiply(
           weights, rows: part.rows, columns: size, by: input, count: count, into: &output, stride: part.rows)
       }
-    case .quantized:
+    case .quantized, .fourBit:
       output.withUnsafeMutableBufferPointer { output in
         input.withUnsafeBufferPointer { input in
           guard let output = output.baseAddress, let input = input.baseAddress else { return }

@@ -48,7 +48,7 @@ extension ForwardPass {
   func encoderLayer(_ index: Int) {
     let layer = model.layers[index]
     switch model.computePath {
-    case .quantized:
+    case .quantized, .fourBit:
       project(layer, at: index)
       attendBothWays(index)
       quantizeMixed()

@@ -12,6 +12,10 @@ public enum ComputePath: String, Sendable, CaseIterable {
   /// Weights are expanded to single precision and every product is one of single precision. Slow and large: the
   /// reference that the fast path is judged by.
   case float32
+  /// ``quantized``, and the layers' weights that the file holds in 16 or 32 bits, which `quantized` rounds to 8 bits, are
+  /// rounded to 4, with a scale and a minimum for each 32. The unembedding keeps 8. Half the bytes of the layers, for some
+  /// of the quality.
+  case fourBit = "4-bit"
 }
 
 /// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; Qwen 2 with its biases;
@@ -74,9 +78,10 @@ public final class LlamaModel: DecoderModel {
   ///
   /// - Parameters:
   ///   - checkpoint: an opened checkpoint; its pages are released once packed.
-  ///   - compute: ``ComputePath/quantized`` or the single-precision reference.
+  ///   - compute: How to hold the weights and multiply them.
   ///   - threads: 1…256 threads, the caller's included.
-  /// - Throws: ``DecoderError`` when memory, threads or the forced instruction set are not to be had.
+  /// - Throws: ``DecoderError`` when memory, threads or the forced instruction set are not to be had, and for
+  ///   ``ComputePath/fourBit`` where no layer has weights to round.
   public init(checkpoint: Checkpoint, compute: ComputePath = .quantized, threads: Int) throws(DecoderError) {
     let configuration = checkpoint.configuration
     self.configuration = configuration
@@ -86,9 +91,13 @@ public final class LlamaModel: DecoderModel {
       let pool = try WorkerPool(threads: threads)
       self.pool = pool
       let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
+      guard compute != .fourBit || loader.hasWeightsToRound else {
+        throw DecoderError.resources(
+          "\(checkpoint.path): its layers have no weights of 16 or 32 bits that 4-bit could round")
+      }
       // The largest tensor first: while it is packed, file and copy are both in memory.
       let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"
-      var unembedding = try loader.projection([head])
+      var unembedding = try loader.projection([head], isLayer: false)
       unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
       var layers: [Layer]
@@ -214,7 +223,7 @@ public final class LlamaModel: DecoderModel {
 
   /// Integer products are exact and float additions have one order, so on the quantised path any batch is invariant;
   /// longer ones are only cut. The reference path's products come from a BLAS, which chooses its order by shape.
-  public var invariantBatchLimit: Int { computePath == .quantized ? Workspace.maximumRows : 1 }
+  public var invariantBatchLimit: Int { computePath == .float32 ? 1 : Workspace.maximumRows }
 
   public var bytesPerLayer: Int {
     guard let layer = layers.first else { return 0 }

@@ -76,7 +76,19 @@ struct WeightLoader {
     return isOffset ? values.map { $0 + 1 } : values
   }
 
-  func projection(_ names: [String], paired: Bool = false) throws -> Projection {
+  /// Whether some layer has a matrix that ``ComputePath/fourBit`` changes.
+  var hasWeightsToRound: Bool {
+    checkpoint.tensorNames.contains { name in
+      guard name.contains("blk."), !name.hasSuffix("_rel_b.weight"), let tensor = try? checkpoint.tensor(name)
+      else { return false }
+      return tensor.shape.count == 2 && tensor.format.isUnquantized
+    }
+  }
+
+  /// - Parameters:
+  ///   - paired: As in ``Projection``.
+  ///   - isLayer: Whether the weights are a layer's, which ``ComputePath/fourBit`` rounds.
+  func projection(_ names: [String], paired: Bool = false, isLayer: Bool = true) throws -> Projection {
     var parts: [Projection.Part] = []
     var offset = 0
     var columns = 0
@@ -87,11 +99,13 @@ struct WeightLoader {
       let weights: Projection.Weights
       switch compute {
       case .float32: weights = .float32(tensor.makeFloats())
-      case .quantized:
+      case .quantized, .fourBit:
         weights = .packed(
           try tensor.withUnsafeBytes { bytes in
             try PackedMatrix(
-              rows: rows, columns: columns, format: tensor.format, source: bytes, memory: memory, pool: pool)
+              rows: rows, columns: columns, format: tensor.format,
+              isRoundedTo4Bits: isLayer && compute == .fourBit,
+              source: bytes, memory: memory, pool: pool)
           })
       }
       tensor.releasePages()

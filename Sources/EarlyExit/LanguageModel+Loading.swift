@@ -48,7 +48,8 @@ extension LanguageModel {
       name: checkpoint.configuration.name, decoder: decoder, tokenizer: vocabulary.tokenizer,
       promptTemplate: promptTemplate ?? vocabulary.template, endTokens: vocabulary.endTokens,
       startToken: vocabulary.startToken, templateFound: vocabulary.templateFound,
-      sourceEnd: vocabulary.sourceEnd, summaryPrefix: vocabulary.summaryPrefix ?? Self.usualSummaryPrefix)
+      sourceEnd: vocabulary.sourceEnd, summaryPrefix: vocabulary.summaryPrefix ?? Self.usualSummaryPrefix,
+      computePath: compute)
   }
 
   /// The processors at hand, but at most 8: reading weights from memory does not get faster with more.

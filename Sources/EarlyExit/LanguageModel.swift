@@ -16,6 +16,8 @@ public struct LanguageModel: Sendable {
   /// What the model is called in messages.
   public let name: String
   public let decoder: any DecoderModel
+  /// How `decoder` computes.
+  public let computePath: ComputePath
   public let tokenizer: any Tokenizer
   /// How a conversation is written for this model; `nil` when that is not known.
   public let promptTemplate: PromptTemplate?
@@ -44,7 +46,8 @@ public struct LanguageModel: Sendable {
   init(
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
     endTokens: Set<TokenID>, startToken: TokenID?, templateFound: String,
-    sourceEnd: TokenID?, summaryPrefix: String = Self.usualSummaryPrefix
+    sourceEnd: TokenID?, summaryPrefix: String = Self.usualSummaryPrefix,
+    computePath: ComputePath = .quantized
   ) {
     self.name = name
     self.decoder = decoder
@@ -55,6 +58,7 @@ public struct LanguageModel: Sendable {
     self.templateFound = templateFound
     self.sourceEnd = sourceEnd
     self.summaryPrefix = summaryPrefix
+    self.computePath = computePath
   }
 
   /// T5's own (Raffel et al., 2020, appendix D).

@@ -10,6 +10,8 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   public var draft: String
   public var modelDigest: String
   public var draftDigest: String
+  /// How the large model computes, or `nil` for `ComputePath.quantized`; the small one always computes so.
+  public var compute: String?
   /// α_FB and γ.
   public var fallback: Double
   public var draftLength: Int
@@ -17,7 +19,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   public var templateDigest: String
 
   enum CodingKeys: String, CodingKey {
-    case model, draft, fallback
+    case model, draft, fallback, compute
     case version = "draft_policy_version"
     case modelDigest = "model_sha256"
     case draftDigest = "draft_sha256"
@@ -41,6 +43,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     self.draft = draft.name
     self.modelDigest = modelDigest
     self.draftDigest = draftDigest
+    compute = ExitPolicyDescription.compute(of: model)
     self.fallback = fallback
     self.draftLength = draftLength
     templateDigest = try ExitPolicyDescription.templateDigest(of: model)

@@ -24,6 +24,9 @@ public enum BlockFormat: UInt32, Sendable, CaseIterable {
     }
   }
 
+  /// Whether weights are numbers of their own, without a scale that they share.
+  public var isUnquantized: Bool { blockLength == 1 }
+
   /// Bytes of one block.
   public var bytesPerBlock: Int {
     switch self {

@@ -8,6 +8,7 @@ import Foundation
 /// relative error of at most 2^-11 each. Q6_K and the float formats are requantised to 8 bits with one scale per 32
 /// weights: a weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random
 /// weights reach; blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal.
+/// On demand the float formats are rounded to 4 bits instead.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int
@@ -22,15 +23,19 @@ package final class PackedMatrix: Sendable {
   package var paddedRows: Int { Int(matrix.row_blocks) * 16 }
 
   /// - Parameters:
+  ///   - isRoundedTo4Bits: Whether float formats become 4 bits with a scale and a minimum per 32 weights, which are chosen
+  ///     for a small sum of squared errors. Other formats are kept as they are.
   ///   - source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
   ///   - memory: where the packed weights go; matrices that are read one after the other share one.
   package init(
-    rows: Int, columns: Int, format: BlockFormat, source: UnsafeRawBufferPointer,
+    rows: Int, columns: Int, format: BlockFormat, isRoundedTo4Bits: Bool = false,
+    source: UnsafeRawBufferPointer,
     memory: WeightMemory = WeightMemory(), pool: WorkerPool
   ) throws(KernelError) {
     self.rows = rows
     self.columns = columns
-    let layout = Self.layout(of: format)
+    let layout =
+      format.isUnquantized && isRoundedTo4Bits ? (bits: 4, hasMinimum: true) : Self.layout(of: format)
     let rowBlocks = (rows + 15) / 16
     let kBlocks = (columns + 31) / 32
     let rowBlockBytes = ek_row_block_bytes(Int32(kBlocks), layout.bits, layout.hasMinimum ? 1 : 0)
@@ -56,7 +61,8 @@ package final class PackedMatrix: Sendable {
         // A whole row block is overwritten; the rows that a last one lacks must be zero.
         if rows - block * 16 < 16 { into.update(repeating: 0, count: rowBlockBytes) }
         Self.pack(
-          into, kBlocks: kBlocks, columns: columns, format: format, from: from, rowBytes: rowBytes,
+          into, kBlocks: kBlocks, columns: columns, format: format, bits: layout.bits, from: from,
+          rowBytes: rowBytes,
           rows: min(16, rows - block * 16))
       }
     }
@@ -72,7 +78,7 @@ package final class PackedMatrix: Sendable {
   }
 
   private static func pack(
-    _ into: UnsafeMutablePointer<UInt8>, kBlocks: Int, columns: Int, format: BlockFormat,
+    _ into: UnsafeMutablePointer<UInt8>, kBlocks: Int, columns: Int, format: BlockFormat, bits: Int32,
     from: UnsafePointer<UInt8>, rowBytes: Int, rows: Int
   ) {
     if ek_pack_rows(into, Int32(kBlocks), format.rawValue, from, rowBytes, Int32(rows)) { return }
@@ -80,7 +86,8 @@ package final class PackedMatrix: Sendable {
       for row in 0..<rows {
         let stored = UnsafeRawBufferPointer(start: from + row * rowBytes, count: rowBytes)
         _ = format.dequantize(stored, into: values)
-        ek_pack_floats(into, Int32(kBlocks), Int32(row), values.baseAddress, columns)
+        (bits == 4 ? ek_pack_floats_in_4_bits : ek_pack_floats)(
+          into, Int32(kBlocks), Int32(row), values.baseAddress, columns)
       }
     }
   }

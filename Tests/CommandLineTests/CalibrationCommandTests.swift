@@ -51,6 +51,15 @@ import Testing
     #expect(early.errors.contains("Nothing is guaranteed"))
     #expect(try #require(try early.json()["average_exit_layer"] as? Double) < 2)
 
+    let other = try egress.run([
+      "generate", "--model", model, "--compute", "4-bit", "--certificate", path("docs.certificate.json"),
+      "abc",
+    ])
+    #expect(
+      other.status == 1
+        && other.errors.contains("the certificate is for --compute quantized, found --compute 4-bit"),
+      "\(other.errors)")
+
     // The table is one that the other commands read.
     let verified = try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")])
     #expect(verified.status == 0, "\(verified.errors)")

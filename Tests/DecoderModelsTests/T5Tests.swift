@@ -36,7 +36,7 @@ struct T5Tests {
     return target.indices.map { Array(logits[$0 * size..<($0 + 1) * size]) }
   }
 
-  @Test(arguments: ["t5", "t5_1_1"])
+  @Test(arguments: ["t5", "t5_base", "t5_1_1"])
   func logitsEqualThoseOfTransformers(_ name: String) throws {
     let model = try FixtureModels.model(name, threads: 2)
     for item in try FixtureModels.expected(Expected.self, name).cases {
@@ -59,16 +59,41 @@ struct T5Tests {
     let checkpoint = try Checkpoint.open(directory.path)
     let source = (0..<70).map { ($0 * 37 + 5) % 272 }
     let target = [0] + (0..<20).map { ($0 * 53 + 7) % 272 }
-    let logits = try ComputePath.allCases.map {
+    func logits(_ compute: ComputePath) throws -> [[Float]] {
       try Self.logits(
-        LlamaModel(checkpoint: checkpoint, compute: $0, threads: 2), source: source, target: target)
+        LlamaModel(checkpoint: checkpoint, compute: compute, threads: 2), source: source, target: target)
     }
-    for (found, reference) in zip(logits[0], logits[1]) {
+    let (exact, rounded, coarse) = try (logits(.float32), logits(.quantized), logits(.fourBit))
+    var errors = (rounded: Float(0), coarse: Float(0))
+    for ((found, reference), four) in zip(zip(rounded, exact), coarse) {
       FixtureModels.expect(found, equal: reference, compute: .quantized, "one of \(target.count) tokens")
+      FixtureModels.expect(four, equal: reference, compute: .fourBit, "one of \(target.count) tokens")
+      errors.rounded += zip(found, reference).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+      errors.coarse += zip(four, reference).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
     }
+    #expect(errors.coarse > 4 * errors.rounded)
   }
 
-  @Test(arguments: ["t5", "t5_1_1"])
+  @Test func fourBitsReadHalfTheBytesOfTheLayers() throws {
+    let rounded = try FixtureModels.model("t5_base", compute: .quantized)
+    let coarse = try FixtureModels.model("t5_base", compute: .fourBit)
+    // 4 bits, scale and minimum against 8 bits and scale: 20 bytes for 34.
+    #expect(abs(Double(coarse.bytesPerLayer) / Double(rounded.bytesPerLayer) - 20 / 34.0) < 0.005)
+    #expect(coarse.bytesOfUnembedding == rounded.bytesOfUnembedding)
+  }
+
+  @Test func fourBitsAreRefusedWhereNothingIsToBeRounded() throws {
+    let directory = try TemporaryDirectory()
+    var tiny = TinyDecoder()
+    tiny.format = .q4_1
+    let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
+    #expect(
+      throws: DecoderError.resources(
+        "\(checkpoint.path): its layers have no weights of 16 or 32 bits that 4-bit could round")
+    ) { try LlamaModel(checkpoint: checkpoint, compute: .fourBit, threads: 1) }
+  }
+
+  @Test(arguments: ["t5", "t5_base", "t5_1_1"])
   func tokenByTokenGivesTheLogitsOfOneBatch(_ name: String) throws {
     let model = try FixtureModels.model(name, compute: .quantized, threads: 2)
     let cases = try FixtureModels.expected(Expected.self, name).cases
@@ -91,7 +116,7 @@ struct T5Tests {
     }
   }
 
-  @Test(arguments: ["t5", "t5_1_1"])
+  @Test(arguments: ["t5", "t5_base", "t5_1_1"])
   func greedyOutputsEqualThoseOfTransformers(_ name: String) throws {
     let model = try FixtureModels.model(name)
     for item in try FixtureModels.expected(Expected.self, name).cases {
@@ -117,7 +142,7 @@ struct T5Tests {
     #expect(renamed == gguf.configuration)
     let source = [5, 17, 3, 200, 264, 8, 8, 91, 1]
     let target = [0, 4, 9, 130]
-    for compute in ComputePath.allCases {
+    for compute in [ComputePath.quantized, .float32] {
       let logits = try [gguf, folder].map {
         try Self.logits(
           LlamaModel(checkpoint: $0, compute: compute, threads: 1), source: source, target: target)

@@ -72,14 +72,20 @@ def gemma3(folder):
           {"tokens": tokens[0].tolist(), "logits": rounded(logits[[0, 4, 5, 6, 20, 39]]), "rows": [0, 4, 5, 6, 20, 39]})
 
 
-def t5(folder, name, seed, scale, **settings):
+SMALL = dict(d_model=32, d_kv=12, d_ff=40, num_heads=3, num_layers=2, num_decoder_layers=3,
+             relative_attention_num_buckets=8, relative_attention_max_distance=20, n_positions=64)
+#: As the published base sizes: d_kv times heads is d_model, as many layers on both sides, 32 buckets up to 128 tokens.
+BASE = dict(d_model=48, d_kv=8, d_ff=96, num_heads=6, num_layers=3, num_decoder_layers=3,
+            relative_attention_num_buckets=32, relative_attention_max_distance=128, n_positions=192)
+
+
+def t5(folder, name, seed, scale, lengths=(1, 7, 16, 33, 50), **settings):
     config = T5Config(
-        vocab_size=72, d_model=32, d_kv=12, num_heads=3, num_layers=2, num_decoder_layers=3,
-        relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0, pad_token_id=0,
-        eos_token_id=1, decoder_start_token_id=0, n_positions=64, attn_implementation="eager", **settings)
+        vocab_size=72, dropout_rate=0, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+        attn_implementation="eager", **settings)
     model = T5ForConditionalGeneration(config).eval().float()
     if not settings["tie_word_embeddings"]:
-        model.lm_head.weight = torch.nn.Parameter(torch.zeros(72, 32))
+        model.lm_head.weight = torch.nn.Parameter(torch.zeros(72, settings["d_model"]))
     randomise(model, scale, seed)
     with torch.no_grad():
         # Outputs should end now and then.
@@ -87,7 +93,7 @@ def t5(folder, name, seed, scale, **settings):
             row[1] = (row[1] * 1.6).half().float()
     generator = torch.Generator().manual_seed(seed + 100)
     cases = []
-    for length in [1, 7, 16, 33, 50]:
+    for length in lengths:
         source = torch.randint(2, 72, (1, length), generator=generator)
         target = torch.cat([torch.zeros(1, 1, dtype=torch.long),
                             torch.randint(2, 72, (1, 24), generator=generator)], dim=1)
@@ -117,8 +123,9 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     torch.set_num_threads(1)
     gemma3(folder)
-    t5(folder, "t5", 3, 0.5, d_ff=40, feed_forward_proj="relu", tie_word_embeddings=True)
-    t5(folder, "t5_1_1", 4, 0.4, d_ff=40, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    t5(folder, "t5", 3, 0.5, **SMALL, feed_forward_proj="relu", tie_word_embeddings=True)
+    t5(folder, "t5_1_1", 4, 0.4, **SMALL, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    t5(folder, "t5_base", 9, 0.4, (1, 40, 170), **BASE, feed_forward_proj="relu", tie_word_embeddings=True)
 
 
 main()

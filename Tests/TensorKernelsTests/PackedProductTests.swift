@@ -68,6 +68,55 @@ struct PackedProductTests {
     }
   }
 
+  /// The plain rounding that the packer's search must not be worse than, in double precision.
+  private static func evenStepsError(_ block: ArraySlice<Float>) -> Double {
+    guard let low = block.min(), let high = block.max(), low < high else { return 0 }
+    let step = Double(high - low) / 15
+    return block.reduce(0) { sum, weight in
+      let quant = ((Double(weight) - Double(low)) / step).rounded()
+      let difference = Double(weight) - (Double(low) + quant * step)
+      return sum + difference * difference
+    }
+  }
+
+  @Test("of 4 bits are rounded at least as well as by even steps", arguments: [BlockFormat.f32, .f16, .bf16])
+  func fourBitsAreRoundedWell(_ format: BlockFormat) throws {
+    let pool = try WorkerPool(threads: 2)
+    let (rows, columns) = (37, 200)
+    var random = SplitMix64(seed: 21)
+    let bytes = format.randomBlocks(count: rows * columns, scale: 0.3, using: &random)
+    var weights = [Float](repeating: 0, count: rows * columns)
+    let packed = try bytes.withUnsafeBytes { bytes in
+      _ = weights.withUnsafeMutableBufferPointer { format.dequantize(bytes, into: $0) }
+      return try PackedMatrix(
+        rows: rows, columns: columns, format: format, isRoundedTo4Bits: true, source: bytes, pool: pool)
+    }
+    #expect(packed.matrix.bits == 4 && packed.matrix.has_minimum == 1)
+    var (total, plain) = (0.0, 0.0)
+    for row in 0..<rows {
+      for start in stride(from: 0, to: columns, by: 32) {
+        var error = 0.0
+        let end = min(start + 32, columns)
+        for column in start..<end {
+          let stored = packed.parts(row, column)
+          #expect((0...15).contains(stored.quant))
+          let difference =
+            Double(weights[row * columns + column])
+            - (Double(stored.scale) * Double(stored.quant) + Double(stored.minimum))
+          error += difference * difference
+        }
+        // The last block of a row is filled up with zeros.
+        guard end - start == 32 else { continue }
+        total += error
+        let even = Self.evenStepsError(weights[row * columns + start..<row * columns + end])
+        plain += even
+        // The stored scale and minimum are rounded to half precision; even steps here are not.
+        #expect(error <= even * 1.02 + 1e-9, "row \(row), columns from \(start)")
+      }
+    }
+    #expect(total < plain)
+  }
+
   @Test(
     "of dequantised weights are as close as the packed format allows", arguments: InstructionSet.available,
     BlockFormat.allCases)

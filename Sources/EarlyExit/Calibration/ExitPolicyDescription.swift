@@ -14,11 +14,13 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
   /// SHA-256 of the file of exit heads, or `nil` for the shared head.
   public var headsDigest: String?
   public var modelDigest: String
+  /// How the model computes, or `nil` for `ComputePath.quantized`.
+  public var compute: String?
   /// SHA-256 of what the prompt template makes of an empty message.
   public var templateDigest: String
 
   enum CodingKeys: String, CodingKey {
-    case version, measure, layers, decay, cache
+    case version, measure, layers, decay, cache, compute
     case minimumLayer = "minimum_layer"
     case groupLimit = "group_limit"
     case headsDigest = "heads_sha256"
@@ -41,7 +43,13 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     groupLimit = strategy.groupLimit
     self.headsDigest = headsDigest
     self.modelDigest = modelDigest
+    compute = Self.compute(of: model)
     templateDigest = try Self.templateDigest(of: model)
+  }
+
+  /// How a model computes, as descriptions of policies write it.
+  public static func compute(of model: LanguageModel) -> String? {
+    model.computePath == .quantized ? nil : model.computePath.rawValue
   }
 
   /// SHA-256 of the tokens of an empty message in the model's prompt template; of an encoder-decoder, those of the text

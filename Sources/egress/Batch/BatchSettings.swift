@@ -7,6 +7,7 @@ struct BatchSettings {
   /// Everything that can change an output. Files are named by their hashes.
   private struct Description: Encodable {
     var model: String
+    var compute: String?
     var template: String?
     var raw: Bool
     var long: String
@@ -34,6 +35,7 @@ struct BatchSettings {
     text = try JSONOutput.line(
       Description(
         model: Checkpoints.FileDigest.sha256(model: loaded.path),
+        compute: ExitPolicyDescription.compute(of: loaded.model),
         // A model without a template works with --raw.
         template: try? ExitPolicyDescription.templateDigest(of: loaded.model), raw: raw, long: rule.rawValue,
         maxTokens: options.maxTokens, temperature: random?.temperature, topK: random?.topK,

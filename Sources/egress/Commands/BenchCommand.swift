@@ -20,7 +20,6 @@ struct BenchCommand: ParsableCommand {
       """)
 
   @OptionGroup var models: ModelOptions
-  @OptionGroup var computing: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   private struct Result: Encodable {
@@ -56,7 +55,7 @@ struct BenchCommand: ParsableCommand {
     """
 
   func run() throws {
-    let model = try models.load(compute: computing.compute)
+    let model = try models.load()
     Interrupt.watch()
     let decoder = model.model.decoder
     if model.model.hasEncoder { return try runEncoderDecoder(model) }
@@ -69,7 +68,7 @@ struct BenchCommand: ParsableCommand {
     let bytes = decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding
     let named = speed.batch.map { (String($0.key), $0.value) }
     let result = Result(
-      model: model.model.name, compute: computing.compute.rawValue,
+      model: model.model.name, compute: models.compute.rawValue,
       threads: models.threads ?? LanguageModel.defaultThreadCount,
       instructionSet: try InstructionSet.selected().rawValue,
       batchInvariantUpTo: decoder.invariantBatchLimit == .max ? nil : decoder.invariantBatchLimit,
@@ -109,7 +108,7 @@ struct BenchCommand: ParsableCommand {
       Dictionary(uniqueKeysWithValues: seconds.map { (String($0.key), $0.value) })
     }
     let result = EncoderResult(
-      model: model.model.name, compute: computing.compute.rawValue,
+      model: model.model.name, compute: models.compute.rawValue,
       threads: models.threads ?? LanguageModel.defaultThreadCount,
       instructionSet: try InstructionSet.selected().rawValue, sourceTokens: speed.sourceCount,
       outputTokens: speed.outputCount, encodeSeconds: named(speed.encode),

@@ -11,7 +11,8 @@ extension Calibrate {
     let (metric, risk) = try quality()
     let records = try readRecords(data, risk: risk)
     let stem = documents.stem
-    let loaded = try ModelOptions.load(model ?? ModelManifest.defaultName, threads: threads)
+    let loaded = try ModelOptions.load(
+      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try ModelOptions.load($0, threads: threads) }
     let sweep =
       try draft.map {

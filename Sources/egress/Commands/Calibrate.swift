@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import DecoderModels
 import EarlyExit
 import Foundation
 import RiskControl
@@ -81,6 +82,12 @@ struct Calibrate: ParsableCommand {
     parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
   var threads: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "With --data, how the model computes: quantized, 4-bit or float32; see summarize. (default: quantized)",
+      valueName: "path"))
+  var compute: ComputePath?
+
   @Option(help: "With a table: file of the exit policy, whose SHA-256 goes into the certificate.")
   var policy: String?
 
@@ -103,7 +110,9 @@ struct Calibrate: ParsableCommand {
 
   private func validateTables() throws {
     guard !tables.isEmpty else { throw ValidationError("Give a table of losses, or --data.") }
-    let given = documents.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
+    let given =
+      documents.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
+      + (compute == nil ? [] : ["compute"])
     if let name = given.first { throw ValidationError("--\(name) has no effect without --data.") }
   }
 

@@ -23,7 +23,6 @@ struct GenerateCommand: ParsableCommand {
   var special = false
 
   @OptionGroup(title: "Model Options") var models: ModelOptions
-  @OptionGroup(title: "Model Options") var computing: ComputeOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
@@ -49,7 +48,7 @@ struct GenerateCommand: ParsableCommand {
       guard !text.isEmpty else { throw CommandError("standard input is empty") }
     }
     if !raw { text = text.trimmingWhitespace() }
-    let model = try models.load(compute: computing.compute)
+    let model = try models.load()
     options.exits = try speculation.exitStrategy(exits, model)
     Interrupt.watch()
     let tokens =

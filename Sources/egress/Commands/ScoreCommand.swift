@@ -31,7 +31,6 @@ struct ScoreCommand: ParsableCommand {
   var context: Int?
 
   @OptionGroup var models: ModelOptions
-  @OptionGroup var computing: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -41,7 +40,7 @@ struct ScoreCommand: ParsableCommand {
   func run() throws {
     let input = try TextInput(path: file)
     guard !input.text.isEmpty else { throw CommandError("\(input.name) is empty") }
-    let model = try models.load(compute: computing.compute).model
+    let model = try models.load().model
     Interrupt.watch()
     guard
       let score = try model.score(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import DecoderModels
 import EarlyExit
 import Foundation
 import RiskControl
@@ -87,6 +88,15 @@ struct ExitOptions: ParsableArguments {
     }
   }
 
+  /// - Throws: ``CommandError`` where a certificate is for another compute path than the model's.
+  static func demandCompute(_ expected: String?, of loaded: LoadedModel, _ path: String) throws {
+    let found = ExitPolicyDescription.compute(of: loaded.model)
+    guard expected != found else { return }
+    let usual = ComputePath.quantized.rawValue
+    throw CommandError(
+      "\(path): the certificate is for --compute \(expected ?? usual), found --compute \(found ?? usual)")
+  }
+
   private func strategy(_ path: String, _ loaded: LoadedModel) throws -> ExitStrategy? {
     let certificate = try Certificate.read(path: path)
     guard let policy = certificate.subject.policy else {
@@ -105,6 +115,7 @@ struct ExitOptions: ParsableArguments {
     try demand("exit policy", certificate.subject.policyDigest, try description.digest())
     try demand("model", description.modelDigest, model)
     if let named = certificate.subject.modelDigest { try demand("model", named, model) }
+    try Self.demandCompute(description.compute, of: loaded, path)
     try demand(
       "exit head", description.headsDigest,
       try self.policy.headsDigest(loaded))

@@ -13,6 +13,12 @@ struct ModelOptions: ParsableArguments {
     parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
   var threads: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "quantized; 4-bit: layers that the file holds in 16 or 32 bits are rounded to 4 instead of 8; float32: the slow "
+        + "reference path with dequantised weights.", valueName: "path"))
+  var compute: ComputePath = .quantized
+
   func validate() throws {
     if let threads, !(1...256).contains(threads) {
       throw ValidationError("--threads must be in 1...256, but is \(threads).")
@@ -20,7 +26,7 @@ struct ModelOptions: ParsableArguments {
   }
 
   /// Loads the model; the seconds it took are measured.
-  func load(compute: ComputePath = .quantized) throws -> LoadedModel {
+  func load() throws -> LoadedModel {
     try Self.load(model, threads: threads, compute: compute)
   }
 
@@ -45,14 +51,6 @@ struct LoadedModel {
   var entry: ModelEntry?
   /// Time it took to load.
   var seconds: Double
-}
-
-/// The form of the weights that the arithmetic uses.
-struct ComputeOptions: ParsableArguments {
-  @Option(
-    help: ArgumentHelp(
-      "quantized, or float32: the slow reference path with dequantised weights.", valueName: "path"))
-  var compute: ComputePath = .quantized
 }
 
 extension ComputePath: ExpressibleByArgument {}

@@ -29,6 +29,7 @@ extension SpeculationOptions {
     }
     try demand("model", description.modelDigest, try Checkpoints.FileDigest.sha256(model: loaded.path))
     try demand("model", certificate.subject.modelDigest, description.modelDigest)
+    try ExitOptions.demandCompute(description.compute, of: loaded, path)
     try demand("draft", description.draftDigest, try Checkpoints.FileDigest.sha256(model: draft.path))
     try demand("draft policy", certificate.subject.policyDigest, try description.digest())
     try demand(
