@@ -44,9 +44,9 @@ install: setup
 	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 .build-install/release/egress $(DESTDIR)$(PREFIX)/bin/egress
 	install -m 644 docs/egress.1 $(DESTDIR)$(PREFIX)/share/man/man1/egress.1
-	install -d $(DESTDIR)$(PREFIX)/share/egress/exits
-	for file in $(wildcard Weights/exits/*.safetensors Weights/exits/*.json); do \
-	  install -m 644 $$file $(DESTDIR)$(PREFIX)/share/egress/exits || exit 1; done
+	for folder in exits models; do install -d $(DESTDIR)$(PREFIX)/share/egress/$$folder || exit 1; done
+	for file in $(wildcard Weights/exits/*.safetensors Weights/exits/*.json Weights/models/*.gguf); do \
+	  install -m 644 $$file $(DESTDIR)$(PREFIX)/share/egress/$$(basename $$(dirname $$file)) || exit 1; done
 	.build-install/release/egress --generate-completion-script bash \
 	  > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/egress
 	.build-install/release/egress --generate-completion-script zsh \

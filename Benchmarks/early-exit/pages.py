@@ -54,9 +54,9 @@ text { font: 12px system-ui, sans-serif; fill: #333 }
 """
 
 
-def style():
+def style(colors=COLORS):
     text, dark = STYLE, "text { fill: #ddd } .grid { stroke: #444 } .bound { stroke: #888 }\n"
-    for name, (light, other) in COLORS.items():
+    for name, (light, other) in colors.items():
         text += f".{name} {{ stroke: {light} }} .dot.{name}, text.{name} {{ fill: {light}; stroke: none }}\n"
         dark += f".{name} {{ stroke: {other} }} .dot.{name}, text.{name} {{ fill: {other}; stroke: none }}\n"
     return f"<style>{text}@media (prefers-color-scheme: dark) {{ {dark} }}</style>"

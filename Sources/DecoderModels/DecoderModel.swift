@@ -88,9 +88,3 @@ public protocol DecoderModel: AnyObject, Sendable {
   var bytesPerLayer: Int { get }
   var bytesOfUnembedding: Int { get }
 }
-
-extension DecoderModel {
-  public func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
-    throw .unusableSource("the model has no encoder that could read a source text")
-  }
-}

@@ -91,6 +91,8 @@ public struct TextFacts: Sendable {
       } catch let error as TokenizerError {
         throw EarlyExitError.tokenizerFile(checkpoint.path, error)
       }
+      // The format has no key for it.
+      prefix = checkpoint.metadata["egress.summary_prefix"]?.string
       chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string
       for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }

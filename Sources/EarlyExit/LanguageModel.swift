@@ -15,7 +15,7 @@ import Tokenization
 public struct LanguageModel: Sendable {
   /// What the model is called in messages.
   public let name: String
-  public let decoder: any DecoderModel
+  public private(set) var decoder: any DecoderModel
   /// How `decoder` computes.
   public let computePath: ComputePath
   public let tokenizer: any Tokenizer
@@ -41,6 +41,13 @@ public struct LanguageModel: Sendable {
     self.init(
       name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate,
       endTokens: endTokens, startToken: startToken, templateFound: "none is given", sourceEnd: sourceEnd)
+  }
+
+  /// The same model with another decoder, such as one that measures the first.
+  package func decoding(with decoder: any DecoderModel) -> LanguageModel {
+    var copy = self
+    copy.decoder = decoder
+    return copy
   }
 
   init(

@@ -41,6 +41,22 @@ import Testing
     #expect(rows.first?["is_here"] as? Bool == false && rows.first?["size"] as? Int == 98_362_432)
   }
 
+  @Test func `a model that comes with the program needs no download`() throws {
+    for name in ["debian-synopsis", "debian-synopsis-small"] {
+      let path = try egress.run(["models", "path", name])
+      #expect(path.status == 0 && path.text.hasSuffix("models/\(name).gguf\n"))
+      #expect(try egress.run(["models", "verify", name]).text == "\(name)\twhole\n")
+      let pull = try egress.run(["models", "pull", name], environment: ["PATH": egress.folder.path])
+      #expect(pull.status == 0 && pull.text == path.text && pull.errors.contains("here already"))
+      let document = "This package contains the documentation of a library that reads and writes image files."
+      let summary = try egress.run(["summarize", "--model", name], input: document)
+      #expect(summary.status == 0 && summary.errors.isEmpty)
+      // It ends by itself, as it was trained to.
+      let words = summary.text.split(separator: " ")
+      #expect((1...16).contains(words.count), "\(summary.text)")
+    }
+  }
+
   @Test func `a package with another file leaves nothing in place`() throws {
     let environment = try packageFolder(holding: "not the model")
     expectLastLine(

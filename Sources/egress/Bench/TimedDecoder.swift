@@ -48,6 +48,10 @@ final class TimedDecoder: DecoderModel {
     try decoder.makeCache(capacity: capacity)
   }
 
+  func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
+    try decoder.encode(source, into: cache)
+  }
+
   func embed(_ tokens: [TokenID], into states: HiddenStates) throws(DecoderError) {
     try measure(\.embedding) { () throws(DecoderError) in try decoder.embed(tokens, into: states) }
   }

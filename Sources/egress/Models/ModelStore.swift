@@ -9,7 +9,7 @@ import EarlyExit
   import Darwin
 #endif
 
-/// The folder that downloaded models lie in.
+/// The folder that downloaded models lie in, and the models that come with the program.
 struct ModelStore {
   /// `${EGRESS_HOME:-~/.cache/egress}/models`
   let directory: String
@@ -29,7 +29,11 @@ struct ModelStore {
     manifest = try ModelManifest.load()
   }
 
-  func path(_ entry: ModelEntry) -> String { directory + "/" + entry.file }
+  /// Where a model lies or would lie. One that comes with the program may lie in the store as well.
+  func path(_ entry: ModelEntry) -> String {
+    let shipped = entry.source == .shipped ? ShippedFiles.path("models/" + entry.file) : nil
+    return shipped ?? directory + "/" + entry.file
+  }
 
   /// Whether the model is in the store, as far as its size tells.
   func holds(_ entry: ModelEntry) -> Bool { Self.size(path(entry)) == entry.size }
@@ -41,15 +45,19 @@ struct ModelStore {
   func resolve(_ model: String?) throws -> (path: String, entry: ModelEntry?) {
     let model = model ?? ModelManifest.defaultName
     if let entry = manifest.entry(model) {
-      guard let size = Self.size(path(entry)) else {
-        throw CommandError("the model \(entry.name) is not here yet; run: egress models pull \(entry.name)")
+      let path = path(entry)
+      guard let size = Self.size(path) else {
+        throw CommandError(
+          entry.source == .shipped
+            ? "the model \(entry.name) comes with the program, in share/egress/models beside its folder or in Weights/models "
+              + "of its source tree, but is in neither"
+            : "the model \(entry.name) is not here yet; run: egress models pull \(entry.name)")
       }
       guard size == entry.size else {
-        throw CommandError(
-          "\(path(entry)): expected \(entry.size) bytes, found \(size); run: egress models pull \(entry.name)"
-        )
+        let advice = entry.source == .shipped ? "" : "; run: egress models pull \(entry.name)"
+        throw CommandError("\(path): expected \(entry.size) bytes, found \(size)\(advice)")
       }
-      return (path(entry), entry)
+      return (path, entry)
     }
     guard access(model, F_OK) == 0 else {
       throw CommandError(

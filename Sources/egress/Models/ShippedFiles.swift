@@ -1,6 +1,6 @@
 import Foundation
 
-/// Files that come with the program: exit heads of the models that it knows by name.
+/// Files that come with the program: models, and exit heads of the models that it knows by name.
 enum ShippedFiles {
   /// The exit heads of a model, or `nil` where none are shipped or found.
   static func exitHeads(of entry: ModelEntry) -> String? { path("exits/\(entry.name).safetensors") }

@@ -84,6 +84,33 @@ def begin_near_the_words(model, train):
     model.head[:, 0] = (logarithm - logarithm.mean()) / 4
 
 
+@torch.no_grad()
+def begin_with_copying(model):
+    """Cross-attention that begins by copying: a head of the first encoder layer puts the token before a token beside it;
+    a head of each of the first decoder layers looks for the places whose token before is the current one, and adds a part
+    of what stands there. Half of a synopsis' tokens stand in its document, a quarter after the token that they follow; a
+    model of this size takes thousands of steps to find out how to look them up."""
+    sizes = model.sizes
+    d, size = sizes.d_model, sizes.d_kv
+
+    def basis():
+        return torch.linalg.qr(torch.randn(d, d))[0]
+
+    before, beside = basis()[:size], basis()[:size]
+    first = model.encoder[0]
+    model.encoder_bias[1, 0] = 8  # The bucket of the token before.
+    first.qkv[0, :size] = 0
+    first.qkv[2, :size] = before
+    first.o[:, :size] = 1.5 * beside.T
+    parts = basis()
+    for index in range(min(d // size, sizes.num_decoder_layers)):
+        layer, part = model.decoder[index], parts[index * size:(index + 1) * size]
+        layer.cross_q[:size] = 0.4 * before
+        layer.cross_kv[0, :size] = 0.4 * beside
+        layer.cross_kv[1, :size] = part
+        layer.cross_o[:, :size] = 2 * part.T
+
+
 def pairs_of(path, tokens):
     return [(tokens.document(row["document"]), tokens.target(row["reference"])) for row in read_rows(path)]
 
@@ -108,6 +135,7 @@ class Run:
             self.model.load_state_dict(torch.load(arguments.start)["model"])
         else:
             begin_near_the_words(self.model, train)
+            begin_with_copying(self.model)
         for tensor in [self.state, *parameters, *(m for pair in self.moments for m in pair)]:
             tensor.share_memory_()
 
@@ -229,9 +257,9 @@ def main():
     parser.add_argument("--batch", type=int, default=32, help="documents a step")
     parser.add_argument("--drawn-layers", type=int, default=2, help="layers in the loss of a step")
     parser.add_argument("--positions", type=int, help="tokens of a document to train on, instead of the model's")
-    parser.add_argument("--muon-rate", type=float, default=0.02)
-    parser.add_argument("--adam-rate", type=float, default=5e-3, help="of embedding, norms and position biases")
-    parser.add_argument("--head-rate", type=float, default=2e-3, help="of the unembedding")
+    parser.add_argument("--muon-rate", type=float, default=0.005)
+    parser.add_argument("--adam-rate", type=float, default=1e-3, help="of embedding, norms and position biases")
+    parser.add_argument("--head-rate", type=float, default=5e-4, help="of the unembedding")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--validate-every", type=float, default=6, help="minutes")
