@@ -305,7 +305,7 @@ struct ForwardPass {
       let value = values + head * headSize
       let keyBase = place.position / 16 * 16 * headSize + place.position % 16
       let valueBase = place.position * headSize
-      if model.computePath == .float32 {
+      if place.layout.bytesPerNumber == MemoryLayout<Float>.size {
         let stored = place.keys(layer: layer, head: head).assumingMemoryBound(to: Float.self) + keyBase
         for d in 0..<headSize { stored[16 * d] = key[d] }
         let storedValues =

@@ -15,8 +15,13 @@ extension LlamaModel {
     }
     let states = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: source.count)
     try embed(source, into: states)
-    guard let own = encoder.makeStorage(capacity: source.count),
-      let result = makeStorage(capacity: source.count), let memory = own.memory, let target = result.memory
+    // No later token attends to the encoder's own keys and values: one layer's room serves all layers, and single
+    // precision spares their unpacking for every few queries.
+    guard
+      let own = encoder.makeStorage(layers: 1, capacity: source.count, bytesPerNumber: MemoryLayout<Float>.size),
+      let result = makeStorage(
+        layers: layers.count, capacity: source.count, bytesPerNumber: computePath == .float32 ? 4 : 2),
+      let memory = own.memory, let target = result.memory
     else { throw .resources("memory for a source of \(source.count) tokens") }
     let places = source.indices.map { RowPlace(memory: memory, layout: own.layout, position: $0) }
     let targets = source.indices.map { RowPlace(memory: target, layout: result.layout, position: $0) }
@@ -34,36 +39,36 @@ extension LlamaModel {
     cache.source = result
   }
 
-  private func makeStorage(capacity: Int) -> KeyValueCache? {
+  private func makeStorage(layers: Int, capacity: Int, bytesPerNumber: Int) -> KeyValueCache? {
     KeyValueCache(
-      layerCount: configuration.layerCount, capacity: capacity, headCount: configuration.keyValueHeadCount,
-      headSize: configuration.headSize, bytesPerNumber: computePath == .float32 ? 4 : 2)
+      layerCount: layers, capacity: capacity, headCount: configuration.keyValueHeadCount,
+      headSize: configuration.headSize, bytesPerNumber: bytesPerNumber)
   }
 }
 
 extension ForwardPass {
-  /// Queries of one task of ``attendBothWays(_:)``: enough to share the keys' way through the caches.
+  /// Queries of one task of ``attendBothWays()``: enough to share the keys' way through the caches.
   private static let encoderRows = 48
 
   func encoderLayer(_ index: Int) {
     let layer = model.layers[index]
     switch model.computePath {
     case .quantized, .fourBit:
-      project(layer, at: index)
-      attendBothWays(index)
+      project(layer, at: 0)
+      attendBothWays()
       quantizeMixed()
       add(layer.output, workspace.mixedInput.view, norm: nil)
       feedForward(layer)
     case .float32:
-      projectInFloat32(layer, at: index)
-      attendBothWays(index)
+      projectInFloat32(layer, at: 0)
+      attendBothWays()
       addToResidual(layer.output, workspace.mixed.start, norm: nil)
       feedForwardInFloat32(layer)
     }
   }
 
   /// Attention of every row to every row.
-  private func attendBothWays(_ index: Int) {
+  private func attendBothWays() {
     let heads = configuration.headCount
     let size = configuration.headSize
     let tasks = (count + Self.encoderRows - 1) / Self.encoderRows
@@ -83,11 +88,11 @@ extension ForwardPass {
             count: size)
         }
         var attention = ek_attention(
-          queries: queries, keys: places[0].keys(layer: index, head: head),
-          values: places[0].values(layer: index, head: head), output: output, scores: output + rows * size,
+          queries: queries, keys: places[0].keys(layer: 0, head: head),
+          values: places[0].values(layer: 0, head: head), output: output, scores: output + rows * size,
           group: Int32(rows), head_size: Int32(size), positions: Int32(count), cold: false, skip: 0,
           bias: model.relativeBias?.row(head: head, position: first + rows - 1), bias_stride: 1)
-        attend(&attention)
+        attend(&attention, isFloat: true)
         for i in 0..<rows {
           (workspace.mixed.start + (first + rows - 1 - i) * workspace.mixedStride + head * size).update(
             from: output + i * size, count: size)
@@ -96,8 +101,7 @@ extension ForwardPass {
     }
   }
 
-  private func attend(_ attention: inout ek_attention) {
-    let isFloat = model.computePath == .float32
+  private func attend(_ attention: inout ek_attention, isFloat: Bool) {
     kernels.score(&attention, 0, attention.positions, isFloat)
     kernels.mix(&attention, attention.scores, 0, attention.head_size, isFloat)
   }
@@ -170,7 +174,7 @@ extension ForwardPass {
         output: workspace.mixed.start + row * workspace.mixedStride + head * size,
         scores: scratch.baseAddress, group: 1, head_size: Int32(size), positions: Int32(source.position),
         cold: count == 1, skip: 0, bias: nil, bias_stride: 0)
-      attend(&attention)
+      attend(&attention, isFloat: model.computePath == .float32)
     }
   }
 }

@@ -50,9 +50,13 @@ public struct ExitCosts: Sendable, Equatable, Codable {
       propagatedLayer: projections * bitsPerWeight / 8)
   }
 
+  /// Tokens that an encoder-decoder has written before the one whose cost is measured: half of an output of usual length.
+  static let outputContext = 32
+
   /// Measures a decoder on this machine, in milliseconds; each figure is the best of several rounds.
   ///
   /// - Parameter context: Tokens before the one that is decoded; by default 256, or fewer where the model holds no more.
+  ///   An encoder-decoder has so many for its encoder instead, and ``outputContext`` in the decoder.
   /// - Throws: ``DecoderError``, also when the model's context is too short for the measurement.
   public static func measured(
     _ decoder: any DecoderModel, heads: ExitHeads?, context: Int? = nil, rounds: Int = 7
@@ -60,10 +64,12 @@ public struct ExitCosts: Sendable, Equatable, Codable {
     let configuration = decoder.configuration
     let count = configuration.layerCount
     let limit = 16
-    let context = context ?? max(1, min(256, configuration.contextLength - limit))
+    let sourceCount = context ?? max(1, min(256, configuration.contextLength - limit))
+    let context = configuration.encoder == nil ? sourceCount : min(outputContext, sourceCount)
     let states = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: 256)
     let cache = try decoder.makeCache(capacity: context + limit)
-    let tokens = (0..<context + limit).map { ($0 * 7919 % 40_000 + 20) % configuration.vocabularySize }
+    let tokens = (0..<max(sourceCount, context + limit)).map { ($0 * 7919 % 40_000 + 20) % configuration.vocabularySize }
+    if configuration.encoder != nil { try decoder.encode(Array(tokens.prefix(sourceCount)), into: cache) }
     for start in stride(from: 0, to: context, by: states.capacity) {
       let chunk = start..<min(start + states.capacity, context)
       try decoder.embed(Array(tokens[chunk]), into: states)

@@ -107,8 +107,10 @@ extension LanguageModel {
     }
     guard tokens.count + (hasEncoder ? 0 : options.maxTokens) <= contextLength else {
       throw CommandError(
-        "document \(record.id) has a prompt of \(tokens.count) tokens; with \(options.maxTokens) tokens of output that is "
-          + "more than the \(contextLength) that the model can hold")
+        hasEncoder
+          ? "document \(record.id) has \(tokens.count) tokens, more than the \(contextLength) that the model reads"
+          : "document \(record.id) has a prompt of \(tokens.count) tokens; with \(options.maxTokens) tokens of output that is "
+            + "more than the \(contextLength) that the model can hold")
     }
     return tokens
   }
