@@ -34,7 +34,7 @@ POLICIES = {measure: ["--confidence", measure, "--exit-layers", "2,3,4,6"] for m
 BILD = ["--fallback", "0.1", "--draft-length", "8"]
 MAX_TOKENS = "32"
 # The models read 512 tokens, and a document that does not fit is no document to calibrate on.
-CHARACTERS = 1200
+CHARACTERS = 1000
 
 
 def read_arguments():

@@ -7,6 +7,8 @@ package final class SequenceDecoding {
   package let prompt: [TokenID]
   /// What the encoder of an encoder–decoder reads.
   package let source: [TokenID]?
+  /// What the output is about: the text of the encoder where there is one.
+  package var promptTokenIDs: [TokenID] { source ?? prompt }
   package let cache: KeyValueCache
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
@@ -128,7 +130,7 @@ package final class SequenceDecoding {
 
   package func makeGeneration() -> Generation {
     Generation(
-      text: text, tokenIDs: generated, promptTokenIDs: source ?? prompt, stopReason: stopReason ?? .cancelled,
+      text: text, tokenIDs: generated, promptTokenIDs: promptTokenIDs, stopReason: stopReason ?? .cancelled,
       layers: layers)
   }
 

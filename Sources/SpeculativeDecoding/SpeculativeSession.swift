@@ -162,7 +162,7 @@ public final class SpeculativeSession {
     sequence.cache.crop(to: prompt.count)
     for drafter in drafters { drafter.crop(to: prompt.count) }
     sequence = try SequenceDecoding(
-      model: model, prompt: sequence.source ?? prompt, options: options, cache: sequence.cache)
+      model: model, prompt: sequence.promptTokenIDs, options: options, cache: sequence.cache)
     rule = .rollback(threshold: threshold)
     statistics = SpeculationStatistics()
     timings.decode = 0
