@@ -10,7 +10,7 @@ in the folder --output, so that a second call goes on where the first one ended,
   layers  decodes the documents with all tokens leaving after one layer
   losses  runs the models on all documents at every threshold
   study   calibrates on n documents and tests on the others, 100 times; no model is run
-  clock   calibrates once on the largest n and decodes the others both ways by turns: wants a machine that does nothing else
+  clock   calibrates once on n documents drawn at random and decodes others both ways by turns: wants a machine that does nothing else
   tables  writes pair.md, pair.json and the figures
 """
 
@@ -18,6 +18,7 @@ import argparse
 import bisect
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -127,12 +128,18 @@ class Work:
 
     def clock(self):
         size = max(SIZES)
+        with open(self.data, encoding="utf-8") as file:
+            documents = file.readlines()
+        order = random.Random(1).sample(range(len(documents)), len(documents))
+        held_out = self.path("held-out.jsonl")
+        with open(held_out, "w", encoding="utf-8") as file:
+            file.writelines(documents[i] for i in order[size:size + self.arguments.clock_documents])
         for way, options in self.ways.items():
             with open(self.path(way, "losses.jsonl"), encoding="utf-8") as file:
                 lines = file.readlines()
             calibration = self.path(way, "calibration.jsonl")
             with open(calibration, "w", encoding="utf-8") as file:
-                file.writelines(lines[:size])
+                file.writelines(lines[i] for i in order[:size])
             certificates = json.loads(self.egress(
                 "calibrate", calibration, "--rule", "ucb", "--delta", str(DELTA), "--metric", "rouge-l", "--certificate",
                 self.path(way, "certificate.json"), "--force", "--epsilon", ",".join(map(str, EPSILONS)), "--format", "json",
@@ -147,8 +154,8 @@ class Work:
                     continue
                 rule = "--rollback" if way == "bild" else "--exit-threshold"
                 write_json(path, {"threshold": threshold, **json.loads(self.egress(
-                    "evaluate", "--data", self.data, *self.model, *options, rule, repr(threshold), "--skip", str(size),
-                    "--limit", str(self.arguments.clock_documents), "--max-tokens", MAX_TOKENS, "--format", "json"))})
+                    "evaluate", "--data", held_out, *self.model, *options, rule, repr(threshold), "--max-tokens", MAX_TOKENS,
+                    "--format", "json"))})
 
     def tables(self):
         layers = json.load(open(self.path("layers.json")))
@@ -173,7 +180,7 @@ def cells(rows, size, rule):
 def tables(layers, studies, clock, clock_documents):
     text = ["| layer | ROUGE-L | ms a token, full depth = 1 |", "|---|---|---|"]
     text += [f"| {row['layer']} | {100 * row['rouge_l']:.1f} | {row['time_ratio']:.2f} |" for row in layers]
-    text += ["", f"On the clock: UCB, n = {max(SIZES)}, the next {clock_documents} documents.", "",
+    text += ["", f"On the clock: UCB, n = {max(SIZES)}, on {clock_documents} others.", "",
              "| | ε | λ | test risk | ROUGE-L (full depth) | layers | ms a token / full depth | document |", "|---|---|---|---|---|---|---|---|"]
     for way, found in clock.items():
         for epsilon, row in found.items():

@@ -20,20 +20,31 @@ EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int r
 #undef EK_BITS
 }
 
+// Up to so many tokens a product waits for its weights, as it does for one: the next row blocks are asked for meanwhile.
+enum { EK_FEW_TOKENS = 16 };
+
 #define EK_TILE(row_blocks, tokens, from)                                                                         \
   EK(rows)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate,   \
-           NULL)
+           ahead)
 
 static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
                        int32_t count, float *y, size_t y_stride, bool accumulate) {
   int32_t block = begin;
   if (count <= 0) return;
+  const uint8_t *next[4];
+  const uint8_t *const *ahead = count <= EK_FEW_TOKENS ? next : NULL;
+#define EK_NEXT(row_blocks)                                                                                       \
+  for (int s = 0; s < row_blocks; s++) next[s] = w->data + (size_t)(block + row_blocks + s) * w->row_block_bytes
 #if EK_TILE_TOKENS == 8
   if (count == 1)
-    for (; block + 4 <= end; block += 4) EK_TILE(4, 1, 0);
+    for (; block + 4 <= end; block += 4) {
+      EK_NEXT(4);
+      EK_TILE(4, 1, 0);
+    }
 #endif
   if (count <= EK_TILE_TOKENS / 2)
     for (; block + 2 <= end; block += 2) {
+      EK_NEXT(2);
       if (count == 1) EK_TILE(2, 1, 0);
 #if EK_TILE_TOKENS == 8
       else if (count == 3) EK_TILE(2, 3, 0);
@@ -42,8 +53,13 @@ static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_
       else EK_TILE(2, 2, 0);
     }
   for (; block < end; block++) {
+    EK_NEXT(1);
+    ahead = count <= EK_FEW_TOKENS ? next : NULL;
     int32_t t = 0;
-    for (; t + EK_TILE_TOKENS <= count; t += EK_TILE_TOKENS) EK_TILE(1, EK_TILE_TOKENS, t);
+    for (; t + EK_TILE_TOKENS <= count; t += EK_TILE_TOKENS) {
+      EK_TILE(1, EK_TILE_TOKENS, t);
+      ahead = NULL;
+    }
     switch (count - t) {
 #if EK_TILE_TOKENS == 8
     case 7: EK_TILE(1, 7, t); break;
@@ -57,6 +73,7 @@ static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_
     default: break;
     }
   }
+#undef EK_NEXT
 }
 
 static void EK(matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,

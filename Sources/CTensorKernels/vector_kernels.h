@@ -321,7 +321,11 @@ EK_INLINE size_t EK(score_stride)(const ek_attention *a) { return ((size_t)a->po
   size_t stride = EK(score_stride)(a);                                                                            \
   int32_t g = 0;                                                                                                  \
   for (; g + 3 <= a->group; g += 3) call(3);                                                                      \
-  for (; g < a->group; g++) call(1)
+  if (g + 2 <= a->group) {                                                                                        \
+    call(2);                                                                                                      \
+    g += 2;                                                                                                       \
+  }                                                                                                               \
+  if (g < a->group) call(1)
 
 EK_INLINE void EK(score_all)(const ek_attention *a, int32_t begin, int32_t end, bool is_float, bool cold) {
 #define EK_CALL(size)                                                                                             \

@@ -18,7 +18,8 @@ extension LlamaModel {
     // No later token attends to the encoder's own keys and values: one layer's room serves all layers, and single
     // precision spares their unpacking for every few queries.
     guard
-      let own = encoder.makeStorage(layers: 1, capacity: source.count, bytesPerNumber: MemoryLayout<Float>.size),
+      let own = encoder.makeStorage(
+        layers: 1, capacity: source.count, bytesPerNumber: MemoryLayout<Float>.size),
       let result = makeStorage(
         layers: layers.count, capacity: source.count, bytesPerNumber: computePath == .float32 ? 4 : 2),
       let memory = own.memory, let target = result.memory
@@ -49,6 +50,8 @@ extension LlamaModel {
 extension ForwardPass {
   /// Queries of one task of ``attendBothWays()``: enough to share the keys' way through the caches.
   private static let encoderRows = 48
+  /// Queries of one task of ``attendToSource(at:)``.
+  private static let sourceRows = 12
 
   func encoderLayer(_ index: Int) {
     let layer = model.layers[index]
@@ -146,10 +149,7 @@ extension ForwardPass {
     project(
       cross.queries.plans, workspace.hiddenInput.view, into: workspace.attention.start,
       stride: workspace.attentionStride, accumulate: false)
-    let heads = configuration.headCount
-    model.pool.run(chunks: count * heads) { task in
-      attendToSource(row: task / heads, head: task % heads, layer: index)
-    }
+    attendToSource(at: index)
     quantizeMixed()
     add(cross.output, workspace.mixedInput.view, norm: nil)
   }
@@ -158,23 +158,55 @@ extension ForwardPass {
     multiplyInFloat32(
       cross.queries, normalized(cross.norm), count: count, into: workspace.attention.start,
       stride: workspace.attentionStride)
-    for row in 0..<count {
-      for head in 0..<configuration.headCount { attendToSource(row: row, head: head, layer: index) }
-    }
+    attendToSource(at: index)
     addToResidual(cross.output, workspace.mixed.start, norm: nil)
   }
 
-  private func attendToSource(row: Int, head: Int, layer: Int) {
-    guard let source = places[row].source else { return }
+  /// Rows side by side that share a source, and so its keys' and values' way through the caches; few enough to leave
+  /// several threads some work.
+  private func rowsBySource() -> [Range<Int>] {
+    var runs: [Range<Int>] = []
+    for row in 0..<count {
+      if let last = runs.last, last.count < Self.sourceRows,
+        places[last.lowerBound].sourceMemory == places[row].sourceMemory
+      {
+        runs[runs.count - 1] = last.lowerBound..<row + 1
+      } else {
+        runs.append(row..<row + 1)
+      }
+    }
+    return runs
+  }
+
+  private func attendToSource(at layer: Int) {
+    let heads = configuration.headCount
+    let runs = rowsBySource()
+    model.pool.run(chunks: runs.count * heads) { task in
+      attendToSource(runs[task / heads], head: task % heads, layer: layer)
+    }
+  }
+
+  private func attendToSource(_ rows: Range<Int>, head: Int, layer: Int) {
+    guard let source = places[rows.lowerBound].source else { return }
     let size = configuration.headSize
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: roundedUp(source.position, to: 16)) { scratch in
+    let padded = roundedUp(source.position, to: 16)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: rows.count * (2 * size + padded)) { memory in
+      guard let queries = memory.baseAddress else { return }
+      let output = queries + rows.count * size
+      for (i, row) in rows.enumerated() {
+        (queries + i * size).update(
+          from: workspace.attention.start + row * workspace.attentionStride + head * size, count: size)
+      }
       var attention = ek_attention(
-        queries: workspace.attention.start + row * workspace.attentionStride + head * size,
-        keys: source.keys(layer: layer, head: head), values: source.values(layer: layer, head: head),
-        output: workspace.mixed.start + row * workspace.mixedStride + head * size,
-        scores: scratch.baseAddress, group: 1, head_size: Int32(size), positions: Int32(source.position),
-        cold: count == 1, skip: 0, bias: nil, bias_stride: 0)
+        queries: queries, keys: source.keys(layer: layer, head: head),
+        values: source.values(layer: layer, head: head), output: output, scores: output + rows.count * size,
+        group: Int32(rows.count), head_size: Int32(size), positions: Int32(source.position), cold: count == 1,
+        skip: 0, bias: nil, bias_stride: 0)
       attend(&attention, isFloat: model.computePath == .float32)
+      for (i, row) in rows.enumerated() {
+        (workspace.mixed.start + row * workspace.mixedStride + head * size).update(
+          from: output + i * size, count: size)
+      }
     }
   }
 }

@@ -238,17 +238,31 @@ import Testing
     expectRefusal(try run(["--draft", "no-such-model"]), status: 1, saying: "no-such-model")
   }
 
-  /// Calibrates the pair on a few documents.
-  private func calibrate(_ options: String...) throws -> CommandRunner.Result {
+  /// Calibrates the pair on a few documents, as if a pass took a millisecond whatever its tokens, and the small model's
+  /// `draft`.
+  private func calibrate(draft: Double = 0.001, _ options: String...) throws -> CommandRunner.Result {
     let documents = (0..<12).map {
       #"{"id": \#($0), "document": "the in on \#($0 * 7919)", "references": ["some words"]}"#
     }
     let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
-    return try egress.run(
+    let command =
       [
         "calibrate", "--model", large, "--draft", small, "--data", data, "--max-tokens", "8", "--fallback",
         "0", "--draft-length", "3", "--risk", "consistency", "--epsilon", "0.99",
-      ] + options)
+      ] + options
+    let runs = egress.folder.path + "/docs.runs.jsonl"
+    guard !FileManager.default.fileExists(atPath: runs) else { return try egress.run(command) }
+    // Costs are measured once, into the first line; here they are made up.
+    let measured = try egress.run(command)
+    guard measured.status == 0 else { return measured }
+    let header = try String(contentsOfFile: runs, encoding: .utf8).prefix { $0 != "\n" }
+    var json = try #require(try JSONSerialization.jsonObject(with: Data(header.utf8)) as? [String: Any])
+    let costs = try #require(json["milliseconds"] as? [String: Any])
+    #expect(try #require(costs["pass"] as? [Double]).allSatisfy { $0 > 0 })
+    json["milliseconds"] = ["pass": Array(repeating: 1.0, count: 16), "draft": draft]
+    let edited = String(decoding: try JSONSerialization.data(withJSONObject: json), as: UTF8.self) + "\n"
+    try egress.folder.write("docs.runs.jsonl", edited)
+    return try egress.run(command + ["--force"])
   }
 
   @Test(arguments: ["empirical", "crc", "ucb", "ltt"])
@@ -312,6 +326,18 @@ import Testing
     #expect(result["threshold"] as? Double == threshold)
     #expect((result["exits"] as? [String: Any])?["samples_per_second"] as? Double ?? 0 > 0)
     #expect((result["exits"] as? [String: Any])?["speculation"] != nil)
+  }
+
+  @Test func `drafts that take longer than none are certified but not made to change the output`() throws {
+    let made = try calibrate(draft: 1000, "--rule", "empirical")
+    #expect(made.status == 0 && made.text.contains("does not pay"), "\(made.errors)")
+    let applied = try run(
+      ["--draft", small, "--certificate", egress.folder.path + "/docs.certificate.json"], tokens: 8,
+      isRaw: false)
+    #expect(applied.errors.contains("drafts are exact"), "\(applied.errors)")
+    #expect(
+      try applied.json()["token_ids"] as? [Int] == run([], tokens: 8, isRaw: false).json()["token_ids"]
+        as? [Int])
   }
 
   @Test func `exact drafting evaluates to the same outputs`() throws {

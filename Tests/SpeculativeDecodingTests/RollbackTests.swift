@@ -188,4 +188,20 @@ struct RollbackTests {
           model: large, prompt: [70], options: sampling, rule: .rollback(threshold: 1))
       } != "")
   }
+
+  @Test func `a token is priced by passes, their rows and the drafts`() throws {
+    let costs = DraftCosts(pass: [4, 5, 7, 10], draft: 0.5)
+    var statistics = SpeculationStatistics()
+    #expect(costs.milliseconds(statistics, tokens: 9) == 4)
+    (statistics.steps, statistics.drafted) = (4, 6)
+    // Passes of 2.5 rows, six each; the small model reads ten tokens.
+    #expect(costs.milliseconds(statistics, tokens: 11) == 2.9)
+    // Of eight rows, as many a row as of four.
+    statistics.drafted = 28
+    #expect(costs.milliseconds(statistics, tokens: 33) == 3)
+
+    let (large, small) = try pair()
+    let measured = try DraftCosts.measured(large.decoder, draft: small.decoder)
+    #expect(measured.pass.count == 16 && measured.pass.allSatisfy { $0 > 0 } && measured.draft > 0)
+  }
 }

@@ -68,7 +68,9 @@ public struct ExitCosts: Sendable, Equatable, Codable {
     let context = configuration.encoder == nil ? sourceCount : min(outputContext, sourceCount)
     let states = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: 256)
     let cache = try decoder.makeCache(capacity: context + limit)
-    let tokens = (0..<max(sourceCount, context + limit)).map { ($0 * 7919 % 40_000 + 20) % configuration.vocabularySize }
+    let tokens = (0..<max(sourceCount, context + limit)).map {
+      ($0 * 7919 % 40_000 + 20) % configuration.vocabularySize
+    }
     if configuration.encoder != nil { try decoder.encode(Array(tokens.prefix(sourceCount)), into: cache) }
     for start in stride(from: 0, to: context, by: states.capacity) {
       let chunk = start..<min(start + states.capacity, context)

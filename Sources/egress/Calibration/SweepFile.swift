@@ -8,8 +8,8 @@ struct SweepLine: Codable, Equatable {
   var thresholds: [Double]
   /// Megabytes of weights a token, one a piece.
   var costs: [Double]
-  /// Milliseconds a token by the costs that the file's first line has, one a piece; absent where drafts are swept.
-  var times: [Double]?
+  /// Milliseconds a token by the costs that the file's first line has, one a piece.
+  var times: [Double]
   /// Layers a token, one a piece.
   var layers: [Double]
   /// From the full model's distributions, one a piece; absent where texts are compared.
@@ -23,7 +23,7 @@ struct SweepLine: Codable, Equatable {
     self.id = id
     thresholds = outputs.map(\.threshold)
     costs = outputs.map(\.cost)
-    times = outputs.contains { $0.time == nil } ? nil : outputs.map { $0.time ?? 0 }
+    times = outputs.map(\.time)
     layers = outputs.map(\.layer)
     distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
     texts = []
@@ -38,7 +38,7 @@ struct SweepLine: Codable, Equatable {
   var isWhole: Bool {
     let count = thresholds.count
     return count > 0 && costs.count == count && layers.count == count && (distances?.count ?? count) == count
-      && (times?.count ?? count) == count && starts.count == texts.count && starts.first == 0
+      && times.count == count && starts.count == texts.count && starts.first == 0
       && zip(starts, starts.dropFirst()).allSatisfy(<)
       && (starts.last ?? 0) < count
   }
@@ -64,31 +64,32 @@ struct SweepLine: Codable, Equatable {
 final class SweepFile {
   private let file: ResumableLines
   private(set) var lines: [SweepLine] = []
-  /// What the parts of decoding cost, as it was measured when the file was begun; `nil` where nothing was.
-  let costs: JSONValue?
+  /// What the parts of decoding cost, as it was measured when the file was begun.
+  let costs: JSONValue
 
   /// Opens the file or makes it. Whole lines of an earlier run are kept, an incomplete last line is cut off.
   ///
   /// - Parameters:
   ///   - settings: What a resumed run must have been made with.
-  ///   - measure: Measures what the parts of decoding cost, for a new file; `nil` where that is not asked for.
+  ///   - measure: Measures what the parts of decoding cost, for a new file.
   ///   - records: The documents; lines must be theirs, in order.
   /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
   init(
-    path: String, settings: [String: JSONValue], measure: (() throws -> JSONValue)?, records: [BatchRecord]
+    path: String, settings: [String: JSONValue], measure: () throws -> JSONValue, records: [BatchRecord]
   ) throws {
     file = try ResumableLines(path: path)
     var header = settings
     if let first = file.lines.first {
       var found = try? JSONDecoder().decode([String: JSONValue].self, from: Data(first))
-      costs = found?.removeValue(forKey: Self.costsKey)
-      guard found == settings, (costs == nil) == (measure == nil) else {
+      let measured = found?.removeValue(forKey: Self.costsKey)
+      guard found == settings, let measured else {
         throw CommandError(
           "\(path) holds the runs of another model, policy, setting or file of documents; choose another --output"
         )
       }
+      costs = measured
     } else {
-      costs = try measure?()
+      costs = try measure()
     }
     for (index, bytes) in file.lines.dropFirst().enumerated() {
       let place = "\(path) line \(index + 2)"

@@ -32,8 +32,13 @@ extension ThresholdSweep {
       settings: [
         "grid": .array(grid.map(JSONValue.number)),
         "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
-      ]
-    ) { records, _, finished in
+      ],
+      measure: {
+        let costs = try DraftCosts.measured(model.decoder, draft: draft.model.decoder)
+        return try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(costs))
+      }
+    ) { records, costs, finished in
+      let costs = try JSONDecoder().decode(DraftCosts.self, from: JSONEncoder().encode(costs))
       for (index, record) in records.enumerated() {
         let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
         let sweep = try RollbackSweep(strategy, options: options, grid: grid)
@@ -42,9 +47,13 @@ extension ThresholdSweep {
         try finished(
           index,
           pieces.map { piece in
-            Output(
+            let time = costs.milliseconds(piece.statistics, tokens: piece.generation.tokenIDs.count)
+            return Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6, time: nil, layer: piece.generation.averageLayer ?? 0)
+              cost: piece.bytesPerToken / 1e6,
+              // The output at 0 is the large model's own, which needs no drafts.
+              time: piece.threshold == 0 ? min(time, costs.plain) : time,
+              layer: piece.generation.averageLayer ?? 0)
           })
       }
       return true

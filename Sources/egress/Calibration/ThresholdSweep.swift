@@ -13,8 +13,8 @@ struct ThresholdSweep {
     var text: String
     /// Megabytes of weights that a token reads.
     var cost: Double
-    /// Milliseconds that it takes by measured costs, where the sweep has them.
-    var time: Double?
+    /// Milliseconds that it takes by measured costs.
+    var time: Double
     /// Layers that a token passes, on average.
     var layer: Double
     /// From the full model's distributions, where the sweep measures that.
@@ -28,12 +28,12 @@ struct ThresholdSweep {
   var policyDigest: String
   /// What else the outputs depend on: a resumed run must have the same.
   var settings: [String: JSONValue]
-  /// Measures what the parts of decoding cost on this machine, as ``run`` takes it; `nil` where it takes nothing.
-  var measure: (() throws -> JSONValue)?
+  /// Measures what the parts of decoding cost on this machine, as ``run`` takes it.
+  var measure: () throws -> JSONValue
   /// Runs documents and hands over the outputs of each, safest first, in the order of the documents. Returns whether all
   /// were run; `false` after an interruption.
   var run:
-    (_ records: [BatchRecord], _ costs: JSONValue?, _ finished: (Int, [Output]) throws -> Void) throws -> Bool
+    (_ records: [BatchRecord], _ costs: JSONValue, _ finished: (Int, [Output]) throws -> Void) throws -> Bool
 }
 
 extension ThresholdSweep {
@@ -74,7 +74,7 @@ extension ThresholdSweep {
       }
     ) { records, costs, finished in
       var sweep = sweep
-      sweep.costs = try costs.map { try JSONDecoder().decode(ExitCosts.self, from: JSONEncoder().encode($0)) }
+      sweep.costs = try JSONDecoder().decode(ExitCosts.self, from: JSONEncoder().encode(costs))
       let requests = try records.map { record in
         let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
         return ExitSweep.Request(
@@ -86,7 +86,7 @@ extension ThresholdSweep {
           pieces.map { piece in
             Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6, time: costs == nil ? nil : piece.costPerToken,
+              cost: piece.bytesPerToken / 1e6, time: piece.costPerToken,
               layer: piece.generation.averageLayer ?? 0, distance: distance == nil ? nil : piece.distance)
           })
       }

@@ -40,22 +40,27 @@ extension Calibrate {
     let layerCount = loaded.model.decoder.configuration.layerCount
     let remarks = certificates.compactMap { certificate -> String? in
       guard let threshold = certificate.threshold else { return nil }
-      if let draft {
-        return
-          "at epsilon \(certificate.settings.epsilon), \(draft.model.name) drafting for \(loaded.model.name), a token "
-          + "reads \((certificate.cost ?? 0).formatted(places: 1)) MB of weights of both, "
-          + "\((certificate.safestCost ?? 0).formatted(places: 1)) with rollback at 0, and "
-          + "\((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) without drafts"
-      }
       func mean(_ values: (SweepLine) -> Double) -> Double {
         lines.map(values).reduce(0, +) / Double(lines.count)
       }
-      let layer = mean { $0.layers[$0.piece(at: threshold)] }
       let megabytes = (mean { $0.costs[$0.piece(at: threshold)] }, mean { $0.costs[0] })
+      let milliseconds = (
+        (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)
+      )
+      if let draft {
+        return
+          "at epsilon \(certificate.settings.epsilon), \(draft.model.name) drafting for \(loaded.model.name), a token "
+          + "reads \(megabytes.0.formatted(places: 1)) MB of weights of both and takes \(milliseconds.0) ms by what passes "
+          + "cost on this machine; \((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) MB without drafts, and "
+          + "\(milliseconds.1) ms with the drafts that pay"
+          + (certificate.pays == false && threshold > 0
+            ? ", so that is what decoding with this certificate takes" : "")
+      }
+      let layer = mean { $0.layers[$0.piece(at: threshold)] }
       return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
         + "\(layerCount) layers on average, reads \(megabytes.0.formatted(places: 1)) MB of weights and takes "
-        + "\((certificate.cost ?? 0).formatted(places: 2)) ms by what its parts cost on this machine; "
-        + "\(megabytes.1.formatted(places: 1)) MB and \((certificate.safestCost ?? 0).formatted(places: 2)) ms at full depth"
+        + "\(milliseconds.0) ms by what its parts cost on this machine; "
+        + "\(megabytes.1.formatted(places: 1)) MB and \(milliseconds.1) ms at full depth"
         + (certificate.pays == false && threshold < 1
           ? ", so that is what decoding with this certificate takes" : "")
     }
@@ -117,7 +122,7 @@ extension Calibrate {
     for (line, record) in zip(lines, records) {
       let losses = line.losses(metric, risk: risk, references: record.references ?? [])
       var row = Line(id: line.id)
-      for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times ?? line.costs))
+      for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times))
       where loss != row.losses.last || cost != row.costs.last {
         row.thresholds.append(threshold)
         row.losses.append(loss)

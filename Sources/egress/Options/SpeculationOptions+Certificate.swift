@@ -39,8 +39,16 @@ extension SpeculationOptions {
       throw CommandError("\(path) certifies nothing: \(certificate.reason ?? certificate.outcome)")
     }
     Console.note(certificate.guarantee)
+    var rule = AcceptanceRule.rollback(threshold: threshold)
+    if certificate.pays == false, threshold > 0 {
+      Console.note(
+        "drafting at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and the large model's own "
+          + "output \((certificate.safestCost ?? 0).formatted(places: 2)), so drafts are exact, and made where they pay"
+      )
+      rule = .exact
+    }
     return try SpeculationStrategy(
-      [.model(draft.model)], for: loaded.model, rule: .rollback(threshold: threshold),
+      [.model(draft.model)], for: loaded.model, rule: rule,
       fallback: description.fallback, draftLength: description.draftLength)
   }
 }

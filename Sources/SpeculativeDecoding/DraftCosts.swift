@@ -1,0 +1,49 @@
+import DecoderModels
+import EarlyExit
+
+/// What decoding with a small model's drafts costs, in milliseconds measured on this machine.
+public struct DraftCosts: Sendable, Equatable, Codable {
+  /// A pass of the large model and its head, by the number of tokens, from 1.
+  public var pass: [Double]
+  /// The small model's pass of one token, with its head.
+  public var draft: Double
+
+  public init(pass: [Double], draft: Double) {
+    self.pass = pass
+    self.draft = draft
+  }
+
+  /// Measures both models, each figure the best of several rounds. A head for several tokens is taken to grow with them
+  /// as the layers do.
+  ///
+  /// - Throws: ``DecoderError``, also when a model's context is too short for the measurement.
+  public static func measured(_ model: any DecoderModel, draft: any DecoderModel) throws -> DraftCosts {
+    func passes(_ model: any DecoderModel) throws -> [Double] {
+      let costs = try ExitCosts.measured(model, heads: nil)
+      let one = Double(model.configuration.layerCount) * costs.layer[0] + costs.head
+      return costs.layer.map { one * $0 / costs.layer[0] }
+    }
+    return DraftCosts(pass: try passes(model), draft: try passes(draft)[0])
+  }
+
+  /// A token of the large model alone.
+  public var plain: Double { pass.first ?? 0 }
+
+  /// A token, on average over those after the first, of an output that was decoded with drafts. The small model reads what it
+  /// drafted, and once in a pass what it did not.
+  public func milliseconds(_ statistics: SpeculationStatistics, tokens: Int) -> Double {
+    guard statistics.steps > 0, tokens > 1 else { return plain }
+    let steps = Double(statistics.steps)
+    let drafted = Double(statistics.drafted)
+    let time = steps * pass(rows: 1 + drafted / steps) + (steps + drafted) * draft
+    return time / Double(tokens - 1)
+  }
+
+  /// Between whole numbers of tokens along the straight line; beyond the last as much a token as there.
+  private func pass(rows: Double) -> Double {
+    guard let last = pass.last else { return 0 }
+    guard rows < Double(pass.count) else { return last * rows / Double(pass.count) }
+    let index = Int(rows) - 1
+    return pass[index] + (rows - rows.rounded(.down)) * (pass[index + 1] - pass[index])
+  }
+}
