@@ -217,21 +217,22 @@ enum { EK_KEYS_AHEAD = 8192 };
 // `blocks` blocks of 16 positions at once, so that enough sums are under way to hide an addition's latency.
 EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int32_t group, int32_t first, int blocks,
                                 float *scores, size_t stride, bool is_float, bool cold) {
-  size_t block_size = 16 * (size_t)a->head_size;
+  const size_t size = (size_t)a->head_size, block_size = 16 * size;
+  const void *keys = a->keys;
   v8 sums[4][2][2];
   for (int g = 0; g < group; g++)
     for (int b = 0; b < blocks; b++) sums[g][b][0] = sums[g][b][1] = EK(splat)(0);
-  for (int32_t d = 0; d < a->head_size; d++) {
+  for (size_t d = 0; d < size; d++) {
     v8 query[4];
-    for (int g = 0; g < group; g++) query[g] = EK(splat)(queries[g * a->head_size + d]);
+    for (int g = 0; g < group; g++) query[g] = EK(splat)(queries[(size_t)g * size + d]);
     for (int b = 0; b < blocks; b++) {
-      size_t at = ((size_t)first + (size_t)b) * block_size + 16 * (size_t)d;
+      size_t at = ((size_t)first + (size_t)b) * block_size + 16 * d;
       if (cold) {
         __builtin_prefetch((const char *)a->keys + at * (is_float ? 4 : 2) + EK_KEYS_AHEAD);
         __builtin_prefetch((const char *)a->values + at * (is_float ? 4 : 2), 0, 2);
       }
       for (int h = 0; h < 2; h++) {
-        v8 key = EK(load_cache)(a->keys, at + 8 * (size_t)h, is_float);
+        v8 key = EK(load_cache)(keys, at + 8 * (size_t)h, is_float);
         for (int g = 0; g < group; g++) {
           sums[g][b][h] += key * query[g];
           EK_KEEP_ORDER(sums[g][b][h]);
@@ -254,16 +255,21 @@ EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t g
   if (block < last) EK(score_blocks)(a, queries, group, block, 1, scores, stride, is_float, cold);
 }
 
+// Adds the values of positions first..<last to the output, or begins it with them when first is 0.
 EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t from,
-                       int vectors, float *output, bool is_float) {
+                       int vectors, int32_t first, int32_t last, float *output, bool is_float) {
+  const size_t size = (size_t)a->head_size;
+  const void *values = a->values;
   v8 sums[4][4];
   for (int g = 0; g < group; g++)
-    for (int v = 0; v < vectors; v++) sums[g][v] = EK(splat)(0);
-  for (int32_t p = 0; p < a->positions; p++) {
+    for (int v = 0; v < vectors; v++)
+      sums[g][v] = first == 0 ? EK(splat)(0) : EK(load)(output + (size_t)g * size + from + 8 * v);
+  size_t at = (size_t)first * size + (size_t)from;
+  for (int32_t p = first; p < last; p++, at += size) {
     v8 weight[4];
     for (int g = 0; g < group; g++) weight[g] = EK(splat)(weights[g * stride + (size_t)p]);
     for (int v = 0; v < vectors; v++) {
-      v8 value = EK(load_cache)(a->values, (size_t)p * (size_t)a->head_size + (size_t)from + 8 * (size_t)v, is_float);
+      v8 value = EK(load_cache)(values, at + 8 * (size_t)v, is_float);
       for (int g = 0; g < group; g++) {
         sums[g][v] += value * weight[g];
         EK_KEEP_ORDER(sums[g][v]);
@@ -276,10 +282,10 @@ EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t strid
 
 // The same for one number of a head whose size is no multiple of eight.
 EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t at,
-                           float *output, bool is_float) {
+                           int32_t first, int32_t last, float *output, bool is_float) {
   for (int g = 0; g < group; g++) {
-    float sum = 0;
-    for (int32_t p = 0; p < a->positions; p++) {
+    float sum = first == 0 ? 0 : output[g * a->head_size + at];
+    for (int32_t p = first; p < last; p++) {
       size_t index = (size_t)p * (size_t)a->head_size + (size_t)at;
       float value = is_float ? ((const float *)a->values)[index]
                              : half_bits_to_float(((const uint16_t *)a->values)[index]);
@@ -289,58 +295,80 @@ EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t s
   }
 }
 
-// Softmax of the scores, then numbers begin..<end of the mixed values.
-EK_INLINE void EK(mix_group)(const ek_attention *a, const float *scores, float *weights, float *output, int32_t group,
-                             size_t stride, int32_t begin, int32_t end, bool is_float) {
-  size_t n = (size_t)a->positions;
-  float inverse[4];
-  for (int g = 0; g < group; g++) {
-    size_t index;
-    float *row = weights + g * stride;
-    float top = EK(maximum)(scores + g * stride, n, &index);
-    EK(exp_scaled)(scores + g * stride, n, top, 1, row);
-    v8 total = EK(splat)(0);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) total += EK(load)(row + i);
-    float sum = EK(sum)(total);
-    for (; i < n; i++) sum += row[i];
-    inverse[g] = 1 / sum;
-  }
+// exp(score - the largest score); the sum is left to the end.
+EK_INLINE void EK(weigh)(const float *scores, size_t n, float *row) {
+  size_t index;
+  EK(exp_scaled)(scores, n, EK(maximum)(scores, n, &index), 1, row);
+}
+
+EK_INLINE float EK(sum_of)(const float *row, size_t n) {
+  v8 total = EK(splat)(0);
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) total += EK(load)(row + i);
+  float sum = EK(sum)(total);
+  for (; i < n; i++) sum += row[i];
+  return sum;
+}
+
+// Numbers begin..<end of the mixed values.
+EK_INLINE void EK(mix_group)(const ek_attention *a, const float *weights, float *output, int32_t group, size_t stride,
+                             int32_t begin, int32_t end, int32_t first, int32_t last, bool is_float) {
   int32_t d = begin;
-  for (; d + 32 <= end; d += 32) EK(mix)(a, weights, stride, group, d, 4, output, is_float);
-  for (; d + 8 <= end; d += 8) EK(mix)(a, weights, stride, group, d, 1, output, is_float);
-  for (; d < end; d++) EK(mix_one)(a, weights, stride, group, d, output, is_float);
-  for (int g = 0; g < group; g++)
-    for (int32_t i = begin; i < end; i++) output[g * a->head_size + i] *= inverse[g];
+  for (; d + 32 <= end; d += 32) EK(mix)(a, weights, stride, group, d, 4, first, last, output, is_float);
+  for (; d + 8 <= end; d += 8) EK(mix)(a, weights, stride, group, d, 1, first, last, output, is_float);
+  for (; d < end; d++) EK(mix_one)(a, weights, stride, group, d, first, last, output, is_float);
 }
 
 EK_INLINE size_t EK(score_stride)(const ek_attention *a) { return ((size_t)a->positions + 15) & ~(size_t)15; }
 
 // The group is cut in constant sizes so that the accumulators stay in registers.
 #define EK_GROUPS(call)                                                                                           \
-  size_t stride = EK(score_stride)(a);                                                                            \
-  int32_t g = 0;                                                                                                  \
-  for (; g + 3 <= a->group; g += 3) call(3);                                                                      \
-  if (g + 2 <= a->group) {                                                                                        \
-    call(2);                                                                                                      \
-    g += 2;                                                                                                       \
-  }                                                                                                               \
-  if (g < a->group) call(1)
+  do {                                                                                                            \
+    int32_t g = 0;                                                                                                \
+    for (; g + 3 <= a->group; g += 3) call(3);                                                                    \
+    if (g + 2 <= a->group) {                                                                                      \
+      call(2);                                                                                                    \
+      g += 2;                                                                                                     \
+    }                                                                                                             \
+    if (g < a->group) call(1);                                                                                    \
+  } while (0)
+
+// Positions whose keys or values stay in the first cache while all queries pass over them; all of them for a single run.
+EK_INLINE int32_t EK(positions_at_once)(const ek_attention *a, bool is_float) {
+  if (a->group <= 3) return INT32_MAX / 2;
+  int32_t fitting = (16 << 10) / (a->head_size * (is_float ? 4 : 2)) / 32 * 32;
+  return fitting > 32 ? fitting : 32;
+}
 
 EK_INLINE void EK(score_all)(const ek_attention *a, int32_t begin, int32_t end, bool is_float, bool cold) {
+  size_t stride = EK(score_stride)(a);
+  int32_t step = EK(positions_at_once)(a, is_float);
 #define EK_CALL(size)                                                                                             \
-  EK(scores)(a, a->queries + g * a->head_size, size, begin, end, a->scores + (size_t)g * stride, stride, is_float, \
+  EK(scores)(a, a->queries + g * a->head_size, size, first, last, a->scores + (size_t)g * stride, stride, is_float, \
              cold)
-  EK_GROUPS(EK_CALL);
+  for (int32_t first = begin; first < end; first += step) {
+    int32_t last = end - first < step ? end : first + step;
+    EK_GROUPS(EK_CALL);
+  }
 #undef EK_CALL
 }
 
 EK_INLINE void EK(mix_all)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool is_float) {
+  size_t stride = EK(score_stride)(a), n = (size_t)a->positions;
+  int32_t step = EK(positions_at_once)(a, is_float);
+  for (int32_t g = 0; g < a->group; g++) EK(weigh)(a->scores + (size_t)g * stride, n, weights + (size_t)g * stride);
 #define EK_CALL(size)                                                                                             \
-  EK(mix_group)(a, a->scores + (size_t)g * stride, weights + (size_t)g * stride, a->output + g * a->head_size,    \
-                size, stride, begin, end, is_float)
-  EK_GROUPS(EK_CALL);
+  EK(mix_group)(a, weights + (size_t)g * stride, a->output + g * a->head_size, size, stride, begin, end, first,     \
+                last, is_float)
+  for (int32_t first = 0; first < a->positions; first += step) {
+    int32_t last = a->positions - first < step ? a->positions : first + step;
+    EK_GROUPS(EK_CALL);
+  }
 #undef EK_CALL
+  for (int32_t g = 0; g < a->group; g++) {
+    float inverse = 1 / EK(sum_of)(weights + (size_t)g * stride, n);
+    for (int32_t i = begin; i < end; i++) a->output[g * a->head_size + i] *= inverse;
+  }
 }
 
 static void EK(adjust)(const ek_attention *a, int32_t begin, int32_t end) {
