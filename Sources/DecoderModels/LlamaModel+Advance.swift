@@ -118,6 +118,7 @@ struct ForwardPass {
   let places: UnsafeBufferPointer<RowPlace>
   let firstRow: Int
   let count: Int
+  let sourceRuns: [Range<Int>]
   let kernels: ek_kernels
   let configuration: DecoderConfiguration
 
@@ -130,6 +131,7 @@ struct ForwardPass {
     self.places = places
     self.firstRow = firstRow
     self.count = places.count
+    self.sourceRuns = Self.rowsBySource(places)
     self.kernels = model.kernels.pointee
     self.configuration = model.configuration
   }

@@ -164,10 +164,10 @@ extension ForwardPass {
 
   /// Rows side by side that share a source, and so its keys' and values' way through the caches; few enough to leave
   /// several threads some work.
-  private func rowsBySource() -> [Range<Int>] {
+  static func rowsBySource(_ places: UnsafeBufferPointer<RowPlace>) -> [Range<Int>] {
     var runs: [Range<Int>] = []
-    for row in 0..<count {
-      if let last = runs.last, last.count < Self.sourceRows,
+    for row in places.indices where places[row].sourceMemory != nil {
+      if let last = runs.last, last.count < sourceRows,
         places[last.lowerBound].sourceMemory == places[row].sourceMemory
       {
         runs[runs.count - 1] = last.lowerBound..<row + 1
@@ -180,9 +180,8 @@ extension ForwardPass {
 
   private func attendToSource(at layer: Int) {
     let heads = configuration.headCount
-    let runs = rowsBySource()
-    model.pool.run(chunks: runs.count * heads) { task in
-      attendToSource(runs[task / heads], head: task % heads, layer: layer)
+    model.pool.run(chunks: sourceRuns.count * heads) { task in
+      attendToSource(sourceRuns[task / heads], head: task % heads, layer: layer)
     }
   }
 

@@ -95,9 +95,14 @@ extension Calibrate {
     bar.show(done: before)
     defer { bar.clear() }
     let rest = Array(records.dropFirst(before))
-    let isComplete = try sweep.run(rest, file.costs) { index, outputs in
-      try file.append(SweepLine(id: rest[index].id, outputs: outputs))
-      bar.show(done: file.lines.count)
+    let isComplete: Bool
+    do {
+      isComplete = try sweep.run(rest, file.costs) { index, outputs in
+        try file.append(SweepLine(id: rest[index].id, outputs: outputs))
+        bar.show(done: file.lines.count)
+      }
+    } catch is DecodingError {
+      throw CommandError("\(path) line 1: its milliseconds are damaged; remove the file to begin again")
     }
     guard isComplete else {
       bar.clear()
