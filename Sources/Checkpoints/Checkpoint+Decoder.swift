@@ -6,8 +6,11 @@ extension Checkpoint {
   ///
   /// - Throws: ``CheckpointError`` naming the tensor, the shape expected and what was found.
   public func validateDecoderTensors() throws(CheckpointError) {
-    let demanded =
-      configuration.family == .t5 ? configuration.demandedT5Tensors : configuration.demandedTensors
+    try validate(
+      configuration.family == .t5 ? configuration.demandedT5Tensors : configuration.demandedTensors)
+  }
+
+  func validate(_ demanded: [(name: String, shape: [Int])]) throws(CheckpointError) {
     for (name, shape) in demanded {
       let expected = MappedTensor.describe(shape)
       guard hasTensor(name) else { throw missingTensor(name, expected: expected) }
@@ -37,44 +40,48 @@ extension Checkpoint {
 extension DecoderConfiguration {
   /// The tensors of a decoder with this configuration, outermost dimension first.
   var demandedTensors: [(name: String, shape: [Int])] {
-    let queries = headCount * headSize
-    let keys = keyValueHeadCount * headSize
     var result: [(name: String, shape: [Int])] = [
       ("token_embd.weight", [vocabularySize, hiddenSize]),
       ("output_norm.weight", [hiddenSize]),
     ]
     if !hasTiedEmbedding { result.append(("output.weight", [vocabularySize, hiddenSize])) }
-    for layer in 0..<layerCount {
+    for layer in 0..<layerCount { result += demandedTensors(ofLayer: layer) }
+    return result
+  }
+
+  /// The tensors of one of its layers.
+  func demandedTensors(ofLayer layer: Int) -> [(name: String, shape: [Int])] {
+    let queries = headCount * headSize
+    let keys = keyValueHeadCount * headSize
+    var result: [(name: String, shape: [Int])] = [
+      ("blk.\(layer).attn_norm.weight", [hiddenSize]),
+      ("blk.\(layer).attn_q.weight", [queries, hiddenSize]),
+      ("blk.\(layer).attn_k.weight", [keys, hiddenSize]),
+      ("blk.\(layer).attn_v.weight", [keys, hiddenSize]),
+      ("blk.\(layer).attn_output.weight", [hiddenSize, queries]),
+      ("blk.\(layer).ffn_norm.weight", [hiddenSize]),
+      ("blk.\(layer).ffn_gate.weight", [feedForwardSize, hiddenSize]),
+      ("blk.\(layer).ffn_up.weight", [feedForwardSize, hiddenSize]),
+      ("blk.\(layer).ffn_down.weight", [hiddenSize, feedForwardSize]),
+    ]
+    if hasQueryKeyNorm {
       result += [
-        ("blk.\(layer).attn_norm.weight", [hiddenSize]),
-        ("blk.\(layer).attn_q.weight", [queries, hiddenSize]),
-        ("blk.\(layer).attn_k.weight", [keys, hiddenSize]),
-        ("blk.\(layer).attn_v.weight", [keys, hiddenSize]),
-        ("blk.\(layer).attn_output.weight", [hiddenSize, queries]),
-        ("blk.\(layer).ffn_norm.weight", [hiddenSize]),
-        ("blk.\(layer).ffn_gate.weight", [feedForwardSize, hiddenSize]),
-        ("blk.\(layer).ffn_up.weight", [feedForwardSize, hiddenSize]),
-        ("blk.\(layer).ffn_down.weight", [hiddenSize, feedForwardSize]),
+        ("blk.\(layer).attn_q_norm.weight", [headSize]),
+        ("blk.\(layer).attn_k_norm.weight", [headSize]),
       ]
-      if hasQueryKeyNorm {
-        result += [
-          ("blk.\(layer).attn_q_norm.weight", [headSize]),
-          ("blk.\(layer).attn_k_norm.weight", [headSize]),
-        ]
-      }
-      if hasPostNorms {
-        result += [
-          ("blk.\(layer).post_attention_norm.weight", [hiddenSize]),
-          ("blk.\(layer).post_ffw_norm.weight", [hiddenSize]),
-        ]
-      }
-      if hasAttentionBias {
-        result += [
-          ("blk.\(layer).attn_q.bias", [queries]),
-          ("blk.\(layer).attn_k.bias", [keys]),
-          ("blk.\(layer).attn_v.bias", [keys]),
-        ]
-      }
+    }
+    if hasPostNorms {
+      result += [
+        ("blk.\(layer).post_attention_norm.weight", [hiddenSize]),
+        ("blk.\(layer).post_ffw_norm.weight", [hiddenSize]),
+      ]
+    }
+    if hasAttentionBias {
+      result += [
+        ("blk.\(layer).attn_q.bias", [queries]),
+        ("blk.\(layer).attn_k.bias", [keys]),
+        ("blk.\(layer).attn_v.bias", [keys]),
+      ]
     }
     return result
   }

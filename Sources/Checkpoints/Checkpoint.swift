@@ -34,6 +34,20 @@ public struct Checkpoint: Sendable {
     try validateDecoderTensors()
   }
 
+  /// A layer that stands by itself beside a model of this configuration: tensors `blk.0.…` and no others.
+  ///
+  /// - Throws: ``CheckpointError`` for a tensor that is missing, of another shape or of another kind.
+  public init(
+    layerOf configuration: DecoderConfiguration, path: String, tensors: [String: MappedTensor]
+  ) throws(CheckpointError) {
+    self.path = path
+    kind = .gguf
+    self.configuration = configuration
+    metadata = [:]
+    self.tensors = tensors
+    try validate(configuration.demandedTensors(ofLayer: 0))
+  }
+
   /// Opens a `.gguf` file, or a directory that holds `config.json` and either `model.safetensors` or
   /// `model.safetensors.index.json` with the shards it names.
   ///

@@ -157,10 +157,10 @@ public final class LlamaModel: DecoderModel {
   struct Stack {
     var layers: [Layer]
     var norm: [Float]
-    var bias: RelativeBias
+    var bias: RelativeBias?
   }
 
-  /// Makes the encoder of a model that is being loaded.
+  /// Makes a part that shares a model's threads and embedding: its encoder, or a layer beside it.
   private init(
     stack: Stack, configuration: DecoderConfiguration, compute: ComputePath, pool: WorkerPool,
     instructionSet: InstructionSet, embedding: MappedTensor, unembedding: Projection
@@ -180,6 +180,34 @@ public final class LlamaModel: DecoderModel {
     encoder = nil
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
+  }
+
+  /// A decoder of one layer of its own that works on this model's hidden states, with this model's threads and on its compute
+  /// path. Its embedding and unembedding are this model's.
+  ///
+  /// - Parameters:
+  ///   - path: The file of the tensors, for messages.
+  ///   - tensors: Those of a layer of this model, named `blk.0.…`.
+  /// - Throws: ``DecoderError`` for a model with an encoder, and for tensors that are missing or of another shape.
+  public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError) -> LlamaModel
+  {
+    guard configuration.encoder == nil else {
+      throw .resources("a decoder without an encoder, for a layer beside it")
+    }
+    var facts = configuration
+    facts.layerCount = 1
+    facts.slidingWindow = nil
+    do {
+      let checkpoint = try Checkpoint(layerOf: facts, path: path, tensors: tensors)
+      var layers = [try WeightLoader(checkpoint: checkpoint, compute: computePath, pool: pool).layer(0)]
+      var unembedding = unembedding
+      Self.link(&layers, &unembedding)
+      return LlamaModel(
+        stack: Stack(layers: layers, norm: finalNorm, bias: nil), configuration: facts, compute: computePath,
+        pool: pool, instructionSet: instructionSet, embedding: embedding, unembedding: unembedding)
+    } catch {
+      throw DecoderError(error)
+    }
   }
 
   public func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache {

@@ -188,8 +188,12 @@ package struct DecodingBuffers {
   /// The prompt goes alone and in chunks that depend on its length only, so that a sequence decoded in a batch gets
   /// the very numbers it gets by itself.
   ///
+  /// - Parameter observe: Is given the last layer's hidden states of each part of the prompt, and the part's place.
   /// - Returns: `false` when `shouldStop` said so before the prompt was through.
-  package mutating func readPrompt(of sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> Bool {
+  package mutating func readPrompt(
+    of sequence: SequenceDecoding, shouldStop: () -> Bool,
+    observe: (HiddenStates, _ positions: Range<Int>) throws -> Void = { _, _ in }
+  ) throws -> Bool {
     if let source = sequence.source, sequence.cache.source == nil {
       if shouldStop() { return false }
       try decoder.encode(source, into: sequence.cache)
@@ -200,6 +204,7 @@ package struct DecodingBuffers {
       if shouldStop() { return false }
       let end = min(position + Self.prefillChunk, prompt.count)
       try advance(prompt[position..<end], cache: sequence.cache, position: position)
+      try observe(states, position..<end)
       position = end
     }
     return true
@@ -208,8 +213,11 @@ package struct DecodingBuffers {
   /// Runs a whole prompt and chooses the first token.
   ///
   /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
-  package mutating func prefill(_ sequence: SequenceDecoding, shouldStop: () -> Bool) throws -> TokenStep? {
-    guard try readPrompt(of: sequence, shouldStop: shouldStop) else { return nil }
+  package mutating func prefill(
+    _ sequence: SequenceDecoding, shouldStop: () -> Bool,
+    observe: (HiddenStates, _ positions: Range<Int>) throws -> Void = { _, _ in }
+  ) throws -> TokenStep? {
+    guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
     var step: TokenStep?
     try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
     return step

@@ -13,17 +13,25 @@ public struct DraftCosts: Sendable, Equatable, Codable {
     self.draft = draft
   }
 
-  /// Measures both models, each figure the best of several rounds. A head for several tokens is taken to grow with them
-  /// as the layers do.
+  /// Measures a model and what drafts for it, each figure the best of several rounds. A head for several tokens is taken to
+  /// grow with them as the layers do.
   ///
+  /// - Parameter source: A model or a draft head; the others' drafts cost nothing.
   /// - Throws: ``DecoderError``, also when a model's context is too short for the measurement.
-  public static func measured(_ model: any DecoderModel, draft: any DecoderModel) throws -> DraftCosts {
+  public static func measured(_ model: LanguageModel, source: SpeculationStrategy.Source) throws -> DraftCosts
+  {
     func passes(_ model: any DecoderModel) throws -> [Double] {
       let costs = try ExitCosts.measured(model, heads: nil)
       let one = Double(model.configuration.layerCount) * costs.layer[0] + costs.head
       return costs.layer.map { one * $0 / costs.layer[0] }
     }
-    return DraftCosts(pass: try passes(model), draft: try passes(draft)[0])
+    let draft =
+      switch source {
+      case .model(let small, _): try passes(small.decoder)[0]
+      case .head(let head): try HeadDrafter.milliseconds(head, model: model)
+      case .promptLookup, .earlyExit: 0.0
+      }
+    return DraftCosts(pass: try passes(model.decoder), draft: draft)
   }
 
   /// A token of the large model alone.

@@ -28,6 +28,11 @@ public struct DraftTarget {
   public let cache: KeyValueCache
   /// Where a drafter that runs the large model's first layers leaves the rows it ran.
   public let states: HiddenStates
+
+  package init(cache: KeyValueCache, states: HiddenStates) {
+    self.cache = cache
+    self.states = states
+  }
 }
 
 /// What is known of a drafter before it has drafted anything. Costs are in passes of the large model over one token.
@@ -40,15 +45,22 @@ public struct DrafterProfile: Sendable, Equatable {
   public var costPerToken: Double
   /// What verifying a draft of no tokens costs; below 1 when the drafter has run some of the layers.
   public var verifiedShare: Double
+  /// Whether it drafts from the large model's hidden states, which full depth alone gives.
+  public var readsStates: Bool
 
   public init(
-    writer: TokenSource.Writer, evidenceCount: Int = 1, costPerToken: Double = 0, verifiedShare: Double = 1
+    writer: TokenSource.Writer, evidenceCount: Int = 1, costPerToken: Double = 0, verifiedShare: Double = 1,
+    readsStates: Bool = false
   ) {
     self.writer = writer
     self.evidenceCount = evidenceCount
     self.costPerToken = costPerToken
     self.verifiedShare = verifiedShare
+    self.readsStates = readsStates
   }
+
+  /// Whether it cannot draft where the large model's tokens leave early.
+  var needsFullDepth: Bool { verifiedShare < 1 || readsStates }
 }
 
 /// Guesses the next tokens of one sequence. A drafter is owned by one session.
@@ -60,6 +72,18 @@ public protocol Drafter: AnyObject {
   /// - Parameter limit: At least 1.
   /// - Returns: At most `limit` tokens; none when there is no idea.
   func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft
+  /// Is told of the last layer's hidden states of tokens that the large model has passed at full depth: of the prompt, part by
+  /// part, and then of the history's tokens but the last. Each is told once, in order, and again only after
+  /// ``crop(to:)``.
+  ///
+  /// - Parameters:
+  ///   - states: Row i is that of the token at `positions.lowerBound + i`.
+  ///   - positions: Places in the history.
+  func read(_ states: HiddenStates, positions: Range<Int>) throws
   /// Forgets all of the history but its first `count` tokens: decoding begins again from there.
   func crop(to count: Int)
+}
+
+extension Drafter {
+  public func read(_ states: HiddenStates, positions: Range<Int>) {}
 }

@@ -32,15 +32,16 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   /// - Parameters:
   ///   - model: The large model.
   ///   - draft: The small model.
-  ///   - modelDigest: SHA-256 of the large model's file, and the other of the small one's.
+  ///   - draft: What the small model or the draft head is called.
+  ///   - modelDigest: SHA-256 of the large model's file, and the other of the draft's.
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(
-    model: LanguageModel, draft: LanguageModel, modelDigest: String, draftDigest: String, fallback: Double,
+    model: LanguageModel, draft: String, modelDigest: String, draftDigest: String, fallback: Double,
     draftLength: Int
   ) throws {
     version = Self.currentVersion
     self.model = model.name
-    self.draft = draft.name
+    self.draft = draft
     self.modelDigest = modelDigest
     self.draftDigest = draftDigest
     compute = ExitPolicyDescription.compute(of: model)

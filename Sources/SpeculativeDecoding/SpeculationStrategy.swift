@@ -9,6 +9,8 @@ public struct SpeculationStrategy: Sendable {
     case promptLookup
     /// ``ModelDrafter``; the small model's tokens may leave its layers early.
     case model(LanguageModel, exits: ExitStrategy? = nil)
+    /// ``HeadDrafter``
+    case head(DraftHead)
     /// ``EarlyExitDrafter``
     case earlyExit(layer: Int, heads: ExitHeads? = nil)
   }
@@ -81,6 +83,9 @@ public struct SpeculationStrategy: Sendable {
     let read = model.hasEncoder ? prompt : []
     switch source {
     case .promptLookup: return PromptLookup(source: read)
+    case .head(let head):
+      return try HeadDrafter(
+        head, model: model, prompt: prompt, maxTokens: options.maxTokens, fallback: fallback)
     case .earlyExit(let layer, let heads):
       return try EarlyExitDrafter(
         model: model, prompt: prompt, layer: layer, heads: heads, fallback: fallback)

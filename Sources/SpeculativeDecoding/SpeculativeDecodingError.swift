@@ -8,6 +8,8 @@ public enum SpeculativeDecodingError: Error, Sendable, Equatable, CustomStringCo
   case draftLargerThanTarget(draft: String, target: String, draftBytes: Int, targetBytes: Int)
   /// The draft's context does not hold the prompt.
   case draftContext(draft: String, context: Int, prompt: Int)
+  /// A draft head's file, or the description beside it, cannot be used.
+  case draftHead(file: String, field: String, expected: String, found: String)
 
   public var description: String {
     switch self {
@@ -19,6 +21,8 @@ public enum SpeculativeDecodingError: Error, Sendable, Equatable, CustomStringCo
     case .draftLargerThanTarget(let draft, let target, let draftBytes, let targetBytes):
       "the draft \(draft) reads \(draftBytes) bytes of weights for a token, more than the \(targetBytes) of "
         + "the target \(target)"
+    case .draftHead(let file, let field, let expected, let found):
+      "\(file): \(field.isEmpty ? "" : field + ": ")expected \(expected), found \(found)"
     case .draftContext(let draft, let context, let prompt):
       "the prompt has \(prompt) tokens, but the context of the draft \(draft) holds \(context)"
     }

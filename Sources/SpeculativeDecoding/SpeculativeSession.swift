@@ -87,10 +87,11 @@ public final class SpeculativeSession {
         field: "exit-cache", expected: "defer where drafts are verified, so that a wrong one leaves no trace",
         found: exits.cachePolicy.rawValue)
     }
-    if options.exits != nil, drafters.contains(where: { $0.profile.verifiedShare < 1 }) {
+    if options.exits != nil, let profile = drafters.first(where: { $0.profile.needsFullDepth })?.profile {
       throw SpeculativeDecodingError.option(
-        field: "drafter", expected: "another than early-exit where tokens may leave early anyway",
-        found: "early-exit")
+        field: "drafter",
+        expected: "another where tokens may leave early: one that needs no layers of the model's own",
+        found: profile.readsStates ? "a draft head" : "early-exit")
     }
     try rule.validate()
     if case .rollback = rule, options.sampling != .greedy {
@@ -142,7 +143,10 @@ public final class SpeculativeSession {
     let start = clock.now
     if sequence.generated.isEmpty {
       defer { timings.prefill += (clock.now - start).seconds }
-      guard var step = try buffers.prefill(sequence, shouldStop: shouldStop) else { return cancel() }
+      let step = try buffers.prefill(sequence, shouldStop: shouldStop) { states, positions in
+        for drafter in drafters { try drafter.read(states, positions: positions) }
+      }
+      guard var step else { return cancel() }
       step.source = TokenSource(.target)
       statistics.note(.target)
       history.append(step.id)
@@ -206,6 +210,13 @@ public final class SpeculativeSession {
       try exits?.verify(sequence, guesses: tokens, take)
     } else {
       try verify(tokens, from: draft.layer, pending: pending, take)
+    }
+    // As many rows as steps had the output's own tokens before them.
+    if exits == nil, !steps.isEmpty {
+      let position = history.count - 1
+      for drafter in drafters {
+        try drafter.read(buffers.states, positions: position..<position + steps.count)
+      }
     }
     let verified = clock.now
     history.append(contentsOf: steps.map(\.id))

@@ -38,7 +38,7 @@ struct Egress: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ScoreCommand.self,
-      FitExitsCommand.self, PlanExitsCommand.self,
+      FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self,
       TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
       ModelsCommand.self, Calibrate.self, EvaluateCommand.self, ReportCommand.self, Study.self, Verify.self,
     ])

@@ -201,7 +201,7 @@ struct RollbackTests {
     #expect(costs.milliseconds(statistics, tokens: 33) == 3)
 
     let (large, small) = try pair()
-    let measured = try DraftCosts.measured(large.decoder, draft: small.decoder)
+    let measured = try DraftCosts.measured(large, source: .model(small))
     #expect(measured.pass.count == 16 && measured.pass.allSatisfy { $0 > 0 } && measured.draft > 0)
   }
 }

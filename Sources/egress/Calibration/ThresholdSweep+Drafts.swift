@@ -8,22 +8,22 @@ extension ThresholdSweep {
   /// Rollback thresholds to try unless others are asked for: -ln of probabilities from 0.6 to 2e-9.
   static let rollbackGrid = [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 15, 20]
 
-  /// A small model that drafts for a large one, by rising rollback threshold from 0.
+  /// A small model or a draft head that drafts for a large one, by rising rollback threshold from 0.
   ///
   /// - Parameters:
   ///   - grid: The only thresholds to try beside 0, or `nil` for ``rollbackGrid``.
   ///   - maxTokens: `nil` for what is usual for each document's task.
   static func drafts(
-    _ loaded: LoadedModel, draft: LoadedModel, fallback: Double, draftLength: Int, grid: [Double]?,
+    _ loaded: LoadedModel, draft: LoadedDraft, fallback: Double, draftLength: Int, grid: [Double]?,
     maxTokens: Int?
   ) throws -> ThresholdSweep {
     let model = loaded.model
     let strategy = try SpeculationStrategy(
-      [.model(draft.model)], for: model, rule: .rollback(threshold: 0), fallback: fallback,
+      [draft.source], for: model, rule: .rollback(threshold: 0), fallback: fallback,
       draftLength: draftLength)
     let description = try SpeculationDescription(
-      model: model, draft: draft.model, modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
-      draftDigest: Checkpoints.FileDigest.sha256(model: draft.path), fallback: fallback,
+      model: model, draft: draft.name, modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
+      draftDigest: draft.digest(), fallback: fallback,
       draftLength: draftLength)
     let grid = grid ?? rollbackGrid
     return ThresholdSweep(
@@ -34,7 +34,7 @@ extension ThresholdSweep {
         "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
       ],
       measure: {
-        let costs = try DraftCosts.measured(model.decoder, draft: draft.model.decoder)
+        let costs = try DraftCosts.measured(model, source: draft.source)
         return try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(costs))
       }
     ) { records, costs, finished in

@@ -13,7 +13,7 @@ extension Calibrate {
     let stem = documents.stem
     let loaded = try ModelOptions.load(
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
-    let draft = try drafting.draft.map { try ModelOptions.load($0, threads: threads) }
+    let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let sweep =
       try draft.map {
         try ThresholdSweep.drafts(
@@ -49,7 +49,7 @@ extension Calibrate {
       )
       if let draft {
         return
-          "at epsilon \(certificate.settings.epsilon), \(draft.model.name) drafting for \(loaded.model.name), a token "
+          "at epsilon \(certificate.settings.epsilon), \(draft.name) drafting for \(loaded.model.name), a token "
           + "reads \(megabytes.0.formatted(places: 1)) MB of weights of both and takes \(milliseconds.0) ms by what passes "
           + "cost on this machine; \((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) MB without drafts, and "
           + "\(milliseconds.1) ms with the drafts that pay"

@@ -1,17 +1,17 @@
 import ArgumentParser
 import SpeculativeDecoding
 
-/// The small model whose rollback threshold is calibrated.
+/// The small model or the draft head whose rollback threshold is calibrated.
 struct CalibrationDraft: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Calibrate the rollback threshold of this small model that drafts for the model: a name or a path.",
-      valueName: "model"))
+      "Calibrate the rollback threshold of what drafts for the model: a small model, by name or path, or a draft head, head or "
+        + "a .safetensors file.", valueName: "draft"))
   var draft: String?
 
   @Option(
     parsing: .unconditional,
-    help: "The small model stops before a token less probable than this. (default: 0.6)")
+    help: "The draft stops before a token less probable than this. (default: 0.6)")
   var fallback: Double?
 
   @Option(parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10)")

@@ -9,7 +9,7 @@ extension SpeculationOptions {
   ///
   /// - Throws: ``CommandError`` for a certificate of another pair of models or another prompt template, and one that
   ///   certifies nothing.
-  static func strategy(certificate path: String, _ loaded: LoadedModel, draft: LoadedModel) throws
+  static func strategy(certificate path: String, _ loaded: LoadedModel, draft: LoadedDraft) throws
     -> SpeculationStrategy
   {
     let certificate = try Certificate.read(path: path)
@@ -30,7 +30,7 @@ extension SpeculationOptions {
     try demand("model", description.modelDigest, try Checkpoints.FileDigest.sha256(model: loaded.path))
     try demand("model", certificate.subject.modelDigest, description.modelDigest)
     try ExitOptions.demandCompute(description.compute, of: loaded, path)
-    try demand("draft", description.draftDigest, try Checkpoints.FileDigest.sha256(model: draft.path))
+    try demand("draft", description.draftDigest, try draft.digest())
     try demand("draft policy", certificate.subject.policyDigest, try description.digest())
     try demand(
       "prompt template", description.templateDigest,
@@ -48,7 +48,7 @@ extension SpeculationOptions {
       rule = .exact
     }
     return try SpeculationStrategy(
-      [.model(draft.model)], for: loaded.model, rule: rule,
+      [draft.source], for: loaded.model, rule: rule,
       fallback: description.fallback, draftLength: description.draftLength)
   }
 }

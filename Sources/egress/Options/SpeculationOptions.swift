@@ -15,13 +15,19 @@ struct SpeculationOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Draft tokens ahead: draft with the model of --draft, prompt-lookup with what stands in the text already, early-exit with \
-      the model's own first layers; auto takes whichever of them pays at the moment, or none.
+      Draft tokens ahead: draft with what --draft names, prompt-lookup with what stands in the text already, early-exit with \
+      the model's own first layers; auto takes whichever of them pays at the moment, or none, the draft head that comes with a \
+      model among them.
       """,
       valueName: "drafter"))
   var drafter: Kind?
 
-  @Option(help: ArgumentHelp("The small model that drafts: a name or a path.", valueName: "model"))
+  @Option(
+    help: ArgumentHelp(
+      """
+      What drafts: a small model, by name or path; or a draft head on the model's last hidden state, head for the one that \
+      comes with the model or a .safetensors file.
+      """, valueName: "draft"))
   var draft: String?
 
   @Option(
@@ -150,16 +156,17 @@ struct SpeculationOptions: ParsableArguments {
     guard let kind else { return nil }
     if takesCertificate(exits), let draft, let certificate = exits.certificate {
       return try Self.strategy(
-        certificate: certificate, loaded, draft: ModelOptions.load(draft, threads: threads))
+        certificate: certificate, loaded, draft: LoadedDraft(draft, for: loaded, threads: threads))
     }
     var sources: [SpeculationStrategy.Source] = []
     if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
     if let draft {
-      let small = try ModelOptions.load(draft, threads: threads).model
       let exits = try draftExitThreshold.map {
         ExitStrategy(policy: try ThresholdPolicy(threshold: $0), measure: SaturationConfidence())
       }
-      sources.append(.model(small, exits: exits))
+      sources.append(try LoadedDraft(draft, for: loaded, threads: threads).source(exits: exits))
+    } else if kind == .auto, !exits.isGiven, let head = LoadedDraft.shippedHead(loaded) {
+      sources.append(try LoadedDraft(head, for: loaded, threads: threads).source)
     }
     let heads = exits.isGiven ? nil : try exits.policy.loadHeads(loaded)
     // The model's own head says little about the first layers of a model that was not trained for it.

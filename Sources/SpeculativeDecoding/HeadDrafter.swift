@@ -1,0 +1,143 @@
+import DecoderModels
+import EarlyExit
+
+/// Drafts with a ``DraftHead``, greedily, until it is unsure.
+///
+/// The head keeps keys and values of its own for every token that the large model has passed. While it drafts, its own
+/// output stands for the states that the large model has not computed; once the draft is verified, the true ones take their place.
+public final class HeadDrafter: Drafter {
+  public let profile: DrafterProfile
+
+  private let model: LanguageModel
+  private let head: DraftHead.Prepared
+  private let prompt: [TokenID]
+  private let fallback: FallbackThreshold
+  private let cache: KeyValueCache
+  private let rows: HiddenStates
+  private var unembedding: ExitHead
+  /// Rows in the cache. Row t is of the state of token t and the embedding of token t + 1.
+  private var cached = 0
+  /// Hidden states of the tokens from the last of the prompt on, (count, hiddenSize).
+  private var states: [Float] = []
+  private let size: Int
+  private var bytes = 0
+
+  /// - Parameters:
+  ///   - head: A head that was trained for the model.
+  ///   - model: The large model.
+  ///   - prompt: What the history begins with.
+  ///   - maxTokens: Tokens that may follow it.
+  ///   - fallback: α_FB, in 0...1: the draft ends before the first token that the head finds less probable.
+  /// - Throws: ``SpeculativeDecodingError`` for settings out of range or a head of another shape, `DecoderError` when there is
+  ///   no memory.
+  public init(
+    _ head: DraftHead, model: LanguageModel, prompt: [TokenID], maxTokens: Int, fallback: Double = 0.6
+  ) throws {
+    self.model = model
+    self.head = try head.prepared(for: model)
+    self.prompt = prompt
+    self.fallback = try FallbackThreshold(fallback)
+    size = model.decoder.configuration.hiddenSize
+    let room = min(maxTokens, model.contextLength)
+    cache = try self.head.layer.makeCache(capacity: max(1, min(prompt.count + room, model.contextLength)))
+    rows = HiddenStates(hiddenSize: size, capacity: DecodingBuffers.prefillChunk)
+    unembedding = try ExitHead(head.unembedding, decoder: model.decoder)
+    let read = self.head.byteCount + unembedding.byteCount(layer: 0)
+    profile = DrafterProfile(
+      writer: .draft, costPerToken: Double(read) / Double(max(model.bytesPerToken, 1)), readsStates: true)
+  }
+
+  public func read(_ states: HiddenStates, positions: Range<Int>) throws {
+    // Whatever follows a token of the prompt stands in it, but for its last.
+    let count = max(0, min(positions.upperBound, prompt.count - 1) - positions.lowerBound)
+    if count > 0 {
+      let values = (0..<count).flatMap { states[$0] }
+      try run(values, followers: prompt[positions.lowerBound + 1..<positions.lowerBound + 1 + count])
+    }
+    for row in count..<max(count, positions.count) { self.states += states[row] }
+  }
+
+  public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
+    let known = prompt.count - 1 + states.count / size
+    guard limit > 0, let last = history.last, known == history.count - 1, known < cache.capacity,
+      !model.endTokens.contains(last)
+    else { return Draft() }
+    bytes = 0
+    let headBytes = unembedding.bytesRead
+    var draft = Draft()
+    var state: [Float] = []
+    while cached < known {
+      let end = min(cached + rows.capacity, known)
+      let first = (cached - prompt.count + 1) * size
+      state = try run(
+        Array(states[first..<first + (end - cached) * size]), followers: history[cached + 1..<end + 1])
+    }
+    let confirmed = cached
+    defer { forget(from: confirmed) }
+    while draft.tokens.count < limit {
+      try unembedding.run(state, layer: 0, prompt: prompt)
+      let token = unembedding.logits.withUnsafeBufferPointer {
+        fallback.draft($0, of: unembedding.candidates)
+      }
+      guard let token else { break }
+      draft.tokens.append(token)
+      guard draft.tokens.count < limit, cached < cache.capacity, !model.endTokens.contains(token) else {
+        break
+      }
+      state = try run(state, followers: [token])
+    }
+    draft.bytesRead = bytes + unembedding.bytesRead - headBytes
+    return draft
+  }
+
+  public func crop(to count: Int) {
+    states.removeSubrange(min(max(0, count - prompt.count + 1) * size, states.count)...)
+    forget(from: max(count, 1) - 1)
+  }
+
+  private func forget(from row: Int) {
+    cached = min(cached, row)
+    cache.crop(to: cached)
+  }
+
+  /// A drafted token on this machine, the best of several rounds after a prompt of some length.
+  static func milliseconds(_ head: DraftHead, model: LanguageModel) throws -> Double {
+    let (rounds, tokens) = (8, 4)
+    let prompt = [TokenID](repeating: 0, count: min(128, model.contextLength - tokens - 1))
+    let drafter = try HeadDrafter(head, model: model, prompt: prompt, maxTokens: tokens + 1, fallback: 0)
+    let states = HiddenStates(hiddenSize: drafter.size, capacity: prompt.count)
+    try model.decoder.embed(prompt, into: states)
+    try drafter.read(states, positions: 0..<prompt.count)
+    let cache = try model.decoder.makeCache(capacity: 1)
+    let clock = ContinuousClock()
+    var best = Double.infinity
+    for _ in 0..<rounds {
+      let start = clock.now
+      let draft = try drafter.draft(
+        after: prompt + [0], limit: tokens, target: DraftTarget(cache: cache, states: states))
+      best = min(best, (clock.now - start).seconds / Double(max(draft.tokens.count, 1)))
+      drafter.crop(to: prompt.count)
+    }
+    return 1000 * best
+  }
+
+  /// Runs the next rows: states, (count, hiddenSize), and the tokens that follow them.
+  ///
+  /// - Returns: The last row's guess of the state that comes next.
+  @discardableResult
+  private func run(_ states: [Float], followers: ArraySlice<TokenID>) throws -> [Float] {
+    let decoder = model.decoder
+    try decoder.embed(Array(followers), into: rows)
+    let embeddings = (0..<followers.count).flatMap { rows[$0] }
+    var (fused, other): ([Float], [Float]) = ([], [])
+    try decoder.product(head.states, of: states, into: &fused)
+    try decoder.product(head.tokens, of: embeddings, into: &other)
+    for index in fused.indices { fused[index] += other[index] }
+    for row in 0..<followers.count { rows[row] = Array(fused[row * size..<(row + 1) * size]) }
+    try head.layer.advance(
+      rows, rows: (0..<followers.count).map { BatchRow(cache: cache, position: cached + $0) }, layers: 0..<1)
+    cached += followers.count
+    bytes += head.byteCount
+    return rows[followers.count - 1]
+  }
+}

@@ -1,0 +1,266 @@
+import Checkpoints
+import DecoderModels
+import EarlyExit
+import Foundation
+import SpeculativeDecoding
+import TestSupport
+import Testing
+
+struct HeadDrafterTests {
+  /// A tiny model and a head for it, in one folder.
+  private struct Pair {
+    let directory: TemporaryDirectory
+    let modelPath: String
+    let model: LanguageModel
+    var tensors: [TensorFile.Tensor]
+    var headPath: String { directory.path + "/head.safetensors" }
+
+    /// - Parameters:
+    ///   - token: What B is, in identities.
+    ///   - state: What A is.
+    ///   - layer: By what the tensors of the head's layer, which are the model's last layer's, are multiplied.
+    init(
+      seed: UInt64, layers: Int, weightScale: Float = 0.2, token: Float, state: Float, layer: Float,
+      shortlist: [TokenID] = [], compute: ComputePath = .quantized
+    ) throws {
+      var tiny = TinyDecoder()
+      tiny.seed = seed
+      tiny.layerCount = layers
+      tiny.weightScale = weightScale
+      tiny.hasTiedEmbedding = false
+      var gguf = tiny.gguf()
+      let size = tiny.hiddenSize
+      func floats(_ tensor: GGUFBuilder.Tensor) -> [Float] {
+        tensor.bytes.withUnsafeBytes { bytes in
+          (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
+        }
+      }
+      // Embeddings of mean square 1 are what the head makes of all embeddings.
+      for index in gguf.tensors.indices where gguf.tensors[index].name == "token_embd.weight" {
+        let rows = floats(gguf.tensors[index]).rowsDividedByRootMeanSquare(size: size)
+        gguf.tensors[index].bytes = rows.flatMap { withUnsafeBytes(of: $0) { Array($0) } }
+      }
+      let prefix = "blk.\(layers - 1)."
+      tensors = gguf.tensors.filter { $0.name.hasPrefix(prefix) }.map { tensor in
+        let isOutput = tensor.name.contains("attn_output") || tensor.name.contains("ffn_down")
+        return TensorFile.Tensor(
+          name: "blk.0." + tensor.name.dropFirst(prefix.count),
+          shape: tensor.dimensions.reversed().map { Int($0) },
+          values: floats(tensor).map { isOutput ? layer * $0 : $0 }, isSinglePrecision: true)
+      }
+      func identity(_ name: String, _ scale: Float) -> TensorFile.Tensor {
+        .init(
+          name: name, shape: [size, size],
+          values: (0..<size * size).map { $0 % (size + 1) == 0 ? scale : 0 }, isSinglePrecision: true)
+      }
+      tensors += [identity("map.state", state), identity("map.token", token)]
+      if !shortlist.isEmpty {
+        tensors.append(
+          .init(
+            name: "shortlist", shape: [shortlist.count], values: shortlist.map(Float.init),
+            isSinglePrecision: true))
+      }
+      directory = try TemporaryDirectory()
+      modelPath = try directory.write("model.gguf", gguf.build())
+      model = try LanguageModel(path: modelPath, compute: compute, threads: 1)
+    }
+
+    /// Writes the head and reads it again.
+    func head(_ edit: (inout [String: Any]) -> Void = { _ in }) throws -> DraftHead {
+      try TensorFile.write(tensors, to: headPath)
+      let modelDigest = try FileDigest.sha256(model: modelPath)
+      var description: [String: Any] = [
+        "draft_head_version": 1, "model": "Tiny", "model_sha256": modelDigest,
+        "head_sha256": try FileDigest.sha256(path: headPath),
+      ]
+      edit(&description)
+      try JSONSerialization.data(withJSONObject: description).write(
+        to: URL(fileURLWithPath: directory.path + "/head.json"))
+      return try DraftHead(path: headPath, modelDigest: modelDigest)
+    }
+  }
+
+  private func states(_ model: LanguageModel, of history: [TokenID]) throws -> HiddenStates {
+    let states = HiddenStates(
+      hiddenSize: model.decoder.configuration.hiddenSize, capacity: history.count)
+    let cache = try model.decoder.makeCache(capacity: history.count)
+    try model.decoder.embed(history, into: states)
+    try model.decoder.advance(
+      states, rows: history.indices.map { BatchRow(cache: cache, position: $0) },
+      layers: 0..<model.decoder.configuration.layerCount)
+    return states
+  }
+
+  @Test(
+    "A head that is the model's only layer, fed with embeddings alone, drafts what the model writes without the first token",
+    arguments: [1, 7, 30])
+  func tokenPath(promptCount: Int) throws {
+    let pair = try Pair(seed: 5, layers: 1, token: 1, state: 0, layer: 1, compute: .float32)
+    let model = pair.model.ending(with: [])
+    var random = SplitMix64(seed: UInt64(promptCount))
+    let prompt = randomPrompt(&random, count: promptCount)
+    let later = randomPrompt(&random, count: 12)
+    let drafter = try HeadDrafter(
+      try pair.head(), model: model, prompt: prompt, maxTokens: 60, fallback: 0)
+    let target = DraftTarget(
+      cache: try model.decoder.makeCache(capacity: 1), states: try states(model, of: [0]))
+    try drafter.read(states(model, of: prompt), positions: 0..<prompt.count)
+    // Some tokens come without a draft, then drafts follow each other.
+    for count in [1, 4, 5, 12] {
+      let history = prompt + later.prefix(count)
+      let known = try states(model, of: history)
+      let start = prompt.count + [1: 0, 4: 0, 5: 3, 12: 4][count, default: 0]
+      if count > 1 {
+        let fresh = HiddenStates(hiddenSize: known.hiddenSize, capacity: history.count)
+        for position in start..<history.count - 1 { fresh.copyRow(position, of: known, to: position - start) }
+        try drafter.read(fresh, positions: start..<history.count - 1)
+      }
+      let expected = try model.plain(Array(history.dropFirst()), GenerationOptions(maxTokens: 5)).tokenIDs
+      let draft = try drafter.draft(after: history, limit: 5, target: target)
+      #expect(draft.tokens == expected)
+      #expect(draft.bytesRead > 0)
+    }
+    // Forgetting all but the prompt and beginning again.
+    drafter.crop(to: prompt.count)
+    let other = prompt + [65]
+    #expect(
+      try drafter.draft(after: other, limit: 5, target: target).tokens
+        == model.plain(Array(other.dropFirst()), GenerationOptions(maxTokens: 5)).tokenIDs)
+  }
+
+  @Test("A head that passes the state on drafts the token that the state has given already")
+  func statePath() throws {
+    let pair = try Pair(seed: 6, layers: 3, token: 0, state: 1, layer: 0, compute: .float32)
+    let model = pair.model.ending(with: [])
+    var random = SplitMix64(seed: 4)
+    for _ in 0..<20 {
+      let prompt = randomPrompt(&random, count: 9)
+      let first = try model.plain(prompt, GenerationOptions(maxTokens: 1)).tokenIDs
+      let drafter = try HeadDrafter(
+        try pair.head(), model: model, prompt: prompt, maxTokens: 9, fallback: 0)
+      try drafter.read(states(model, of: prompt), positions: 0..<prompt.count)
+      let draft = try drafter.draft(
+        after: prompt + first, limit: 3,
+        target: DraftTarget(
+          cache: try model.decoder.makeCache(capacity: 1), states: try states(model, of: [0])))
+      #expect(draft.tokens == [first[0], first[0], first[0]])
+    }
+  }
+
+  @Test("Drafting with a head gives the tokens of plain decoding, alone and beside look-up")
+  func exactness() throws {
+    var random = SplitMix64(seed: 23)
+    var accepted = 0
+    var rollbacks = 0
+    for seed in 1...3 as ClosedRange<UInt64> {
+      // The less the layers change, the more an embedding tells of what follows.
+      let pair = try Pair(
+        seed: seed, layers: 3, weightScale: 0.06 + 0.04 * Float(seed), token: 1, state: 0.05, layer: 1,
+        shortlist: seed == 2 ? Array(40..<200) : [])
+      let head = try pair.head()
+      for trial in 0..<200 {
+        let model =
+          trial % 4 == 1 ? pair.model.ending(with: [Int.random(in: 0..<272, using: &random)]) : pair.model
+        let prompt = randomPrompt(&random, count: Int.random(in: 1...40, using: &random))
+        var options = GenerationOptions(maxTokens: Int.random(in: 1...24, using: &random))
+        if trial % 4 == 2 {
+          options.sampling = .random(RandomSampling(temperature: 0.5, seed: UInt64(trial)))
+        }
+        if trial % 4 == 3 { options.context = prompt.count + Int.random(in: 1...12, using: &random) }
+        let expected = try model.plain(prompt, options)
+        let sources: [SpeculationStrategy.Source] =
+          trial % 5 == 0 ? [.promptLookup, .head(head)] : [.head(head)]
+        let session = try SpeculationStrategy(
+          sources, for: model, rule: .exact, fallback: trial % 3 == 0 ? 0.02 : 0, draftLength: 1 + trial % 8
+        ).makeSession(prompt: prompt, options: options, choosesLength: trial % 5 == 0)
+        let found = try run(session)
+        #expect(found.generation == expected)
+        accepted += found.statistics.accepted
+        rollbacks += found.statistics.rollbacks
+      }
+    }
+    // The test says nothing unless drafts were taken, and others were not.
+    #expect(accepted > 500)
+    #expect(rollbacks > 500)
+  }
+
+  @Test("A sweep over rollback thresholds gives what a session of its own gives at each")
+  func sweep() throws {
+    let pair = try Pair(seed: 9, layers: 3, weightScale: 0.18, token: 1, state: 0.3, layer: 1)
+    let head = try pair.head()
+    let model = pair.model.ending(with: [])
+    let options = GenerationOptions(maxTokens: 20)
+    var random = SplitMix64(seed: 8)
+    var pieces = 0
+    for _ in 0..<10 {
+      let prompt = randomPrompt(&random, count: 12)
+      func strategy(_ threshold: Double) throws -> SpeculationStrategy {
+        try SpeculationStrategy(
+          [.head(head)], for: model, rule: .rollback(threshold: threshold), fallback: 0, draftLength: 4)
+      }
+      let found = try #require(try RollbackSweep(try strategy(0), options: options).run(prompt))
+      #expect(found[0].generation == (try model.plain(prompt, options)))
+      for piece in found {
+        let own = try run(
+          strategy(piece.threshold).makeSession(prompt: prompt, options: options, choosesLength: false))
+        #expect(own.generation == piece.generation)
+      }
+      pieces += found.count
+    }
+    #expect(pieces > 15)
+  }
+
+  @Test("A head is refused where exits leave no states for it, with the sentence that says so")
+  func noExits() throws {
+    let pair = try Pair(seed: 2, layers: 3, token: 1, state: 0, layer: 1)
+    let strategy = try SpeculationStrategy([.head(try pair.head())], for: pair.model, rule: .exact)
+    var options = GenerationOptions(maxTokens: 4)
+    options.exits = ExitStrategy(
+      policy: try ThresholdPolicy(threshold: 0.5, layers: [1]), measure: SoftmaxConfidence())
+    let error = #expect(throws: SpeculativeDecodingError.self) {
+      try strategy.makeSession(prompt: [70], options: options)
+    }
+    #expect(
+      error?.description.contains("found a draft head") == true
+        || error?.description.contains("is a draft head") == true)
+  }
+
+  @Test("Heads of other models, of other shapes and damaged ones are refused by name")
+  func badFiles() throws {
+    let sound = try Pair(seed: 3, layers: 2, token: 1, state: 0, layer: 1, shortlist: [64, 65, 66])
+    func refusal(
+      _ words: [String], _ edit: (inout Pair) -> Void, _ description: (inout [String: Any]) -> Void = { _ in }
+    ) throws {
+      var pair = sound
+      edit(&pair)
+      do {
+        let head = try pair.head(description)
+        _ = try SpeculationStrategy([.head(head)], for: pair.model, rule: .exact)
+        Issue.record("not refused: \(words)")
+      } catch {
+        for word in words { #expect("\(error)".contains(word), "\(error)") }
+      }
+    }
+    func change(_ name: String, _ edit: @escaping (inout TensorFile.Tensor) -> Void) -> (inout Pair) -> Void {
+      { pair in
+        for index in pair.tensors.indices where pair.tensors[index].name == name {
+          edit(&pair.tensors[index])
+        }
+      }
+    }
+    try refusal(["head.safetensors", "SHA-256", "model"], { _ in }, { $0["model_sha256"] = "00" })
+    try refusal(["head.safetensors", "SHA-256"], { _ in }, { $0["head_sha256"] = "00" })
+    try refusal(["head.json", "draft_head_version", "found 2"], { _ in }, { $0["draft_head_version"] = 2 })
+    try refusal(["head.json", "the description of a draft head"], { _ in }, { $0["model"] = nil })
+    try refusal(
+      ["head.safetensors", "blk.0.attn_k.weight", "finite"],
+      change("blk.0.attn_k.weight") { $0.values[3] = .nan })
+    try refusal(["map.token", "none"], { $0.tensors.removeAll { $0.name == "map.token" } })
+    try refusal(["map.state", "[64, 64]"], change("map.state") { $0.shape = [32, 128] })
+    try refusal(["blk.0.ffn_up.weight"], { $0.tensors.removeAll { $0.name == "blk.0.ffn_up.weight" } })
+    try refusal(["blk.0.attn_q.weight"], change("blk.0.attn_q.weight") { $0.shape = [32, 128] })
+    try refusal(["shortlist", "token numbers", "0.5"], change("shortlist") { $0.values[0] = 0.5 })
+    try refusal(["shortlist", "1000"], change("shortlist") { $0.values[0] = 1000 })
+    try refusal(["shortlist", "twice"], change("shortlist") { $0.values[0] = 65 })
+  }
+}

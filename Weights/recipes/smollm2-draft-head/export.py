@@ -1,0 +1,43 @@
+"""Writes a trained draft head as egress reads it: tensors in half precision, and a description beside them.
+
+    python export.py --model MODEL.gguf --run RUN --name smollm2-135m-instruct --out FILE.safetensors
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from head import Head, Target
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--model", required=True, type=Path)
+parser.add_argument("--run", required=True, type=Path)
+parser.add_argument("--name", required=True, help="what the model is called")
+parser.add_argument("--shortlist", type=int, help="the first so many of the tokens that the model writes most often")
+parser.add_argument("--out", required=True, type=Path)
+arguments = parser.parse_args()
+
+saved = torch.load(arguments.run / "checkpoint.pt")
+head = Head(Target(arguments.model))
+head.load_state_dict(saved["head"])
+tensors = {name: tensor.detach().half().contiguous() for name, tensor in head.tensors().items()}
+tokens = saved["ranked"]
+tensors["shortlist"] = tokens[: arguments.shortlist or len(tokens)].sort().values.float()
+save_file(tensors, arguments.out)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+log = [json.loads(line) for line in open(arguments.run / "log.jsonl")]
+description = {
+    "draft_head_version": 1, "model": arguments.name, "model_sha256": digest(arguments.model),
+    "head_sha256": digest(arguments.out), "steps": saved["step"], "seconds": round(saved["seconds"]),
+    "held_out": {key: log[-1][key] for key in ["tokens", "agreement", "accepted"]},
+}
+arguments.out.with_suffix(".json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")

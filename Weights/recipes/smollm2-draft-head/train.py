@@ -1,0 +1,209 @@
+"""Trains a draft head on states that `egress export-states` wrote.
+
+    python train.py --model MODEL.gguf --states STATES --out RUN --minutes 60
+
+Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from head import Head, Target, unit
+
+
+def read(folders, layer):
+    texts = []
+    for folder in folders:
+        for path in sorted(Path(folder).glob("states-*.safetensors")):
+            file = load_file(path)
+            tokens = file["tokens"].long()
+            ends = file["starts"].long().tolist()[1:] + [len(tokens)]
+            for start, output, end in zip(file["starts"].long().tolist(), file["outputs"].long().tolist(), ends):
+                if end - start >= 24:
+                    texts.append((tokens[start:end], file[f"layer.{layer}"][start:end], output - start))
+    return texts
+
+
+def shortlist(texts, count, vocabulary):
+    """The tokens that the model wrote most often; of equal ones those read most often, then the lowest."""
+    written, seen = torch.zeros(vocabulary), torch.zeros(vocabulary)
+    for tokens, _, output in texts:
+        seen += torch.bincount(tokens, minlength=vocabulary)
+        written += torch.bincount(tokens[output:], minlength=vocabulary)
+    order = sorted(range(vocabulary), key=lambda t: (-written[t].item(), -seen[t].item(), t))
+    return torch.tensor(order[:count])
+
+
+def batch(texts, target, rows, chooser=None):
+    """States, embeddings and the window that is guessed: an output, or, with a chooser, sometimes another part."""
+    length = max(len(tokens) for tokens, _, _ in texts)
+    states = torch.zeros(len(texts), length, target.size)
+    tokens = torch.zeros(len(texts), length, dtype=torch.long)
+    first = []
+    for i, (ids, values, output) in enumerate(texts):
+        states[i, : len(ids)] = values.float()
+        tokens[i, : len(ids)] = ids
+        # Row t guesses token t + 2, and the first token of an output is the model's own.
+        lowest, highest = max(0, min(output - 1, len(ids) - 2 - rows)), max(0, len(ids) - 2 - rows)
+        begin = min(output - 1, highest) if chooser is None else chooser.randint(lowest, highest)
+        if chooser is not None and chooser.random() < 0.3:
+            begin = chooser.randint(0, highest)
+        first.append(begin)
+    window = torch.tensor(first)[:, None] + torch.arange(rows)
+    lengths = torch.tensor([len(ids) for ids, _, _ in texts])
+    outputs = torch.tensor([output for _, _, output in texts])
+    is_there = window < lengths[:, None] - 2
+    window = window.clamp(max=length - 3)
+    embeddings = target.embedding[F.pad(tokens[:, 1:], (0, 1))]
+    is_output = is_there & (window + 2 > outputs[:, None])
+    return tokens, states, embeddings, window, is_there, is_output
+
+
+def ridge(texts, target, head, limit=60_000):
+    """The maps that guess the next state best by themselves."""
+    size = target.size
+    normal, right = torch.zeros(2 * size, 2 * size), torch.zeros(2 * size, size)
+    count = 0
+    for tokens, states, _ in texts:
+        states = states.float()
+        x = torch.cat([unit(states[:-1]), unit(target.embedding[tokens[1:]])], -1)
+        normal += x.T @ x
+        right += x.T @ unit(states[1:])
+        count += len(x)
+        if count > limit:
+            break
+    normal += 1e-3 * count * torch.eye(2 * size)
+    solution = torch.linalg.solve(normal, right).T
+    with torch.no_grad():
+        head.state_map.weight.copy_(solution[:, :size])
+        head.token_map.weight.copy_(solution[:, size:])
+
+
+def evaluate(head, target, texts, chosen, rows, steps):
+    """How often the guess is the model's token, by step, and tokens accepted of a draft of `steps`; on outputs."""
+    right = [0] * steps
+    in_row = [0] * steps
+    count = 0
+    place = torch.full((len(target.unembedding),), -1)
+    place[chosen] = torch.arange(len(chosen))
+    with torch.no_grad():
+        for start in range(0, len(texts), 8):
+            tokens, states, embeddings, window, _, is_output = batch(texts[start:start + 8], target, rows)
+            wanted = place[tokens.gather(1, window + 2)]
+            hits = [target.logits(x, chosen).argmax(-1) == wanted for x in head(states, embeddings, window, steps)]
+            # A draft of `steps` from row t: step k guesses at row t + k.
+            length = window.shape[1] - steps + 1
+            valid = is_output[:, :length] & is_output[:, steps - 1:]
+            good = valid.clone()
+            count += valid.sum().item()
+            for k in range(steps):
+                hit = hits[k][:, k:k + length]
+                right[k] += (hit & valid).sum().item()
+                good &= hit
+                in_row[k] += good.sum().item()
+    return {
+        "tokens": count, "agreement": [round(r / count, 4) for r in right],
+        "accepted": round(sum(in_row) / count, 4)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--states", required=True, nargs="+")
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--scale", type=float, default=0.003, help="of the last layer's outputs in the beginning")
+    parser.add_argument("--regression", type=float, default=0.3, help="weight of the distance of states")
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--shortlist", type=int, default=6144)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(arguments.seed)
+    chooser = random.Random(arguments.seed)
+    target = Target(arguments.model)
+    texts = read(arguments.states, target.layers)
+    held_out = texts[7::80]
+    texts = [text for index, text in enumerate(texts) if index % 80 != 7]
+    chosen = shortlist(texts, arguments.shortlist, len(target.embedding))
+    written = torch.cat([tokens[output:] for tokens, _, output in held_out])
+    log = open(arguments.out / "log.jsonl", "a")
+
+    def note(**facts):
+        print(json.dumps(facts), flush=True)
+        print(json.dumps(facts), file=log, flush=True)
+
+    note(texts=len(texts), tokens=sum(len(t) for t, _, _ in texts),
+         outputs=sum(len(t) - o for t, _, o in texts), covered=torch.isin(written, chosen).float().mean().item())
+    head = Head(target)
+    head.begin_from_last_layer(arguments.scale)
+    ridge(texts, target, head)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=arguments.rate, betas=(0.9, 0.95), weight_decay=0.01)
+    path = arguments.out / "checkpoint.pt"
+    done = 0.0
+    step = 0
+    if path.exists():
+        saved = torch.load(path)
+        head.load_state_dict(saved["head"])
+        optimizer.load_state_dict(saved["optimizer"])
+        done, step = saved["seconds"], saved["step"]
+    else:
+        note(step=0, **evaluate(head, target, held_out, chosen, arguments.rows, arguments.steps))
+    budget = 60 * arguments.minutes
+    last, spoken, summed, counted = time.time(), 0.0, 0.0, 0
+    queue = []
+    while done < budget:
+        if not queue:
+            # Texts of about one length go together.
+            order = sorted(texts, key=lambda text: len(text[0]) + chooser.random() * 60)
+            queue = [order[i:i + arguments.batch] for i in range(0, len(order), arguments.batch)]
+            chooser.shuffle(queue)
+        part = done / budget
+        for group in optimizer.param_groups:
+            group["lr"] = arguments.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * part))
+        tokens, states, embeddings, window, is_there, _ = batch(queue.pop(), target, arguments.rows, chooser)
+        at = window[..., None].expand(-1, -1, target.size) + 1
+        wanted = states.gather(1, at)[is_there]
+        with torch.no_grad():
+            truth = target.logits(wanted, chosen).softmax(-1)
+        loss = 0.0
+        for k, x in enumerate(head(states, embeddings, window, arguments.steps)):
+            guess = x[is_there]
+            # The first rows of a window have no draft before them.
+            usable = (torch.arange(arguments.rows) >= k).expand_as(is_there)[is_there]
+            cross = -(truth * F.log_softmax(target.logits(guess, chosen), -1)).sum(-1)
+            apart = (unit(guess) - unit(wanted)).square().mean(-1)
+            loss = loss + 0.8 ** k * ((cross + arguments.regression * apart) * usable).sum() / usable.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn_norm = torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        summed += loss.item()
+        counted += 1
+        now = time.time()
+        done += now - last
+        last = now
+        if done - spoken > 180 or done >= budget:
+            spoken = done
+            note(step=step, seconds=round(done), loss=round(summed / counted, 4), norm=round(nn_norm.item(), 2),
+                 **evaluate(head, target, held_out, chosen, arguments.rows, arguments.steps))
+            summed, counted = 0.0, 0
+            torch.save({"head": head.state_dict(), "optimizer": optimizer.state_dict(), "seconds": done, "step": step,
+                        "ranked": chosen}, path)
+            last = time.time()
+
+
+if __name__ == "__main__":
+    main()
