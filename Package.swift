@@ -81,7 +81,8 @@ let package = Package(
     .testTarget(
       name: "RiskControlTests", dependencies: ["RiskControl"], exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
-    .testTarget(name: "CommandLineTests", dependencies: ["TestSupport"], swiftSettings: strictSwift),
+    .testTarget(
+      name: "CommandLineTests", dependencies: ["Checkpoints", "TestSupport"], swiftSettings: strictSwift),
   ],
   cLanguageStandard: .gnu11,
   cxxLanguageStandard: .cxx17

@@ -12,13 +12,9 @@ struct HeadDrafterTests {
     let directory: TemporaryDirectory
     let modelPath: String
     let model: LanguageModel
-    var tensors: [TensorFile.Tensor]
-    var headPath: String { directory.path + "/head.safetensors" }
+    var files: TinyDraftHead
 
-    /// - Parameters:
-    ///   - token: What B is, in identities.
-    ///   - state: What A is.
-    ///   - layer: By what the tensors of the head's layer, which are the model's last layer's, are multiplied.
+    /// Parameters are those of ``TinyDraftHead``.
     init(
       seed: UInt64, layers: Int, weightScale: Float = 0.2, token: Float, state: Float, layer: Float,
       shortlist: [TokenID] = [], compute: ComputePath = .quantized
@@ -29,54 +25,22 @@ struct HeadDrafterTests {
       tiny.weightScale = weightScale
       tiny.hasTiedEmbedding = false
       var gguf = tiny.gguf()
-      let size = tiny.hiddenSize
-      func floats(_ tensor: GGUFBuilder.Tensor) -> [Float] {
-        tensor.bytes.withUnsafeBytes { bytes in
-          (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self) }
-        }
-      }
       // Embeddings of mean square 1 are what the head makes of all embeddings.
-      for index in gguf.tensors.indices where gguf.tensors[index].name == "token_embd.weight" {
-        let rows = floats(gguf.tensors[index]).rowsDividedByRootMeanSquare(size: size)
-        gguf.tensors[index].bytes = rows.flatMap { withUnsafeBytes(of: $0) { Array($0) } }
+      gguf.editTensor("token_embd.weight") { tensor in
+        let rows = tensor.floats.rowsDividedByRootMeanSquare(size: tiny.hiddenSize)
+        tensor.bytes = rows.flatMap { withUnsafeBytes(of: $0) { Array($0) } }
       }
-      let prefix = "blk.\(layers - 1)."
-      tensors = gguf.tensors.filter { $0.name.hasPrefix(prefix) }.map { tensor in
-        let isOutput = tensor.name.contains("attn_output") || tensor.name.contains("ffn_down")
-        return TensorFile.Tensor(
-          name: "blk.0." + tensor.name.dropFirst(prefix.count),
-          shape: tensor.dimensions.reversed().map { Int($0) },
-          values: floats(tensor).map { isOutput ? layer * $0 : $0 }, isSinglePrecision: true)
-      }
-      func identity(_ name: String, _ scale: Float) -> TensorFile.Tensor {
-        .init(
-          name: name, shape: [size, size],
-          values: (0..<size * size).map { $0 % (size + 1) == 0 ? scale : 0 }, isSinglePrecision: true)
-      }
-      tensors += [identity("map.state", state), identity("map.token", token)]
-      if !shortlist.isEmpty {
-        tensors.append(
-          .init(
-            name: "shortlist", shape: [shortlist.count], values: shortlist.map(Float.init),
-            isSinglePrecision: true))
-      }
+      files = TinyDraftHead(
+        of: tiny, gguf: gguf, token: token, state: state, layer: layer, shortlist: shortlist)
       directory = try TemporaryDirectory()
       modelPath = try directory.write("model.gguf", gguf.build())
       model = try LanguageModel(path: modelPath, compute: compute, threads: 1)
     }
 
     /// Writes the head and reads it again.
-    func head(_ edit: (inout [String: Any]) -> Void = { _ in }) throws -> DraftHead {
-      try TensorFile.write(tensors, to: headPath)
-      let modelDigest = try FileDigest.sha256(model: modelPath)
-      var description: [String: Any] = [
-        "draft_head_version": 1, "model": "Tiny", "model_sha256": modelDigest,
-        "head_sha256": try FileDigest.sha256(path: headPath),
-      ]
-      edit(&description)
-      try JSONSerialization.data(withJSONObject: description).write(
-        to: URL(fileURLWithPath: directory.path + "/head.json"))
-      return try DraftHead(path: headPath, modelDigest: modelDigest)
+    func head() throws -> DraftHead {
+      let path = try files.write(to: directory, modelPath: modelPath)
+      return try DraftHead(path: path, modelDigest: FileDigest.sha256(model: modelPath))
     }
   }
 
@@ -228,30 +192,29 @@ struct HeadDrafterTests {
   @Test("Heads of other models, of other shapes and damaged ones are refused by name")
   func badFiles() throws {
     let sound = try Pair(seed: 3, layers: 2, token: 1, state: 0, layer: 1, shortlist: [64, 65, 66])
-    func refusal(
-      _ words: [String], _ edit: (inout Pair) -> Void, _ description: (inout [String: Any]) -> Void = { _ in }
-    ) throws {
+    func refusal(_ words: [String], _ edit: (inout TinyDraftHead) -> Void) throws {
       var pair = sound
-      edit(&pair)
+      edit(&pair.files)
       do {
-        let head = try pair.head(description)
-        _ = try SpeculationStrategy([.head(head)], for: pair.model, rule: .exact)
+        _ = try SpeculationStrategy([.head(try pair.head())], for: pair.model, rule: .exact)
         Issue.record("not refused: \(words)")
       } catch {
         for word in words { #expect("\(error)".contains(word), "\(error)") }
       }
     }
-    func change(_ name: String, _ edit: @escaping (inout TensorFile.Tensor) -> Void) -> (inout Pair) -> Void {
-      { pair in
-        for index in pair.tensors.indices where pair.tensors[index].name == name {
-          edit(&pair.tensors[index])
+    func change(_ name: String, _ edit: @escaping (inout TensorFile.Tensor) -> Void)
+      -> (inout TinyDraftHead) -> Void
+    {
+      { files in
+        for index in files.tensors.indices where files.tensors[index].name == name {
+          edit(&files.tensors[index])
         }
       }
     }
-    try refusal(["head.safetensors", "SHA-256", "model"], { _ in }, { $0["model_sha256"] = "00" })
-    try refusal(["head.safetensors", "SHA-256"], { _ in }, { $0["head_sha256"] = "00" })
-    try refusal(["head.json", "draft_head_version", "found 2"], { _ in }, { $0["draft_head_version"] = 2 })
-    try refusal(["head.json", "the description of a draft head"], { _ in }, { $0["model"] = nil })
+    try refusal(["head.safetensors", "SHA-256", "model"], { $0.description["model_sha256"] = "00" })
+    try refusal(["head.safetensors", "SHA-256"], { $0.description["head_sha256"] = "00" })
+    try refusal(["head.json", "draft_head_version", "found 2"], { $0.description["draft_head_version"] = 2 })
+    try refusal(["head.json", "the description of a draft head"], { $0.description["model"] = NSNull() })
     try refusal(
       ["head.safetensors", "blk.0.attn_k.weight", "finite"],
       change("blk.0.attn_k.weight") { $0.values[3] = .nan })

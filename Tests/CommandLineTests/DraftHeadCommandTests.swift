@@ -1,0 +1,137 @@
+import Checkpoints
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct DraftHeadCommandTests {
+  let egress: CommandRunner
+  let model: String
+  let head: String
+
+  init() throws {
+    egress = try CommandRunner()
+    var tiny = TinyDecoder()
+    tiny.layerCount = 3
+    tiny.hasTiedEmbedding = false
+    var gguf = tiny.gguf()
+    gguf.set("general.name", .string("large"))
+    gguf.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    model = try egress.folder.write("large.gguf", gguf.build())
+    head = try TinyDraftHead(of: tiny, gguf: gguf, token: 3, state: 0.5).write(
+      to: egress.folder, name: "tiny", modelPath: model)
+  }
+
+  private func generate(_ options: [String], raw: Bool = true) throws -> CommandRunner.Result {
+    try egress.run(
+      ["generate", "--model", model, "--max-tokens", "24", "--format", "json"] + (raw ? ["--raw"] : [])
+        + options + ["the in the on the in the on the in"])
+  }
+
+  @Test func `a draft head drafts exactly, or with rollback, and auto takes it`() throws {
+    let plain = try generate([])
+    #expect(plain.status == 0, "\(plain.errors)")
+    for options in [
+      ["--draft", head, "--exact", "--fallback", "0"], ["--draft", head, "--rollback", "0"],
+      ["--drafter", "auto", "--draft", head, "--fallback", "0"],
+    ] {
+      let found = try generate(options)
+      #expect(found.status == 0, "\(found.errors)")
+      #expect(try found.json()["token_ids"] as? [Int] == plain.json()["token_ids"] as? [Int])
+      #expect(try found.json()["speculation"] != nil)
+    }
+    let free = try generate(["--draft", head, "--rollback", "inf", "--fallback", "0", "--draft-length", "3"])
+    let statistics = try #require(try free.json()["speculation"] as? [String: Any])
+    #expect(statistics["rollbacks"] as? Int == 0)
+    #expect(statistics["drafted"] as? Int == statistics["accepted"] as? Int)
+  }
+
+  @Test func `what cannot be is refused`() throws {
+    expectRefusal(try generate(["--draft", "head"]), status: 1, saying: "no draft head comes with")
+    expectRefusal(
+      try generate(["--draft", head, "--draft-exit-threshold", "0.5"]), status: 64,
+      saying: "a draft head, which has one layer")
+    expectRefusal(
+      try generate(["--draft", head, "--exit-threshold", "0.5"]), status: 1, saying: "a draft head")
+    let other = try egress.writeModel("other.gguf")
+    expectRefusal(
+      try egress.run(["generate", "--model", other, "--draft", head, "--raw", "a"]), status: 1,
+      saying: "tiny.safetensors: model: expected Tiny with SHA-256")
+    try egress.folder.write("tiny.json", "{}")
+    expectRefusal(try generate(["--draft", head]), status: 1, saying: "the description of a draft head")
+  }
+
+  @Test func `a rollback threshold is certified for a draft head, and for no other`() throws {
+    let documents = (0..<12).map {
+      #"{"id": \#($0), "document": "the in on \#($0 * 7919)", "references": ["some words"]}"#
+    }
+    let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
+    let made = try egress.run([
+      "calibrate", "--model", model, "--draft", head, "--data", data, "--max-tokens", "8", "--fallback", "0",
+      "--draft-length", "3", "--risk", "consistency", "--epsilon", "0.99",
+    ])
+    #expect(made.status == 0 || made.status == 3, "\(made.errors)")
+    #expect(made.text.contains("head tiny drafting for large"))
+    let path = egress.folder.path + "/docs.certificate.json"
+    let found = try generate(["--draft", head, "--certificate", path], raw: false)
+    #expect(found.status == 0, "\(found.errors)")
+    let evaluated = try egress.run([
+      "evaluate", "--model", model, "--draft", head, "--certificate", path, "--data", data, "--max-tokens",
+      "8",
+    ])
+    #expect(evaluated.status == 0, "\(evaluated.errors)")
+    expectRefusal(
+      try generate(["--draft", model, "--certificate", path], raw: false), status: 1,
+      saying: "not for this draft")
+  }
+
+  @Test func `hidden states go to files that training reads`() throws {
+    let documents = (0..<5).map { #"{"id": \#($0), "document": "the in on \#($0 * 7919)"}"# }
+    try egress.folder.write("in.jsonl", documents.joined(separator: "\n") + "\n")
+    func path(_ name: String) -> String { egress.folder.path + "/" + name }
+    let batch = try egress.run([
+      "summarize", "--model", model, "--raw", "--max-tokens", "6", "--input", path("in.jsonl"), "--output",
+      path("out.jsonl"),
+    ])
+    #expect(batch.status == 0, "\(batch.errors)")
+    let command = [
+      "export-states", "--model", model, "--data", path("out.jsonl"), "--output", path("states"), "--layers",
+      "1,3",
+    ]
+    let result = try egress.run(command)
+    #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)")
+    let file = path("states/states-00000.safetensors")
+    let tensors = try TensorFile.open(file)
+    #expect(Set(tensors.keys) == ["layer.1", "layer.3", "tokens", "starts", "outputs"])
+    let tokens = try #require(tensors["tokens"]).makeFloats().map { Int($0) }
+    let starts = try #require(tensors["starts"]).makeFloats().map { Int($0) }
+    let outputs = try #require(tensors["outputs"]).makeFloats().map { Int($0) }
+    let lines = try String(contentsOfFile: path("out.jsonl"), encoding: .utf8).split(separator: "\n").map {
+      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+    }
+    #expect(starts.count == 5 && outputs.count == 5)
+    for (index, line) in lines.enumerated() {
+      let end = index + 1 < starts.count ? starts[index + 1] : tokens.count
+      #expect(Array(tokens[starts[index]..<outputs[index]]) == line["prompt_token_ids"] as? [Int])
+      #expect(Array(tokens[outputs[index]..<end]) == line["token_ids"] as? [Int])
+    }
+    for layer in ["layer.1", "layer.3"] {
+      let states = try #require(tensors[layer])
+      #expect(states.shape == [tokens.count, 64])
+      let values = states.makeFloats()
+      for row in 0..<tokens.count {
+        let square = values[row * 64..<(row + 1) * 64].reduce(0) { $0 + $1 * $1 } / 64
+        #expect(abs(square - 1) < 0.01)
+      }
+    }
+    // A file that is there is not written again.
+    let before = try FileManager.default.attributesOfItem(atPath: file)[.modificationDate] as? Date
+    #expect(try egress.run(command).status == 0)
+    #expect(try FileManager.default.attributesOfItem(atPath: file)[.modificationDate] as? Date == before)
+
+    expectRefusal(
+      try egress.run(command.dropLast() + ["4"]), status: 1, saying: "--layers must be in 1...3, but has 4")
+    expectRefusal(
+      try egress.run(command + ["--data", path("in.jsonl")]), status: 1,
+      saying: "in.jsonl line 1 is not a result")
+  }
+}
