@@ -44,8 +44,9 @@ install: setup
 	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 .build-install/release/egress $(DESTDIR)$(PREFIX)/bin/egress
 	install -m 644 docs/egress.1 $(DESTDIR)$(PREFIX)/share/man/man1/egress.1
-	for folder in exits models; do install -d $(DESTDIR)$(PREFIX)/share/egress/$$folder || exit 1; done
-	for file in $(wildcard Weights/exits/*.safetensors Weights/exits/*.json Weights/models/*.gguf); do \
+	for folder in drafts exits models; do install -d $(DESTDIR)$(PREFIX)/share/egress/$$folder || exit 1; done
+	for file in $(wildcard Weights/drafts/*.safetensors Weights/drafts/*.json Weights/exits/*.safetensors \
+	  Weights/exits/*.json Weights/models/*.gguf); do \
 	  install -m 644 $$file $(DESTDIR)$(PREFIX)/share/egress/$$(basename $$(dirname $$file)) || exit 1; done
 	.build-install/release/egress --generate-completion-script bash \
 	  > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/egress

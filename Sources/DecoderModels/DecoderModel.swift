@@ -81,6 +81,15 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// - Throws: ``DecoderError`` for numbers that are not whole hidden states, or a matrix of another model.
   func product(_ matrix: SideMatrix, of states: [Float], into output: inout [Float]) throws(DecoderError)
 
+  /// Makes a decoder of one layer of its own that works on this model's hidden states, with this model's threads and on its compute
+  /// path. Its embedding and unembedding are this model's.
+  ///
+  /// - Parameters:
+  ///   - path: The file of the tensors, for messages.
+  ///   - tensors: Those of a layer of this model, named `blk.0.…`.
+  /// - Throws: ``DecoderError`` for a model with an encoder, and for tensors that are missing or of another shape.
+  func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError) -> any DecoderModel
+
   /// The largest batch whose rows come out bit for bit as they would alone.
   var invariantBatchLimit: Int { get }
 

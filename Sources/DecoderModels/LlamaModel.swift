@@ -182,14 +182,8 @@ public final class LlamaModel: DecoderModel {
     workspace = Workspace(configuration)
   }
 
-  /// A decoder of one layer of its own that works on this model's hidden states, with this model's threads and on its compute
-  /// path. Its embedding and unembedding are this model's.
-  ///
-  /// - Parameters:
-  ///   - path: The file of the tensors, for messages.
-  ///   - tensors: Those of a layer of this model, named `blk.0.…`.
-  /// - Throws: ``DecoderError`` for a model with an encoder, and for tensors that are missing or of another shape.
-  public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError) -> LlamaModel
+  public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError)
+    -> any DecoderModel
   {
     guard configuration.encoder == nil else {
       throw .resources("a decoder without an encoder, for a layer beside it")

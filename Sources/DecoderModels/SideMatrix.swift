@@ -1,3 +1,5 @@
+import Checkpoints
+
 /// A matrix beside a model's own, in the form that the model multiplies with: a map of hidden states that was fitted
 /// for an exit, or some rows of the unembedding.
 ///
@@ -41,6 +43,12 @@ extension DecoderModel {
     try check(tokens)
     return SideMatrix(
       rows: tokens.count, byteCount: bytesOfUnembedding, input: .finalNorm, storage: .tokens(tokens))
+  }
+
+  public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError)
+    -> any DecoderModel
+  {
+    throw .resources("a decoder that a layer can stand beside")
   }
 
   public func product(

@@ -106,11 +106,7 @@ public struct DraftHead: Sendable {
     if let found = preparation.made.withLock({ $0?.decoder === model.decoder ? $0?.head : nil }) {
       return found
     }
-    guard let decoder = model.decoder as? LlamaModel else {
-      throw SpeculativeDecodingError.option(
-        field: "draft", expected: "a small model; a draft head goes with a model's own layers only",
-        found: name)
-    }
+    let decoder = model.decoder
     try unembedding.check(decoder)
     let size = decoder.configuration.hiddenSize
     func map(_ name: String) throws -> SideMatrix {
@@ -132,13 +128,13 @@ public struct DraftHead: Sendable {
     /// A and B.
     let states: SideMatrix
     let tokens: SideMatrix
-    let layer: LlamaModel
+    let layer: any DecoderModel
 
     /// Bytes of weights that a row reads, but for the unembedding.
     var byteCount: Int { states.byteCount + tokens.byteCount + layer.bytesPerLayer }
   }
 
   private final class Preparation: Sendable {
-    let made = Mutex<(decoder: LlamaModel, head: Prepared)?>(nil)
+    let made = Mutex<(decoder: any DecoderModel, head: Prepared)?>(nil)
   }
 }

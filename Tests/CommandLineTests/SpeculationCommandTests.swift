@@ -340,6 +340,37 @@ import Testing
         as? [Int])
   }
 
+  @Test func `of several fallback thresholds the cheapest certified is taken, with it its own policy`() throws
+  {
+    let documents = (0..<12).map { #"{"id": \#($0), "document": "the in on \#($0 * 7919)"}"# }
+    let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
+    func calibrate(_ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        [
+          "calibrate", "--model", large, "--draft", small, "--data", data, "--max-tokens", "8",
+          "--draft-length", "3", "--risk", "consistency", "--epsilon", "0.99",
+        ] + options)
+    }
+    let made = try calibrate("--fallback", "0,0.9", "--rule", "ucb")
+    #expect(made.status == 0 || made.status == 3, "\(made.errors)")
+    let path = egress.folder.path + "/docs.certificate.json"
+    let json = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path))) as? [String: Any])
+    #expect(json["policies_compared"] as? Int == 2)
+    let policy = try #require((json["subject"] as? [String: Any] ?? json)["policy"] as? [String: Any])
+    let fallback = try #require(policy["fallback"] as? Double)
+    #expect(fallback == 0 || fallback == 0.9)
+    #expect(made.text.contains("fallback 0.0: ") && made.text.contains("fallback 0.9: "))
+    #expect(try run(["--draft", small, "--certificate", path], tokens: 8, isRaw: false).status == 0)
+    let losses = "\(egress.folder.path)/docs.fallback-\(fallback).losses.jsonl"
+    let verified = try egress.run(["verify", path, losses])
+    #expect(verified.status == 0, "\(verified.errors)")
+    expectRefusal(
+      try calibrate("--fallback", "0,0.9", "--rule", "crc", "--force"), status: 64, saying: "crc controls")
+    expectRefusal(try calibrate("--fallback", "0.5,0.5"), status: 64, saying: "--fallback")
+    expectRefusal(try calibrate("--fallback", "0.5,1.5"), status: 64, saying: "1.5")
+  }
+
   @Test func `exact drafting evaluates to the same outputs`() throws {
     let data = try egress.folder.write(
       "d.jsonl", #"{"id": 1, "document": "the in on the in", "references": ["x"]}"# + "\n")

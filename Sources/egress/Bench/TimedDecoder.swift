@@ -70,6 +70,10 @@ final class TimedDecoder: DecoderModel {
 
   func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix { try decoder.makeMap(weights) }
 
+  func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError) -> any DecoderModel {
+    try decoder.makeSideLayer(path: path, tensors: tensors)
+  }
+
   func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
     try decoder.makeUnembedding(of: tokens)
   }

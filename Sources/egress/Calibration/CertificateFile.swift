@@ -16,13 +16,14 @@ struct CertificateFile {
       !isForced && FileManager.default.fileExists(atPath: path) ? try Certificate.read(path: path) : nil
   }
 
+  /// - Parameter subjects: What the new certificate may be of.
   /// - Throws: ``CommandError`` where the file holds a certificate of other settings than these.
-  func check(settings: CalibrationSettings, subject: Certificate.Subject, sampleCount: Int) throws {
+  func check(settings: CalibrationSettings, subjects: [Certificate.Subject], sampleCount: Int) throws {
     guard let existing, !isForced else { return }
     let other: String? =
-      if existing.subject.modelDigest != subject.modelDigest {
+      if !subjects.contains(where: { $0.modelDigest == existing.subject.modelDigest }) {
         "another model"
-      } else if existing.subject != subject {
+      } else if !subjects.contains(existing.subject) {
         "another risk, metric or exit policy"
       } else if existing.settings != settings {
         "other settings (epsilon \(existing.settings.epsilon), delta \(existing.settings.delta), "

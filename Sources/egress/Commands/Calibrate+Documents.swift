@@ -10,33 +10,73 @@ extension Calibrate {
     guard let data = documents.data else { return }
     let (metric, risk) = try quality()
     let records = try readRecords(data, risk: risk)
-    let stem = documents.stem
     let loaded = try ModelOptions.load(
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
-    let sweep =
-      try draft.map {
-        try ThresholdSweep.drafts(
-          loaded, draft: $0, fallback: drafting.fallback ?? 0.6, draftLength: drafting.draftLength ?? 10,
-          grid: documents.grid?.values, maxTokens: documents.maxTokens)
+    let stem = documents.stem
+    let candidates: [Candidate]
+    if let draft {
+      let fallbacks = drafting.fallback?.values ?? [0.6]
+      candidates = try fallbacks.map { fallback in
+        Candidate(
+          name: "fallback \(fallback)", stem: fallbacks.count == 1 ? stem : "\(stem).fallback-\(fallback)",
+          sweep: try ThresholdSweep.drafts(
+            loaded, draft: draft, fallback: fallback, draftLength: drafting.draftLength ?? 10,
+            grid: documents.grid?.values, maxTokens: documents.maxTokens))
       }
-      ?? ThresholdSweep.exits(
-        loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
-        lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens)
-    let subject = Certificate.Subject(
-      risk: risk.name, metric: metric.name, modelDigest: sweep.modelDigest,
-      policyDigest: sweep.policyDigest, policy: sweep.policy)
+    } else {
+      candidates = [
+        Candidate(
+          name: "exits", stem: stem,
+          sweep: try ThresholdSweep.exits(
+            loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
+            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens))
+      ]
+    }
+    let subjects = candidates.map {
+      Certificate.Subject(
+        risk: risk.name, metric: metric.name, modelDigest: $0.sweep.modelDigest,
+        policyDigest: $0.sweep.policyDigest, policy: $0.sweep.policy)
+    }
     // Before hours of work, not after.
     let files = try rule.epsilon.values.map { epsilon in
       let file = try CertificateFile(path: path(for: epsilon), replacing: force)
       var settings = settings
       settings.epsilon = epsilon
-      try file.check(settings: settings, subject: subject, sampleCount: records.count)
+      try file.check(settings: settings, subjects: subjects, sampleCount: records.count)
       return file
     }
-    let lines = try runs(sweep, on: records, path: stem + ".runs.jsonl", data: data)
-    let losses = try writeLosses(lines, of: records, metric: metric, risk: risk, path: stem + ".losses.jsonl")
-    let certificates = try calibrateOne(settings, subject, losses: losses)
+    // Policies are compared by what the same parts cost.
+    var measured: JSONValue?
+    func measure(_ sweep: ThresholdSweep) throws -> JSONValue {
+      let costs = try measured ?? sweep.measure()
+      measured = costs
+      return costs
+    }
+    let outputs = try candidates.map { candidate in
+      try runs(candidate.sweep, on: records, path: candidate.stem + ".runs.jsonl", data: data) {
+        try measure(candidate.sweep)
+      }
+    }
+    let tables = try zip(candidates, outputs).map { candidate, lines in
+      try writeLosses(
+        lines, of: records, metric: metric, risk: risk, path: candidate.stem + ".losses.jsonl")
+    }
+    let certificates: [Certificate]
+    var chosen = 0
+    if candidates.count == 1 {
+      certificates = try calibrateOne(settings, subjects[0], losses: tables[0])
+    } else {
+      let choice = try choose(
+        settings, among: zip(candidates, tables).map { Calibration.Policy(name: $0.name, table: $1) })
+      chosen = choice.chosen ?? 0
+      certificates = [
+        Certificate(
+          choice.results[chosen], table: tables[chosen], settings: settings,
+          policiesCompared: candidates.count, subject: subjects[chosen], program: Self.program)
+      ]
+    }
+    let lines = outputs[chosen]
     let layerCount = loaded.model.decoder.configuration.layerCount
     let remarks = certificates.compactMap { certificate -> String? in
       guard let threshold = certificate.threshold else { return nil }
@@ -67,6 +107,14 @@ extension Calibrate {
     try finish(certificates, files, remarks: remarks)
   }
 
+  /// One of the policies to choose among.
+  private struct Candidate {
+    var name: String
+    /// What the names of its files begin with.
+    var stem: String
+    var sweep: ThresholdSweep
+  }
+
   private func readRecords(_ data: String, risk: QualityRisk) throws -> [BatchRecord] {
     let records = Array(
       try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }.prefix(
@@ -80,12 +128,13 @@ extension Calibrate {
 
   /// The outputs of every document: those of an earlier run that are in the file, and the others.
   private func runs(
-    _ sweep: ThresholdSweep, on records: [BatchRecord], path: String, data: String
+    _ sweep: ThresholdSweep, on records: [BatchRecord], path: String, data: String,
+    measure: () throws -> JSONValue
   ) throws -> [SweepLine] {
     var settings = sweep.settings
     settings["policy"] = sweep.policy
     settings["documents"] = .text(try Checkpoints.FileDigest.sha256(path: data))
-    let file = try SweepFile(path: path, settings: settings, measure: sweep.measure, records: records)
+    let file = try SweepFile(path: path, settings: settings, measure: measure, records: records)
     let before = file.lines.count
     if before > 0 {
       Console.note("\(path) has \(min(before, records.count)) of \(records.count) documents already")

@@ -122,6 +122,14 @@ struct Calibrate: ParsableCommand {
     if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
     let (metric, _) = try quality()
     if drafting.draft != nil {
+      if let fallback = drafting.fallback, fallback.values.count > 1, rule.epsilon.values.count > 1 {
+        throw ValidationError("several values of --fallback take one epsilon")
+      }
+      if let fallback = drafting.fallback, fallback.values.count > 1, try rule.settings().rule == .crc {
+        throw ValidationError(
+          "several values of --fallback take --rule ucb or ltt: crc controls an expectation, which does not hold for the best "
+            + "of several")
+      }
       if let name = exits.given.first ?? (documents.lowest == nil ? nil : "lowest") {
         throw ValidationError("--\(name) has no effect with --draft.")
       }
@@ -176,7 +184,7 @@ struct Calibrate: ParsableCommand {
   func finish(_ certificates: [Certificate], _ files: [CertificateFile], remarks: [String] = []) throws {
     for (certificate, file) in zip(certificates, files) {
       try file.check(
-        settings: certificate.settings, subject: certificate.subject, sampleCount: certificate.sampleCount)
+        settings: certificate.settings, subjects: [certificate.subject], sampleCount: certificate.sampleCount)
     }
     for (certificate, file) in zip(certificates, files) { try certificate.write(to: file.path) }
     try print(certificates)
@@ -214,13 +222,7 @@ struct Calibrate: ParsableCommand {
     _ settings: CalibrationSettings, _ subject: Certificate.Subject
   ) throws -> Certificate {
     let policies = try tables.map { Calibration.Policy(name: $0, table: try table.read($0)) }
-    let choice = try Calibration(settings).choose(among: policies)
-    if format == .text {
-      for (policy, result) in zip(policies, choice.results) {
-        let cost = result.outcome.choice?.cost.map { ", cost \(TableText.short($0))" } ?? ""
-        try TextOutput.standard.write("policy      \(policy.name): \(result.outcome.name)\(cost)\n")
-      }
-    }
+    let choice = try choose(settings, among: policies)
     let index = choice.chosen ?? 0
     var named = subject
     named.metric += " (policy \(policies[index].name))"
@@ -228,6 +230,20 @@ struct Calibrate: ParsableCommand {
       choice.results[index], table: policies[index].table, settings: settings,
       policiesCompared: policies.count,
       subject: named, program: Self.program)
+  }
+
+  /// Calibrates every policy and says how each came out.
+  func choose(_ settings: CalibrationSettings, among policies: [Calibration.Policy]) throws
+    -> Calibration.PolicyResult
+  {
+    let choice = try Calibration(settings).choose(among: policies)
+    if format == .text {
+      for (policy, result) in zip(policies, choice.results) {
+        let cost = result.outcome.choice?.cost.map { ", cost \(TableText.short($0))" } ?? ""
+        try TextOutput.standard.write("policy      \(policy.name): \(result.outcome.name)\(cost)\n")
+      }
+    }
+    return choice
   }
 
   /// Where a certificate goes: beside its table, unless told otherwise; with its ε in the name where there are several.

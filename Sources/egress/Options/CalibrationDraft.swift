@@ -11,15 +11,23 @@ struct CalibrationDraft: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: "The draft stops before a token less probable than this. (default: 0.6)")
-  var fallback: Double?
+    help: """
+      The draft stops before a token less probable than this. Of several, as 0.3,0.6, the cheapest certified is chosen, with \
+      the failure probability divided among them. (default: 0.6)
+      """)
+  var fallback: NumberList?
 
   @Option(parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10)")
   var draftLength: Int?
 
   func validate() throws {
     if draft == nil, let name = given.first { throw ValidationError("--\(name) needs a --draft.") }
-    try Self.validate(fallback: fallback, draftLength: draftLength)
+    let values = fallback?.values ?? []
+    guard Set(values).count == values.count, fallback == nil || !values.isEmpty else {
+      throw ValidationError("--fallback must hold thresholds that differ.")
+    }
+    try Self.validate(fallback: nil, draftLength: draftLength)
+    for value in values { try Self.validate(fallback: value, draftLength: nil) }
   }
 
   static func validate(fallback: Double?, draftLength: Int?) throws {
