@@ -3,7 +3,8 @@
 Usage: run.py EGRESS MODEL.gguf DOCS.jsonl... [--documents N] [--threads T] [--draft SMALL.gguf] [--rollback A]
        [--certificate CERT.json] [--exit-heads FILE] [--output RESULTS.json] [--skip-llama]
 
-Every document goes through all ways one after the other, in an order that changes from document to document, so that what
+A line of DOCS is a document to summarise, one with a question to answer, or, with the field message alone, a message to answer
+(messages.jsonl here). Every document goes through all ways one after the other, in an order that changes from document to document, so that what
 else happens on the machine falls on all of them. Run it on a quiet machine. Greedy, full depth; loading is not counted.
 Exact ways must give the tokens of plain decoding: any difference is told and ends the run with status 1. llama.cpp needs the
 Python package llama_cpp; it gets the very prompt tokens of ours, and its outputs may differ by its own rounding.
@@ -14,7 +15,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 
@@ -47,14 +47,18 @@ class Ours:
 
     def __call__(self, document, _):
         a = self.arguments
-        task = ["answer", "--question", document["question"]] if document.get("question") else ["summarize"]
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write(document["document"])
-            file.flush()
-            command = [a.egress, *task, "--model", a.model, "--format", "json", "--long", "truncate"]
-            if a.threads:
-                command += ["--threads", str(a.threads)]
-            result = subprocess.run(command + self.options + [file.name], capture_output=True, text=True)
+        command = [a.egress, "summarize", "--model", a.model, "--format", "json"]
+        if a.threads:
+            command += ["--threads", str(a.threads)]
+        text = document.get("document")
+        if text is None:
+            command[1:2] = ["generate", "--max-tokens", "160"]
+            text = document["message"]
+        else:
+            command += ["--long", "truncate"]
+            if document.get("question"):
+                command[1:2] = ["answer", "--question", document["question"]]
+        result = subprocess.run(command + self.options + ["-"], input=text, capture_output=True, text=True)
         if result.returncode:
             sys.exit(f"{' '.join(command + self.options)}: {result.stderr}")
         found = json.loads(result.stdout)

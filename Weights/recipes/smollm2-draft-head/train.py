@@ -7,7 +7,6 @@ Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
 
 import argparse
 import json
-import math
 import random
 import time
 from pathlib import Path
@@ -120,11 +119,13 @@ def main():
     parser.add_argument("--states", required=True, nargs="+")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--scale", type=float, default=0.003, help="of the last layer's outputs in the beginning")
     parser.add_argument("--regression", type=float, default=0.3, help="weight of the distance of states")
-    parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--prompt", type=float, default=0.3, help="weight of a token of a prompt, an output's being 1")
+    parser.add_argument("--single", type=float, default=0.6, help="share of the time with one row of drafting")
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--shortlist", type=int, default=6144)
     parser.add_argument("--seed", type=int, default=0)
@@ -171,17 +172,20 @@ def main():
             chooser.shuffle(queue)
         part = done / budget
         for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * part))
-        tokens, states, embeddings, window, is_there, _ = batch(queue.pop(), target, arguments.rows, chooser)
+            group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part))
+        # One row of drafting teaches most for its time; that guesses build on guesses is learned in the end.
+        depth = arguments.steps if part > arguments.single else 1
+        tokens, states, embeddings, window, is_there, is_output = batch(queue.pop(), target, arguments.rows, chooser)
         at = window[..., None].expand(-1, -1, target.size) + 1
         wanted = states.gather(1, at)[is_there]
         with torch.no_grad():
             truth = target.logits(wanted, chosen).softmax(-1)
         loss = 0.0
-        for k, x in enumerate(head(states, embeddings, window, arguments.steps)):
+        weight = torch.where(is_output, 1.0, arguments.prompt)[is_there]
+        for k, x in enumerate(head(states, embeddings, window, depth)):
             guess = x[is_there]
             # The first rows of a window have no draft before them.
-            usable = (torch.arange(arguments.rows) >= k).expand_as(is_there)[is_there]
+            usable = (torch.arange(arguments.rows) >= k).expand_as(is_there)[is_there] * weight
             cross = -(truth * F.log_softmax(target.logits(guess, chosen), -1)).sum(-1)
             apart = (unit(guess) - unit(wanted)).square().mean(-1)
             loss = loss + 0.8 ** k * ((cross + arguments.regression * apart) * usable).sum() / usable.sum()
