@@ -103,7 +103,9 @@ public final class HeadDrafter: Drafter {
   /// A drafted token on this machine, the best of several rounds after a prompt of some length.
   static func milliseconds(_ head: DraftHead, model: LanguageModel) throws -> Double {
     let (rounds, tokens) = (8, 4)
-    let prompt = [TokenID](repeating: 0, count: min(128, model.contextLength - tokens - 1))
+    // Nothing is drafted after an end token.
+    let token = (0..<model.decoder.configuration.vocabularySize).first { !model.endTokens.contains($0) } ?? 0
+    let prompt = [TokenID](repeating: token, count: min(128, model.contextLength - tokens - 1))
     let drafter = try HeadDrafter(head, model: model, prompt: prompt, maxTokens: tokens + 1, fallback: 0)
     let states = HiddenStates(hiddenSize: drafter.size, capacity: prompt.count)
     try model.decoder.embed(prompt, into: states)
@@ -112,9 +114,15 @@ public final class HeadDrafter: Drafter {
     let clock = ContinuousClock()
     var best = Double.infinity
     for _ in 0..<rounds {
+      // Between two drafts the model's weights pass through the processor's caches.
+      try model.decoder.embed([token], into: states)
+      cache.crop(to: 0)
+      try model.decoder.advance(
+        states, rows: [BatchRow(cache: cache, position: 0)],
+        layers: 0..<model.decoder.configuration.layerCount)
       let start = clock.now
       let draft = try drafter.draft(
-        after: prompt + [0], limit: tokens, target: DraftTarget(cache: cache, states: states))
+        after: prompt + [token], limit: tokens, target: DraftTarget(cache: cache, states: states))
       best = min(best, (clock.now - start).seconds / Double(max(draft.tokens.count, 1)))
       drafter.crop(to: prompt.count)
     }

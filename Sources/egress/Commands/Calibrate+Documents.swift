@@ -16,12 +16,13 @@ extension Calibrate {
     let stem = documents.stem
     let candidates: [Candidate]
     if let draft {
-      let fallbacks = drafting.fallback?.values ?? [0.6]
+      let fallbacks = drafting.fallback?.values ?? [draft.usualFallback]
       candidates = try fallbacks.map { fallback in
         Candidate(
           name: "fallback \(fallback)", stem: fallbacks.count == 1 ? stem : "\(stem).fallback-\(fallback)",
           sweep: try ThresholdSweep.drafts(
-            loaded, draft: draft, fallback: fallback, draftLength: drafting.draftLength ?? 10,
+            loaded, draft: draft, fallback: fallback,
+            draftLength: drafting.draftLength ?? draft.usualDraftLength,
             grid: documents.grid?.values, maxTokens: documents.maxTokens))
       }
     } else {

@@ -49,6 +49,22 @@ enum LoadedDraft {
     }
   }
 
+  /// α_FB where none is given. A head's guesses cost little, and verifying a few of them too.
+  var usualFallback: Double {
+    switch self {
+    case .model: 0.6
+    case .head: 0.1
+    }
+  }
+
+  /// γ where none is given and drafts may change the output, so that all are of one length.
+  var usualDraftLength: Int {
+    switch self {
+    case .model: 10
+    case .head: 3
+    }
+  }
+
   var name: String {
     switch self {
     case .model(let small): small.model.name

@@ -13,11 +13,12 @@ struct CalibrationDraft: ParsableArguments {
     parsing: .unconditional,
     help: """
       The draft stops before a token less probable than this. Of several, as 0.3,0.6, the cheapest certified is chosen, with \
-      the failure probability divided among them. (default: 0.6)
+      the failure probability divided among them. (default: 0.6; 0.1 with a draft head)
       """)
   var fallback: NumberList?
 
-  @Option(parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10)")
+  @Option(
+    parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10; 3 with a draft head)")
   var draftLength: Int?
 
   func validate() throws {

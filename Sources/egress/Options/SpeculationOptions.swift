@@ -46,7 +46,8 @@ struct SpeculationOptions: ParsableArguments {
 
   @Option(
     parsing: .unconditional,
-    help: "A drafting model stops before a token less probable than this. (default: 0.6)")
+    help:
+      "A drafting model stops before a token less probable than this. (default: 0.6; 0.1 with a draft head)")
   var fallback: Double?
 
   @Option(
@@ -57,7 +58,9 @@ struct SpeculationOptions: ParsableArguments {
       """)
   var rollback: Double?
 
-  @Option(parsing: .unconditional, help: "Tokens to draft at a time, at most. (default: 10)")
+  @Option(
+    parsing: .unconditional,
+    help: "Tokens to draft at a time, at most. (default: 10; 3 with a draft head and --rollback)")
   var draftLength: Int?
 
   @Flag(
@@ -159,14 +162,19 @@ struct SpeculationOptions: ParsableArguments {
         certificate: certificate, loaded, draft: LoadedDraft(draft, for: loaded, threads: threads))
     }
     var sources: [SpeculationStrategy.Source] = []
+    var loadedDraft: LoadedDraft?
     if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
     if let draft {
       let exits = try draftExitThreshold.map {
         ExitStrategy(policy: try ThresholdPolicy(threshold: $0), measure: SaturationConfidence())
       }
-      sources.append(try LoadedDraft(draft, for: loaded, threads: threads).source(exits: exits))
+      let small = try LoadedDraft(draft, for: loaded, threads: threads)
+      sources.append(try small.source(exits: exits))
+      loadedDraft = small
     } else if kind == .auto, !exits.isGiven, let head = LoadedDraft.shippedHead(loaded) {
-      sources.append(try LoadedDraft(head, for: loaded, threads: threads).source)
+      let small = try LoadedDraft(head, for: loaded, threads: threads)
+      sources.append(small.source)
+      loadedDraft = small
     }
     let heads = exits.isGiven ? nil : try exits.policy.loadHeads(loaded)
     // The model's own head says little about the first layers of a model that was not trained for it.
@@ -176,9 +184,10 @@ struct SpeculationOptions: ParsableArguments {
       sources.append(.earlyExit(layer: draftLayer ?? usual, heads: heads))
     }
     let usual = kind == .draft && !exact ? AcceptanceRule.rollback(threshold: 2) : .exact
+    let rule = rollback.map { .rollback(threshold: $0) } ?? usual
     return try SpeculationStrategy(
-      sources, for: loaded.model, rule: rollback.map { .rollback(threshold: $0) } ?? usual,
-      fallback: fallback ?? 0.6, draftLength: draftLength ?? 10)
+      sources, for: loaded.model, rule: rule, fallback: fallback ?? loadedDraft?.usualFallback ?? 0.6,
+      draftLength: draftLength ?? (rule.keepsOutput ? nil : loadedDraft?.usualDraftLength) ?? 10)
   }
 
   /// Where tokens may leave the model's layers early.

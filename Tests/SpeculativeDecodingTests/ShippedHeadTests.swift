@@ -1,0 +1,38 @@
+import Checkpoints
+import DecoderModels
+import EarlyExit
+import Foundation
+import SpeculativeDecoding
+import Testing
+
+private let defaultModelPath: String? = {
+  let environment = ProcessInfo.processInfo.environment
+  let home = environment["EGRESS_HOME"] ?? (environment["HOME"] ?? "") + "/.cache/egress"
+  let path = home + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+  return FileManager.default.fileExists(atPath: path) ? path : nil
+}()
+
+/// The draft head that comes with the program, on the model that `make test` fetches.
+@Suite(.enabled(if: defaultModelPath != nil, "the default model has not been fetched"))
+struct ShippedHeadTests {
+  @Test func `the shipped draft head changes nothing in a summary, and guesses a good part of it`() throws {
+    let path = try #require(defaultModelPath)
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let head = try DraftHead(
+      path: root.appendingPathComponent("Weights/drafts/smollm2-135m-instruct.safetensors").path,
+      modelDigest: FileDigest.sha256(model: path))
+    let model = try LanguageModel(path: path, threads: 2)
+    let article = try String(
+      contentsOf: root.appendingPathComponent("Examples/tide-mill.txt"), encoding: .utf8)
+    let prompt = try model.prompt(for: .summarize, document: article)
+    let options = GenerationOptions(maxTokens: 80)
+    let expected = try model.plain(prompt, options)
+    let found = try run(
+      SpeculationStrategy([.head(head)], for: model, rule: .exact, fallback: 0, draftLength: 3).makeSession(
+        prompt: prompt, options: options, choosesLength: false))
+    #expect(found.generation == expected)
+    // A tenth of it would be chance's doing among the commonest tokens.
+    #expect(found.statistics.accepted * 4 > found.statistics.drafted)
+  }
+}
