@@ -84,11 +84,11 @@ public struct DraftLengthController: Sendable {
     init(_ profile: DrafterProfile) {
       self.profile = profile
       let kinds = max(1, profile.evidenceCount)
-      // Longer matches are right more often: guesses worth a few observations.
+      // Longer matches are right more often, and a head less often than a model: guesses worth a few observations.
       first = (0..<kinds).map { kind in
         kinds == 1
-          // A head knows less than a model.
-          ? Rate(accepted: profile.readsStates ? 2 : 3, drafted: 4) : Rate(accepted: 1 + min(Double(kind), 2), drafted: 4)
+          ? Rate(accepted: profile.readsStates ? 2 : 3, drafted: 4)
+          : Rate(accepted: 1 + min(Double(kind), 2), drafted: 4)
       }
       later = first.map { Rate(accepted: $0.accepted + 0.5, drafted: $0.drafted) }
       sure = Rate(accepted: 3, drafted: 4)
