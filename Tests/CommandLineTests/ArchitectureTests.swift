@@ -10,7 +10,7 @@ import Testing
     // The forward pass calls the C kernels by pointer; a Swift wrapper in another module would not be inlined.
     "DecoderModels": ["TensorKernels", "CTensorKernels", "Checkpoints"],
     "EarlyExit": ["DecoderModels", "Tokenization", "Checkpoints"],
-    "SpeculativeDecoding": ["EarlyExit", "DecoderModels"],
+    "SpeculativeDecoding": ["EarlyExit", "DecoderModels", "Checkpoints"],
     "RiskControl": [],
   ]
 
