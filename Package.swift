@@ -47,7 +47,8 @@ let package = Package(
       name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "Checkpoints"],
       swiftSettings: strictSwift),
     .target(
-      name: "SpeculativeDecoding", dependencies: ["Checkpoints", "EarlyExit", "DecoderModels"], swiftSettings: strictSwift),
+      name: "SpeculativeDecoding", dependencies: ["Checkpoints", "EarlyExit", "DecoderModels"],
+      swiftSettings: strictSwift),
     .target(name: "RiskControl", dependencies: [crypto], swiftSettings: strictSwift),
     .executableTarget(
       name: "egress",
