@@ -105,7 +105,7 @@ public final class HeadDrafter: Drafter {
     let (rounds, tokens) = (8, 4)
     // Nothing is drafted after an end token.
     let token = (0..<model.decoder.configuration.vocabularySize).first { !model.endTokens.contains($0) } ?? 0
-    let prompt = [TokenID](repeating: token, count: min(128, model.contextLength - tokens - 1))
+    let prompt = [TokenID](repeating: token, count: max(1, min(128, model.contextLength - tokens - 1)))
     let drafter = try HeadDrafter(head, model: model, prompt: prompt, maxTokens: tokens + 1, fallback: 0)
     let states = HiddenStates(hiddenSize: drafter.size, capacity: prompt.count)
     try model.decoder.embed(prompt, into: states)

@@ -9,7 +9,7 @@ struct ExportStatesCommand: ParsableCommand {
     commandName: "export-states",
     abstract: "Write the hidden states of texts to files, to train heads on.",
     discussion: """
-      Reads results that --input and --output of summarize, answer or generate left, runs every prompt with its output through \
+      Reads results that --input and --output of summarize or answer left, runs every prompt with its output through \
       the model, and writes files of safetensors to a folder: layer.N, (tokens, hidden size) in half precision, each row divided \
       by its root mean square; tokens, their numbers; starts and outputs, the rows where each text and its output begin. A file \
       that is there already is kept: run it again to go on after an interruption.
