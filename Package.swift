@@ -54,7 +54,7 @@ let package = Package(
       name: "egress",
       dependencies: [
         "TensorKernels", "Checkpoints", "Tokenization", "DecoderModels", "EarlyExit",
-        "SpeculativeDecoding", "RiskControl", argumentParser, crypto,
+        "SpeculativeDecoding", "RiskControl", argumentParser,
       ],
       // Compiled in, so that an installed binary knows its models wherever it lies.
       resources: [.embedInCode("Resources/manifest.json")],

@@ -113,6 +113,16 @@ extension [Float] {
   }
 }
 
+extension [Float] {
+  /// What ``rowsDividedByRootMeanSquare(size:)`` divides each row by.
+  package func rootMeanSquares(size: Int) -> [Float] {
+    guard size > 0 else { return [] }
+    return stride(from: 0, to: count - size + 1, by: size).map { start in
+      1 / Float.inverseRootMeanSquare(self[start..<start + size].reduce(0) { $0 + $1 * $1 }, count: size)
+    }
+  }
+}
+
 extension Float {
   /// 1 / sqrt(mean square), kept finite.
   package static func inverseRootMeanSquare(_ sumOfSquares: Float, count: Int) -> Float {

@@ -18,6 +18,8 @@ public struct DraftHead: Sendable {
     /// What the model is called, and its SHA-256.
     public var model: String
     public var modelDigest: String
+    /// Models that were trained on from that one and keep its last hidden states nearly, by name, and their SHA-256.
+    public var alsoFor: [String: String]?
     /// SHA-256 of the tensors' file.
     public var headDigest: String
 
@@ -25,6 +27,7 @@ public struct DraftHead: Sendable {
       case model
       case version = "draft_head_version"
       case modelDigest = "model_sha256"
+      case alsoFor = "also_for"
       case headDigest = "head_sha256"
     }
 
@@ -68,7 +71,9 @@ public struct DraftHead: Sendable {
     guard digest == description.headDigest else {
       throw fault(path, "SHA-256", "\(description.headDigest), as \(beside) says", digest)
     }
-    guard modelDigest == description.modelDigest else {
+    guard
+      modelDigest == description.modelDigest || description.alsoFor?.values.contains(modelDigest) == true
+    else {
       throw fault(
         path, "model",
         "\(CheckpointError.printable(description.model)) with SHA-256 \(description.modelDigest)",

@@ -4,8 +4,9 @@
 /// A pass over 1 + k tokens gives 1 + a₁(1 + a₂ + a₂² + …) tokens, k terms, when the first draft is right with probability
 /// a₁ and each further one with a₂. Both are estimated for each kind of guess of each drafter, as is how often a drafter
 /// that must work for its tokens is sure enough to go on. The time of a pass is measured by its size on this machine
-/// while decoding. What drafting has lost against decoding without it is kept account of: beyond 2 % of the time, nothing
-/// is drafted until plain decoding has made up for it.
+/// while decoding. What drafting has lost against decoding without it is kept account of, and a draft is only as long as its
+/// whole loss, were its first token wrong, stays within 2 % of the time and a fraction of a token: what is unknown is tried
+/// with short drafts, and gains pay for longer ones.
 ///
 /// It may be handed from one session to the next with the same drafters, which then starts informed.
 public struct DraftLengthController: Sendable {
@@ -105,10 +106,13 @@ public struct DraftLengthController: Sendable {
     }
 
     /// The length with the most expected tokens per second, and that rate.
-    func best(_ offer: Offer, plain: PassTimes, one: Double) -> (length: Int, rate: Double) {
+    ///
+    /// - Parameter allowance: Seconds that a draft may lose if its first token is wrong.
+    func best(_ offer: Offer, plain: PassTimes, one: Double, allowance: Double) -> (length: Int, rate: Double)
+    {
       var best = (length: 0, rate: 0.0)
       let goesOn = isFree ? 1 : sure.mean
-      let cost = isFree ? 0 : attempt.trusted(1) ?? profile.costPerToken * one
+      let cost = draftSeconds(one)
       var tokens = 1.0
       var chance = first[offer.evidence].mean
       var reached = 1.0
@@ -120,11 +124,21 @@ public struct DraftLengthController: Sendable {
         reached *= goesOn
         tokens += reached * chance
         chance *= later[offer.evidence].mean
-        let seconds =
-          ended + reached * (Double(length) * cost + verifySeconds(rows: length + 1, plain: plain))
-        if seconds > 0, tokens / seconds > best.rate { best = (length, tokens / seconds) }
+        let whole = seconds(length: length, plain: plain, one: one)
+        guard whole - one <= allowance else { break }
+        let expected = ended + reached * whole
+        if expected > 0, tokens / expected > best.rate { best = (length, tokens / expected) }
       }
       return best
+    }
+
+    /// What a draft of that length and its pass take.
+    func seconds(length: Int, plain: PassTimes, one: Double) -> Double {
+      Double(length) * draftSeconds(one) + verifySeconds(rows: length + 1, plain: plain)
+    }
+
+    private func draftSeconds(_ one: Double) -> Double {
+      isFree ? 0 : attempt.trusted(1) ?? profile.costPerToken * one
     }
   }
 
@@ -136,7 +150,7 @@ public struct DraftLengthController: Sendable {
   /// A kind that is declined is tried again once in so many times.
   private static let retryInterval = 32
   /// What drafting may lose, as a share of the time and in tokens.
-  private static let tolerance = (share: 0.02, tokens: 0.5)
+  private static let tolerance = (share: 0.02, tokens: 0.3)
 
   public init(_ drafters: [DrafterProfile]) {
     arms = drafters.map(Arm.init)
@@ -155,11 +169,11 @@ public struct DraftLengthController: Sendable {
       arms.indices.contains($0.drafter) && arms[$0.drafter].first.indices.contains($0.evidence)
         && $0.available > 0
     }
-    guard lost <= Self.tolerance.share * elapsed + Self.tolerance.tokens * one else { return nil }
+    let allowance = Self.tolerance.share * elapsed + Self.tolerance.tokens * one - lost
     var best: Choice?
     var bestRate = 1 / one
     for offer in offers {
-      let (length, rate) = arms[offer.drafter].best(offer, plain: plain, one: one)
+      let (length, rate) = arms[offer.drafter].best(offer, plain: plain, one: one, allowance: allowance)
       if rate > bestRate { (best, bestRate) = (Choice(drafter: offer.drafter, length: length), rate) }
     }
     for offer in offers {
@@ -168,7 +182,9 @@ public struct DraftLengthController: Sendable {
         continue
       }
       arms[offer.drafter].declined[offer.evidence] += 1
-      if arms[offer.drafter].declined[offer.evidence] >= Self.retryInterval {
+      if arms[offer.drafter].declined[offer.evidence] >= Self.retryInterval,
+        arms[offer.drafter].seconds(length: 1, plain: plain, one: one) - one <= allowance
+      {
         arms[offer.drafter].declined[offer.evidence] = 0
         return Choice(drafter: offer.drafter, length: 1)
       }

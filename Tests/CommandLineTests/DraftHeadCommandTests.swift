@@ -101,7 +101,8 @@ import Testing
     #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)")
     let file = path("states/states-00000.safetensors")
     let tensors = try TensorFile.open(file)
-    #expect(Set(tensors.keys) == ["layer.1", "layer.3", "tokens", "starts", "outputs"])
+    #expect(
+      Set(tensors.keys) == ["layer.1", "layer.3", "scale.1", "scale.3", "tokens", "starts", "outputs"])
     let tokens = try #require(tensors["tokens"]).makeFloats().map { Int($0) }
     let starts = try #require(tensors["starts"]).makeFloats().map { Int($0) }
     let outputs = try #require(tensors["outputs"]).makeFloats().map { Int($0) }
@@ -122,6 +123,20 @@ import Testing
         let square = values[row * 64..<(row + 1) * 64].reduce(0) { $0 + $1 * $1 } / 64
         #expect(abs(square - 1) < 0.01)
       }
+    }
+    for scale in ["scale.1", "scale.3"] {
+      let values = try #require(tensors[scale]).makeFloats()
+      #expect(values.count == tokens.count && values.allSatisfy { $0 > 0 && $0.isFinite })
+    }
+    // Layers in any order, and each as if it were the only one.
+    for layers in ["3,1", "1"] {
+      let other = ["--output", path("of-" + layers), "--layers", layers]
+      #expect(try egress.run(Array(command[..<5]) + other).status == 0)
+      let found = try TensorFile.open(path("of-\(layers)/states-00000.safetensors"))
+      for name in ["layer.1", "scale.1"] {
+        #expect(found[name]?.makeFloats() == tensors[name]?.makeFloats())
+      }
+      #expect(found.count == (layers == "1" ? 5 : 7))
     }
     // A file that is there is not written again.
     let before = try FileManager.default.attributesOfItem(atPath: file)[.modificationDate] as? Date

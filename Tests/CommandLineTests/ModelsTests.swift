@@ -57,6 +57,44 @@ import Testing
     }
   }
 
+  @Test(.enabled(if: DefaultModel.path != nil, "the default model has not been fetched"))
+  func `a model trained on from another is made of it, without a download`() throws {
+    let name = "smollm2-135m-instruct-exit"
+    let base = try #require(DefaultModel.path)
+    try FileManager.default.createDirectory(
+      atPath: egress.folder.path + "/home/models", withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(atPath: file, withDestinationPath: base)
+    expectRefusal(
+      try egress.run(["summarize", "--model", name], input: "Text."), status: 1,
+      saying: "egress models pull \(name)")
+    let nothing = ["PATH": egress.folder.path]
+    let pull = try egress.run(["models", "pull", name], environment: nothing)
+    #expect(pull.status == 0 && pull.errors.contains("is here now"), "\(pull.errors)")
+    #expect(try egress.run(["models", "verify", name]).text == "\(name)\twhole\n")
+    let again = try egress.run(["models", "pull", name], environment: nothing)
+    #expect(again.text == pull.text && again.errors.contains("here already"))
+    let left = try FileManager.default.contentsOfDirectory(atPath: egress.folder.path + "/home/models")
+    #expect(left.count == 3 && left.contains(".lock"))
+    // Its exit heads and the draft head are those that come with the program.
+    let options = ["--format", "json", "--max-tokens", "24", "--model", name]
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let text = try String(contentsOf: root.appendingPathComponent("Examples/tide-mill.txt"), encoding: .utf8)
+    for more in [
+      ["--exit-threshold", "0.5", "--confidence", "classifier"], ["--draft", "head", "--rollback", "8"],
+    ] {
+      let result = try egress.run(["summarize"] + options + more, input: text)
+      #expect(result.status == 0, "\(result.errors)")
+      let json = try result.json()
+      if more[0] == "--exit-threshold" {
+        #expect((json["average_exit_layer"] as? Double ?? 30) < 28)
+      } else {
+        let drafts = try #require(json["speculation"] as? [String: Any])
+        #expect((drafts["accepted"] as? Int ?? 0) > 0)
+      }
+    }
+  }
+
   @Test func `a package with another file leaves nothing in place`() throws {
     let environment = try packageFolder(holding: "not the model")
     expectLastLine(

@@ -1,17 +1,11 @@
 import Checkpoints
 import DecoderModels
 import Foundation
+import TestSupport
 import Testing
 
-private let defaultModelPath: String? = {
-  let environment = ProcessInfo.processInfo.environment
-  let home = environment["EGRESS_HOME"] ?? (environment["HOME"] ?? "") + "/.cache/egress"
-  let path = home + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-  return FileManager.default.fileExists(atPath: path) ? path : nil
-}()
-
 /// The default model against PyTorch in single precision on its dequantised weights; `make test` fetches the model.
-@Suite(.enabled(if: defaultModelPath != nil, "the default model has not been fetched"), .serialized)
+@Suite(.enabled(if: DefaultModel.path != nil, "the default model has not been fetched"), .serialized)
 struct DefaultModelTests {
   struct Reference: Decodable {
     struct Position: Decodable {
@@ -38,7 +32,7 @@ struct DefaultModelTests {
   }
 
   private func model(_ compute: ComputePath) throws -> LlamaModel {
-    try LlamaModel(checkpoint: Checkpoint.open(try #require(defaultModelPath)), compute: compute, threads: 2)
+    try LlamaModel(checkpoint: Checkpoint.open(try #require(DefaultModel.path)), compute: compute, threads: 2)
   }
 
   @Test func float32PathMatchesTheReferenceAtEveryLayer() throws {

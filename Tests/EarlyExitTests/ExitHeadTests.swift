@@ -23,12 +23,14 @@ import Testing
   }
 
   private func fitted(
-    layers: [Int] = [1, 3], shortlist: Int = 0, loss: ClassifierLoss = .independent, refinement: Int = 0
+    layers: [Int] = [1, 3], shortlist: Int = 0, loss: ClassifierLoss = .independent, refinement: Int = 0,
+    maps: [Int: ExitHeads.LayerMap] = [:]
   ) throws -> (
     heads: ExitHeads, description: ExitHeadsDescription
   ) {
     var fitter = try ExitHeadFitter(
-      model: model, layers: layers, shortlistSize: shortlist, loss: loss, refinementSteps: refinement)
+      model: model, layers: layers, shortlistSize: shortlist, loss: loss, refinementSteps: refinement,
+      trainedMaps: maps)
     for index in 0..<20 {
       let prompt: [TokenID] = "text \(index) \(index * index)".utf8.map { TokenID($0) }
       let session = try model.makeSession(
@@ -154,6 +156,27 @@ import Testing
     #expect(throws: EarlyExitError.self) {
       try ExitHeadFitter(model: model, layers: [1], refinementSteps: -1)
     }
+  }
+
+  @Test func `maps that were trained elsewhere are kept, read from a file, and the others fitted`() throws {
+    let (plain, _) = try fitted()
+    let size = model.decoder.configuration.hiddenSize
+    let weights = (0..<size * size).map { Float($0 % 7) / 8 }
+    let path = directory.path + "/maps.safetensors"
+    try TensorFile.write([.init(name: "map.3", shape: [size, size], values: weights)], to: path)
+    let maps = try ExitHeads.maps(path: path, layers: [1, 3], hiddenSize: size)
+    #expect(maps.keys.sorted() == [3] && maps[3]?.weights == weights)
+    let (heads, description) = try fitted(refinement: 8, maps: maps)
+    #expect(heads.maps[3] == maps[3])
+    #expect(heads.classifiers[3] != nil && heads.classifiers[3]?.weights != plain.classifiers[3]?.weights)
+    let row = try #require(description.agreement.first { $0.layer == 3 })
+    #expect(row.regression == row.fittedMap)
+    let (rest, _) = try fitted(maps: maps)
+    #expect(rest.maps[1] == plain.maps[1])
+
+    #expect(throws: EarlyExitError.self) { try ExitHeads.maps(path: path, layers: [1], hiddenSize: size) }
+    #expect(throws: EarlyExitError.self) { try ExitHeads.maps(path: path, layers: [3], hiddenSize: size / 2) }
+    #expect(throws: EarlyExitError.self) { try ExitHeadFitter(model: model, layers: [1], trainedMaps: maps) }
   }
 
   @Test func `a shortlist holds what was written most, and the last layer's head agrees best`() throws {

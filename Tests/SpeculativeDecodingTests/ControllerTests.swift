@@ -85,6 +85,21 @@ struct ControllerTests {
     }
   }
 
+  @Test("A first output of few tokens loses little to drafts that are always wrong")
+  func shortAndNew() {
+    for slope in [0.05, 0.1, 0.27, 0.6] {
+      for cost in [0, 0.05, 0.3] {
+        let profile = DrafterProfile(writer: .draft, costPerToken: cost)
+        let machine = Machine(
+          slope: slope, drafters: [.init(right: 0), .init(right: 0, cost: cost, profile: profile)], noise: 0)
+        var controller = machine.controller
+        // 2 % of the time, a third of a token, and what a guess at an unknown slope was off by.
+        let lost = 25 * (machine.run(25, &controller, seed: 0).time - 1)
+        #expect(lost < 1.1, "slope \(slope), cost \(cost)")
+      }
+    }
+  }
+
   @Test("The gain is near that of the best fixed length", arguments: [0.5, 0.7, 0.9, 0.97])
   func nearTheBest(right: Double) {
     for slope in [0.05, 0.1, 0.27] {

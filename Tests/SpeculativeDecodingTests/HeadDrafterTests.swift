@@ -122,26 +122,15 @@ struct HeadDrafterTests {
         seed: seed, layers: 3, weightScale: 0.06 + 0.04 * Float(seed), token: 1, state: 0.05, layer: 1,
         shortlist: seed == 2 ? Array(40..<200) : [])
       let head = try pair.head()
-      for trial in 0..<200 {
-        let model =
-          trial % 4 == 1 ? pair.model.ending(with: [Int.random(in: 0..<272, using: &random)]) : pair.model
-        let prompt = randomPrompt(&random, count: Int.random(in: 1...40, using: &random))
-        var options = GenerationOptions(maxTokens: Int.random(in: 1...24, using: &random))
-        if trial % 4 == 2 {
-          options.sampling = .random(RandomSampling(temperature: 0.5, seed: UInt64(trial)))
-        }
-        if trial % 4 == 3 { options.context = prompt.count + Int.random(in: 1...12, using: &random) }
-        let expected = try model.plain(prompt, options)
-        let sources: [SpeculationStrategy.Source] =
-          trial % 5 == 0 ? [.promptLookup, .head(head)] : [.head(head)]
-        let session = try SpeculationStrategy(
-          sources, for: model, rule: .exact, fallback: trial % 3 == 0 ? 0.02 : 0, draftLength: 1 + trial % 8
-        ).makeSession(prompt: prompt, options: options, choosesLength: trial % 5 == 0)
-        let found = try run(session)
-        #expect(found.generation == expected)
-        accepted += found.statistics.accepted
-        rollbacks += found.statistics.rollbacks
+      let found = try expectExact(pair.model, cases: 200, random: &random) {
+        number, model, prompt, options, _ in
+        try SpeculationStrategy(
+          number % 5 == 0 ? [.promptLookup, .head(head)] : [.head(head)], for: model, rule: .exact,
+          fallback: number % 3 == 0 ? 0.02 : 0, draftLength: 1 + number % 8
+        ).makeSession(prompt: prompt, options: options, choosesLength: number % 5 == 0)
       }
+      accepted += found.accepted
+      rollbacks += found.rollbacks
     }
     // The test says nothing unless drafts were taken, and others were not.
     #expect(accepted > 500)
@@ -187,6 +176,17 @@ struct HeadDrafterTests {
     #expect(
       error?.description.contains("found a draft head") == true
         || error?.description.contains("is a draft head") == true)
+  }
+
+  @Test("A head is also good for the models that its description names, and for no other")
+  func alsoFor() throws {
+    var pair = try Pair(seed: 3, layers: 2, token: 1, state: 0, layer: 1)
+    let digest = try FileDigest.sha256(path: pair.modelPath)
+    pair.files.description["model_sha256"] = "00"
+    pair.files.description["also_for"] = ["Tiny, trained on": "11"]
+    #expect(throws: SpeculativeDecodingError.self) { try pair.head() }
+    pair.files.description["also_for"] = ["Tiny": "11", "Tiny, trained on": digest]
+    #expect(try pair.head().description.alsoFor?.count == 2)
   }
 
   @Test("Heads of other models, of other shapes and damaged ones are refused by name")

@@ -2,6 +2,7 @@ import DecoderModels
 import EarlyExit
 import SpeculativeDecoding
 import TestSupport
+import Testing
 
 /// A tiny random model that is decoded for real.
 func tinyModel(seed: UInt64, layers: Int = 2, _ change: (inout TinyDecoder) -> Void = { _ in }) throws
@@ -71,4 +72,35 @@ func run(_ session: SpeculativeSession) throws -> Run {
 func randomPrompt(_ random: inout SplitMix64, count: Int) -> [TokenID] {
   // A small alphabet, so that n-grams come again.
   (0..<count).map { _ in Int.random(in: 60..<72, using: &random) }
+}
+
+/// Decodes random prompts with drafts and without, and expects the same of both: greedily and at a temperature, with any end
+/// token, and at the end of a context.
+///
+/// - Parameter makeSession: A session for the case of that number.
+/// - Returns: Drafted tokens that were accepted, and drafts that were cut.
+func expectExact(
+  _ base: LanguageModel, cases: Int, random: inout SplitMix64,
+  makeSession: (
+    _ number: Int, _ model: LanguageModel, _ prompt: [TokenID], _ options: GenerationOptions,
+    _ random: inout SplitMix64
+  ) throws -> SpeculativeSession
+) throws -> (accepted: Int, rollbacks: Int) {
+  var (accepted, rollbacks) = (0, 0)
+  for number in 0..<cases {
+    let model = number % 4 == 1 ? base.ending(with: [Int.random(in: 0..<272, using: &random)]) : base
+    let prompt = randomPrompt(&random, count: Int.random(in: 1...40, using: &random))
+    var options = GenerationOptions(maxTokens: Int.random(in: 1...24, using: &random))
+    if number % 4 == 2 {
+      options.sampling = .random(RandomSampling(temperature: 0.5, seed: UInt64(number)))
+    }
+    if number % 4 == 3 { options.context = prompt.count + Int.random(in: 1...12, using: &random) }
+    let expected = try model.plain(prompt, options)
+    let found = try run(makeSession(number, model, prompt, options, &random))
+    #expect(found.generation == expected)
+    #expect(found.text == expected.text)
+    accepted += found.statistics.accepted
+    rollbacks += found.statistics.rollbacks
+  }
+  return (accepted, rollbacks)
 }

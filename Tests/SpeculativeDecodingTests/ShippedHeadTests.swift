@@ -3,20 +3,14 @@ import DecoderModels
 import EarlyExit
 import Foundation
 import SpeculativeDecoding
+import TestSupport
 import Testing
 
-private let defaultModelPath: String? = {
-  let environment = ProcessInfo.processInfo.environment
-  let home = environment["EGRESS_HOME"] ?? (environment["HOME"] ?? "") + "/.cache/egress"
-  let path = home + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-  return FileManager.default.fileExists(atPath: path) ? path : nil
-}()
-
 /// The draft head that comes with the program, on the model that `make test` fetches.
-@Suite(.enabled(if: defaultModelPath != nil, "the default model has not been fetched"))
+@Suite(.enabled(if: DefaultModel.path != nil, "the default model has not been fetched"))
 struct ShippedHeadTests {
   @Test func `the shipped draft head changes nothing in a summary, and guesses a part of it`() throws {
-    let path = try #require(defaultModelPath)
+    let path = try #require(DefaultModel.path)
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent()
     let head = try DraftHead(

@@ -27,7 +27,7 @@ extension ExitHeadFitter {
     let last = decoder.configuration.layerCount
     let tokens = shortlist.isEmpty ? Array(0..<decoder.configuration.vocabularySize) : shortlist
     var kept = maps
-    for layer in layers {
+    for layer in layers where trainedMaps[layer] == nil {
       guard let map = maps[layer] else { continue }
       var refinement = try MapRefinement(map.weights, tokens: tokens, decoder: decoder)
       var best = agreement[layer] ?? 0

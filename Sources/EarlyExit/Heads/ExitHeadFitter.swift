@@ -25,6 +25,8 @@ public struct ExitHeadFitter {
   public let shortlistSize: Int
   /// Gradient steps on the maps after the regression; 0 for none.
   public let refinementSteps: Int
+  /// Maps that were trained together with the model, by layer; only classifiers are fitted to them.
+  public let trainedMaps: [Int: ExitHeads.LayerMap]
   /// Tokens added for fitting.
   public private(set) var fittedTokens = 0
 
@@ -45,10 +47,12 @@ public struct ExitHeadFitter {
   ///   - loss: What the classifiers minimise.
   ///   - refinementSteps: Steps of gradient descent on the divergence of an exit's distribution from the full model's, each
   ///     on 256 tokens; what does not agree more often on held-out text is not kept.
+  ///   - trainedMaps: Maps that are there already, by layer: neither regression nor refinement replaces them.
   ///   - sampleLimit: Output tokens kept for classifiers and refinement: 2 bytes each for (layers + 1) · hiddenSize numbers.
   public init(
     model: LanguageModel, layers: [Int], shortlistSize: Int = 0, ridge: Double = 1e-3,
-    loss: ClassifierLoss = .independent, refinementSteps: Int = 0, sampleLimit: Int = 40_000
+    loss: ClassifierLoss = .independent, refinementSteps: Int = 0,
+    trainedMaps: [Int: ExitHeads.LayerMap] = [:], sampleLimit: Int = 40_000
   ) throws(EarlyExitError) {
     let configuration = model.decoder.configuration
     guard ridge > 0, ridge.isFinite else {
@@ -62,6 +66,13 @@ public struct ExitHeadFitter {
         field: "shortlist", expected: "at least 0 and below \(configuration.vocabularySize)",
         found: "\(shortlistSize)")
     }
+    for (layer, map) in trainedMaps {
+      guard layers.contains(layer), map.hiddenSize == configuration.hiddenSize else {
+        throw .exitHeads(
+          "a trained map of layer \(layer) and size \(map.hiddenSize) does not belong to exits at the layers "
+            + "\(layers) of a model of size \(configuration.hiddenSize)")
+      }
+    }
     let policy = try ThresholdPolicy(threshold: 0, layers: layers)
     _ = try ExitStrategy(policy: policy, measure: SaturationConfidence()).validatedLayers(for: model.decoder)
     self.layers = layers
@@ -69,6 +80,7 @@ public struct ExitHeadFitter {
     self.ridge = ridge
     self.loss = loss
     self.refinementSteps = refinementSteps
+    self.trainedMaps = trainedMaps
     decoder = model.decoder
     let size = configuration.hiddenSize
     states = HiddenStates(hiddenSize: size, capacity: DecodingBuffers.prefillChunk)
@@ -98,7 +110,7 @@ public struct ExitHeadFitter {
     guard let finals = normalized[last], !finals.isEmpty else { return }
     if !isHeldOut {
       let targets = finals.map(Double.init)
-      for layer in layers {
+      for layer in layers where trainedMaps[layer] == nil {
         try regressions[layer]?.add(
           inputs: (normalized[layer] ?? []).map(Double.init), outputs: targets, count: finals.count / size)
       }
@@ -147,8 +159,8 @@ public struct ExitHeadFitter {
           + "found \(training.count) and \(heldOut.count)")
     }
     let size = states.hiddenSize
-    var maps: [Int: ExitHeads.LayerMap] = [:]
-    for layer in layers {
+    var maps = trainedMaps
+    for layer in layers where trainedMaps[layer] == nil {
       guard let solution = try regressions[layer]?.solve(ridge: ridge) else { continue }
       maps[layer] = try ExitHeads.LayerMap(weights: solution.map(Float.init), hiddenSize: size)
     }

@@ -97,18 +97,47 @@ extension ExitHeads {
     try self.init(tensors: TensorFile.open(path), description: description, path: path)
   }
 
+  /// Reads maps alone, which were trained together with a model.
+  ///
+  /// - Parameters:
+  ///   - path: A file of safetensors with the tensors map.L, (hiddenSize in, hiddenSize out).
+  ///   - layers: The layers L whose maps are wanted, where they are in the file.
+  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for maps of another shape or a file without any, or `CheckpointError` for a
+  ///   damaged file.
+  public static func maps(path: String, layers: [Int], hiddenSize: Int) throws -> [Int: LayerMap] {
+    let tensors = try TensorFile.open(path)
+    var maps: [Int: LayerMap] = [:]
+    for layer in layers where tensors["map.\(layer)"] != nil {
+      maps[layer] = try LayerMap(
+        weights: values("map.\(layer)", [hiddenSize, hiddenSize], of: tensors, path: path),
+        hiddenSize: hiddenSize)
+    }
+    guard !maps.isEmpty else {
+      let names = layers.map { "map.\($0)" }.joined(separator: ", ")
+      throw EarlyExitError.exitHeads("\(path): expected one of the tensors \(names), found none")
+    }
+    return maps
+  }
+
+  /// A tensor's numbers.
+  private static func values(
+    _ name: String, _ shape: [Int], of tensors: [String: MappedTensor], path: String
+  ) throws -> [Float] {
+    guard let tensor = tensors[name], tensor.shape == shape else {
+      let found = tensors[name].map { "\($0.shape)" } ?? "none"
+      throw EarlyExitError.exitHeads("\(path): tensor \(name): expected the shape \(shape), found \(found)")
+    }
+    let values = tensor.makeFloats()
+    guard values.allSatisfy(\.isFinite) else {
+      throw EarlyExitError.exitHeads("\(path): tensor \(name): expected finite numbers")
+    }
+    return values
+  }
+
   private init(tensors: [String: MappedTensor], description: ExitHeadsDescription, path: String) throws {
     let size = description.hiddenSize
     func values(_ name: String, _ shape: [Int]) throws -> [Float] {
-      guard let tensor = tensors[name], tensor.shape == shape else {
-        let found = tensors[name].map { "\($0.shape)" } ?? "none"
-        throw EarlyExitError.exitHeads("\(path): tensor \(name): expected the shape \(shape), found \(found)")
-      }
-      let values = tensor.makeFloats()
-      guard values.allSatisfy(\.isFinite) else {
-        throw EarlyExitError.exitHeads("\(path): tensor \(name): expected finite numbers")
-      }
-      return values
+      try Self.values(name, shape, of: tensors, path: path)
     }
     guard size > 0, size <= 1 << 16 else {
       throw EarlyExitError.exitHeads("\(path): hidden_size: expected 1 to 65536, found \(size)")

@@ -11,8 +11,8 @@ struct ExportStatesCommand: ParsableCommand {
     discussion: """
       Reads results that --input and --output of summarize or answer left, runs every prompt with its output through \
       the model, and writes files of safetensors to a folder: layer.N, (tokens, hidden size) in half precision, each row divided \
-      by its root mean square; tokens, their numbers; starts and outputs, the rows where each text and its output begin. A file \
-      that is there already is kept: run it again to go on after an interruption.
+      by its root mean square; scale.N, (tokens), these root mean squares; tokens, their numbers; starts and outputs, the rows \
+      where each text and its output begin. A file that is there already is kept: run it again to go on after an interruption.
 
       EXAMPLES
         egress summarize --input docs.jsonl --output outputs.jsonl
@@ -51,7 +51,7 @@ struct ExportStatesCommand: ParsableCommand {
       throw CommandError("export-states takes a decoder alone; \(models.model) is an encoder-decoder")
     }
     let last = decoder.configuration.layerCount
-    let layers = layers?.layers ?? [last]
+    let layers = Set(layers?.layers ?? [last]).sorted()
     if let layer = layers.first(where: { !(1...last).contains($0) }) {
       throw CommandError("--layers must be in 1...\(last), but has \(layer)")
     }
@@ -72,6 +72,7 @@ struct ExportStatesCommand: ParsableCommand {
         "\(output)/states-\(String(repeating: "0", count: max(0, 5 - digits.count)))\(digits).safetensors"
       if !FileManager.default.fileExists(atPath: file) {
         var tensors = Dictionary(uniqueKeysWithValues: layers.map { ($0, [Float]()) })
+        var scales = tensors
         var ids: [TokenID] = []
         var starts: [Int] = []
         var outputs: [Int] = []
@@ -81,17 +82,25 @@ struct ExportStatesCommand: ParsableCommand {
           outputs.append(ids.count + texts[index].prompt.count)
           let text = texts[index].prompt + texts[index].output
           ids += text
-          try Self.run(text, decoder, layers) { tensors[$0, default: []] += $1 }
+          try Self.run(text, decoder, layers) { layer, states in
+            tensors[layer, default: []] += states.rowsDividedByRootMeanSquare(
+              size: decoder.configuration.hiddenSize)
+            scales[layer, default: []] += states.rootMeanSquares(size: decoder.configuration.hiddenSize)
+          }
           bar.show(done: index + 1)
         }
-        func numbers(_ name: String, _ values: [Int]) -> TensorFile.Tensor {
-          .init(name: name, shape: [values.count], values: values.map(Float.init), isSinglePrecision: true)
+        func numbers(_ name: String, _ values: [Float]) -> TensorFile.Tensor {
+          .init(name: name, shape: [values.count], values: values, isSinglePrecision: true)
         }
         let size = decoder.configuration.hiddenSize
         try TensorFile.write(
           layers.map {
             .init(name: "layer.\($0)", shape: [ids.count, size], values: tensors[$0] ?? [])
-          } + [numbers("tokens", ids), numbers("starts", starts), numbers("outputs", outputs)], to: file)
+          } + layers.map { numbers("scale.\($0)", scales[$0] ?? []) }
+            + [("tokens", ids), ("starts", starts), ("outputs", outputs)].map {
+              numbers($0, $1.map(Float.init))
+            },
+          to: file)
       }
       next = end
       number += 1
@@ -113,12 +122,8 @@ struct ExportStatesCommand: ParsableCommand {
       for layer in layers {
         try decoder.advance(states, rows: rows, layers: done..<layer)
         done = layer
-        body(
-          layer,
-          (0..<part.count).flatMap { states[$0] }.rowsDividedByRootMeanSquare(size: states.hiddenSize))
+        body(layer, (0..<part.count).flatMap { states[$0] })
       }
-      // What follows attends to every layer of what is before.
-      try decoder.advance(states, rows: rows, layers: done..<decoder.configuration.layerCount)
     }
   }
 }

@@ -52,6 +52,12 @@ struct FitExitsCommand: ParsableCommand {
         + "often with it on held-out text.", valueName: "steps"))
   var refine = 0
 
+  @Option(
+    help: ArgumentHelp(
+      "Maps that were trained together with the model, as tensors map.L: they are kept, and classifiers fitted to them.",
+      valueName: "file.safetensors"))
+  var maps: String?
+
   @Option(help: "Loss of the classifiers: independent or geometric.")
   var classifierLoss = ClassifierLoss.independent
 
@@ -79,8 +85,11 @@ struct FitExitsCommand: ParsableCommand {
     let usualShortlist = loaded.model.decoder.configuration.vocabularySize < 16_384 ? 0 : 4096
     var fitter = try ExitHeadFitter(
       model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist ?? usualShortlist,
-      ridge: ridge,
-      loss: classifierLoss, refinementSteps: refine)
+      ridge: ridge, loss: classifierLoss, refinementSteps: refine,
+      trainedMaps: maps.map {
+        try ExitHeads.maps(
+          path: $0, layers: exitLayers.layers, hiddenSize: loaded.model.decoder.configuration.hiddenSize)
+      } ?? [:])
     // What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
     let work = String(output.dropLast(".safetensors".count)) + ".outputs.jsonl"
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160

@@ -45,7 +45,8 @@ struct ModelsCommand: ParsableCommand {
       abstract: "Download a model, check it and put it in place.",
       discussion: """
         A model that is here and whole is left alone. An interrupted download leaves nothing in place; the next one \
-        starts again. Needs python3 with pip.
+        starts again. Needs python3 with pip. A model that was trained on from another is made of that one, which is \
+        downloaded too.
 
         EXAMPLE
           egress models pull smollm2-135m-instruct

@@ -1,10 +1,7 @@
 import ArgumentParser
+import Checkpoints
+import Foundation
 
-#if canImport(FoundationEssentials)
-  import FoundationEssentials
-#else
-  import Foundation
-#endif
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -13,7 +10,7 @@ import ArgumentParser
   import Darwin
 #endif
 
-/// Fetches a model of the manifest into the store.
+/// Fetches a model of the manifest into the store, or makes it there of another.
 ///
 /// Everything happens in a folder of its own beside the models. The file is checked there and then renamed into
 /// place, so that a model in place is always whole. What an interrupted download left is removed by the next.
@@ -26,7 +23,10 @@ struct ModelDownload {
   /// - Throws: ``CommandError`` when it cannot be fetched or is not what the manifest says.
   func run() throws -> Bool {
     let target = store.path(entry)
-    guard let parts = entry.parts else {
+    if let base = entry.base {
+      _ = try ModelDownload(store: store, entry: store.manifest.known(base), acceptsTerms: acceptsTerms).run()
+    }
+    guard entry.source != .shipped else {
       _ = try store.resolve(entry.name)
       try ModelStore.verify(target, entry)
       return false
@@ -54,6 +54,8 @@ struct ModelDownload {
     defer { try? remove(folder) }
 
     let unpacked = folder + "/model"
+    if entry.source == .patch { try patch(to: unpacked) }
+    let parts = entry.parts ?? []
     for (index, part) in parts.enumerated() {
       let ofAll = parts.count == 1 ? "" : ", part \(index + 1) of \(parts.count)"
       Console.note(
@@ -68,6 +70,27 @@ struct ModelDownload {
       throw CommandError("cannot put \(target) in place: \(systemMessage())")
     }
     return true
+  }
+
+  /// Writes the model that a patch makes of another.
+  private func patch(to file: String) throws {
+    guard let base = entry.base, let name = entry.patch, let patch = ShippedFiles.path("models/" + name)
+    else {
+      throw CommandError(
+        "the patch of \(entry.name) comes with the program, in share/egress/models beside its folder or in Weights/models of its "
+          + "source tree, but is in neither")
+    }
+    guard FileManager.default.createFile(atPath: file, contents: nil),
+      let output = FileHandle(forWritingAtPath: file)
+    else { throw CommandError("cannot write \(file): \(systemMessage())") }
+    defer { try? output.close() }
+    try GGUFPatch.apply(patch, to: store.path(store.manifest.known(base))) { bytes in
+      do {
+        try output.write(contentsOf: bytes)
+      } catch {
+        throw CommandError("cannot write \(file): \(systemMessage())")
+      }
+    }
   }
 
   /// Fetches a package into a folder and appends the part of the model that it holds to a file.

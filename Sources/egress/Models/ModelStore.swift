@@ -1,4 +1,4 @@
-import Crypto
+import Checkpoints
 import EarlyExit
 
 #if canImport(Glibc)
@@ -75,7 +75,7 @@ struct ModelStore {
     guard size == entry.size else {
       throw CommandError("\(path): expected \(entry.size) bytes, found \(size)")
     }
-    let found = try sha256(path)
+    let found = try FileDigest.sha256(path: path)
     guard found == entry.sha256 else {
       throw CommandError("\(path): expected sha256 \(entry.sha256), found \(found)")
     }
@@ -86,24 +86,5 @@ struct ModelStore {
     var status = stat()
     guard stat(path, &status) == 0 else { return nil }
     return Int(status.st_size)
-  }
-
-  static func sha256(_ path: String) throws -> String {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw CommandError("cannot read \(path): \(systemMessage())") }
-    defer { close(descriptor) }
-    var hash = SHA256()
-    var buffer = [UInt8](repeating: 0, count: 1 << 20)
-    while true {
-      let count = read(descriptor, &buffer, buffer.count)
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw CommandError("cannot read \(path): \(systemMessage())")
-      }
-      if count == 0 { break }
-      buffer.withUnsafeBytes { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-    }
-    let digits = Array("0123456789abcdef")
-    return String(hash.finalize().flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
   }
 }
