@@ -18,7 +18,7 @@ public enum GGUFPatch {
     let own = try GGUFFile(file).tensors
     let tensors = try GGUFFile(MappedFile(path: patch)).tensors
     var places: [(target: MappedTensor, source: MappedTensor)] = []
-    for (name, source) in tensors {
+    for (name, source) in tensors.sorted(by: { $0.key < $1.key }) {
       let field = "tensor \(CheckpointError.printable(name))"
       guard let target = own[name] else {
         throw CheckpointError(
