@@ -74,6 +74,9 @@ public final class LlamaModel: DecoderModel {
     var output: Projection
   }
 
+  /// The processors that this process may use, but at most 8.
+  public static var defaultThreadCount: Int { min(8, WorkerPool.usableProcessorCount) }
+
   /// Loads and packs a checkpoint's weights.
   ///
   /// - Parameters:

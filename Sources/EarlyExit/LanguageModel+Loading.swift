@@ -2,14 +2,6 @@ import Checkpoints
 import DecoderModels
 import Tokenization
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 extension LanguageModel {
   /// Opens a model: a `.gguf` file, or a Hugging Face directory with `config.json`, safetensors and a tokenizer
   /// (`tokenizer.json`, `tokenizer.model` or `spiece.model`).
@@ -52,10 +44,8 @@ extension LanguageModel {
       computePath: compute)
   }
 
-  /// The processors at hand, but at most 8: reading weights from memory does not get faster with more.
-  public static var defaultThreadCount: Int {
-    min(8, max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
-  }
+  /// The processors that this process may use, but at most 8: reading weights from memory does not get faster with more.
+  public static var defaultThreadCount: Int { LlamaModel.defaultThreadCount }
 }
 
 /// What a checkpoint says about text: its tokenizer, which tokens begin and end a text, and how to write a conversation.

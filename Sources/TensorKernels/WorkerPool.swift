@@ -12,6 +12,9 @@ public final class WorkerPool: Sendable {
   private nonisolated(unsafe) let pool: OpaquePointer
   private let lock = Mutex(())
 
+  /// Processors that this process may run on: on Linux those of its affinity mask, which may be fewer than the machine has.
+  public static var usableProcessorCount: Int { Int(ek_usable_processors()) }
+
   /// - Parameter threads: 1…256.
   /// - Throws: ``KernelError/resources(_:)`` when a thread cannot be made.
   public init(threads: Int) throws(KernelError) {

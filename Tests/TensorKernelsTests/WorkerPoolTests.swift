@@ -39,6 +39,20 @@ struct WorkerPoolTests {
     }
   }
 
+  #if os(Linux)
+    @Test("counts the processors that this process may run on, not those of the machine")
+    func processors() throws {
+      let count = WorkerPool.usableProcessorCount
+      let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
+      let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") })
+      let allowed = line.split(separator: "\t")[1].split(separator: ",").reduce(0) { sum, range in
+        let ends = range.split(separator: "-").compactMap { Int($0) }
+        return sum + (ends.last ?? 0) - (ends.first ?? 0) + 1
+      }
+      #expect(count == allowed)
+    }
+  #endif
+
   @Test("runs each chunk exactly once, 100,000 times", arguments: [1, 2, 3])
   func tinyRuns(_ threads: Int) throws {
     let pool = try WorkerPool(threads: threads)
