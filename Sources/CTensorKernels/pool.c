@@ -8,7 +8,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-
 #include <unistd.h>
 
 #if defined(__linux__)

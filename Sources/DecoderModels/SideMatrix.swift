@@ -111,9 +111,7 @@ extension [Float] {
       filled = count / size * size
     }
   }
-}
 
-extension [Float] {
   /// What ``rowsDividedByRootMeanSquare(size:)`` divides each row by.
   package func rootMeanSquares(size: Int) -> [Float] {
     guard size > 0 else { return [] }

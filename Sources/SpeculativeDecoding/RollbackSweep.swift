@@ -63,14 +63,15 @@ public struct RollbackSweep {
       while try session.next() != nil {}
       guard session.stopReason != .cancelled else { return nil }
       let generation = session.generation
-      // A run may differ in where it was cut and still give the same tokens.
-      if pieces.last?.generation != generation {
+      // A run may differ in where it was cut and still give the same tokens; with a shortlist it also costs less.
+      if pieces.last?.generation != generation || strategy.shortlist != nil && pieces.count == 1 {
         pieces.append(
           Piece(threshold: threshold, generation: generation, statistics: session.statistics))
       }
-      guard let refused = session.statistics.nearestRefusal, refused.isFinite, refused > threshold else {
-        return pieces
-      }
+      // Above 0 tokens may be chosen from a shortlist, so that distances at 0 say nothing of the smallest thresholds.
+      let isExact = strategy.shortlist != nil && threshold == 0
+      let refusal = isExact ? .leastNonzeroMagnitude : session.statistics.nearestRefusal
+      guard let refused = refusal, refused.isFinite, refused > threshold else { return pieces }
       guard let next = grid.map({ $0.first { $0 >= refused } }) ?? refused, next <= largest else {
         return pieces
       }

@@ -27,7 +27,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     case templateDigest = "template_sha256"
   }
 
-  public static let currentVersion = 1
+  public static let currentVersion = 2
 
   /// - Parameters:
   ///   - model: The large model.

@@ -4,6 +4,8 @@ import EarlyExit
 public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   /// Passes of the large model after the prompt's.
   public var steps = 0
+  /// Those in which tokens were chosen from the draft head's shortlist and the prompt's tokens alone.
+  public var shortlistSteps = 0
   /// Tokens that were drafted and verified, and those of them that stand in the output.
   public var drafted = 0
   public var accepted = 0
@@ -44,6 +46,7 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   /// Adds those of another output.
   public mutating func add(_ other: SpeculationStatistics) {
     steps += other.steps
+    shortlistSteps += other.shortlistSteps
     drafted += other.drafted
     accepted += other.accepted
     substituted += other.substituted

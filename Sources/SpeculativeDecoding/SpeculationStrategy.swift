@@ -13,6 +13,11 @@ public struct SpeculationStrategy: Sendable {
     case head(DraftHead)
     /// ``EarlyExitDrafter``
     case earlyExit(layer: Int, heads: ExitHeads? = nil)
+
+    /// The draft head's, if it has one.
+    var shortlist: ExitHeads? {
+      if case .head(let head) = self, !head.shortlist.isEmpty { head.unembedding } else { nil }
+    }
   }
 
   /// The large model.
@@ -23,6 +28,9 @@ public struct SpeculationStrategy: Sendable {
   public let fallback: Double
   /// γ
   public let draftLength: Int
+  /// What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the whole
+  /// vocabulary. With the prompt's tokens it is what a draft head drafts from, and spares most of the unembedding.
+  var shortlist: ExitHeads? { sources.count == 1 ? sources[0].shortlist : nil }
 
   /// - Parameters:
   ///   - sources: Where drafts come from; several only with a rule that keeps the output.
@@ -73,6 +81,7 @@ public struct SpeculationStrategy: Sendable {
     try SpeculativeSession(
       model: model, prompt: prompt, options: options,
       drafters: sources.map { try makeDrafter($0, prompt: prompt, options: options) }, rule: rule,
+      shortlist: shortlist,
       draftLength: draftLength, choosesLength: choosesLength, controller: controller, shouldStop: shouldStop)
   }
 

@@ -9,6 +9,7 @@ public enum AcceptanceRule: Sendable, Equatable {
   case exact
   /// BiLD's rollback policy (Kim et al., 2023, equation 5): a token stays if it is the large model's most probable one or
   /// −ln p_large does not exceed the threshold α_RB. 0 gives the large model's greedy output, infinity never rolls back.
+  /// Above 0, a draft head's shortlist and the prompt's tokens, where it has one, are all that p_large is over.
   case rollback(threshold: Double)
 
   /// Whether the rule lets no draft change the output.
@@ -50,6 +51,8 @@ public final class SpeculativeSession {
   private var sequence: SequenceDecoding
   private var buffers: DecodingBuffers
   private var exits: ExitDecoder?
+  /// What tokens are chosen from where the rule lets drafts change the output.
+  private var reduced: ExitHead?
   private let drafters: [any Drafter]
   private var rule: AcceptanceRule
   private let choosesLength: Bool
@@ -66,6 +69,8 @@ public final class SpeculativeSession {
   /// - Parameters:
   ///   - model: The large model.
   ///   - drafters: Tried in turn; of those with something to say, the one that promises the most tokens per second.
+  ///   - shortlist: What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the
+  ///     whole vocabulary.
   ///   - draftLength: γ, the most tokens to draft at a time, in ``draftLengths``.
   ///   - choosesLength: Whether to draft fewer tokens, or none, where more would not pay. It takes a rule that keeps the
   ///     output: lengths hang on measured times, and with another rule the output would hang on the lengths.
@@ -74,8 +79,8 @@ public final class SpeculativeSession {
   /// - Throws: ``SpeculativeDecodingError`` for settings out of range, and what a plain session throws.
   public init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions = GenerationOptions(),
-    drafters: [any Drafter] = [PromptLookup()], rule: AcceptanceRule = .exact, draftLength: Int = 10,
-    choosesLength: Bool = true, controller: DraftLengthController? = nil,
+    drafters: [any Drafter] = [PromptLookup()], rule: AcceptanceRule = .exact, shortlist: ExitHeads? = nil,
+    draftLength: Int = 10, choosesLength: Bool = true, controller: DraftLengthController? = nil,
     shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) throws {
     guard Self.draftLengths.contains(draftLength) else {
@@ -111,6 +116,7 @@ public final class SpeculativeSession {
     exits = try options.exits.map {
       try ExitDecoder($0, decoder: model.decoder, rows: draftLength + 1)
     }
+    reduced = try shortlist.map { try ExitHead($0, decoder: model.decoder, rows: draftLength + 1) }
     self.drafters = drafters
     self.rule = rule
     self.choosesLength = choosesLength && rule.keepsOutput
@@ -159,7 +165,7 @@ public final class SpeculativeSession {
 
   /// Begins the output again with another rollback threshold; the prompt does not pass the layers again.
   ///
-  /// Drafts keep their length: see ``init(model:prompt:options:drafters:rule:draftLength:choosesLength:controller:shouldStop:)``.
+  /// Drafts keep their length: see ``init(model:prompt:options:drafters:rule:shortlist:draftLength:choosesLength:controller:shouldStop:)``.
   func restart(threshold: Double) throws {
     guard let first = sequence.generated.first else { return }
     let prompt = sequence.prompt
@@ -255,6 +261,7 @@ public final class SpeculativeSession {
         BatchRow(cache: sequence.cache, position: pending.row.position + $0)
       }, layers: layer..<layerCount)
     statistics.bytesRead += (layerCount - layer) * model.decoder.bytesPerLayer
+    if reduced != nil, !rule.keepsOutput { return try choose(from: 0...tokens.count, take) }
     var isOpen = true
     var row = 0
     while isOpen, row <= tokens.count {
@@ -264,6 +271,23 @@ public final class SpeculativeSession {
         if isOpen { isOpen = try take(row, ExitLogits(logits, layer: layerCount)) }
       }
       row = group.upperBound
+    }
+  }
+
+  /// Hands the shortlist's logits of rows that have passed all layers to `take`, until it says that no more are wanted.
+  private func choose(from rows: ClosedRange<Int>, _ take: (Int, ExitLogits) throws -> Bool) throws {
+    let read = reduced?.bytesRead ?? 0
+    try reduced?.run(
+      rows.flatMap { buffers.states[$0] }, layer: layerCount, prompt: sequence.promptTokenIDs)
+    guard let reduced else { return }
+    statistics.bytesRead += reduced.bytesRead - read
+    statistics.shortlistSteps += 1
+    let size = reduced.logits.count / rows.count
+    try reduced.logits.withUnsafeBufferPointer { all in
+      for row in rows {
+        let own = UnsafeBufferPointer(rebasing: all[row * size..<(row + 1) * size])
+        guard try take(row, ExitLogits(own, of: reduced.candidates, layer: layerCount)) else { return }
+      }
     }
   }
 

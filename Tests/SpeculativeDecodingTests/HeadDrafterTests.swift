@@ -137,9 +137,56 @@ struct HeadDrafterTests {
     #expect(rollbacks > 500)
   }
 
-  @Test("A sweep over rollback thresholds gives what a session of its own gives at each")
-  func sweep() throws {
-    let pair = try Pair(seed: 9, layers: 3, weightScale: 0.18, token: 1, state: 0.3, layer: 1)
+  @Test("Above 0 tokens are chosen from shortlist and prompt, and stay as near as the threshold says")
+  func shortlist() throws {
+    let list = Array(40..<120)
+    let pair = try Pair(
+      seed: 9, layers: 3, weightScale: 0.18, token: 1, state: 0.3, layer: 1, shortlist: list)
+    let model = pair.model.ending(with: [])
+    let head = try pair.head()
+    var random = SplitMix64(seed: 5)
+    var (own, drafted, beyond) = (0, 0, 0)
+    for _ in 0..<6 {
+      let prompt = randomPrompt(&random, count: 8) + [200, 150]
+      let candidates = list + [200, 150]
+      for threshold in [Double.leastNonzeroMagnitude, 3, 6] {
+        let found = try run(
+          SpeculationStrategy(
+            [.head(head)], for: model, rule: .rollback(threshold: threshold), fallback: 0, draftLength: 4
+          ).makeSession(prompt: prompt, options: GenerationOptions(maxTokens: 16)))
+        #expect(found.statistics.shortlistSteps == found.statistics.steps)
+        let output = found.generation.tokenIDs
+        let states = try states(model, of: prompt + output)
+        var logits: [Float] = []
+        // The first token comes from the prompt's pass.
+        for place in 1..<output.count {
+          let row = prompt.count + place - 1
+          try model.decoder.logits(of: states, rows: row..<row + 1, into: &logits)
+          let best = try #require(candidates.max { logits[$0] < logits[$1] })
+          if logits.indices.contains(where: { logits[$0] > logits[best] }) { beyond += 1 }
+          guard output[place] != best else {
+            own += 1
+            continue
+          }
+          drafted += 1
+          let sum = candidates.reduce(0) { $0 + exp(Double(logits[$1])) }
+          #expect(log(sum) - Double(logits[output[place]]) <= threshold + 1e-5)
+          #expect(threshold > 0.1 && candidates.contains(output[place]))
+        }
+      }
+    }
+    // The test says nothing unless drafts changed the output and the shortlist did.
+    #expect(own > 50)
+    #expect(drafted > 20)
+    #expect(beyond > 20)
+  }
+
+  @Test(
+    "A sweep over rollback thresholds gives what a session of its own gives at each",
+    arguments: [[], Array(40..<200)])
+  func sweep(shortlist: [TokenID]) throws {
+    let pair = try Pair(
+      seed: 9, layers: 3, weightScale: 0.18, token: 1, state: 0.3, layer: 1, shortlist: shortlist)
     let head = try pair.head()
     let model = pair.model.ending(with: [])
     let options = GenerationOptions(maxTokens: 20)
@@ -157,6 +204,16 @@ struct HeadDrafterTests {
         let own = try run(
           strategy(piece.threshold).makeSession(prompt: prompt, options: options, choosesLength: false))
         #expect(own.generation == piece.generation)
+        #expect(own.statistics.bytesRead == piece.statistics.bytesRead)
+      }
+      // With a shortlist the smallest threshold has a piece of its own, whatever it gives.
+      if !shortlist.isEmpty { #expect(found[1].threshold == .leastNonzeroMagnitude) }
+      let grid = [0.25, 1, 4]
+      let coarse = try #require(try RollbackSweep(try strategy(0), options: options, grid: grid).run(prompt))
+      for threshold in grid {
+        let own = try run(
+          strategy(threshold).makeSession(prompt: prompt, options: options, choosesLength: false))
+        #expect(own.generation == coarse.last { $0.threshold <= threshold }?.generation)
       }
       pieces += found.count
     }

@@ -200,6 +200,13 @@ struct RollbackTests {
     statistics.drafted = 28
     #expect(costs.milliseconds(statistics, tokens: 33) == 3)
 
+    // Half of the passes with the head of a shortlist.
+    statistics.drafted = 6
+    statistics.shortlistSteps = 2
+    #expect(
+      DraftCosts(pass: [4, 5, 7, 10], shortlistPass: [3, 4, 6, 9], draft: 0.5)
+        .milliseconds(statistics, tokens: 11) == 2.7)
+
     let (large, small) = try pair()
     let measured = try DraftCosts.measured(large, source: .model(small))
     #expect(measured.pass.count == 16 && measured.pass.allSatisfy { $0 > 0 } && measured.draft > 0)

@@ -130,11 +130,11 @@ const ek_kernels *ek_kernels_best(void);
 
 // ---- Worker pool ------------------------------------------------------------------------------------------------
 
-// A fixed set of threads for parallel loops. The caller claims chunks too and can do all of them alone; workers
-// spin briefly, then sleep, so that other programs on the same cores cost little.
 // Processors that this process may run on, at least 1: fewer than the machine's where an affinity mask says so.
 int ek_usable_processors(void);
 
+// A fixed set of threads for parallel loops. The caller claims chunks too and can do all of them alone; workers
+// spin briefly, then sleep, so that other programs on the same cores cost little.
 typedef struct ek_pool ek_pool;
 ek_pool *ek_pool_create(int threads);    // the caller counts as one; NULL when a thread cannot be made
 void ek_pool_destroy(ek_pool *pool);

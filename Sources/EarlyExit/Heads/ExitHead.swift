@@ -10,19 +10,19 @@ package struct ExitHead {
   private var additions: PreparedHeads.Candidates?
   private var knowsAdditions = false
   private var reducedPart: [Float] = []
-  /// Of the whole vocabulary, or of ``candidates``.
+  /// (states, tokens): of the whole vocabulary, or of ``candidates``.
   package private(set) var logits: [Float] = []
   /// The tokens that the logits are of; `nil` for the whole vocabulary.
   package private(set) var candidates: [TokenID]?
   /// Bytes of weights read so far.
   package private(set) var bytesRead = 0
 
+  /// - Parameter rows: States that may be run together.
   /// - Throws: ``DecoderError`` when memory for the heads is not to be had.
-  package init(_ heads: ExitHeads?, decoder: any DecoderModel) throws(DecoderError) {
+  package init(_ heads: ExitHeads?, decoder: any DecoderModel, rows: Int = 1) throws(DecoderError) {
     self.decoder = decoder
     layerHeads = try heads?.prepared(for: decoder)
-    scratch = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: 1)
-    scratch.count = 1
+    scratch = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: rows)
   }
 
   /// Bytes of weights that the head of a layer reads, but for a prompt's own tokens.
@@ -32,9 +32,13 @@ package struct ExitHead {
   }
 
   /// The model's own head.
-  package mutating func runFull(_ state: [Float]) throws(DecoderError) {
-    scratch[0] = state
-    try decoder.logits(of: scratch, rows: 0..<1, into: &logits)
+  ///
+  /// - Parameter states: (count, hiddenSize), with a count of at most the rows that may be run together.
+  package mutating func runFull(_ states: [Float]) throws(DecoderError) {
+    let size = scratch.hiddenSize
+    scratch.count = states.count / size
+    for row in 0..<scratch.count { scratch[row] = Array(states[row * size..<(row + 1) * size]) }
+    try decoder.logits(of: scratch, rows: 0..<scratch.count, into: &logits)
     candidates = nil
     bytesRead += decoder.bytesOfUnembedding
   }
@@ -42,25 +46,30 @@ package struct ExitHead {
   /// The head of the layer that a token may leave after: its map, then the shortlist, or the whole vocabulary where
   /// there is none.
   ///
-  /// - Parameter prompt: That of the sequence, always the same: its tokens join the shortlist.
-  package mutating func run(_ state: [Float], layer: Int, prompt: [TokenID]) throws(DecoderError) {
-    var state = state
+  /// - Parameters:
+  ///   - states: (count, hiddenSize), with a count of at most the rows that may be run together.
+  ///   - prompt: That of the sequence, always the same: its tokens join the shortlist.
+  package mutating func run(_ states: [Float], layer: Int, prompt: [TokenID]) throws(DecoderError) {
+    var states = states
     if let map = layerHeads?.maps[layer] {
-      let input = state
-      try decoder.product(map, of: input, into: &state)
+      let input = states
+      try decoder.product(map, of: input, into: &states)
       bytesRead += map.byteCount
     }
-    guard let shortlist = layerHeads?.shortlist else { return try runFull(state) }
+    guard let shortlist = layerHeads?.shortlist else { return try runFull(states) }
     if !knowsAdditions {
       additions = try layerHeads?.additions(of: prompt, decoder: decoder)
       knowsAdditions = true
     }
-    try decoder.product(shortlist.rows, of: state, into: &logits)
+    try decoder.product(shortlist.rows, of: states, into: &logits)
     bytesRead += shortlist.rows.byteCount
     candidates = shortlist.tokens
     if let additions {
-      try decoder.product(additions.rows, of: state, into: &reducedPart)
-      logits += reducedPart
+      try decoder.product(additions.rows, of: states, into: &reducedPart)
+      let (own, added) = (shortlist.tokens.count, additions.tokens.count)
+      for row in stride(from: states.count / scratch.hiddenSize - 1, through: 0, by: -1) {
+        logits.insert(contentsOf: reducedPart[row * added..<(row + 1) * added], at: (row + 1) * own)
+      }
       bytesRead += additions.rows.byteCount
       candidates = shortlist.tokens + additions.tokens
     }

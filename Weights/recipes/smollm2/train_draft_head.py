@@ -1,6 +1,6 @@
 """Trains a draft head on states that `egress export-states` wrote.
 
-    python train.py --model MODEL.gguf --states STATES --out RUN --minutes 60
+    python train_draft_head.py --model MODEL.gguf --states STATES --out RUN --minutes 60
 
 Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
 """
@@ -13,42 +13,24 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
-from head import Head, Target, unit
-
-
-def read(folders, layer):
-    texts = []
-    for folder in folders:
-        for path in sorted(Path(folder).glob("states-*.safetensors")):
-            file = load_file(path)
-            tokens = file["tokens"].long()
-            ends = file["starts"].long().tolist()[1:] + [len(tokens)]
-            for start, output, end in zip(file["starts"].long().tolist(), file["outputs"].long().tolist(), ends):
-                if end - start >= 24:
-                    texts.append((tokens[start:end], file[f"layer.{layer}"][start:end], output - start))
-    return texts
+from checkpoint import Checkpoint, unit
+from draft_head import Head
+from texts import read, shortlist, split
 
 
-def shortlist(texts, count, vocabulary):
-    """The tokens that the model wrote most often; of equal ones those read most often, then the lowest."""
-    written, seen = torch.zeros(vocabulary), torch.zeros(vocabulary)
-    for tokens, _, output in texts:
-        seen += torch.bincount(tokens, minlength=vocabulary)
-        written += torch.bincount(tokens[output:], minlength=vocabulary)
-    order = sorted(range(vocabulary), key=lambda t: (-written[t].item(), -seen[t].item(), t))
-    return torch.tensor(order[:count])
+def final(target):
+    return f"layer.{target.layers}"
 
 
 def batch(texts, target, rows, chooser=None):
     """States, embeddings and the window that is guessed: an output, or, with a chooser, sometimes another part."""
-    length = max(len(tokens) for tokens, _, _ in texts)
+    length = max(len(text.tokens) for text in texts)
     states = torch.zeros(len(texts), length, target.size)
     tokens = torch.zeros(len(texts), length, dtype=torch.long)
     first = []
-    for i, (ids, values, output) in enumerate(texts):
-        states[i, : len(ids)] = values.float()
+    for i, (ids, output, values) in enumerate(texts):
+        states[i, : len(ids)] = values[final(target)].float()
         tokens[i, : len(ids)] = ids
         # Row t guesses token t + 2, and the first token of an output is the model's own.
         lowest, highest = max(0, min(output - 1, len(ids) - 2 - rows)), max(0, len(ids) - 2 - rows)
@@ -57,8 +39,8 @@ def batch(texts, target, rows, chooser=None):
             begin = chooser.randint(0, highest)
         first.append(begin)
     window = torch.tensor(first)[:, None] + torch.arange(rows)
-    lengths = torch.tensor([len(ids) for ids, _, _ in texts])
-    outputs = torch.tensor([output for _, _, output in texts])
+    lengths = torch.tensor([len(text.tokens) for text in texts])
+    outputs = torch.tensor([text.output for text in texts])
     is_there = window < lengths[:, None] - 2
     window = window.clamp(max=length - 3)
     embeddings = target.embedding[F.pad(tokens[:, 1:], (0, 1))]
@@ -71,8 +53,8 @@ def ridge(texts, target, head, limit=60_000):
     size = target.size
     normal, right = torch.zeros(2 * size, 2 * size), torch.zeros(2 * size, size)
     count = 0
-    for tokens, states, _ in texts:
-        states = states.float()
+    for tokens, _, values in texts:
+        states = values[final(target)].float()
         x = torch.cat([unit(states[:-1]), unit(target.embedding[tokens[1:]])], -1)
         normal += x.T @ x
         right += x.T @ unit(states[1:])
@@ -133,20 +115,18 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
     chooser = random.Random(arguments.seed)
-    target = Target(arguments.model)
-    texts = read(arguments.states, target.layers)
-    held_out = texts[7::80]
-    texts = [text for index, text in enumerate(texts) if index % 80 != 7]
+    target = Checkpoint(arguments.model)
+    texts, held_out = split(read(arguments.states, [final(target)]))
     chosen = shortlist(texts, arguments.shortlist, len(target.embedding))
-    written = torch.cat([tokens[output:] for tokens, _, output in held_out])
+    written = torch.cat([text.tokens[text.output:] for text in held_out])
     log = open(arguments.out / "log.jsonl", "a")
 
     def note(**facts):
         print(json.dumps(facts), flush=True)
         print(json.dumps(facts), file=log, flush=True)
 
-    note(texts=len(texts), tokens=sum(len(t) for t, _, _ in texts),
-         outputs=sum(len(t) - o for t, _, o in texts), covered=torch.isin(written, chosen).float().mean().item())
+    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts),
+         outputs=sum(len(t.tokens) - t.output for t in texts), covered=torch.isin(written, chosen).float().mean().item())
     head = Head(target)
     head.begin_from_last_layer(arguments.scale)
     ridge(texts, target, head)
@@ -167,7 +147,7 @@ def main():
     while done < budget:
         if not queue:
             # Texts of about one length go together.
-            order = sorted(texts, key=lambda text: len(text[0]) + chooser.random() * 60)
+            order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
             queue = [order[i:i + arguments.batch] for i in range(0, len(order), arguments.batch)]
             chooser.shuffle(queue)
         part = done / budget

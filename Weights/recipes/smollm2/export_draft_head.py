@@ -1,6 +1,6 @@
 """Writes a trained draft head as egress reads it: tensors in half precision, and a description beside them.
 
-    python export.py --model MODEL.gguf --run RUN --name smollm2-135m-instruct --out FILE.safetensors
+    python export_draft_head.py --model MODEL.gguf --run RUN --name smollm2-135m-instruct --out FILE.safetensors
 """
 
 import argparse
@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from head import Head, Target
+from checkpoint import Checkpoint
+from draft_head import Head
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True, type=Path)
@@ -22,7 +23,7 @@ parser.add_argument("--out", required=True, type=Path)
 arguments = parser.parse_args()
 
 saved = torch.load(arguments.run / "checkpoint.pt")
-head = Head(Target(arguments.model))
+head = Head(Checkpoint(arguments.model))
 head.load_state_dict(saved["head"])
 tensors = {name: tensor.detach().half().contiguous() for name, tensor in head.tensors().items()}
 tokens = saved["ranked"]

@@ -1,6 +1,6 @@
 """Trains layers to leave early on states that `egress export-states --layers FIRST,LAST` wrote.
 
-    python train.py --model MODEL.gguf --states STATES --out RUN --minutes 60
+    python train_exits.py --model MODEL.gguf --states STATES --out RUN --minutes 60
 
 Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
 """
@@ -13,94 +13,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
-from decoder import Decoder, unit
+from checkpoint import unit
+from decoder import Decoder
+from texts import read, shortlist, split
+from windows import batch, ridge
 
 
-def read(folders, first, last):
-    """(tokens, states after layer `first`, states after the last layer, row of the output) of every text."""
-    texts = []
-    for folder in folders:
-        for path in sorted(Path(folder).glob("states-*.safetensors")):
-            file = load_file(path)
-            tokens = file["tokens"].long()
-            ends = file["starts"].long().tolist()[1:] + [len(tokens)]
-            for start, output, end in zip(file["starts"].long().tolist(), file["outputs"].long().tolist(), ends):
-                if end - output >= 4:
-                    scale = file[f"scale.{first}"][start:end]
-                    texts.append((
-                        tokens[start:end], (file[f"layer.{first}"][start:end], scale), file[f"layer.{last}"][start:end],
-                        output - start))
-    return texts
-
-
-def shortlist(texts, count, vocabulary):
-    """The tokens that the model wrote most often; of equal ones those read most often, then the lowest."""
-    written, seen = torch.zeros(vocabulary), torch.zeros(vocabulary)
-    for tokens, _, _, output in texts:
-        seen += torch.bincount(tokens, minlength=vocabulary)
-        written += torch.bincount(tokens[output:], minlength=vocabulary)
-    order = sorted(range(vocabulary), key=lambda t: (-written[t].item(), -seen[t].item(), t))
-    return torch.tensor(order[:count])
-
-
-def batch(texts, rows, chooser=None, elsewhere=0.0):
-    """Windows of `rows` rows, on outputs or, with a chooser and for a share of the texts, on any part of a text.
-
-    Row t of a text guesses its token t + 1. Returns what comes before each window, the windows, where they begin, the
-    last layer's states there, and which of their rows there are, and which of these guess an output.
-    """
-    begins, counts = [], []
-    for tokens, _, _, output in texts:
-        begin = output - 1
-        last = max(begin, len(tokens) - 1 - rows)
-        if chooser is not None:
-            begin = chooser.randint(begin, last) if chooser.random() >= elsewhere else chooser.randint(0, last)
-        begins.append(begin)
-        counts.append(min(rows, len(tokens) - 1 - begin))
-    size = texts[0][2].shape[1]
-    before = torch.zeros(len(texts), max(begins), size)
-    window = torch.zeros(len(texts), max(counts), size)
-    final = torch.zeros(len(texts), max(counts), size)
-    tokens = torch.zeros(len(texts), max(counts), dtype=torch.long)
-    is_there = torch.zeros(len(texts), max(counts), dtype=torch.bool)
-    is_output = torch.zeros(len(texts), max(counts), dtype=torch.bool)
-    for i, (ids, (states, scale), last, output) in enumerate(texts):
-        begin, count = begins[i], counts[i]
-        states = states[: begin + count].float() * scale[: begin + count, None]
-        before[i, :begin] = states[:begin]
-        window[i, :count] = states[begin:]
-        final[i, :count] = last[begin:begin + count].float()
-        tokens[i, :count] = ids[begin + 1:begin + 1 + count]
-        is_there[i, :count] = True
-        is_output[i, max(0, output - 1 - begin):count] = True
-    return before, window, torch.tensor(begins), final, tokens, is_there, is_output
-
-
-def ridge(texts, decoder, exits, limit=30_000):
-    """The maps from the states after the exits to the last layer's that are best by themselves."""
-    size = decoder.file.size
-    normal = {layer: torch.zeros(size, size) for layer in exits}
-    right = {layer: torch.zeros(size, size) for layer in exits}
-    count = 0
-    for start in range(0, len(texts), 8):
-        before, window, begins, final, _, is_there, _ = batch(texts[start:start + 8], 1024)
-        with torch.no_grad():
-            for layer, x in decoder.states(window, before, begins, set(exits)):
-                x = unit(x[is_there])
-                normal[layer] += x.T @ x
-                right[layer] += x.T @ unit(final[is_there])
-        count += is_there.sum().item()
-        if count > limit:
-            break
-    return {
-        layer: torch.linalg.solve(normal[layer] + 1e-3 * count * torch.eye(size), right[layer]).T.contiguous()
-        for layer in exits}
-
-
-def evaluate(decoder, maps, texts, chosen, layers):
+def evaluate(decoder, maps, texts, inputs, last, chosen, layers):
     """How often each exit, choosing from the shortlist, and the whole model give the token that the model wrote."""
     right = dict.fromkeys(layers, 0)
     count = 0
@@ -108,7 +29,7 @@ def evaluate(decoder, maps, texts, chosen, layers):
     place[chosen] = torch.arange(len(chosen))
     with torch.no_grad():
         for start in range(0, len(texts), 8):
-            before, window, begins, _, tokens, _, is_output = batch(texts[start:start + 8], 96)
+            before, window, begins, _, tokens, _, is_output = batch(texts[start:start + 8], inputs, last, 96)
             count += is_output.sum().item()
             for layer, x in decoder.states(window, before, begins, set(layers)):
                 x = x[is_output]
@@ -131,26 +52,27 @@ def main():
     parser.add_argument("--rate", type=float, default=1e-4, help="of weights, in themselves")
     parser.add_argument("--map-rate", type=float, default=5e-4)
     parser.add_argument("--depths", type=float, nargs="+", default=[0.35, 0.25, 0.4], help="shares of the exits and the end")
+    parser.add_argument("--end-weight", type=float, default=1, help="of the end's loss, an exit's being 1")
     parser.add_argument("--elsewhere", type=float, default=0.2, help="share of windows on any part of a text")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--shortlist", type=int, default=6144)
     parser.add_argument("--others", type=int, default=2048, help="tokens beyond the shortlist that the end is also held to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=0, help="use so many texts alone")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
     chooser = random.Random(arguments.seed)
     exits = arguments.exits
     decoder = Decoder(arguments.model, arguments.first, max(exits), arguments.seed)
-    last = decoder.file.layers
+    end = decoder.file.layers
+    last, lowest, scale = f"layer.{end}", f"layer.{arguments.first}", f"scale.{arguments.first}"
     vocabulary = len(decoder.file.unembedding)
-    texts = read(arguments.states, arguments.first, last)
-    if arguments.limit:
-        texts = texts[:: max(1, len(texts) // arguments.limit)]
-    held_out = texts[7::80]
-    texts = [text for index, text in enumerate(texts) if index % 80 != 7]
+    texts, held_out = split(read(arguments.states, [last, lowest, scale]))
+
+    def inputs(text, count):
+        return text.values[lowest][:count].float() * text.values[scale][:count, None]
+
     chosen = shortlist(texts, arguments.shortlist, vocabulary)
     is_chosen = torch.zeros(vocabulary, dtype=torch.bool)
     is_chosen[chosen] = True
@@ -161,13 +83,13 @@ def main():
         print(json.dumps(facts), flush=True)
         print(json.dumps(facts), file=log, flush=True)
 
-    note(texts=len(texts), tokens=sum(len(t[0]) for t in texts), outputs=sum(len(t[0]) - t[3] for t in texts),
+    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts), outputs=sum(len(t.tokens) - t.output for t in texts),
          arguments={key: str(value) for key, value in vars(arguments).items()})
     grids = decoder.grids()
     path = arguments.out / "checkpoint.pt"
     saved = torch.load(path) if path.exists() else None
     if saved is None:
-        maps = ridge(texts[::7], decoder, exits)
+        maps = ridge(texts[::7], inputs, last, decoder, exits)
     else:
         maps = saved["maps"]
         for name, grid in grids.items():
@@ -182,7 +104,7 @@ def main():
         betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     done, step = 0.0, 0
     if saved is None:
-        note(step=0, **evaluate(decoder, maps, held_out, chosen, [*exits, last]))
+        note(step=0, **evaluate(decoder, maps, held_out, inputs, last, chosen, [*exits, end]))
     else:
         done, step = saved["seconds"], saved["step"]
         optimizer.load_state_dict(saved["optimizer"])
@@ -193,21 +115,22 @@ def main():
     while done < budget:
         if not queue:
             # Texts of about one length go together.
-            order = sorted(texts, key=lambda text: len(text[0]) + chooser.random() * 60)
+            order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
             queue = [order[i:i + arguments.batch] for i in range(0, len(order), arguments.batch)]
             chooser.shuffle(queue)
         part = done / budget
         for group in optimizer.param_groups:
             group["lr"] = group["top"] * min(1, (step + 1) / 50, 1.5 * (1 - part) + 0.01)
-        depth = chooser.choices([*exits, last], arguments.depths)[0]
-        before, window, begins, final, _, is_there, is_output = batch(queue.pop(), arguments.rows, chooser, arguments.elsewhere)
+        depth = chooser.choices([*exits, end], arguments.depths)[0]
+        before, window, begins, final, _, is_there, is_output = batch(
+            queue.pop(), inputs, last, arguments.rows, chooser, arguments.elsewhere)
         others = rest[torch.randint(len(rest), (arguments.others,))]
         weight = torch.where(is_output, 1.0, 0.3)[is_there]
         total = 0.0
-        for layer, x in decoder.states(window, before, begins, {d for d in [*exits, last] if d <= depth}):
+        for layer, x in decoder.states(window, before, begins, {d for d in [*exits, end] if d <= depth}):
             x = x[is_there]
             tokens = chosen
-            if layer == last:
+            if layer == end:
                 tokens = torch.cat([chosen, others])
             else:
                 x = F.linear(unit(x), maps[layer])
@@ -215,7 +138,7 @@ def main():
                 truth = decoder.file.logits(final[is_there], tokens).log_softmax(-1)
             guess = decoder.file.logits(x, tokens).log_softmax(-1)
             apart = ((truth.exp() * (truth - guess)).sum(-1) * weight).sum() / weight.sum()
-            total = total + apart
+            total = total + (arguments.end_weight if layer == end else 1) * apart
             spent, count = sums.get(layer, (0.0, 0))
             sums[layer] = (spent + apart.item(), count + 1)
         for parameter in maps.values():
@@ -239,7 +162,7 @@ def main():
             spoken = done
             note(step=step, seconds=round(done), norm=round(norm.item(), 2),
                  loss={layer: round(a / b, 4) for layer, (a, b) in sums.items()},
-                 **evaluate(decoder, maps, held_out, chosen, [*exits, last]))
+                 **evaluate(decoder, maps, held_out, inputs, last, chosen, [*exits, end]))
             sums = {}
             torch.save({
                 "latents": {name: grid.latent.half() for name, grid in grids.items()},

@@ -1,7 +1,7 @@
 """Writes what training changed as a GGUF file whose tensors take the place of the model's own, the whole model that they
 make, and the maps of the exits, for `egress fit-exits --maps`.
 
-    python export.py --model MODEL.gguf --run RUN --patch Weights/models/NAME.gguf --whole WHOLE.gguf --maps MAPS.safetensors
+    python export_exits.py --model MODEL.gguf --run RUN --patch Weights/models/NAME.gguf --whole WHOLE.gguf --maps MAPS.safetensors
 """
 
 import argparse
@@ -13,7 +13,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from safetensors.torch import save_file
 
-from decoder import BLOCK, File
+from checkpoint import BLOCK, Checkpoint
 
 
 def main():
@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--whole", required=True, type=Path)
     parser.add_argument("--maps", required=True)
     arguments = parser.parse_args()
-    file = File(arguments.model)
+    file = Checkpoint(arguments.model)
     saved = torch.load(arguments.run / "checkpoint.pt")
     whole = bytearray(Path(arguments.model).read_bytes())
     writer = GGUFWriter(arguments.patch, "llama")

@@ -5,54 +5,11 @@ stay; what is learned is the code, through a latent number that is rounded in ev
 begins anywhere within its code's bin, so that nothing changes at first and a small step changes the right share of codes.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from torch import nn
 
-BLOCK = 32
-
-
-def unit(x, epsilon=1e-12):
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
-
-
-class File:
-    def __init__(self, path):
-        self.reader = GGUFReader(path)
-        self.tensors = {tensor.name: tensor for tensor in self.reader.tensors}
-        self.layers = self.fact("block_count")
-        self.size = self.fact("embedding_length")
-        self.heads = self.fact("attention.head_count")
-        self.key_heads = self.fact("attention.head_count_kv")
-        self.head_size = self.size // self.heads
-        self.epsilon = self.fact("attention.layer_norm_rms_epsilon")
-        self.base = self.fact("rope.freq_base")
-        self.norm = self.read("output_norm.weight")
-        self.unembedding = self.read("output.weight" if "output.weight" in self.tensors else "token_embd.weight")
-
-    def fact(self, name):
-        return self.reader.fields["llama." + name].contents()
-
-    def read(self, name):
-        tensor = self.tensors[name]
-        return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-
-    def grid(self, name):
-        """Codes, (rows, blocks, 32), scales and minima, (rows, blocks)."""
-        tensor = self.tensors[name]
-        assert tensor.tensor_type == GGMLQuantizationType.Q4_1, f"{name} is {tensor.tensor_type.name}, not Q4_1"
-        data = np.array(tensor.data)
-        blocks = data.reshape(data.shape[0], -1, 4 + BLOCK // 2)
-        numbers = blocks[..., :4].copy().view(np.float16).astype(np.float32)
-        packed = blocks[..., 4:]
-        codes = np.concatenate([packed & 15, packed >> 4], -1)
-        return torch.from_numpy(codes), torch.from_numpy(numbers[..., 0]), torch.from_numpy(numbers[..., 1])
-
-    def logits(self, states, tokens):
-        """Of tokens alone; states of any scale."""
-        return unit(states, self.epsilon) * self.norm @ self.unembedding[tokens].T
+from checkpoint import BLOCK, Checkpoint, unit
 
 
 class Grid:
@@ -138,14 +95,15 @@ def rotate(x, angles):
 
 
 class Decoder:
-    """Layers first + 1 to the last; those up to `trained` are trained."""
+    """Layers first + 1 to `end`, or to the last; of those up to `trained` the codes are trained."""
 
-    def __init__(self, path, first, trained, seed):
-        self.file = File(path)
+    def __init__(self, path, first, trained, seed, end=None):
+        self.file = Checkpoint(path)
         generator = torch.Generator().manual_seed(seed)
         self.first = first
         self.layers = [
-            Layer(self.file, index, generator if index < trained else None) for index in range(first, self.file.layers)]
+            Layer(self.file, index, generator if index < trained else None)
+            for index in range(first, end or self.file.layers)]
         frequencies = self.file.base ** (-torch.arange(0, self.file.head_size, 2) / self.file.head_size)
         angles = torch.arange(8192)[:, None] * frequencies
         self.cosine, self.sine = angles.cos(), angles.sin()

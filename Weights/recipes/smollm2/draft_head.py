@@ -6,47 +6,11 @@ which the model's own final norm and unembedding turn into the distribution of x
 f_{t+1} in the next row. Tensors are named and laid out as in GGUF, so that rotary pairs lie side by side.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from gguf import GGUFReader, dequantize
 from torch import nn
 
-
-class Target:
-    """What a draft head needs of the model: embedding, unembedding, final norm, one layer, and its shape."""
-
-    def __init__(self, path):
-        reader = GGUFReader(path)
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
-
-        def read(name):
-            tensor = tensors[name]
-            return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-
-        def fact(name):
-            return reader.fields["llama." + name].contents()
-
-        self.layers = fact("block_count")
-        self.size = fact("embedding_length")
-        self.heads = fact("attention.head_count")
-        self.key_heads = fact("attention.head_count_kv")
-        self.width = fact("feed_forward_length")
-        self.epsilon = fact("attention.layer_norm_rms_epsilon")
-        self.base = fact("rope.freq_base")
-        self.embedding = read("token_embd.weight")
-        self.unembedding = read("output.weight") if "output.weight" in tensors else self.embedding
-        self.norm = read("output_norm.weight")
-        prefix = f"blk.{self.layers - 1}."
-        self.last = {name[len(prefix):]: read(name) for name in tensors if name.startswith(prefix)}
-
-    def logits(self, states, tokens):
-        """Of tokens alone; states of any scale."""
-        return unit(states, self.epsilon) * self.norm @ self.unembedding[tokens].T
-
-
-def unit(x, epsilon=1e-12):
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+from checkpoint import unit
 
 
 class Head(nn.Module):
@@ -54,7 +18,7 @@ class Head(nn.Module):
         super().__init__()
         self.target = target
         size, heads, key_heads, width = target.size, target.heads, target.key_heads, target.width
-        self.head_size = size // heads
+        self.head_size = target.head_size
         keys = key_heads * self.head_size
         self.state_map = nn.Linear(size, size, bias=False)
         self.token_map = nn.Linear(size, size, bias=False)
@@ -71,11 +35,11 @@ class Head(nn.Module):
         self.register_buffer("angles", torch.arange(4096)[:, None] * frequencies, persistent=False)
 
     def begin_from_last_layer(self, scale):
-        last = self.target.last
+        last = f"blk.{self.target.layers - 1}."
         with torch.no_grad():
             for name, part in self.tensors().items():
                 if name.startswith("blk.0."):
-                    part.copy_(last[name[len("blk.0."):]])
+                    part.copy_(self.target.read(last + name[len("blk.0."):]))
             self.o.weight.mul_(scale)
             self.down.weight.mul_(scale)
 
