@@ -101,7 +101,7 @@ import Testing
     let found = try statistics("--draft", small, "--fallback", "0", "--rollback", "3")
     #expect(
       Set(found.keys).subtracting(["nearest_refusal"]) == [
-        "steps", "drafted", "accepted", "substituted", "rollbacks", "drafted_by_position",
+        "steps", "shortlist_steps", "drafted", "accepted", "substituted", "rollbacks", "drafted_by_position",
         "accepted_by_position", "tokens_by_source", "draft_seconds", "verify_seconds", "cache_seconds",
         "sampling_seconds", "bytes_read",
       ])

@@ -196,7 +196,7 @@ import Testing
     let (heads, description) = try fitted(shortlist: shortlist)
     let path = directory.path + "/exits.safetensors"
     try heads.write(to: path, description: description)
-    let again = try ExitHeads(path: path, modelPath: modelPath)
+    let again = try ExitHeads(path: path, modelDigest: FileDigest.sha256(model: modelPath))
     #expect(again.layers == heads.layers && again.shortlist == heads.shortlist)
     for layer in heads.maps.keys {
       let (stored, fitted) = (try #require(again.maps[layer]), try #require(heads.maps[layer]))
@@ -206,14 +206,20 @@ import Testing
     var other = TinyDecoder()
     other.seed = 77
     let otherPath = try directory.write("other.gguf", other.gguf().build())
-    #expect(throws: EarlyExitError.self) { try ExitHeads(path: path, modelPath: otherPath) }
+    #expect(throws: EarlyExitError.self) {
+      try ExitHeads(path: path, modelDigest: FileDigest.sha256(model: otherPath))
+    }
 
     var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
     bytes[bytes.count - 1] ^= 1
     try directory.write("exits.safetensors", bytes)
-    #expect(throws: EarlyExitError.self) { try ExitHeads(path: path, modelPath: modelPath) }
+    #expect(throws: EarlyExitError.self) {
+      try ExitHeads(path: path, modelDigest: FileDigest.sha256(model: modelPath))
+    }
     try FileManager.default.removeItem(atPath: directory.path + "/exits.json")
-    #expect(throws: EarlyExitError.self) { try ExitHeads(path: path, modelPath: modelPath) }
+    #expect(throws: EarlyExitError.self) {
+      try ExitHeads(path: path, modelDigest: FileDigest.sha256(model: modelPath))
+    }
   }
 
   @Test func `heads of another shape are refused when decoding begins`() throws {

@@ -68,9 +68,9 @@ extension ExitHeads {
   ///
   /// - Parameters:
   ///   - path: The file of the heads; their description lies beside it.
-  ///   - modelPath: The model's file or directory, whose hash must be the description's.
+  ///   - modelDigest: SHA-256 of the model's file or directory, which must be the description's.
   /// - Throws: ``EarlyExitError/exitHeads(_:)``, or `CheckpointError` for a damaged file.
-  public init(path: String, modelPath: String) throws {
+  public init(path: String, modelDigest: String) throws {
     let beside = ExitHeadsDescription.path(for: path)
     let description: ExitHeadsDescription
     do {
@@ -88,11 +88,10 @@ extension ExitHeads {
       throw EarlyExitError.exitHeads(
         "\(path): its SHA-256 is \(found), but \(beside) says \(description.headsDigest)")
     }
-    let model = try FileDigest.sha256(model: modelPath)
-    guard model == description.modelDigest else {
+    guard modelDigest == description.modelDigest else {
       throw EarlyExitError.exitHeads(
         "\(path): these exit heads are for the model \(description.model) with SHA-256 \(description.modelDigest), "
-          + "but \(modelPath) has \(model)")
+          + "but this one has \(modelDigest)")
     }
     try self.init(tensors: TensorFile.open(path), description: description, path: path)
   }

@@ -34,7 +34,7 @@ struct BatchSettings {
     if case .random(let sampling) = options.sampling { random = sampling }
     text = try JSONOutput.line(
       Description(
-        model: Checkpoints.FileDigest.sha256(model: loaded.path),
+        model: loaded.digest(),
         compute: ExitPolicyDescription.compute(of: loaded.model),
         // A model without a template works with --raw.
         template: try? ExitPolicyDescription.templateDigest(of: loaded.model), raw: raw, long: rule.rawValue,

@@ -22,7 +22,7 @@ extension ThresholdSweep {
       [draft.source], for: model, rule: .rollback(threshold: 0), fallback: fallback,
       draftLength: draftLength)
     let description = try SpeculationDescription(
-      model: model, draft: draft.name, modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
+      model: model, draft: draft.name, modelDigest: loaded.digest(),
       draftDigest: draft.digest(), fallback: fallback,
       draftLength: draftLength)
     let grid = grid ?? rollbackGrid

@@ -57,7 +57,7 @@ extension ThresholdSweep {
       model: model, strategy: strategy, policy: policy, distance: distance, grid: grid, lowest: lowest)
     let description = try ExitPolicyDescription(
       strategy, policy: policy, model: model,
-      modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path),
+      modelDigest: loaded.digest(),
       headsDigest: options.headsDigest(loaded))
     let bytes = try description.jsonData()
     return ThresholdSweep(

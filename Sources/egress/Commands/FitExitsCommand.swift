@@ -81,7 +81,7 @@ struct FitExitsCommand: ParsableCommand {
     let records = try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }
       .prefix(limit ?? .max)
     let loaded = try models.load()
-    let digest = try Checkpoints.FileDigest.sha256(model: loaded.path)
+    let digest = try loaded.digest()
     let usualShortlist = loaded.model.decoder.configuration.vocabularySize < 16_384 ? 0 : 4096
     var fitter = try ExitHeadFitter(
       model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist ?? usualShortlist,

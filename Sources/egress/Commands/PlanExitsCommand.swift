@@ -68,7 +68,7 @@ struct PlanExitsCommand: ParsableCommand {
     guard let path = exitHeads ?? loaded.entry.flatMap(ShippedFiles.exitHeads) else {
       throw ValidationError("There are no exit heads for this model; name a file with --exit-heads.")
     }
-    let heads = try ExitHeads(path: path, modelPath: loaded.path)
+    let heads = try ExitHeads(path: path, modelDigest: loaded.digest())
     var traces = try ExitTraces(model: loaded.model, layers: heads.layers, heads: heads)
     Interrupt.watch()
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
@@ -96,7 +96,7 @@ struct PlanExitsCommand: ParsableCommand {
     let best = planner.best(agreement: agreement)
     let plan = ExitPlan(
       best, planner: planner, headsDigest: try Checkpoints.FileDigest.sha256(path: path),
-      modelDigest: try Checkpoints.FileDigest.sha256(model: loaded.path), unit: unit.rawValue)
+      modelDigest: try loaded.digest(), unit: unit.rawValue)
     do {
       try plan.jsonData().write(to: URL(fileURLWithPath: output), options: .atomic)
     } catch {

@@ -23,7 +23,7 @@ enum LoadedDraft {
           + "small model")
     }
     self = .head(
-      try DraftHead(path: path, modelDigest: Checkpoints.FileDigest.sha256(model: loaded.path)))
+      try DraftHead(path: path, modelDigest: loaded.digest()))
   }
 
   /// The draft head that comes with a model given by name, or `nil`.
@@ -75,7 +75,7 @@ enum LoadedDraft {
   /// SHA-256 of its file.
   func digest() throws -> String {
     switch self {
-    case .model(let small): try Checkpoints.FileDigest.sha256(model: small.path)
+    case .model(let small): try small.digest()
     case .head(let head): head.description.headDigest
     }
   }

@@ -111,7 +111,7 @@ struct ExitOptions: ParsableArguments {
         )
       }
     }
-    let model = try Checkpoints.FileDigest.sha256(model: loaded.path)
+    let model = try loaded.digest()
     try demand("exit policy", certificate.subject.policyDigest, try description.digest())
     try demand("model", description.modelDigest, model)
     if let named = certificate.subject.modelDigest { try demand("model", named, model) }

@@ -100,14 +100,14 @@ struct ExitPolicyOptions: ParsableArguments {
       throw ValidationError("--confidence classifier needs --exit-heads.")
     }
     if let plan, let exitPlan {
-      guard try plan.modelDigest == Checkpoints.FileDigest.sha256(model: loaded.path) else {
+      guard try plan.modelDigest == loaded.digest() else {
         throw CommandError("\(exitPlan) is a plan for another model")
       }
       guard try plan.headsDigest == headsDigest(loaded) else {
         throw CommandError("\(exitPlan) is a plan for other exit heads")
       }
     }
-    return try path.map { try ExitHeads(path: $0, modelPath: loaded.path) }
+    return try path.map { try ExitHeads(path: $0, modelDigest: loaded.digest()) }
   }
 
   private func plan() throws -> ExitPlan? {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoints
 import DecoderModels
 import EarlyExit
 
@@ -51,6 +52,26 @@ struct LoadedModel {
   var entry: ModelEntry?
   /// Time it took to load.
   var seconds: Double
+  private let found = Found()
+
+  init(model: LanguageModel, path: String, entry: ModelEntry?, seconds: Double) {
+    self.model = model
+    self.path = path
+    self.entry = entry
+    self.seconds = seconds
+  }
+
+  /// SHA-256 of the model's file or directory, read once however often it is asked for.
+  func digest() throws -> String {
+    if let digest = found.digest { return digest }
+    let digest = try FileDigest.sha256(model: path)
+    found.digest = digest
+    return digest
+  }
+
+  private final class Found {
+    var digest: String?
+  }
 }
 
 extension ComputePath: ExpressibleByArgument {}

@@ -27,7 +27,7 @@ extension SpeculationOptions {
             + "not for this \(what): SHA-256 \(expected ?? "none"), found \(found)")
       }
     }
-    try demand("model", description.modelDigest, try Checkpoints.FileDigest.sha256(model: loaded.path))
+    try demand("model", description.modelDigest, try loaded.digest())
     try demand("model", certificate.subject.modelDigest, description.modelDigest)
     try ExitOptions.demandCompute(description.compute, of: loaded, path)
     try demand("draft", description.draftDigest, try draft.digest())
