@@ -78,25 +78,29 @@ public struct ExitCosts: Sendable, Equatable, Codable {
       try decoder.advance(
         states, rows: chunk.map { BatchRow(cache: cache, position: $0) }, layers: 0..<count)
     }
+    func timed(_ work: () throws -> Void) rethrows -> Double {
+      let start = ContinuousClock.now
+      try work()
+      return (ContinuousClock.now - start).seconds * 1000
+    }
     func best(_ work: () throws -> Void) rethrows -> Double {
       var least = Double.infinity
-      for _ in 0..<max(rounds, 1) {
-        let start = ContinuousClock.now
-        try work()
-        least = min(least, (ContinuousClock.now - start).seconds * 1000)
-      }
+      for _ in 0..<max(rounds, 1) { least = min(least, try timed(work)) }
       return least
     }
     let sizes = [1, 2, 4, 8, 16]
-    var bySize: [Double] = []
-    for size in sizes {
-      let rows = (0..<size).map { BatchRow(cache: cache, position: context + $0) }
-      bySize.append(
-        try best {
+    var bySize = [Double](repeating: .infinity, count: sizes.count)
+    // The sizes in turn, so that what else the machine does for a while falls on all of them.
+    for _ in 0..<max(rounds, 1) {
+      for (index, size) in sizes.enumerated() {
+        let rows = (0..<size).map { BatchRow(cache: cache, position: context + $0) }
+        let time = try timed {
           cache.crop(to: context)
           try decoder.embed(Array(tokens[context..<context + size]), into: states)
           try decoder.advance(states, rows: rows, layers: 0..<count)
-        } / Double(count))
+        }
+        bySize[index] = min(bySize[index], time / Double(count))
+      }
     }
     // Between the sizes measured, along the straight line.
     let layer = (1...limit).map { rows in
