@@ -61,11 +61,11 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
     -> SpeculationDescription
   {
-    guard let found = try? JSONDecoder().decode(SpeculationDescription.self, from: bytes),
-      found.version == currentVersion
-    else {
+    let found = try? JSONDecoder().decode(SpeculationDescription.self, from: bytes)
+    guard let found, found.version == currentVersion else {
       throw .option(
-        field: name, expected: "that of a draft model, of version \(currentVersion)", found: "something else")
+        field: name, expected: "that of a draft model, of version \(currentVersion)",
+        found: found.map { "of version \($0.version)" } ?? "something else")
     }
     return found
   }

@@ -1,5 +1,6 @@
 import DecoderModels
 import EarlyExit
+import Foundation
 import SpeculativeDecoding
 import TestSupport
 import Testing
@@ -187,6 +188,19 @@ struct RollbackTests {
         _ = try SpeculativeSession(
           model: large, prompt: [70], options: sampling, rule: .rollback(threshold: 1))
       } != "")
+  }
+
+  @Test func `the policy of another version is refused by its number`() throws {
+    let fields = """
+      "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,
+      "template_sha256": "22", "draft_policy_version":
+      """
+    func read(_ version: Int) throws -> SpeculationDescription {
+      try SpeculationDescription.read(Data("{\(fields) \(version)}".utf8), name: "policy")
+    }
+    #expect(try read(SpeculationDescription.currentVersion).draftLength == 3)
+    let error = #expect(throws: SpeculativeDecodingError.self) { try read(1) }
+    #expect(error?.description.contains("of version 1") == true)
   }
 
   @Test func `a token is priced by passes, their rows and the drafts`() throws {
