@@ -55,6 +55,8 @@ public final class HeadDrafter: Drafter {
       try run(values, followers: prompt[positions.lowerBound + 1..<positions.lowerBound + 1 + count])
     }
     for row in count..<max(count, positions.count) { self.states += states[row] }
+    // Left to the first draft, it would seem to be the price of one.
+    if positions.upperBound >= prompt.count { try unembedding.prepare(prompt) }
   }
 
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {

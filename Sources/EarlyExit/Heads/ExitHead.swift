@@ -43,6 +43,13 @@ package struct ExitHead {
     bytesRead += decoder.bytesOfUnembedding
   }
 
+  /// Gathers the prompt's own rows of the unembedding, once: from a mapped file that takes several milliseconds.
+  package mutating func prepare(_ prompt: [TokenID]) throws(DecoderError) {
+    guard !knowsAdditions else { return }
+    additions = try layerHeads?.additions(of: prompt, decoder: decoder)
+    knowsAdditions = true
+  }
+
   /// The head of the layer that a token may leave after: its map, then the shortlist, or the whole vocabulary where
   /// there is none.
   ///
@@ -57,10 +64,7 @@ package struct ExitHead {
       bytesRead += map.byteCount
     }
     guard let shortlist = layerHeads?.shortlist else { return try runFull(states) }
-    if !knowsAdditions {
-      additions = try layerHeads?.additions(of: prompt, decoder: decoder)
-      knowsAdditions = true
-    }
+    try prepare(prompt)
     try decoder.product(shortlist.rows, of: states, into: &logits)
     bytesRead += shortlist.rows.byteCount
     candidates = shortlist.tokens
