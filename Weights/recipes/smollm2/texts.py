@@ -1,5 +1,6 @@
 """Texts with their states, as `egress export-states` wrote them."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,3 +40,25 @@ def shortlist(texts, count, vocabulary):
         written += torch.bincount(text.tokens[text.output:], minlength=vocabulary)
     order = sorted(range(vocabulary), key=lambda t: (-written[t].item(), -seen[t].item(), t))
     return torch.tensor(order[:count])
+
+
+def groups(texts, size, chooser):
+    """Texts of about one length, `size` at a time, in another order each time they are through; without end."""
+    while True:
+        order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
+        queue = [order[i:i + size] for i in range(0, len(order), size)]
+        chooser.shuffle(queue)
+        while queue:
+            yield queue.pop()
+
+
+def make_log(folder, texts):
+    """A function that prints facts and appends them to folder/log.jsonl; how much text there is, is the first it notes."""
+    log = open(folder / "log.jsonl", "a")
+
+    def note(**facts):
+        print(json.dumps(facts), flush=True)
+        print(json.dumps(facts), file=log, flush=True)
+
+    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts), outputs=sum(len(t.tokens) - t.output for t in texts))
+    return note

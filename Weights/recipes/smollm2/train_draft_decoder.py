@@ -6,7 +6,6 @@ Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
 """
 
 import argparse
-import json
 import random
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from checkpoint import unit
 from decoder import Decoder
-from texts import read, shortlist, split
+from texts import groups, make_log, read, shortlist, split
 from windows import batch, ridge
 
 
@@ -77,20 +76,14 @@ def main():
     def inputs(text, count):
         return file.embedding[text.tokens[:count]]
 
-    log = open(arguments.out / "log.jsonl", "a")
-
-    def note(**facts):
-        print(json.dumps(facts), flush=True)
-        print(json.dumps(facts), file=log, flush=True)
-
+    note = make_log(arguments.out, texts)
     map = nn.Parameter(ridge(texts[::7], inputs, last, decoder, [depth])[depth])
     parameters = {"map": map}
     for index, layer in enumerate(decoder.layers):
         for values in [layer.weights, layer.norms]:
             for name in values:
                 values[name] = parameters[f"blk.{index}.{name}.weight"] = nn.Parameter(values[name])
-    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts), outputs=sum(len(t.tokens) - t.output for t in texts),
-         parameters=sum(p.numel() for p in parameters.values()))
+    note(parameters=sum(p.numel() for p in parameters.values()))
     optimizer = torch.optim.AdamW(parameters.values(), lr=arguments.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     path = arguments.out / "checkpoint.pt"
     done, step = 0.0, 0
@@ -104,18 +97,14 @@ def main():
     else:
         note(step=0, **evaluate(decoder, map, held_out, inputs, last, chosen, depth, 7))
     budget = 60 * arguments.minutes
-    now, spoken, queue, summed, counted = time.time(), done, [], 0.0, 0
+    now, spoken, summed, counted = time.time(), done, 0.0, 0
+    queue = groups(texts, arguments.batch, chooser)
     while done < budget:
-        if not queue:
-            # Texts of about one length go together.
-            order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
-            queue = [order[i:i + arguments.batch] for i in range(0, len(order), arguments.batch)]
-            chooser.shuffle(queue)
         part = done / budget
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part) + 0.01)
         before, window, begins, final, _, is_there, is_output = batch(
-            queue.pop(), inputs, last, arguments.rows, chooser, arguments.elsewhere)
+            next(queue), inputs, last, arguments.rows, chooser, arguments.elsewhere)
         weight = torch.where(is_output, 1.0, 0.3)[is_there]
         [(_, x)] = decoder.states(window, before, begins, {depth})
         with torch.no_grad():

@@ -6,7 +6,6 @@ Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
 """
 
 import argparse
-import json
 import random
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 
 from checkpoint import Checkpoint, unit
 from draft_head import Head
-from texts import read, shortlist, split
+from texts import groups, make_log, read, shortlist, split
 
 
 def final(target):
@@ -119,14 +118,8 @@ def main():
     texts, held_out = split(read(arguments.states, [final(target)]))
     chosen = shortlist(texts, arguments.shortlist, len(target.embedding))
     written = torch.cat([text.tokens[text.output:] for text in held_out])
-    log = open(arguments.out / "log.jsonl", "a")
-
-    def note(**facts):
-        print(json.dumps(facts), flush=True)
-        print(json.dumps(facts), file=log, flush=True)
-
-    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts),
-         outputs=sum(len(t.tokens) - t.output for t in texts), covered=torch.isin(written, chosen).float().mean().item())
+    note = make_log(arguments.out, texts)
+    note(covered=torch.isin(written, chosen).float().mean().item())
     head = Head(target)
     head.begin_from_last_layer(arguments.scale)
     ridge(texts, target, head)
@@ -143,19 +136,14 @@ def main():
         note(step=0, **evaluate(head, target, held_out, chosen, arguments.rows, arguments.steps))
     budget = 60 * arguments.minutes
     last, spoken, summed, counted = time.time(), 0.0, 0.0, 0
-    queue = []
+    queue = groups(texts, arguments.batch, chooser)
     while done < budget:
-        if not queue:
-            # Texts of about one length go together.
-            order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
-            queue = [order[i:i + arguments.batch] for i in range(0, len(order), arguments.batch)]
-            chooser.shuffle(queue)
         part = done / budget
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part))
         # One row of drafting teaches most for its time; that guesses build on guesses is learned in the end.
         depth = arguments.steps if part > arguments.single else 1
-        tokens, states, embeddings, window, is_there, is_output = batch(queue.pop(), target, arguments.rows, chooser)
+        tokens, states, embeddings, window, is_there, is_output = batch(next(queue), target, arguments.rows, chooser)
         at = window[..., None].expand(-1, -1, target.size) + 1
         wanted = states.gather(1, at)[is_there]
         with torch.no_grad():

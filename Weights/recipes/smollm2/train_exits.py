@@ -6,7 +6,6 @@ Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
 """
 
 import argparse
-import json
 import random
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from checkpoint import unit
 from decoder import Decoder
-from texts import read, shortlist, split
+from texts import groups, make_log, read, shortlist, split
 from windows import batch, ridge
 
 
@@ -77,14 +76,8 @@ def main():
     is_chosen = torch.zeros(vocabulary, dtype=torch.bool)
     is_chosen[chosen] = True
     rest = (~is_chosen).nonzero().flatten()
-    log = open(arguments.out / "log.jsonl", "a")
-
-    def note(**facts):
-        print(json.dumps(facts), flush=True)
-        print(json.dumps(facts), file=log, flush=True)
-
-    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts), outputs=sum(len(t.tokens) - t.output for t in texts),
-         arguments={key: str(value) for key, value in vars(arguments).items()})
+    note = make_log(arguments.out, texts)
+    note(arguments={key: str(value) for key, value in vars(arguments).items()})
     grids = decoder.grids()
     path = arguments.out / "checkpoint.pt"
     saved = torch.load(path) if path.exists() else None
@@ -111,19 +104,14 @@ def main():
     del saved
     budget = 60 * arguments.minutes
     now = time.time()
-    spoken, sums, queue = done, {}, []
+    spoken, sums, queue = done, {}, groups(texts, arguments.batch, chooser)
     while done < budget:
-        if not queue:
-            # Texts of about one length go together.
-            order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
-            queue = [order[i:i + arguments.batch] for i in range(0, len(order), arguments.batch)]
-            chooser.shuffle(queue)
         part = done / budget
         for group in optimizer.param_groups:
             group["lr"] = group["top"] * min(1, (step + 1) / 50, 1.5 * (1 - part) + 0.01)
         depth = chooser.choices([*exits, end], arguments.depths)[0]
         before, window, begins, final, _, is_there, is_output = batch(
-            queue.pop(), inputs, last, arguments.rows, chooser, arguments.elsewhere)
+            next(queue), inputs, last, arguments.rows, chooser, arguments.elsewhere)
         others = rest[torch.randint(len(rest), (arguments.others,))]
         weight = torch.where(is_output, 1.0, 0.3)[is_there]
         total = 0.0
