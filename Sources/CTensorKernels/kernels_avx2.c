@@ -15,6 +15,7 @@
 #define EK_LOAD_HALF(p) ((v8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
 #define EK_STORE_HALF(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
 #define EK_KEEP_ORDER(v) __asm__ volatile("" : "+x"(v))
+#define EK_NEARNESS 2
 #include "vector_kernels.h"
 
 // acc[r][t][half] += weights' scale * activations' scale * dot (+ minimum * sum), for one k block.
@@ -162,9 +163,10 @@ EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int
 }
 
 #define EK_TILE_TOKENS 4
+#define EK_STREAMS 2
 #include "matmul_kernels.h"
 
-const ek_kernels ek_avx2 = EK_TABLE("avx2");
+const ek_kernels ek_avx2 = EK_TABLE("avx2", EK(matvec4));
 
 #pragma clang attribute pop
 

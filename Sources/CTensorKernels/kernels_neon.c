@@ -34,6 +34,7 @@ static inline __attribute__((always_inline)) void neon_put_half(uint16_t *p, neo
 #define EK_LOAD_HALF(p) neon_get_half(p).whole
 #define EK_STORE_HALF(p, v) neon_put_half(p, (neon_pair){.whole = (v)})
 #define EK_KEEP_ORDER(v) ((void)0)
+#define EK_NEARNESS 2
 #include "vector_kernels.h"
 
 // A row block is four registers, h = 0…3, of four rows.
@@ -148,9 +149,10 @@ EK_INLINE void neon_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int
 }
 
 #define EK_TILE_TOKENS 4
+#define EK_STREAMS 2
 #include "matmul_kernels.h"
 
-const ek_kernels ek_neon = EK_TABLE("neon");
+const ek_kernels ek_neon = EK_TABLE("neon", EK(matvec4));
 
 #pragma clang attribute pop
 

@@ -21,6 +21,7 @@ static inline __attribute__((always_inline)) void portable_put_half(uint16_t *p,
 #define EK_LOAD_HALF(p) portable_load_half(p)
 #define EK_STORE_HALF(p, v) portable_put_half(p, v)
 #define EK_KEEP_ORDER(v) ((void)0)
+#define EK_NEARNESS 3
 #include "vector_kernels.h"
 
 // One row block and one token at a time; the tile's sizes are not used for anything but counting.
@@ -68,18 +69,11 @@ EK_INLINE void portable_tile(const ek_matrix *w, int32_t block, const ek_activat
 }
 
 static void portable_matmul(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
-                            int32_t count, float *y, size_t y_stride, bool accumulate) {
+                            int32_t count, float *y, size_t y_stride, bool accumulate, const uint8_t *next) {
+  (void)next;
   for (int32_t block = begin; block < end; block++)
     for (int32_t t = 0; t < count; t++)
       portable_tile(w, block, x, first + t, y + (size_t)t * y_stride, accumulate);
 }
 
-static void portable_matvec4(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps,
-                             const ek_activations *x, int32_t token, float *y, bool accumulate,
-                             const uint8_t *const next[4]) {
-  (void)next;
-  for (int s = 0; s < 4; s++)
-    portable_matmul(w, begin + s * stride, begin + s * stride + steps, x, token, 1, y, 0, accumulate);
-}
-
-const ek_kernels ek_portable = EK_TABLE("portable");
+const ek_kernels ek_portable = EK_TABLE("portable", NULL);

@@ -2,6 +2,7 @@
 //   EK(tile4), EK(tile8)   sums of one tile over all k blocks: the integers of a k block exactly, then scaled into
 //                          float accumulators in the order of the k blocks
 //   EK_TILE_TOKENS         4 or 8: tokens of the largest tile of one row block
+//   EK_STREAMS             1 or 2: row blocks that a product of one or two tokens reads at once
 // A k block's parts have scales of their own; the minimums are added once, with the last part.
 // Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS.
 EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
@@ -20,41 +21,37 @@ EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int r
 #undef EK_BITS
 }
 
-// Up to so many tokens a product waits for its weights, as it does for one: the next row blocks are asked for meanwhile.
-enum { EK_FEW_TOKENS = 16 };
+// Up to so many tokens a product waits for its weights, as it does for one: what comes so many bytes later, or more, is
+// asked for meanwhile.
+enum { EK_FEW_TOKENS = 16, EK_BYTES_AHEAD = 8192 };
 
 #define EK_TILE(row_blocks, tokens, from)                                                                         \
   EK(rows)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate,   \
            ahead)
 
 static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
-                       int32_t count, float *y, size_t y_stride, bool accumulate) {
+                       int32_t count, float *y, size_t y_stride, bool accumulate, const uint8_t *next) {
   int32_t block = begin;
   if (count <= 0) return;
-  const uint8_t *next[4];
-  const uint8_t *const *ahead = count <= EK_FEW_TOKENS ? next : NULL;
+  const uint8_t *places[2], *after = w->data + (size_t)end * w->row_block_bytes;
+  if (!next) next = after;
 #define EK_NEXT(row_blocks)                                                                                       \
-  for (int s = 0; s < row_blocks; s++) next[s] = w->data + (size_t)(block + row_blocks + s) * w->row_block_bytes
-#if EK_TILE_TOKENS == 8
-  if (count == 1)
-    for (; block + 4 <= end; block += 4) {
-      EK_NEXT(4);
-      EK_TILE(4, 1, 0);
-    }
-#endif
+  const uint8_t *const *ahead = count <= EK_FEW_TOKENS ? places : NULL;                                             \
+  for (int s = 0; s < row_blocks; s++) {                                                                           \
+    size_t step = row_blocks * w->row_block_bytes;                                                                 \
+    places[s] = w->data + (size_t)(block + s) * w->row_block_bytes + (EK_BYTES_AHEAD + step - 1) / step * step;       \
+    if (places[s] >= after) places[s] = next + (places[s] - after);                                                \
+  }
+#if EK_STREAMS == 2
   if (count <= EK_TILE_TOKENS / 2)
     for (; block + 2 <= end; block += 2) {
       EK_NEXT(2);
       if (count == 1) EK_TILE(2, 1, 0);
-#if EK_TILE_TOKENS == 8
-      else if (count == 3) EK_TILE(2, 3, 0);
-      else if (count == 4) EK_TILE(2, 4, 0);
-#endif
       else EK_TILE(2, 2, 0);
     }
+#endif
   for (; block < end; block++) {
     EK_NEXT(1);
-    ahead = count <= EK_FEW_TOKENS ? next : NULL;
     int32_t t = 0;
     for (; t + EK_TILE_TOKENS <= count; t += EK_TILE_TOKENS) {
       EK_TILE(1, EK_TILE_TOKENS, t);
@@ -76,6 +73,7 @@ static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_
 #undef EK_NEXT
 }
 
+#if EK_STREAMS == 2
 static void EK(matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
                         int32_t token, float *y, bool accumulate, const uint8_t *const next[4]) {
   const uint8_t *ahead[4];
@@ -86,3 +84,4 @@ static void EK(matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32
     EK(rows)(w, begin + j, stride, 4, x, token, 1, y, 0, accumulate, ahead);
   }
 }
+#endif

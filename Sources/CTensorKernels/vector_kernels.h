@@ -3,6 +3,7 @@
 //   EK(name)               the name with the instruction set's suffix
 //   EK_LOAD_HALF(pointer)  eight half-precision numbers as floats
 //   EK_STORE_HALF(pointer, vector)
+//   EK_NEARNESS            the caches that weights are fetched to ahead of time: 3 for all, 2 for all but the first
 //   EK_KEEP_ORDER(v)       where there are sixteen registers only: keeps the compiler from loading ahead of the sums,
 //                          for which it would spill one of them
 // Every reduction has a fixed order that depends only on its own length.
@@ -18,7 +19,7 @@ typedef float v8u __attribute__((vector_size(32), aligned(4)));
 EK_INLINE void EK(look_ahead)(const uint8_t *const *ahead, int rows, size_t offset, size_t length) {
   if (!ahead) return;
   for (int r = 0; r < rows; r++)
-    for (size_t i = 0; i < length; i += 64) __builtin_prefetch(ahead[r] + offset + i, 0, 2);
+    for (size_t i = 0; i < length; i += 64) __builtin_prefetch(ahead[r] + offset + i, 0, EK_NEARNESS);
 }
 
 EK_INLINE v8 EK(load)(const float *p) { return *(const v8u *)p; }
@@ -206,8 +207,22 @@ static float EK(dot)(const float *a, const float *b, size_t n) {
 
 // Keys lie in blocks of 16 positions, (positions / 16, head size, 16): the lane is the position, so a score needs
 // no sum across lanes. Values are (positions, head size). Both element sizes share this text.
-EK_INLINE v8 EK(load_cache)(const void *base, size_t index, bool is_float) {
-  return is_float ? EK(load)((const float *)base + index) : EK_LOAD_HALF((const uint16_t *)base + index);
+#ifndef EK_LOAD_HALF_WIDE
+#define EK_LOAD_HALF_WIDE EK_LOAD_HALF
+typedef v8 EK(wide);
+typedef v8u EK(wide_unaligned);
+#else
+typedef float EK(wide) __attribute__((vector_size(64)));
+typedef float EK(wide_unaligned) __attribute__((vector_size(64), aligned(4)));
+#endif
+enum { EK_WIDTH = sizeof(EK(wide)) / sizeof(float), EK_KEY_BLOCKS = EK_WIDTH / 4 };
+
+EK_INLINE EK(wide) EK(splat_wide)(float x) { return x - (EK(wide)){0}; }
+EK_INLINE EK(wide) EK(load_wide)(const float *p) { return *(const EK(wide_unaligned) *)p; }
+EK_INLINE void EK(store_wide)(float *p, EK(wide) v) { *(EK(wide_unaligned) *)p = v; }
+EK_INLINE EK(wide) EK(load_cache)(const void *base, size_t index, bool is_float) {
+  return is_float ? EK(load_wide)((const float *)base + index)
+                  : (EK(wide))EK_LOAD_HALF_WIDE((const uint16_t *)base + index);
 }
 
 // Bytes that keys are asked for ahead of their use where a cache comes from memory. The values of a block's positions,
@@ -219,20 +234,22 @@ EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int
                                 float *scores, size_t stride, bool is_float, bool cold) {
   const size_t size = (size_t)a->head_size, block_size = 16 * size;
   const void *keys = a->keys;
-  v8 sums[4][2][2];
+  enum { PARTS = 16 / EK_WIDTH };
+  EK(wide) sums[4][EK_KEY_BLOCKS][PARTS];
   for (int g = 0; g < group; g++)
-    for (int b = 0; b < blocks; b++) sums[g][b][0] = sums[g][b][1] = EK(splat)(0);
+    for (int b = 0; b < blocks; b++)
+      for (int h = 0; h < PARTS; h++) sums[g][b][h] = (EK(wide)){0};
   for (size_t d = 0; d < size; d++) {
-    v8 query[4];
-    for (int g = 0; g < group; g++) query[g] = EK(splat)(queries[(size_t)g * size + d]);
+    EK(wide) query[4];
+    for (int g = 0; g < group; g++) query[g] = EK(splat_wide)(queries[(size_t)g * size + d]);
     for (int b = 0; b < blocks; b++) {
       size_t at = ((size_t)first + (size_t)b) * block_size + 16 * d;
       if (cold) {
         __builtin_prefetch((const char *)a->keys + at * (is_float ? 4 : 2) + EK_KEYS_AHEAD);
         __builtin_prefetch((const char *)a->values + at * (is_float ? 4 : 2), 0, 2);
       }
-      for (int h = 0; h < 2; h++) {
-        v8 key = EK(load_cache)(keys, at + 8 * (size_t)h, is_float);
+      for (int h = 0; h < PARTS; h++) {
+        EK(wide) key = EK(load_cache)(keys, at + EK_WIDTH * (size_t)h, is_float);
         for (int g = 0; g < group; g++) {
           sums[g][b][h] += key * query[g];
           EK_KEEP_ORDER(sums[g][b][h]);
@@ -242,8 +259,8 @@ EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int
   }
   for (int g = 0; g < group; g++)
     for (int b = 0; b < blocks; b++)
-      for (int h = 0; h < 2; h++)
-        EK(store)(scores + g * stride + 16 * ((size_t)first + (size_t)b) + 8 * (size_t)h, sums[g][b][h]);
+      for (int h = 0; h < PARTS; h++)
+        EK(store_wide)(scores + g * stride + 16 * ((size_t)first + (size_t)b) + EK_WIDTH * (size_t)h, sums[g][b][h]);
 }
 
 EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t group, int32_t begin, int32_t end,
@@ -251,8 +268,9 @@ EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t g
   int32_t block = begin / 16, last = (end + 15) / 16;
   for (size_t i = 0; cold && i < EK_KEYS_AHEAD; i += 64)
     __builtin_prefetch((const char *)a->keys + (size_t)begin * (size_t)a->head_size * (is_float ? 4 : 2) + i);
-  for (; block + 2 <= last; block += 2) EK(score_blocks)(a, queries, group, block, 2, scores, stride, is_float, cold);
-  if (block < last) EK(score_blocks)(a, queries, group, block, 1, scores, stride, is_float, cold);
+  for (; block + EK_KEY_BLOCKS <= last; block += EK_KEY_BLOCKS)
+    EK(score_blocks)(a, queries, group, block, EK_KEY_BLOCKS, scores, stride, is_float, cold);
+  for (; block < last; block++) EK(score_blocks)(a, queries, group, block, 1, scores, stride, is_float, cold);
 }
 
 // Adds the values of positions first..<last to the output, or begins it with them when first is 0.
@@ -260,16 +278,16 @@ EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t strid
                        int vectors, int32_t first, int32_t last, float *output, bool is_float) {
   const size_t size = (size_t)a->head_size;
   const void *values = a->values;
-  v8 sums[4][4];
+  EK(wide) sums[4][4];
   for (int g = 0; g < group; g++)
     for (int v = 0; v < vectors; v++)
-      sums[g][v] = first == 0 ? EK(splat)(0) : EK(load)(output + (size_t)g * size + from + 8 * v);
+      sums[g][v] = first == 0 ? (EK(wide)){0} : EK(load_wide)(output + (size_t)g * size + from + EK_WIDTH * v);
   size_t at = (size_t)first * size + (size_t)from;
   for (int32_t p = first; p < last; p++, at += size) {
-    v8 weight[4];
-    for (int g = 0; g < group; g++) weight[g] = EK(splat)(weights[g * stride + (size_t)p]);
+    EK(wide) weight[4];
+    for (int g = 0; g < group; g++) weight[g] = EK(splat_wide)(weights[g * stride + (size_t)p]);
     for (int v = 0; v < vectors; v++) {
-      v8 value = EK(load_cache)(values, at + 8 * (size_t)v, is_float);
+      EK(wide) value = EK(load_cache)(values, at + EK_WIDTH * (size_t)v, is_float);
       for (int g = 0; g < group; g++) {
         sums[g][v] += value * weight[g];
         EK_KEEP_ORDER(sums[g][v]);
@@ -277,10 +295,11 @@ EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t strid
     }
   }
   for (int g = 0; g < group; g++)
-    for (int v = 0; v < vectors; v++) EK(store)(output + g * a->head_size + from + 8 * v, sums[g][v]);
+    for (int v = 0; v < vectors; v++)
+      EK(store_wide)(output + g * a->head_size + from + EK_WIDTH * v, sums[g][v]);
 }
 
-// The same for one number of a head whose size is no multiple of eight.
+// The same for one number, where too few are left for a vector.
 EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t at,
                            int32_t first, int32_t last, float *output, bool is_float) {
   for (int g = 0; g < group; g++) {
@@ -314,8 +333,10 @@ EK_INLINE float EK(sum_of)(const float *row, size_t n) {
 EK_INLINE void EK(mix_group)(const ek_attention *a, const float *weights, float *output, int32_t group, size_t stride,
                              int32_t begin, int32_t end, int32_t first, int32_t last, bool is_float) {
   int32_t d = begin;
-  for (; d + 32 <= end; d += 32) EK(mix)(a, weights, stride, group, d, 4, first, last, output, is_float);
-  for (; d + 8 <= end; d += 8) EK(mix)(a, weights, stride, group, d, 1, first, last, output, is_float);
+  enum { W = EK_WIDTH };
+  for (; d + 4 * W <= end; d += 4 * W) EK(mix)(a, weights, stride, group, d, 4, first, last, output, is_float);
+  for (; W > 8 && d + 2 * W <= end; d += 2 * W) EK(mix)(a, weights, stride, group, d, 2, first, last, output, is_float);
+  for (; d + W <= end; d += W) EK(mix)(a, weights, stride, group, d, 1, first, last, output, is_float);
   for (; d < end; d++) EK(mix_one)(a, weights, stride, group, d, first, last, output, is_float);
 }
 
@@ -393,9 +414,9 @@ static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin,
   else EK(mix_all)(a, weights, begin, end, false);
 }
 
-#define EK_TABLE(text)                                                                                            \
+#define EK_TABLE(text, of_one_token)                                                                              \
   {                                                                                                               \
-    .name = text, .matmul = EK(matmul), .matvec4 = EK(matvec4), .quantize = EK(quantize),                         \
+    .name = text, .matmul = EK(matmul), .matvec4 = of_one_token, .quantize = EK(quantize),                          \
     .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
     .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),                \
     .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),                                           \

@@ -53,7 +53,8 @@ extension LlamaModel {
     }
     let projection = Projection(
       parts: [.init(weights: weights, offset: 0, rows: rows)], columns: columns,
-      paddedRows: roundedUp(rows, to: 32), threads: pool.threadCount, paired: false)
+      paddedRows: roundedUp(rows, to: 32), threads: pool.threadCount,
+      instructionSet: instructionSet, paired: false)
     return SideMatrix(
       rows: rows, byteCount: projection.byteCount, input: input, storage: .projection(projection))
   }

@@ -93,7 +93,8 @@ public final class LlamaModel: DecoderModel {
       instructionSet = try InstructionSet.selected()
       let pool = try WorkerPool(threads: threads)
       self.pool = pool
-      let loader = WeightLoader(checkpoint: checkpoint, compute: compute, pool: pool)
+      let loader = WeightLoader(
+        checkpoint: checkpoint, compute: compute, pool: pool, instructionSet: instructionSet)
       guard compute != .fourBit || loader.hasWeightsToRound else {
         throw DecoderError.resources(
           "\(checkpoint.path): its layers have no weights of 16 or 32 bits that 4-bit could round")
@@ -135,25 +136,25 @@ public final class LlamaModel: DecoderModel {
     workspace = Workspace(configuration)
   }
 
-  /// Tells each product of one token which weights are read after it.
+  /// Tells each product which weights are read after it.
   private static func link(_ layers: inout [Layer], _ unembedding: inout Projection) {
     for index in layers.indices {
       var layer = layers[index]
-      let following = index + 1 < layers.count ? layers[index + 1].attention.plans.one : unembedding.plans.one
-      layer.attention.plans.one.link(to: layer.output.plans.one)
+      let following = index + 1 < layers.count ? layers[index + 1].attention.plans : unembedding.plans
+      layer.attention.plans.link(to: layer.output.plans)
       if var cross = layer.cross {
-        layer.output.plans.one.link(to: cross.queries.plans.one)
-        cross.queries.plans.one.link(to: cross.output.plans.one)
-        cross.output.plans.one.link(to: layer.gateAndUp.plans.one)
+        layer.output.plans.link(to: cross.queries.plans)
+        cross.queries.plans.link(to: cross.output.plans)
+        cross.output.plans.link(to: layer.gateAndUp.plans)
         layer.cross = cross
       } else {
-        layer.output.plans.one.link(to: layer.gateAndUp.plans.one)
+        layer.output.plans.link(to: layer.gateAndUp.plans)
       }
-      layer.gateAndUp.plans.one.link(to: layer.down.plans.one)
-      layer.down.plans.one.link(to: following)
+      layer.gateAndUp.plans.link(to: layer.down.plans)
+      layer.down.plans.link(to: following)
       layers[index] = layer
     }
-    if let first = layers.first { unembedding.plans.one.link(to: first.attention.plans.one) }
+    if let first = layers.first { unembedding.plans.link(to: first.attention.plans) }
   }
 
   /// Layers and norm of one of T5's two halves.
@@ -196,7 +197,11 @@ public final class LlamaModel: DecoderModel {
     facts.slidingWindow = nil
     do {
       let checkpoint = try Checkpoint(layerOf: facts, path: path, tensors: tensors)
-      var layers = [try WeightLoader(checkpoint: checkpoint, compute: computePath, pool: pool).layer(0)]
+      var layers = [
+        try WeightLoader(
+          checkpoint: checkpoint, compute: computePath, pool: pool, instructionSet: instructionSet
+        ).layer(0)
+      ]
       var unembedding = unembedding
       Self.link(&layers, &unembedding)
       return LlamaModel(

@@ -30,6 +30,12 @@ struct Projection: Sendable {
   struct Plans: Sendable {
     var one: WorkPlan
     var many: WorkPlan
+
+    /// Tells each thread what it reads after its share of these.
+    mutating func link(to following: Plans) {
+      one.link(to: following.one)
+      many.link(to: following.many)
+    }
   }
 
   let parts: [Part]
@@ -40,14 +46,20 @@ struct Projection: Sendable {
 
   /// - Parameter paired: whether piece i of the first part and piece i of the second are computed together, in whole
   ///   blocks of 32 rows.
-  init(parts: [Part], columns: Int, paddedRows: Int, threads: Int, paired: Bool) {
+  /// - Parameter instructionSet: tells in which order the weights are read fastest for one token.
+  init(
+    parts: [Part], columns: Int, paddedRows: Int, threads: Int, instructionSet: InstructionSet, paired: Bool
+  ) {
     self.parts = parts
     self.columns = columns
     self.paddedRows = paddedRows
     let unit = paired ? 2 : 1
+    let many = WorkPlan(parts: parts, threads: threads, unit: unit, paired: paired)
+    let readsFarPlaces = instructionSet.kernels.pointee.matvec4 != nil
     plans = Plans(
-      one: WorkPlan(oneToken: parts, threads: threads, unit: unit, paired: paired),
-      many: WorkPlan(manyTokens: parts, threads: threads, unit: unit))
+      one: readsFarPlaces
+        ? WorkPlan(farPlacesOf: parts, threads: threads, unit: unit, paired: paired) : many,
+      many: many)
   }
 
   /// Bytes that one pass reads.
@@ -63,6 +75,7 @@ struct WeightLoader {
   let checkpoint: Checkpoint
   let compute: ComputePath
   let pool: WorkerPool
+  let instructionSet: InstructionSet
   let memory = WeightMemory()
 
   func floats(_ name: String) throws -> [Float] {
@@ -113,7 +126,8 @@ struct WeightLoader {
       offset += roundedUp(rows, to: 32)
     }
     return Projection(
-      parts: parts, columns: columns, paddedRows: offset, threads: pool.threadCount, paired: paired)
+      parts: parts, columns: columns, paddedRows: offset, threads: pool.threadCount,
+      instructionSet: instructionSet, paired: paired)
   }
 
   func layer(_ index: Int) throws -> LlamaModel.Layer {

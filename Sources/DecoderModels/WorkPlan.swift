@@ -12,7 +12,7 @@ struct WorkPlan: Sendable {
     var begin: Int32
     var stride: Int32
     var steps: Int32
-    /// What the same thread will probably read next.
+    /// Where the same thread will probably read next.
     var next: Streams?
 
     /// The places where the piece begins to read.
@@ -33,15 +33,15 @@ struct WorkPlan: Sendable {
         withUnsafePointer(to: x) { x in
           guard stride > 0 else {
             kernels.matmul(
-              matrix, begin, begin + steps, x, 0, count, y + offset, yStride, accumulate)
+              matrix, begin, begin + steps, x, 0, count, y + offset, yStride, accumulate, next?.0)
             return
           }
           guard var next else {
-            kernels.matvec4(matrix, begin, stride, steps, x, 0, y + offset, accumulate, nil)
+            kernels.matvec4?(matrix, begin, stride, steps, x, 0, y + offset, accumulate, nil)
             return
           }
           withUnsafeBytes(of: &next) { next in
-            kernels.matvec4(
+            kernels.matvec4?(
               matrix, begin, stride, steps, x, 0, y + offset, accumulate,
               next.assumingMemoryBound(to: UnsafePointer<UInt8>?.self).baseAddress)
           }
@@ -57,10 +57,18 @@ struct WorkPlan: Sendable {
   // Pieces point into packed matrices, which the projection that owns the plan keeps alive; `next` is only a hint.
   nonisolated(unsafe) private(set) var pieces: [Piece]
   private let threads: Int
+  /// Whether a chunk of the pool's is a piece of the first part and the same piece of the second.
+  private let isPaired: Bool
 
-  /// Pieces of a product of many tokens, which share each weight that is read.
-  init(manyTokens parts: [Projection.Part], threads: Int, unit: Int) {
-    var pieces: [Piece] = []
+  /// Pieces that are read from their beginning to their end.
+  ///
+  /// - Parameters:
+  ///   - unit: pieces begin and end at multiples of so many row blocks.
+  ///   - paired: whether the parts are cut alike, each into as many pieces, and computed together.
+  init(parts: [Projection.Part], threads: Int, unit: Int, paired: Bool) {
+    self.threads = threads
+    isPaired = paired && parts.count == 2
+    pieces = []
     for part in parts {
       guard case .packed(let packed) = part.weights else { continue }
       // About this many bytes a piece: enough to hide the claim, few enough to share out evenly.
@@ -73,18 +81,16 @@ struct WorkPlan: Sendable {
             steps: Int32(min(steps, packed.rowBlocks - start))))
       }
     }
-    self.pieces = pieces
-    self.threads = threads
+    linkPieces()
   }
 
   /// Pieces of a product of one token, whose time is that of reading the weights: every thread reads a share of its
   /// own, at four far places at once, and asks for the next piece while it reads one.
   ///
-  /// - Parameters:
-  ///   - unit: pieces begin and end at multiples of so many row blocks.
-  ///   - paired: whether the parts are cut alike, each into as many pieces, instead of one after the other.
-  init(oneToken parts: [Projection.Part], threads: Int, unit: Int, paired: Bool) {
+  /// - Parameters: as above.
+  init(farPlacesOf parts: [Projection.Part], threads: Int, unit: Int, paired: Bool) {
     self.threads = threads
+    isPaired = paired && parts.count == 2
     pieces = []
     let groups = paired ? parts.map { [$0] } : [parts]
     for group in groups {
@@ -99,10 +105,23 @@ struct WorkPlan: Sendable {
         }
       }
     }
-    let pairs = pieces.count / groups.count
-    let order =
-      paired && groups.count == 2 ? (0..<pairs).flatMap { [$0, pairs + $0] } : Array(pieces.indices)
-    for (index, following) in zip(order, order.dropFirst()) { pieces[index].next = pieces[following].streams }
+    linkPieces()
+  }
+
+  /// The pieces that a thread begins with, in their order: its share of the pool's chunks.
+  private func share(of thread: Int) -> [Int] {
+    let chunks = isPaired ? pieces.count / 2 : pieces.count
+    let own = chunks * thread / threads..<chunks * (thread + 1) / threads
+    return (isPaired ? own.flatMap { [$0, chunks + $0] } : Array(own)).filter { pieces[$0].steps > 0 }
+  }
+
+  private mutating func linkPieces() {
+    for thread in 0..<threads {
+      let share = share(of: thread)
+      for (index, following) in zip(share, share.dropFirst()) {
+        pieces[index].next = pieces[following].streams
+      }
+    }
   }
 
   private static func share(_ thread: Int, of parts: [Projection.Part], threads: Int, unit: Int) -> [Piece] {
@@ -142,12 +161,11 @@ struct WorkPlan: Sendable {
 
   /// Makes each thread ask for its first bytes of `following` while it reads its last of this.
   mutating func link(to following: WorkPlan) {
-    guard following.threads == threads, !pieces.isEmpty, !following.pieces.isEmpty else { return }
+    guard following.threads == threads else { return }
     for thread in 0..<threads {
-      let own = pieces.count / threads, others = following.pieces.count / threads
-      let target = following.pieces[thread * others..<(thread + 1) * others].first { $0.steps > 0 }
-      let last = pieces[thread * own..<(thread + 1) * own].lastIndex { $0.steps > 0 }
-      if let target, let last { pieces[last].next = target.streams }
+      if let last = share(of: thread).last, let target = following.share(of: thread).first {
+        pieces[last].next = following.pieces[target].streams
+      }
     }
   }
 }

@@ -80,7 +80,7 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
   for (int accumulate = 0; accumulate < 2; accumulate++) {
     memcpy(expected, start, total * 4);
     memcpy(plain, start, total * 4);
-    twin->matmul(&w, 0, ROW_BLOCKS, &x, 0, TOKENS, plain, stride, accumulate);
+    twin->matmul(&w, 0, ROW_BLOCKS, &x, 0, TOKENS, plain, stride, accumulate, NULL);
     for (int t = 0; t < TOKENS; t++)
       for (int row = 0; row < ROW_BLOCKS * 16; row++) {
         float sum = 0;
@@ -101,7 +101,7 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
     for (int first = 0; first < 3; first++)
       for (int count = 1; first + count <= TOKENS; count++) {
         memcpy(y, start, total * 4);
-        subject->matmul(&w, 0, ROW_BLOCKS, &x, first, count, y + first * stride, stride, accumulate);
+        subject->matmul(&w, 0, ROW_BLOCKS, &x, first, count, y + first * stride, stride, accumulate, NULL);
         size_t from = first * stride, to = (first + count) * stride;
         if (memcmp(y, start, from * 4) || memcmp(y + to, start + to, (total - to) * 4) ||
             memcmp(y + from, expected + from, (to - from) * 4)) {
@@ -111,8 +111,9 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
       }
     for (int t = 0; t < TOKENS; t += 6) {
       memcpy(y, start + t * stride, stride * 4);
-      subject->matvec4(&w, 0, 2, 2, &x, t, y, accumulate, NULL);
-      subject->matmul(&w, 8, 9, &x, t, 1, y, 0, accumulate);
+      if (subject->matvec4) subject->matvec4(&w, 0, 2, 2, &x, t, y, accumulate, NULL);
+      else subject->matmul(&w, 0, 8, &x, t, 1, y, 0, accumulate, NULL);
+      subject->matmul(&w, 8, 9, &x, t, 1, y, 0, accumulate, NULL);
       if (memcmp(y, expected + t * stride, stride * 4)) fail("a one-token product differs from fused multiply-adds");
     }
   }

@@ -99,7 +99,7 @@ extension PackedMatrix {
     var y = start ?? Array(repeating: .nan, count: count * stride)
     x.withView { x in
       withUnsafePointer(to: matrix) {
-        kernels.matmul($0, 0, Int32(rowBlocks), x, Int32(first), Int32(count), &y, stride, start != nil)
+        kernels.matmul($0, 0, Int32(rowBlocks), x, Int32(first), Int32(count), &y, stride, start != nil, nil)
       }
     }
     return y

@@ -89,11 +89,13 @@ typedef struct {
   // y[t][row] (+)= sum over k of W[row][k] x[t][k], for tokens 0..<count and row blocks begin..<end.
   // Rows of one token are y_stride floats apart. Each (row, token) is summed over k blocks in ascending order by
   // the same float operations whatever count is: a token's result does not depend on its batch.
+  // next: what this thread will probably read after it, which is fetched towards the processor meanwhile; NULL when
+  // that follows in memory.
   void (*matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
-                 int32_t count, float *y, size_t y_stride, bool accumulate);
+                 int32_t count, float *y, size_t y_stride, bool accumulate, const uint8_t *next);
   // One token, four row blocks at a time, `stride` apart, each walking its own part of memory: row blocks
-  // begin + j + s * stride for s in 0..<4, j in 0..<steps. next: what this thread will probably read after it, which
-  // is fetched towards the processor meanwhile; NULL when unknown.
+  // begin + j + s * stride for s in 0..<4, j in 0..<steps. next as above, NULL when unknown. NULL itself where one place
+  // after the other is read faster.
   void (*matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
                   int32_t token, float *y, bool accumulate, const uint8_t *const next[4]);
   // Rounds to nearest, ties to even. NaNs count as zeros; a part that holds an infinity becomes zero.
