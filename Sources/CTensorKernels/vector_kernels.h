@@ -30,24 +30,54 @@ EK_INLINE v8 EK(max)(v8 a, v8 b) { return EK(choose)(a > b, a, b); }
 EK_INLINE v8 EK(min)(v8 a, v8 b) { return EK(choose)(a < b, a, b); }
 EK_INLINE float EK(sum)(v8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
+#ifndef EK_LOAD_HALF_WIDE
+#define EK_LOAD_HALF_WIDE EK_LOAD_HALF
+typedef v8 EK(wide);
+typedef v8u EK(wide_unaligned);
+typedef i8v EK(wide_integers);
+#else
+typedef float EK(wide) __attribute__((vector_size(64)));
+typedef float EK(wide_unaligned) __attribute__((vector_size(64), aligned(4)));
+typedef int32_t EK(wide_integers) __attribute__((vector_size(64)));
+#endif
+enum { EK_WIDTH = sizeof(EK(wide)) / sizeof(float), EK_KEY_BLOCKS = EK_WIDTH / 4 };
+
+EK_INLINE EK(wide) EK(splat_wide)(float x) { return x - (EK(wide)){0}; }
+EK_INLINE EK(wide) EK(load_wide)(const float *p) { return *(const EK(wide_unaligned) *)p; }
+EK_INLINE void EK(store_wide)(float *p, EK(wide) v) { *(EK(wide_unaligned) *)p = v; }
+
 // exp(x) = 2^n p(r) with n = round(x / ln 2), |r| <= ln(2)/2, p of degree 6 (Cephes' coefficients); relative error
 // below 2e-7. Arguments under −87.3 give at most 1.2e-38, those over 88.37 about 2.4e38. NaN stays NaN, as in expf:
-// the comparisons with it are false, and then max and min give their second operand.
-EK_INLINE v8 EK(exp)(v8 x) {
-  x = EK(min)(EK(splat)(88.37626f), EK(max)(EK(splat)(-87.33654f), x));
-  v8 magic = EK(splat)(12582912.0f);
-  v8 n = x * 1.44269504088896341f + magic;
-  i8v exponent = ((i8v)n - (i8v)magic + 127) << 23;
+// the comparisons with it are false.
+EK_INLINE EK(wide) EK(exp)(EK(wide) x) {
+  typedef EK(wide_integers) integers;
+  EK(wide) least = EK(splat_wide)(-87.33654f), most = EK(splat_wide)(88.37626f);
+  integers is_above = least > x;
+  x = (EK(wide))(((integers)least & is_above) | ((integers)x & ~is_above));
+  integers is_below = most < x;
+  x = (EK(wide))(((integers)most & is_below) | ((integers)x & ~is_below));
+  EK(wide) magic = EK(splat_wide)(12582912.0f);
+  EK(wide) n = x * 1.44269504088896341f + magic;
+  integers exponent = ((integers)n - (integers)magic + 127) << 23;
   n = n - magic;
-  v8 r = x - n * 0.693359375f;
+  EK(wide) r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
-  v8 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  EK(wide) p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  return p * (v8)exponent;
+  return p * (EK(wide))exponent;
+}
+
+// The same of eight numbers, for what is left of a row.
+EK_INLINE v8 EK(exp8)(v8 x) {
+  EK(wide) all = {0};
+  memcpy(&all, &x, sizeof x);
+  all = EK(exp)(all);
+  memcpy(&x, &all, sizeof x);
+  return x;
 }
 
 static void EK(rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y) {
@@ -116,9 +146,13 @@ static void EK(quantize)(const float *x, size_t columns, int32_t parts, int8_t *
 
 static void EK(silu_multiply)(const float *gate, const float *up, size_t n, float *y) {
   size_t i = 0;
+  for (; i + EK_WIDTH <= n; i += EK_WIDTH) {
+    EK(wide) g = EK(load_wide)(gate + i);
+    EK(store_wide)(y + i, g / (1.0f + EK(exp)(-g)) * EK(load_wide)(up + i));
+  }
   for (; i + 8 <= n; i += 8) {
     v8 g = EK(load)(gate + i);
-    EK(store)(y + i, g / (1.0f + EK(exp)(-g)) * EK(load)(up + i));
+    EK(store)(y + i, g / (1.0f + EK(exp8)(-g)) * EK(load)(up + i));
   }
   for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
@@ -130,7 +164,7 @@ static void EK(gelu_multiply)(const float *gate, const float *up, size_t n, floa
   for (; i + 8 <= n; i += 8) {
     v8 g = EK(load)(gate + i);
     v8 u = g * (linear + cubic * g * g);
-    EK(store)(y + i, g / (1.0f + EK(exp)(-u)) * EK(load)(up + i));
+    EK(store)(y + i, g / (1.0f + EK(exp8)(-u)) * EK(load)(up + i));
   }
   for (; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i] * (linear + cubic * gate[i] * gate[i]))) * up[i];
 }
@@ -165,13 +199,18 @@ static void EK(scale)(float *x, size_t n, float factor) {
   for (size_t i = 0; i < n; i++) x[i] *= factor;
 }
 
-static float EK(maximum)(const float *x, size_t n, size_t *index) {
+EK_INLINE float EK(largest)(const float *x, size_t n) {
   v8 best = EK(splat)(-INFINITY);
   size_t i = 0;
   for (; i + 8 <= n; i += 8) best = EK(max)(EK(load)(x + i), best);
   float top = -INFINITY;
   for (int l = 0; l < 8; l++) top = best[l] > top ? best[l] : top;
   for (; i < n; i++) top = x[i] > top ? x[i] : top;
+  return top;
+}
+
+static float EK(maximum)(const float *x, size_t n, size_t *index) {
+  float top = EK(largest)(x, n);
   size_t found = 0;
   while (found < n && x[found] != top) found++;
   *index = found < n ? found : 0;    // nothing but NaNs
@@ -181,7 +220,7 @@ static float EK(maximum)(const float *x, size_t n, size_t *index) {
 static float EK(sum_exp)(const float *x, size_t n, float shift) {
   v8 total = EK(splat)(0);
   size_t i = 0;
-  for (; i + 8 <= n; i += 8) total += EK(exp)(EK(load)(x + i) - shift);
+  for (; i + 8 <= n; i += 8) total += EK(exp8)(EK(load)(x + i) - shift);
   float sum = EK(sum)(total);
   for (; i < n; i++) sum += expf(x[i] - shift);
   return sum;
@@ -189,7 +228,9 @@ static float EK(sum_exp)(const float *x, size_t n, float shift) {
 
 static void EK(exp_scaled)(const float *x, size_t n, float shift, float factor, float *y) {
   size_t i = 0;
-  for (; i + 8 <= n; i += 8) EK(store)(y + i, EK(exp)(EK(load)(x + i) - shift) * factor);
+  for (; i + EK_WIDTH <= n; i += EK_WIDTH)
+    EK(store_wide)(y + i, EK(exp)(EK(load_wide)(x + i) - shift) * factor);
+  for (; i + 8 <= n; i += 8) EK(store)(y + i, EK(exp8)(EK(load)(x + i) - shift) * factor);
   for (; i < n; i++) y[i] = expf(x[i] - shift) * factor;
 }
 
@@ -207,19 +248,6 @@ static float EK(dot)(const float *a, const float *b, size_t n) {
 
 // Keys lie in blocks of 16 positions, (positions / 16, head size, 16): the lane is the position, so a score needs
 // no sum across lanes. Values are (positions, head size). Both element sizes share this text.
-#ifndef EK_LOAD_HALF_WIDE
-#define EK_LOAD_HALF_WIDE EK_LOAD_HALF
-typedef v8 EK(wide);
-typedef v8u EK(wide_unaligned);
-#else
-typedef float EK(wide) __attribute__((vector_size(64)));
-typedef float EK(wide_unaligned) __attribute__((vector_size(64), aligned(4)));
-#endif
-enum { EK_WIDTH = sizeof(EK(wide)) / sizeof(float), EK_KEY_BLOCKS = EK_WIDTH / 4 };
-
-EK_INLINE EK(wide) EK(splat_wide)(float x) { return x - (EK(wide)){0}; }
-EK_INLINE EK(wide) EK(load_wide)(const float *p) { return *(const EK(wide_unaligned) *)p; }
-EK_INLINE void EK(store_wide)(float *p, EK(wide) v) { *(EK(wide_unaligned) *)p = v; }
 EK_INLINE EK(wide) EK(load_cache)(const void *base, size_t index, bool is_float) {
   return is_float ? EK(load_wide)((const float *)base + index)
                   : (EK(wide))EK_LOAD_HALF_WIDE((const uint16_t *)base + index);
@@ -316,8 +344,7 @@ EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t s
 
 // exp(score - the largest score); the sum is left to the end.
 EK_INLINE void EK(weigh)(const float *scores, size_t n, float *row) {
-  size_t index;
-  EK(exp_scaled)(scores, n, EK(maximum)(scores, n, &index), 1, row);
+  EK(exp_scaled)(scores, n, EK(largest)(scores, n), 1, row);
 }
 
 EK_INLINE float EK(sum_of)(const float *row, size_t n) {

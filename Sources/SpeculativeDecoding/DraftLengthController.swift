@@ -27,6 +27,14 @@ public struct DraftLengthController: Sendable {
   package struct Choice: Equatable {
     package var drafter: Int
     package var length: Int
+    /// What is drafted instead if the drafter's first token is that of this free guess.
+    package var confirming: FreeGuess?
+  }
+
+  package struct FreeGuess: Equatable {
+    package var drafter: Int
+    package var evidence: Int
+    package var length: Int
   }
 
   /// How a pass went.
@@ -34,6 +42,8 @@ public struct DraftLengthController: Sendable {
     /// `nil` when nothing was tried.
     var choice: Choice?
     var evidence: Int
+    /// Whether the free guess that the choice would confirm was drafted.
+    var isConfirmed: Bool
     var drafted: Int
     var accepted: Int
     /// Tokens that the pass gave.
@@ -42,11 +52,12 @@ public struct DraftLengthController: Sendable {
     var verifySeconds: Double
 
     package init(
-      choice: Choice?, evidence: Int = 0, drafted: Int, accepted: Int, tokens: Int, draftSeconds: Double,
-      verifySeconds: Double
+      choice: Choice?, evidence: Int = 0, isConfirmed: Bool = false, drafted: Int, accepted: Int,
+      tokens: Int, draftSeconds: Double, verifySeconds: Double
     ) {
       self.choice = choice
       self.evidence = evidence
+      self.isConfirmed = isConfirmed
       self.drafted = drafted
       self.accepted = accepted
       self.tokens = tokens
@@ -70,9 +81,12 @@ public struct DraftLengthController: Sendable {
   /// What is known of one drafter.
   private struct Arm: Sendable {
     let profile: DrafterProfile
-    /// The first token of a draft, and those after it, by kind of guess.
+    /// The first token of a draft, and those after it, by kind of guess: of a free drafter, its own kinds and then these
+    /// again when another has confirmed the first token; of others, without and with a free guess beside it that differs.
     var first: [Rate]
     var later: [Rate]
+    /// Of a free drafter, how often another confirms the first token, by kind of guess.
+    var confirmed: [Rate]
     /// Whether the drafter was sure enough to draft one more token.
     var sure: Rate
     /// Consecutive offers of each kind that were not thought worth a try.
@@ -92,8 +106,16 @@ public struct DraftLengthController: Sendable {
           : Rate(accepted: 1 + min(Double(kind), 2), drafted: 4)
       }
       later = first.map { Rate(accepted: $0.accepted + 0.5, drafted: $0.drafted) }
+      confirmed = (0..<kinds).map { Rate(accepted: 1 + min(Double($0), 1), drafted: 4) }
+      if profile.costPerToken == 0 {
+        first += Array(repeating: Rate(accepted: 3.4, drafted: 4), count: kinds)
+        later += Array(repeating: Rate(accepted: 3, drafted: 4), count: kinds)
+      } else {
+        first += first
+        later += later
+      }
       sure = Rate(accepted: 3, drafted: 4)
-      declined = Array(repeating: 0, count: kinds)
+      declined = Array(repeating: 0, count: first.count)
     }
 
     var isFree: Bool { profile.costPerToken == 0 }
@@ -105,29 +127,35 @@ public struct DraftLengthController: Sendable {
       return plain.seconds(rows: rows) ?? 0
     }
 
-    /// The length with the most expected tokens per second, and that rate.
+    /// The kind of guess of a free drafter once another has confirmed its first token.
+    func confirming(_ evidence: Int) -> Int { evidence + confirmed.count }
+
+    /// The length with the most expected tokens per second.
     ///
-    /// - Parameter allowance: Seconds that a draft may lose if its first token is wrong.
-    func best(_ offer: Offer, plain: PassTimes, one: Double, allowance: Double) -> (length: Int, rate: Double)
-    {
-      var best = (length: 0, rate: 0.0)
+    /// - Parameters:
+    ///   - overhead: Seconds that have gone into the draft already.
+    ///   - allowance: Seconds that a draft may lose if its first token is wrong.
+    func best(
+      evidence: Int, available: Int, plain: PassTimes, one: Double, overhead: Double = 0, allowance: Double
+    ) -> Expectation {
+      var best = Expectation()
       let goesOn = isFree ? 1 : sure.mean
       let cost = draftSeconds(one)
       var tokens = 1.0
-      var chance = first[offer.evidence].mean
+      var chance = first[evidence].mean
       var reached = 1.0
       // Expected seconds of drafts that ended by themselves before the limit.
-      var ended = 0.0
-      for length in 1...offer.available {
+      var ended = overhead
+      for length in 1...available {
         ended +=
           reached * (1 - goesOn) * (Double(length) * cost + verifySeconds(rows: length, plain: plain))
         reached *= goesOn
         tokens += reached * chance
-        chance *= later[offer.evidence].mean
+        chance *= later[evidence].mean
         let whole = seconds(length: length, plain: plain, one: one)
-        guard whole - one <= allowance else { break }
-        let expected = ended + reached * whole
-        if expected > 0, tokens / expected > best.rate { best = (length, tokens / expected) }
+        guard overhead + whole - one <= allowance else { break }
+        let expected = Expectation(length: length, tokens: tokens, seconds: ended + reached * whole)
+        if expected.rate > best.rate { best = expected }
       }
       return best
     }
@@ -137,9 +165,17 @@ public struct DraftLengthController: Sendable {
       Double(length) * draftSeconds(one) + verifySeconds(rows: length + 1, plain: plain)
     }
 
-    private func draftSeconds(_ one: Double) -> Double {
+    func draftSeconds(_ one: Double) -> Double {
       isFree ? 0 : attempt.trusted(1) ?? profile.costPerToken * one
     }
+  }
+
+  /// What a draft promises.
+  private struct Expectation {
+    var length = 0
+    var tokens = 0.0
+    var seconds = 0.0
+    var rate: Double { seconds > 0 ? tokens / seconds : 0 }
   }
 
   private var arms: [Arm]
@@ -172,9 +208,31 @@ public struct DraftLengthController: Sendable {
     let allowance = Self.tolerance.share * elapsed + Self.tolerance.tokens * one - lost
     var best: Choice?
     var bestRate = 1 / one
+    let free = offers.first { arms[$0.drafter].isFree }
     for offer in offers {
-      let (length, rate) = arms[offer.drafter].best(offer, plain: plain, one: one, allowance: allowance)
-      if rate > bestRate { (best, bestRate) = (Choice(drafter: offer.drafter, length: length), rate) }
+      let arm = arms[offer.drafter]
+      let asks = !arm.isFree && arm.profile.verifiedShare == 1 && free != nil
+      let expected = arm.best(
+        evidence: arm.isFree ? offer.evidence : free == nil ? 0 : 1, available: offer.available, plain: plain,
+        one: one,
+        allowance: allowance)
+      if expected.rate > bestRate {
+        (best, bestRate) = (Choice(drafter: offer.drafter, length: expected.length), expected.rate)
+      }
+      guard asks, let free, expected.length > 0 else { continue }
+      let other = arms[free.drafter]
+      let agreeing = other.best(
+        evidence: other.confirming(free.evidence), available: free.available, plain: plain, one: one,
+        overhead: arm.draftSeconds(one), allowance: allowance)
+      let chance = other.confirmed[free.evidence].mean
+      let rate =
+        (chance * agreeing.tokens + (1 - chance) * expected.tokens)
+        / (chance * agreeing.seconds + (1 - chance) * expected.seconds)
+      if agreeing.length > 0, rate > bestRate {
+        let guess = FreeGuess(drafter: free.drafter, evidence: free.evidence, length: agreeing.length)
+        best = Choice(drafter: offer.drafter, length: expected.length, confirming: guess)
+        bestRate = rate
+      }
     }
     for offer in offers {
       if offer.drafter == best?.drafter {
@@ -192,6 +250,9 @@ public struct DraftLengthController: Sendable {
     return best
   }
 
+  /// The kind of a free guess whose first token another drafter has confirmed.
+  package func confirmedEvidence(_ guess: FreeGuess) -> Int { arms[guess.drafter].confirming(guess.evidence) }
+
   /// Notes how a pass went.
   package mutating func note(_ outcome: Outcome) {
     let rows = outcome.drafted + 1
@@ -200,16 +261,22 @@ public struct DraftLengthController: Sendable {
       plain.note(rows: rows, seconds: outcome.verifySeconds)
       return
     }
-    let index = choice.drafter
-    if arms[index].profile.verifiedShare < 1 {
-      arms[index].times.note(rows: rows, seconds: outcome.verifySeconds)
+    let asked = choice.drafter
+    // Who wrote the draft, and how many tokens the one that was asked has drafted.
+    var (index, own) = (asked, outcome.drafted)
+    if let guess = choice.confirming, arms.indices.contains(guess.drafter) {
+      arms[guess.drafter].confirmed[guess.evidence].note(outcome.isConfirmed)
+      if outcome.isConfirmed { (index, own) = (guess.drafter, 1) }
+    }
+    if arms[asked].profile.verifiedShare < 1 {
+      arms[asked].times.note(rows: rows, seconds: outcome.verifySeconds)
     } else {
       plain.note(rows: rows, seconds: outcome.verifySeconds)
     }
-    if !arms[index].isFree {
-      let attempts = outcome.drafted < choice.length ? outcome.drafted + 1 : outcome.drafted
-      for attempt in 0..<attempts { arms[index].sure.note(attempt < outcome.drafted) }
-      arms[index].attempt.note(rows: 1, seconds: outcome.draftSeconds / Double(max(attempts, 1)))
+    if !arms[asked].isFree {
+      let attempts = own < choice.length && !outcome.isConfirmed ? own + 1 : own
+      for attempt in 0..<attempts { arms[asked].sure.note(attempt < own) }
+      arms[asked].attempt.note(rows: 1, seconds: outcome.draftSeconds / Double(max(attempts, 1)))
     }
     if let one = plain.one {
       lost += outcome.draftSeconds + outcome.verifySeconds - one * Double(outcome.tokens)

@@ -28,10 +28,13 @@ public struct DraftTarget {
   public let cache: KeyValueCache
   /// Where a drafter that runs the large model's first layers leaves the rows it ran.
   public let states: HiddenStates
+  /// What another drafter expects to come next, if anything: a draft that begins with it may end there.
+  public let guess: TokenID?
 
-  package init(cache: KeyValueCache, states: HiddenStates) {
+  package init(cache: KeyValueCache, states: HiddenStates, guess: TokenID? = nil) {
     self.cache = cache
     self.states = states
+    self.guess = guess
   }
 }
 

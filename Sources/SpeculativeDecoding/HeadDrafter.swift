@@ -83,6 +83,7 @@ public final class HeadDrafter: Drafter {
       }
       guard let token else { break }
       draft.tokens.append(token)
+      if draft.tokens == [target.guess] { break }
       guard draft.tokens.count < limit, cached < cache.capacity, !model.endTokens.contains(token) else {
         break
       }

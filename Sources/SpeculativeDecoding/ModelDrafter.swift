@@ -72,6 +72,7 @@ public final class ModelDrafter: Drafter {
     while draft.tokens.count < limit, cached.count < cache.capacity, !model.endTokens.contains(next) {
       guard let token = try guess(after: next) else { break }
       draft.tokens.append(token)
+      if draft.tokens == [target.guess] { break }
       next = token
     }
     draft.bytesRead = bytes + (exits?.bytesRead ?? 0) - before

@@ -7,7 +7,9 @@ struct PassTimes: Sendable {
 
   private var means: [Int: Mean] = [:]
   /// What one more row costs, in passes of one row. Begins at a cautious guess.
-  private var slope = 0.25
+  private var slope = 0.2
+  /// For sizes beyond those measured: the first few rows wait for memory together, further ones for the arithmetic.
+  private static let leastSlope = 0.1
   /// Passes of a size after which its mean is trusted by itself.
   private static let trusted = 3
 
@@ -32,7 +34,7 @@ struct PassTimes: Sendable {
       let share = Double(rows - below.rows) / Double(size - below.rows)
       return below.seconds + share * max(mean - below.seconds, 0)
     }
-    return below.seconds + slope * one * Double(rows - below.rows)
+    return below.seconds + max(slope, Self.leastSlope) * one * Double(rows - below.rows)
   }
 
   /// The measured mean of that size alone, once there are a few.
@@ -50,7 +52,7 @@ struct PassTimes: Sendable {
     means[rows] = mean
     if rows > 1, let one, one > 0 {
       let found = (taken / one - 1) / Double(rows - 1)
-      slope += 0.1 * (min(max(found, 0), 1) - slope)
+      slope += 0.2 * (min(max(found, 0), 1) - slope)
     }
   }
 }

@@ -194,7 +194,8 @@ public final class SpeculativeSession {
     let start = clock.now
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
-    let (choice, draft) = try limit > 0 ? makeDraft(limit) : (nil, Draft())
+    let made = try limit > 0 ? makeDraft(limit) : MadeDraft()
+    let draft = made.draft
     let tokens = Array(draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
     let drafted = clock.now
     var sampling = 0.0
@@ -206,7 +207,7 @@ public final class SpeculativeSession {
       var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
       let isAccepted = row < tokens.count && step.id == tokens[row]
       if isAccepted { accepted += 1 }
-      step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, choice: choice)
+      step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: made.writer)
       steps.append(step)
       statistics.bytesRead += logits.depth?.bytesRead ?? 0
       sampling += (clock.now - begin).seconds
@@ -242,8 +243,9 @@ public final class SpeculativeSession {
     if accepted < tokens.count { statistics.rollbacks += 1 }
     controller.note(
       DraftLengthController.Outcome(
-        choice: choice, evidence: draft.evidence, drafted: tokens.count, accepted: accepted,
-        tokens: steps.count, draftSeconds: draftSeconds, verifySeconds: verifySeconds + sampling))
+        choice: made.choice, evidence: made.evidence, isConfirmed: made.isConfirmed, drafted: tokens.count,
+        accepted: accepted, tokens: steps.count, draftSeconds: draftSeconds,
+        verifySeconds: verifySeconds + sampling))
     return steps
   }
 
@@ -291,17 +293,18 @@ public final class SpeculativeSession {
     }
   }
 
-  /// A draft of at most `limit` tokens, and who was chosen to make it; no choice for a pass without drafts.
-  private func makeDraft(_ limit: Int) throws -> (DraftLengthController.Choice?, Draft) {
+  /// A draft of at most `limit` tokens, and how it came about.
+  private func makeDraft(_ limit: Int) throws -> MadeDraft {
     let target = DraftTarget(cache: sequence.cache, states: buffers.states)
     guard choosesLength else {
       for (index, drafter) in drafters.enumerated() {
         let draft = try drafter.draft(after: history, limit: limit, target: target)
         if !draft.tokens.isEmpty || draft.layer > 0 {
-          return (DraftLengthController.Choice(drafter: index, length: limit), draft)
+          return MadeDraft(
+            draft: draft, choice: DraftLengthController.Choice(drafter: index, length: limit), writer: index)
         }
       }
-      return (nil, Draft())
+      return MadeDraft()
     }
     var free: [Int: Draft] = [:]
     var offers: [DraftLengthController.Offer] = []
@@ -316,20 +319,44 @@ public final class SpeculativeSession {
         DraftLengthController.Offer(
           drafter: index, evidence: draft.evidence, available: min(limit, draft.tokens.count)))
     }
-    guard let choice = controller.choose(offers) else { return (nil, Draft()) }
-    if var draft = free[choice.drafter] {
-      draft.tokens.removeSubrange(choice.length...)
-      return (choice, draft)
+    guard let choice = controller.choose(offers) else { return MadeDraft() }
+    var made = MadeDraft(choice: choice, writer: choice.drafter)
+    if let draft = free[choice.drafter] {
+      made.draft = draft
+      made.draft.tokens.removeSubrange(choice.length...)
+      made.evidence = draft.evidence
+      return made
     }
-    return (
-      choice, try drafters[choice.drafter].draft(after: history, limit: choice.length, target: target)
-    )
+    let guess = choice.confirming.flatMap { free[$0.drafter] }
+    made.draft = try drafters[choice.drafter].draft(
+      after: history, limit: choice.length,
+      target: DraftTarget(cache: target.cache, states: target.states, guess: guess?.tokens.first))
+    if let guess, let confirming = choice.confirming, made.draft.tokens.first == guess.tokens.first {
+      made.isConfirmed = true
+      made.writer = confirming.drafter
+      made.evidence = controller.confirmedEvidence(confirming)
+      made.draft.tokens = Array(guess.tokens.prefix(confirming.length))
+    } else {
+      made.evidence = free.values.contains { !$0.tokens.isEmpty } ? 1 : 0
+    }
+    return made
+  }
+
+  private struct MadeDraft {
+    var draft = Draft()
+    /// `nil` for a pass without drafts.
+    var choice: DraftLengthController.Choice?
+    /// Who wrote the tokens.
+    var writer = 0
+    /// As in ``DraftLengthController``.
+    var evidence = 0
+    var isConfirmed = false
   }
 
   private func source(
-    of row: Int, isAccepted: Bool, drafted: Int, choice: DraftLengthController.Choice?
+    of row: Int, isAccepted: Bool, drafted: Int, writer: Int
   ) -> TokenSource {
-    if isAccepted, let choice { return TokenSource(drafters[choice.drafter].profile.writer) }
+    if isAccepted { return TokenSource(drafters[writer].profile.writer) }
     return row < drafted ? TokenSource(.corrected, discarded: drafted - row) : TokenSource(.target)
   }
 

@@ -140,4 +140,46 @@ struct ControllerTests {
     _ = right.run(600, &controller, seed: 5)
     #expect(right.run(300, &controller, seed: 6).time < right.best * 1.15)
   }
+
+  @Test(
+    "A free guess that another drafter confirms is drafted further, and the two gain more than either alone")
+  func confirmed() {
+    // Three times in ten both guess the same, and then nearly all of it is right; else the free guess is nearly always wrong.
+    func run(_ offered: [Int], seed: UInt64) -> Double {
+      var random = SplitMix64(seed: seed)
+      var controller = DraftLengthController([
+        DrafterProfile(writer: .lookup),
+        DrafterProfile(writer: .draft, costPerToken: 0.07, readsStates: true),
+      ])
+      var (time, tokens) = (0.0, 0)
+      while tokens < 3000 {
+        let agrees = Int.random(in: 0..<10, using: &random) < 3
+        let choice = controller.choose(
+          offered.map { DraftLengthController.Offer(drafter: $0, available: 10) })
+        var length = choice?.length ?? 0
+        var chance = choice?.drafter == 0 && !agrees ? 0.1 : agrees ? 0.9 : 0.5
+        var drafting = choice?.drafter == 1 ? 0.07 * Double(length) : 0
+        var evidence = choice?.drafter == 1 && offered.count == 2 ? 1 : 0
+        var isConfirmed = false
+        if let guess = choice?.confirming, agrees {
+          (length, evidence, isConfirmed) = (guess.length, controller.confirmedEvidence(guess), true)
+          (chance, drafting) = (0.9, 0.07)
+        }
+        var accepted = 0
+        while accepted < length, Double.random(in: 0..<1, using: &random) < chance { accepted += 1 }
+        let verify = 1 + 0.1 * Double(length)
+        controller.note(
+          .init(
+            choice: choice, evidence: evidence, isConfirmed: isConfirmed, drafted: length, accepted: accepted,
+            tokens: accepted + 1, draftSeconds: drafting, verifySeconds: verify))
+        time += verify + drafting
+        tokens += accepted + 1
+      }
+      return time / Double(tokens)
+    }
+    for seed in 0..<3 as Range<UInt64> {
+      let (lookup, head, both) = (run([0], seed: seed), run([1], seed: seed), run([0, 1], seed: seed))
+      #expect(both < 0.95 * min(lookup, head), "\(lookup), \(head), \(both)")
+    }
+  }
 }

@@ -176,9 +176,11 @@ struct SpeculationOptions: ParsableArguments {
       sources.append(small.source)
       loadedDraft = small
     }
-    let heads = exits.isGiven ? nil : try exits.policy.loadHeads(loaded)
-    // The model's own head says little about the first layers of a model that was not trained for it.
-    if kind == .earlyExit || kind == .auto && (heads != nil || draftLayer != nil) {
+    // Where nothing better is known than heads that come with a model, its first layers cost more than they draft.
+    let draftsEarly =
+      kind == .earlyExit || kind == .auto && (exits.policy.exitHeads != nil || draftLayer != nil)
+    if draftsEarly, !exits.isGiven {
+      let heads = try exits.policy.loadHeads(loaded)
       let layers = loaded.model.decoder.configuration.layerCount
       let usual = heads?.layers.first ?? max(1, layers / 3)
       sources.append(.earlyExit(layer: draftLayer ?? usual, heads: heads))

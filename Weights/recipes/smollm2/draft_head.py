@@ -36,10 +36,11 @@ class Head(nn.Module):
 
     def begin_from_last_layer(self, scale):
         last = f"blk.{self.target.layers - 1}."
+        tensors = {
+            name: self.target.read(last + name[len("blk.0."):]) if name.startswith("blk.0.") else part
+            for name, part in self.tensors().items()}
+        self.take(tensors)
         with torch.no_grad():
-            for name, part in self.tensors().items():
-                if name.startswith("blk.0."):
-                    part.copy_(self.target.read(last + name[len("blk.0."):]))
             self.o.weight.mul_(scale)
             self.down.weight.mul_(scale)
 
@@ -52,6 +53,11 @@ class Head(nn.Module):
             "blk.0.ffn_gate.weight": self.gate.weight, "blk.0.ffn_up.weight": self.up.weight,
             "blk.0.ffn_down.weight": self.down.weight,
         }
+
+    def take(self, tensors):
+        with torch.no_grad():
+            for name, part in self.tensors().items():
+                part.copy_(tensors[name])
 
     def rotate(self, x, positions):
         """x: (batch, heads, rows, head size); positions: (batch, rows)."""

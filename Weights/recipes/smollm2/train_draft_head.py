@@ -2,7 +2,7 @@
 
     python train_draft_head.py --model MODEL.gguf --states STATES --out RUN --minutes 60
 
-Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out.
+Goes on from RUN/checkpoint.pt where that is. Every eightieth text is held out, or those of --held-out are.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from checkpoint import Checkpoint, unit
 from draft_head import Head
@@ -98,6 +99,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--states", required=True, nargs="+")
+    parser.add_argument("--held-out", nargs="*", default=[], help="states of texts to measure on")
+    parser.add_argument("--begin", type=Path, help="a head of this model's to begin from, as export_draft_head.py wrote it")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -109,6 +112,7 @@ def main():
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--shortlist", type=int, default=6144)
+    parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: faster where the processor can")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -116,6 +120,8 @@ def main():
     chooser = random.Random(arguments.seed)
     target = Checkpoint(arguments.model)
     texts, held_out = split(read(arguments.states, [final(target)]))
+    if arguments.held_out:
+        texts, held_out = texts + held_out, read(arguments.held_out, [final(target)])
     chosen = shortlist(texts, arguments.shortlist, len(target.embedding))
     written = torch.cat([text.tokens[text.output:] for text in held_out])
     note = make_log(arguments.out, texts)
@@ -123,6 +129,8 @@ def main():
     head = Head(target)
     head.begin_from_last_layer(arguments.scale)
     ridge(texts, target, head)
+    if arguments.begin:
+        head.take(load_file(arguments.begin))
     optimizer = torch.optim.AdamW(head.parameters(), lr=arguments.rate, betas=(0.9, 0.95), weight_decay=0.01)
     path = arguments.out / "checkpoint.pt"
     done = 0.0
@@ -146,16 +154,18 @@ def main():
         tokens, states, embeddings, window, is_there, is_output = batch(next(queue), target, arguments.rows, chooser)
         at = window[..., None].expand(-1, -1, target.size) + 1
         wanted = states.gather(1, at)[is_there]
-        with torch.no_grad():
-            truth = target.logits(wanted, chosen).softmax(-1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bfloat16):
+            with torch.no_grad():
+                truth = target.logits(wanted, chosen).float().softmax(-1)
+            guesses = [x[is_there] for x in head(states, embeddings, window, depth)]
+            found = [target.logits(guess, chosen) for guess in guesses]
         loss = 0.0
         weight = torch.where(is_output, 1.0, arguments.prompt)[is_there]
-        for k, x in enumerate(head(states, embeddings, window, depth)):
-            guess = x[is_there]
+        for k, (guess, logits) in enumerate(zip(guesses, found)):
             # The first rows of a window have no draft before them.
             usable = (torch.arange(arguments.rows) >= k).expand_as(is_there)[is_there] * weight
-            cross = -(truth * F.log_softmax(target.logits(guess, chosen), -1)).sum(-1)
-            apart = (unit(guess) - unit(wanted)).square().mean(-1)
+            cross = -(truth * F.log_softmax(logits.float(), -1)).sum(-1)
+            apart = (unit(guess.float()) - unit(wanted)).square().mean(-1)
             loss = loss + 0.8 ** k * ((cross + arguments.regression * apart) * usable).sum() / usable.sum()
         optimizer.zero_grad()
         loss.backward()
