@@ -45,6 +45,15 @@ POLICIES = {
         "softmax": ("24,30", "--lowest", "0.05"), "saturation": ("24,30", "--lowest", "0.75"),
         "classifier": ("24,30", "--lowest", "0.3")},
 }
+# Those of models that were trained on for early exits.
+TRAINED = {
+    "smollm2-135m-instruct-exit": {
+        task: {
+            "softmax": ("20,24,30", "--grid", "0.9,0.7,0.5,0.4,0.3,0.2,0.1,0.05,0.02"),
+            "saturation": ("20,24,30", "--grid", "0.98,0.96,0.94,0.92,0.9,0.88,0.86,0.84,0.82"),
+            "classifier": ("20,24,30", "--grid", "0.95,0.9,0.8,0.7,0.6,0.5,0.4,0.3,0.1")}
+        for task in POLICIES},
+}
 METRICS = {"summaries": "rouge-l", "answers": "token-f1"}
 
 
@@ -94,6 +103,7 @@ def halves(groups, seed):
 class Work:
     def __init__(self, arguments):
         self.arguments = arguments
+        self.policies = TRAINED.get(arguments.model, POLICIES)
         self.tasks = [task for task in METRICS if getattr(arguments, task)]
         self.common = []
         for name in ("model", "threads"):
@@ -137,7 +147,7 @@ class Work:
         return sizes["calibration"], min(sizes["test"], self.arguments.test or sizes["test"])
 
     def policy(self, task, measure):
-        layers, *thresholds = POLICIES[task][measure]
+        layers, *thresholds = self.policies[task][measure]
         return ["--confidence", measure, "--exit-layers", layers, *self.heads], thresholds
 
     def losses(self):
@@ -300,7 +310,7 @@ class Work:
                     rows.append(row)
         tested = {task: read_rules(self, task, MEASURES[0])["tested"] for task in self.tasks}
         write_json(self.path("tables.json"), {"delta": DELTA, "tested": tested, "rows": rows})
-        text = pages.tables(rows, tested, POLICIES, self.arguments.clock_documents)
+        text = pages.tables(rows, tested, self.policies, self.arguments.clock_documents)
         with open(self.path("tables.md"), "w", encoding="utf-8") as file:
             file.write(text)
         folder = self.arguments.figures or self.arguments.output

@@ -2,7 +2,7 @@
 # Compares the AVX-512 kernels with the portable ones on a processor that has only AVX2: the intrinsics of
 # kernels_avx512.c are replaced by SIMDe's functions of the same names, and the target attribute is taken out. This
 # checks the arithmetic and the indexing. It does not check the compiler's choice of instructions, run-time detection
-# (only that it compiles) or speed: for those a processor with AVX-512 VNNI is needed, and so far none has run them.
+# (only that it compiles) or speed: for those a processor with AVX-512 VNNI is needed.
 #
 # Needs: clang, and Debian's libsimde-dev.
 set -eu

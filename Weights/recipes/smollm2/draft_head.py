@@ -14,8 +14,9 @@ from checkpoint import unit
 
 
 class Head(nn.Module):
-    def __init__(self, target):
+    def __init__(self, target, dropout=0.0):
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.target = target
         size, heads, key_heads, width = target.size, target.heads, target.key_heads, target.width
         self.head_size = target.head_size
@@ -112,9 +113,9 @@ class Head(nn.Module):
                     mixed = mixed + weights[..., rows + index, None] * b
             else:
                 mixed = scores.softmax(-1) @ values
-            x = x + self.o(mixed.transpose(1, 2).flatten(2))
+            x = x + self.dropout(self.o(mixed.transpose(1, 2).flatten(2)))
             n = unit(x, self.target.epsilon) * self.ffn_norm
-            x = x + self.down(F.silu(self.gate(n)) * self.up(n))
+            x = x + self.dropout(self.down(F.silu(self.gate(n)) * self.up(n)))
             yield x
             # The guess of the row before stands for its state.
             x = self.fused(F.pad(x, (0, 0, 1, 0))[:, :-1], tokens)

@@ -32,6 +32,17 @@ def runs(text):
     return {" ".join(words[i:i + RUN]) for i in range(len(words) - RUN + 1)}
 
 
+def halves(records):
+    """Texts of their own: the first and the second half of a document's sentences, which overlap by a sentence or two."""
+    for record in records:
+        sentences = re.split(r"(?<=[.!?])\s+", record["document"])
+        middle = len(sentences) // 2
+        for letter, part in (("a", sentences[:middle + 1]), ("b", sentences[middle - 1:])):
+            text = " ".join(part)
+            if len(sentences) >= 4 and len(text.split()) >= 40:
+                yield {"id": record["id"] + letter, "document": text}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--abstracts", required=True)
@@ -40,6 +51,10 @@ def main():
     parser.add_argument("--held-out", nargs="*", default=[])
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()
+    evaluated = set()
+    for path in arguments.held_out:
+        for record in read(path):
+            evaluated |= runs(record["document"])
     chooser = random.Random(1)
     texts = read(arguments.texts)
     abstracts = [
@@ -62,11 +77,9 @@ def main():
              "question": ABOUT_PACKAGES[index % len(ABOUT_PACKAGES)].format(record["id"])}
             for index, record in enumerate(packages[700:1150])],
         "abstracts.answer": asked,
+        "halves.summarize": list(halves(
+            record for record in abstracts if not runs(record["document"]) & evaluated)),
     }
-    evaluated = set()
-    for path in arguments.held_out:
-        for record in read(path):
-            evaluated |= runs(record["document"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, records in files.items():
         kept = [record for record in records if not runs(record["document"]) & evaluated]

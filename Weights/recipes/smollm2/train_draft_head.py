@@ -23,8 +23,8 @@ def final(target):
     return f"layer.{target.layers}"
 
 
-def batch(texts, target, rows, chooser=None):
-    """States, embeddings and the window that is guessed: an output, or, with a chooser, sometimes another part."""
+def batch(texts, target, rows, chooser=None, elsewhere=0.3):
+    """States, embeddings and the window that is guessed: an output, or, with a chooser, elsewhere in some of the cases."""
     length = max(len(text.tokens) for text in texts)
     states = torch.zeros(len(texts), length, target.size)
     tokens = torch.zeros(len(texts), length, dtype=torch.long)
@@ -35,7 +35,7 @@ def batch(texts, target, rows, chooser=None):
         # Row t guesses token t + 2, and the first token of an output is the model's own.
         lowest, highest = max(0, min(output - 1, len(ids) - 2 - rows)), max(0, len(ids) - 2 - rows)
         begin = min(output - 1, highest) if chooser is None else chooser.randint(lowest, highest)
-        if chooser is not None and chooser.random() < 0.3:
+        if chooser is not None and chooser.random() < elsewhere:
             begin = chooser.randint(0, highest)
         first.append(begin)
     window = torch.tensor(first)[:, None] + torch.arange(rows)
@@ -75,6 +75,7 @@ def evaluate(head, target, texts, chosen, rows, steps):
     count = 0
     place = torch.full((len(target.unembedding),), -1)
     place[chosen] = torch.arange(len(chosen))
+    head.eval()
     with torch.no_grad():
         for start in range(0, len(texts), 8):
             tokens, states, embeddings, window, _, is_output = batch(texts[start:start + 8], target, rows)
@@ -90,6 +91,7 @@ def evaluate(head, target, texts, chosen, rows, steps):
                 right[k] += (hit & valid).sum().item()
                 good &= hit
                 in_row[k] += good.sum().item()
+    head.train()
     return {
         "tokens": count, "agreement": [round(r / count, 4) for r in right],
         "accepted": round(sum(in_row) / count, 4)}
@@ -107,6 +109,9 @@ def main():
     parser.add_argument("--scale", type=float, default=0.003, help="of the last layer's outputs in the beginning")
     parser.add_argument("--regression", type=float, default=0.3, help="weight of the distance of states")
     parser.add_argument("--prompt", type=float, default=0.3, help="weight of a token of a prompt, an output's being 1")
+    parser.add_argument("--elsewhere", type=float, default=0.3, help="share of the windows that lie anywhere in a text")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of what attention and feed-forward add")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation added to states of mean square 1")
     parser.add_argument("--single", type=float, default=0.6, help="share of the time with one row of drafting")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--batch", type=int, default=12)
@@ -126,7 +131,7 @@ def main():
     written = torch.cat([text.tokens[text.output:] for text in held_out])
     note = make_log(arguments.out, texts)
     note(covered=torch.isin(written, chosen).float().mean().item())
-    head = Head(target)
+    head = Head(target, arguments.dropout)
     head.begin_from_last_layer(arguments.scale)
     ridge(texts, target, head)
     if arguments.begin:
@@ -151,9 +156,12 @@ def main():
             group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part))
         # One row of drafting teaches most for its time; that guesses build on guesses is learned in the end.
         depth = arguments.steps if part > arguments.single else 1
-        tokens, states, embeddings, window, is_there, is_output = batch(next(queue), target, arguments.rows, chooser)
+        tokens, states, embeddings, window, is_there, is_output = batch(
+            next(queue), target, arguments.rows, chooser, arguments.elsewhere)
         at = window[..., None].expand(-1, -1, target.size) + 1
         wanted = states.gather(1, at)[is_there]
+        if arguments.noise:
+            states = states + arguments.noise * torch.randn_like(states)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bfloat16):
             with torch.no_grad():
                 truth = target.logits(wanted, chosen).float().softmax(-1)
