@@ -220,6 +220,12 @@ static float EK(maximum)(const float *x, size_t n, size_t *index) {
 static float EK(sum_exp)(const float *x, size_t n, float shift) {
   v8 total = EK(splat)(0);
   size_t i = 0;
+  for (; i + EK_WIDTH <= n; i += EK_WIDTH) {
+    EK(wide) all = EK(exp)(EK(load_wide)(x + i) - shift);
+    v8 parts[EK_WIDTH / 8];
+    memcpy(parts, &all, sizeof all);
+    for (int part = 0; part < EK_WIDTH / 8; part++) total += parts[part];
+  }
   for (; i + 8 <= n; i += 8) total += EK(exp8)(EK(load)(x + i) - shift);
   float sum = EK(sum)(total);
   for (; i < n; i++) sum += expf(x[i] - shift);

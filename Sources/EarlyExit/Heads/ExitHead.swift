@@ -9,7 +9,10 @@ package struct ExitHead {
   /// The prompt's tokens that the shortlist lacks, once the prompt is known.
   private var additions: PreparedHeads.Candidates?
   private var knowsAdditions = false
-  private var reducedPart: [Float] = []
+  /// Shortlist and additions, and the logits of each.
+  private var reduced: [TokenID] = []
+  private var shortlistPart: [Float] = []
+  private var additionsPart: [Float] = []
   /// (states, tokens): of the whole vocabulary, or of ``candidates``.
   package private(set) var logits: [Float] = []
   /// The tokens that the logits are of; `nil` for the whole vocabulary.
@@ -47,6 +50,7 @@ package struct ExitHead {
   package mutating func prepare(_ prompt: [TokenID]) throws(DecoderError) {
     guard !knowsAdditions else { return }
     additions = try layerHeads?.additions(of: prompt, decoder: decoder)
+    reduced = (layerHeads?.shortlist?.tokens ?? []) + (additions?.tokens ?? [])
     knowsAdditions = true
   }
 
@@ -65,17 +69,20 @@ package struct ExitHead {
     }
     guard let shortlist = layerHeads?.shortlist else { return try runFull(states) }
     try prepare(prompt)
-    try decoder.product(shortlist.rows, of: states, into: &logits)
+    try decoder.product(shortlist.rows, of: states, into: &shortlistPart)
     bytesRead += shortlist.rows.byteCount
-    candidates = shortlist.tokens
-    if let additions {
-      try decoder.product(additions.rows, of: states, into: &reducedPart)
-      let (own, added) = (shortlist.tokens.count, additions.tokens.count)
-      for row in stride(from: states.count / scratch.hiddenSize - 1, through: 0, by: -1) {
-        logits.insert(contentsOf: reducedPart[row * added..<(row + 1) * added], at: (row + 1) * own)
-      }
-      bytesRead += additions.rows.byteCount
-      candidates = shortlist.tokens + additions.tokens
+    candidates = reduced
+    guard let additions else {
+      swap(&logits, &shortlistPart)
+      return
+    }
+    try decoder.product(additions.rows, of: states, into: &additionsPart)
+    bytesRead += additions.rows.byteCount
+    let (own, added) = (shortlist.tokens.count, additions.tokens.count)
+    logits.removeAll(keepingCapacity: true)
+    for row in 0..<states.count / scratch.hiddenSize {
+      logits += shortlistPart[row * own..<(row + 1) * own]
+      logits += additionsPart[row * added..<(row + 1) * added]
     }
   }
 
