@@ -87,7 +87,7 @@ struct WorkPlan: Sendable {
   /// Pieces of a product of one token, whose time is that of reading the weights: every thread reads a share of its
   /// own, at four far places at once, and asks for the next piece while it reads one.
   ///
-  /// - Parameters: as above.
+  /// Parameters are those of the other initializer.
   init(farPlacesOf parts: [Projection.Part], threads: Int, unit: Int, paired: Bool) {
     self.threads = threads
     isPaired = paired && parts.count == 2
