@@ -178,8 +178,10 @@ static void attention(int head_size, int group, int positions, bool is_float, do
   float *scratch = floats(padded * (size_t)group, 0);
   uint16_t *half_keys = malloc(2 * n), *half_values = malloc(2 * n);
   twin->store_half(keys, n, half_keys), twin->store_half(values, n, half_values);
-  ek_attention task = {queries, is_float ? (void *)keys : half_keys, is_float ? (void *)values : half_values,
-                       a, scratch, group, head_size, positions, positions % 2};
+  ek_attention task = {
+      .queries = queries, .keys = is_float ? (void *)keys : half_keys, .values = is_float ? (void *)values : half_values,
+      .output = a, .scores = scratch, .group = group, .head_size = head_size, .positions = positions,
+      .cold = positions % 2};
   subject->score(&task, 0, positions, is_float), subject->mix(&task, scratch, 0, head_size, is_float);
   task.output = b;
   twin->score(&task, 0, positions, is_float), twin->mix(&task, scratch, 0, head_size, is_float);
