@@ -63,9 +63,12 @@ public protocol DecoderModel: AnyObject, Sendable {
   func logits(of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float])
     throws(DecoderError)
 
-  /// Packs a linear map of hidden states, (hiddenSize out, hiddenSize in) row-major.
+  /// Packs a linear map of hidden states, or of as many side by side as its input is long: (hiddenSize out, states ·
+  /// hiddenSize in), row-major.
   ///
-  /// ``product(_:of:into:)`` divides its input by its root mean square.
+  /// ``product(_:of:into:)`` divides each state of its input by its root mean square.
+  ///
+  /// - Throws: ``DecoderError`` for numbers that are not so many.
   func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix
 
   /// The rows of the unembedding that belong to `tokens`, in their order, kept apart so that they are read alone.
@@ -75,8 +78,8 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// - Throws: ``DecoderError`` for a token outside the vocabulary.
   func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix
 
-  /// Products of a matrix that this model made with hidden states, (count, hiddenSize) row-major: `output` becomes
-  /// (count, matrix.rows).
+  /// Products of a matrix that this model made with hidden states, (count, hiddenSize) row-major, or (count, states · hiddenSize)
+  /// for a map of several: `output` becomes (count, matrix.rows).
   ///
   /// - Throws: ``DecoderError`` for numbers that are not whole hidden states, or a matrix of another model.
   func product(_ matrix: SideMatrix, of states: [Float], into output: inout [Float]) throws(DecoderError)

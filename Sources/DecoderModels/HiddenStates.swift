@@ -21,6 +21,12 @@ public final class HiddenStates {
     set { values.replaceSubrange(row * hiddenSize..<(row + 1) * hiddenSize, with: newValue) }
   }
 
+  /// Becomes a copy of the rows in use of `other`, which is of the same size.
+  public func copy(_ other: HiddenStates) {
+    count = other.count
+    values.replaceSubrange(0..<count * hiddenSize, with: other.values[0..<count * hiddenSize])
+  }
+
   /// Copies row `row` of `other` to row `destination` here.
   public func copyRow(_ row: Int, of other: HiddenStates, to destination: Int) {
     self[destination] = other[row]

@@ -5,13 +5,12 @@ import TensorKernels
 /// reference path.
 extension LlamaModel {
   public func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix {
+    try checkMap(weights)
     let size = configuration.hiddenSize
-    guard weights.count == size * size else {
-      throw .rowCount(expected: size * size, found: weights.count)
-    }
     do {
       return try weights.withUnsafeBytes {
-        try makeMatrix(rows: size, format: .f32, source: $0, input: .normalized)
+        try makeMatrix(
+          rows: size, columns: weights.count / size, format: .f32, source: $0, input: .normalized)
       }
     } catch {
       throw DecoderError(error)
@@ -29,7 +28,9 @@ extension LlamaModel {
     }
     do {
       return try gathered.withUnsafeBytes {
-        try makeMatrix(rows: tokens.count, format: format, source: $0, input: .finalNorm)
+        try makeMatrix(
+          rows: tokens.count, columns: configuration.hiddenSize, format: format, source: $0, input: .finalNorm
+        )
       }
     } catch {
       throw DecoderError(error)
@@ -37,9 +38,8 @@ extension LlamaModel {
   }
 
   private func makeMatrix(
-    rows: Int, format: BlockFormat, source: UnsafeRawBufferPointer, input: SideMatrix.Input
+    rows: Int, columns: Int, format: BlockFormat, source: UnsafeRawBufferPointer, input: SideMatrix.Input
   ) throws(KernelError) -> SideMatrix {
-    let columns = configuration.hiddenSize
     let weights: Projection.Weights
     switch computePath {
     case .quantized, .fourBit:
@@ -56,15 +56,17 @@ extension LlamaModel {
       paddedRows: roundedUp(rows, to: 32), threads: pool.threadCount,
       instructionSet: instructionSet, paired: false)
     return SideMatrix(
-      rows: rows, byteCount: projection.byteCount, input: input, storage: .projection(projection))
+      rows: rows, byteCount: projection.byteCount, columns: columns, input: input,
+      storage: .projection(projection))
   }
 
   public func product(
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {
     let size = configuration.hiddenSize
-    let count = try rowCount(states)
-    guard case .projection(let projection) = matrix.storage, projection.columns == size else {
+    let columns = matrix.columns
+    let count = try rowCount(states, size: columns)
+    guard case .projection(let projection) = matrix.storage, projection.columns == columns else {
       throw .resources("a matrix of this model; this one was made by another")
     }
     let input: [Float]
@@ -93,7 +95,8 @@ extension LlamaModel {
       for part in projection.parts {
         guard case .float32(let weights) = part.weights else { continue }
         FloatProduct.multiply(
-          weights, rows: part.rows, columns: size, by: input, count: count, into: &output, stride: part.rows)
+          weights, rows: part.rows, columns: columns, by: input, count: count, into: &output,
+          stride: part.rows)
       }
     case .quantized, .fourBit:
       output.withUnsafeMutableBufferPointer { output in
@@ -101,7 +104,7 @@ extension LlamaModel {
           guard let output = output.baseAddress, let input = input.baseAddress else { return }
           for start in stride(from: 0, to: count, by: Workspace.maximumHeadRows) {
             quantizedProduct(
-              projection, input + start * size, count: min(Workspace.maximumHeadRows, count - start),
+              projection, input + start * columns, count: min(Workspace.maximumHeadRows, count - start),
               into: output + start * matrix.rows, width: matrix.rows)
           }
         }
@@ -114,16 +117,19 @@ extension LlamaModel {
     _ projection: Projection, _ input: UnsafePointer<Float>, count: Int,
     into output: UnsafeMutablePointer<Float>, width: Int
   ) {
-    let size = configuration.hiddenSize
+    let columns = projection.columns
     let plan = count == 1 ? projection.plans.one : projection.plans.many
     func run(_ y: UnsafeMutablePointer<Float>, stride: Int) {
       workspace.exclusively {
         workspace.reserve(count)
-        let quantized = workspace.hiddenInput.fineView
+        let wide =
+          columns == configuration.hiddenSize ? nil : QuantizedRows(rows: count, columns: columns)
+        let quantized = (wide ?? workspace.hiddenInput).fineView
         let kernels = kernels.pointee
         for row in 0..<count {
-          kernels.quantize(input + row * size, columns: size, into: quantized, row: row)
+          kernels.quantize(input + row * columns, columns: columns, into: quantized, row: row)
         }
+        defer { withExtendedLifetime(wide) {} }
         plan.pieces.withUnsafeBufferPointer { pieces in
           pool.run(chunks: pieces.count) { index in
             pieces[index].run(kernels, quantized, count: Int32(count), y, stride: stride, accumulate: false)

@@ -25,24 +25,26 @@ public struct SideMatrix: Sendable {
   public let rows: Int
   /// Bytes that one product reads.
   public let byteCount: Int
+  /// Numbers that a row of its input has: one hidden state or several.
+  let columns: Int
   let input: Input
   let storage: Storage
 }
 
 extension DecoderModel {
   public func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix {
+    try checkMap(weights)
     let size = configuration.hiddenSize
-    guard weights.count == size * size else {
-      throw .rowCount(expected: size * size, found: weights.count)
-    }
     return SideMatrix(
-      rows: size, byteCount: 4 * weights.count, input: .normalized, storage: .floats(weights))
+      rows: size, byteCount: 4 * weights.count, columns: weights.count / size, input: .normalized,
+      storage: .floats(weights))
   }
 
   public func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
     try check(tokens)
     return SideMatrix(
-      rows: tokens.count, byteCount: bytesOfUnembedding, input: .finalNorm, storage: .tokens(tokens))
+      rows: tokens.count, byteCount: bytesOfUnembedding, columns: configuration.hiddenSize,
+      input: .finalNorm, storage: .tokens(tokens))
   }
 
   public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError)
@@ -55,15 +57,16 @@ extension DecoderModel {
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {
     let size = configuration.hiddenSize
-    let count = try rowCount(states)
+    let columns = matrix.columns
+    let count = try rowCount(states, size: columns)
     switch matrix.storage {
     case .floats(let weights):
       let normalized = states.rowsDividedByRootMeanSquare(size: size)
       output = weights.withUnsafeBufferPointer { weights in
         (0..<count * matrix.rows).map { index in
           let (row, number) = index.quotientAndRemainder(dividingBy: matrix.rows)
-          return (0..<size).reduce(Float(0)) {
-            $0 + weights[number * size + $1] * normalized[row * size + $1]
+          return (0..<columns).reduce(Float(0)) {
+            $0 + weights[number * columns + $1] * normalized[row * columns + $1]
           }
         }
       }
@@ -80,9 +83,15 @@ extension DecoderModel {
     }
   }
 
-  /// How many hidden states these numbers are.
-  func rowCount(_ states: [Float]) throws(DecoderError) -> Int {
+  func checkMap(_ weights: [Float]) throws(DecoderError) {
     let size = configuration.hiddenSize
+    guard !weights.isEmpty, weights.count % (size * size) == 0 else {
+      throw .rowCount(expected: size * size, found: weights.count)
+    }
+  }
+
+  /// How many rows of `size` these numbers are.
+  func rowCount(_ states: [Float], size: Int) throws(DecoderError) -> Int {
     guard states.count % size == 0 else { throw .rowCount(expected: size, found: states.count) }
     return states.count / size
   }

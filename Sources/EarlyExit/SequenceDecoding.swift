@@ -146,6 +146,8 @@ package final class SequenceDecoding {
 package struct DecodingBuffers {
   let decoder: any DecoderModel
   package let states: HiddenStates
+  /// What the rows of ``states`` were after layers below the last, by layer: those that somebody looks at.
+  package let watched: [Int: HiddenStates]
   /// (rows asked for, vocabularySize)
   private(set) var logits: [Float] = []
 
@@ -155,9 +157,22 @@ package struct DecodingBuffers {
   /// Tokens whose logits are computed together: enough to read the unembedding rarely, few enough for memory.
   static let logitChunk = 32
 
-  package init(decoder: any DecoderModel) {
+  package init(decoder: any DecoderModel, watching layers: Set<Int> = []) {
     self.decoder = decoder
-    states = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: Self.prefillChunk)
+    let make = { HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: Self.prefillChunk) }
+    states = make()
+    watched = Dictionary(uniqueKeysWithValues: layers.map { ($0, make()) })
+  }
+
+  /// Runs the rows of ``states`` through the layers from `layer` on; those watched below it are left as they are.
+  package func advance(_ rows: [BatchRow], from layer: Int = 0) throws(DecoderError) {
+    var layer = layer
+    for (next, copy) in watched.sorted(by: { $0.key < $1.key }) where next > layer {
+      try decoder.advance(states, rows: rows, layers: layer..<next)
+      copy.copy(states)
+      layer = next
+    }
+    try decoder.advance(states, rows: rows, layers: layer..<decoder.configuration.layerCount)
   }
 
   /// Runs tokens of one sequence, from `position` on, through all layers.
@@ -165,8 +180,8 @@ package struct DecodingBuffers {
     throws(DecoderError)
   {
     try decoder.embed(Array(tokens), into: states)
-    let rows = tokens.indices.map { BatchRow(cache: cache, position: position + $0 - tokens.startIndex) }
-    try decoder.advance(states, rows: rows, layers: 0..<decoder.configuration.layerCount)
+    try advance(
+      tokens.indices.map { BatchRow(cache: cache, position: position + $0 - tokens.startIndex) })
   }
 
   /// Computes the logits of rows `range` and hands each row over, as (vocabularySize).
@@ -188,11 +203,11 @@ package struct DecodingBuffers {
   /// The prompt goes alone and in chunks that depend on its length only, so that a sequence decoded in a batch gets
   /// the very numbers it gets by itself.
   ///
-  /// - Parameter observe: Is given the last layer's hidden states of each part of the prompt, and the part's place.
+  /// - Parameter observe: Is told when ``states`` and ``watched`` hold a part of the prompt, and of the part's place.
   /// - Returns: `false` when `shouldStop` said so before the prompt was through.
   package mutating func readPrompt(
     of sequence: SequenceDecoding, shouldStop: () -> Bool,
-    observe: (HiddenStates, _ positions: Range<Int>) throws -> Void = { _, _ in }
+    observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> Bool {
     if let source = sequence.source, sequence.cache.source == nil {
       if shouldStop() { return false }
@@ -204,7 +219,7 @@ package struct DecodingBuffers {
       if shouldStop() { return false }
       let end = min(position + Self.prefillChunk, prompt.count)
       try advance(prompt[position..<end], cache: sequence.cache, position: position)
-      try observe(states, position..<end)
+      try observe(position..<end)
       position = end
     }
     return true
@@ -215,7 +230,7 @@ package struct DecodingBuffers {
   /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
   package mutating func prefill(
     _ sequence: SequenceDecoding, shouldStop: () -> Bool,
-    observe: (HiddenStates, _ positions: Range<Int>) throws -> Void = { _, _ in }
+    observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> TokenStep? {
     guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
     var step: TokenStep?
@@ -227,8 +242,7 @@ package struct DecodingBuffers {
   mutating func step(_ sequences: [SequenceDecoding], observe: (Int, TokenStep) throws -> Void) throws {
     let pending = sequences.compactMap(\.pending)
     try decoder.embed(pending.map(\.token), into: states)
-    try decoder.advance(
-      states, rows: pending.map(\.row), layers: 0..<decoder.configuration.layerCount)
+    try advance(pending.map(\.row))
     try withLogits(rows: 0..<pending.count) { row, logits in
       try observe(row, sequences[row].accept(logits))
     }

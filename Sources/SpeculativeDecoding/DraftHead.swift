@@ -11,6 +11,8 @@ import Synchronization
 ///
 /// A row's input is A f / rms(f) + B e / rms(e), with f the hidden state of token t after the last layer and e the
 /// embedding of token t + 1; the layer is one of the model's own kind, and its output stands for the state of token t + 1.
+/// Where the model has passed token t, C h / rms(h) is added for the state h after each of some lower layers (Li et al.,
+/// "EAGLE-3", 2025); a draft has no such states.
 public struct DraftHead: Sendable {
   /// What is written beside a draft head.
   public struct Description: Codable, Sendable, Equatable {
@@ -31,7 +33,7 @@ public struct DraftHead: Sendable {
       case headDigest = "head_sha256"
     }
 
-    public static let currentVersion = 1
+    public static let currentVersion = 2
   }
 
   /// The file's name without its ending.
@@ -48,8 +50,8 @@ public struct DraftHead: Sendable {
   /// Reads a draft head and its description, and refuses that of another model.
   ///
   /// - Parameters:
-  ///   - path: A safetensors file with `map.state` and `map.token`, A and B as (out, in); `shortlist`, if any; and the tensors
-  ///     `blk.0.…` of a layer. The description, JSON, lies beside it.
+  ///   - path: A safetensors file with `map.state` and `map.token`, A and B as (out, in); `map.state.L`, if any, C of layer L;
+  ///     `shortlist`, if any; and the tensors `blk.0.…` of a layer. The description, JSON, lies beside it.
   ///   - modelDigest: SHA-256 of the model's file or directory.
   /// - Throws: ``SpeculativeDecodingError/draftHead(file:field:expected:found:)``, or `CheckpointError` for a damaged file.
   public init(path: String, modelDigest: String) throws {
@@ -114,29 +116,46 @@ public struct DraftHead: Sendable {
     let decoder = model.decoder
     try unembedding.check(decoder)
     let size = decoder.configuration.hiddenSize
-    func map(_ name: String) throws -> SideMatrix {
+    func map(_ name: String) throws -> [Float] {
       guard let tensor = tensors[name], tensor.shape == [size, size] else {
         throw SpeculativeDecodingError.draftHead(
           file: path, field: "tensor \(name)", expected: "the shape \([size, size])",
           found: tensors[name].map { "\($0.shape)" } ?? "none")
       }
-      return try decoder.makeMap(tensor.makeFloats())
+      return tensor.makeFloats()
     }
+    let last = decoder.configuration.layerCount
+    var layers = [last]
+    var parts = [try map("map.token"), try map("map.state")]
+    for name in tensors.keys.sorted() where name.hasPrefix("map.state.") {
+      guard let layer = Int(name.dropFirst("map.state.".count)), (1..<last).contains(layer) else {
+        throw SpeculativeDecodingError.draftHead(
+          file: path, field: "tensor \(CheckpointError.printable(name))",
+          expected: "a layer in 1...\(last - 1) at the end of its name", found: "another")
+      }
+      layers.append(layer)
+      parts.append(try map(name))
+    }
+    func join(_ parts: [[Float]]) throws -> SideMatrix {
+      try decoder.makeMap(
+        (0..<size).flatMap { row in parts.flatMap { $0[row * size..<(row + 1) * size] } })
+    }
+    let draft = try join(Array(parts.prefix(2)))
     let head = Prepared(
-      states: try map("map.state"), tokens: try map("map.token"),
+      layers: layers, draftMap: draft, map: parts.count == 2 ? draft : try join(parts),
       layer: try decoder.makeSideLayer(path: path, tensors: tensors.filter { !$0.key.hasPrefix("map.") }))
     preparation.made.withLock { $0 = (decoder, head) }
     return head
   }
 
   struct Prepared: Sendable {
-    /// A and B.
-    let states: SideMatrix
-    let tokens: SideMatrix
+    /// The layers whose states it reads, the last one first.
+    let layers: [Int]
+    /// B and A side by side.
+    let draftMap: SideMatrix
+    /// These, and C of each lower layer.
+    let map: SideMatrix
     let layer: any DecoderModel
-
-    /// Bytes of weights that a row reads, but for the unembedding.
-    var byteCount: Int { states.byteCount + tokens.byteCount + layer.bytesPerLayer }
   }
 
   private final class Preparation: Sendable {

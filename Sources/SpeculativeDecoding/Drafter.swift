@@ -48,20 +48,22 @@ public struct DrafterProfile: Sendable, Equatable {
   public var costPerToken: Double
   /// What verifying a draft of no tokens costs; below 1 when the drafter has run some of the layers.
   public var verifiedShare: Double
-  /// Whether it drafts from the large model's hidden states, which full depth alone gives.
-  public var readsStates: Bool
+  /// The layers of the large model after which it reads the hidden states, which full depth alone gives.
+  public var readsLayers: Set<Int>
 
   public init(
     writer: TokenSource.Writer, evidenceCount: Int = 1, costPerToken: Double = 0, verifiedShare: Double = 1,
-    readsStates: Bool = false
+    readsLayers: Set<Int> = []
   ) {
     self.writer = writer
     self.evidenceCount = evidenceCount
     self.costPerToken = costPerToken
     self.verifiedShare = verifiedShare
-    self.readsStates = readsStates
+    self.readsLayers = readsLayers
   }
 
+  /// Whether it drafts from the large model's hidden states.
+  var readsStates: Bool { !readsLayers.isEmpty }
   /// Whether it cannot draft where the large model's tokens leave early.
   var needsFullDepth: Bool { verifiedShare < 1 || readsStates }
 }
@@ -75,18 +77,18 @@ public protocol Drafter: AnyObject {
   /// - Parameter limit: At least 1.
   /// - Returns: At most `limit` tokens; none when there is no idea.
   func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft
-  /// Is told of the last layer's hidden states of tokens that the large model has passed at full depth: of the prompt, part by
-  /// part, and then of the history's tokens but the last. Each is told once, in order, and again only after
-  /// ``crop(to:)``.
+  /// Is told of the hidden states of tokens that the large model has passed at full depth: of the prompt, part by part, and
+  /// then of the history's tokens but the last. Each is told once, in order, and again only after ``crop(to:)``.
   ///
   /// - Parameters:
-  ///   - states: Row i is that of the token at `positions.lowerBound + i`.
+  ///   - states: By the layer that they come after, with those of ``DrafterProfile/readsLayers`` among them. Row i is that of
+  ///     the token at `positions.lowerBound + i`.
   ///   - positions: Places in the history.
-  func read(_ states: HiddenStates, positions: Range<Int>) throws
+  func read(_ states: [Int: HiddenStates], positions: Range<Int>) throws
   /// Forgets all of the history but its first `count` tokens: decoding begins again from there.
   func crop(to count: Int)
 }
 
 extension Drafter {
-  public func read(_ states: HiddenStates, positions: Range<Int>) {}
+  public func read(_ states: [Int: HiddenStates], positions: Range<Int>) {}
 }

@@ -14,11 +14,13 @@ public final class HeadDrafter: Drafter {
   private let fallback: FallbackThreshold
   private let cache: KeyValueCache
   private let rows: HiddenStates
+  private var fused: [Float] = []
   private var unembedding: ExitHead
   /// Rows in the cache. Row t is of the state of token t and the embedding of token t + 1.
   private var cached = 0
-  /// Hidden states of the tokens from the last of the prompt on, (count, hiddenSize).
-  private var states: [Float] = []
+  /// Hidden states of the tokens from the last of the prompt on, (count, hiddenSize), by the layers that the head reads, the last
+  /// layer first.
+  private var states: [[Float]]
   private let size: Int
   private var bytes = 0
 
@@ -38,29 +40,41 @@ public final class HeadDrafter: Drafter {
     self.prompt = prompt
     self.fallback = try FallbackThreshold(fallback)
     size = model.decoder.configuration.hiddenSize
+    states = Array(repeating: [], count: self.head.layers.count)
     let room = min(maxTokens, model.contextLength)
     cache = try self.head.layer.makeCache(capacity: max(1, min(prompt.count + room, model.contextLength)))
     rows = HiddenStates(hiddenSize: size, capacity: DecodingBuffers.prefillChunk)
     unembedding = try ExitHead(head.unembedding, decoder: model.decoder)
-    let read = self.head.byteCount + unembedding.byteCount(layer: 0)
+    let read =
+      self.head.draftMap.byteCount + self.head.layer.bytesPerLayer + unembedding.byteCount(layer: 0)
     profile = DrafterProfile(
-      writer: .draft, costPerToken: Double(read) / Double(max(model.bytesPerToken, 1)), readsStates: true)
+      writer: .draft, costPerToken: Double(read) / Double(max(model.bytesPerToken, 1)),
+      readsLayers: Set(self.head.layers))
   }
 
-  public func read(_ states: HiddenStates, positions: Range<Int>) throws {
+  public func read(_ states: [Int: HiddenStates], positions: Range<Int>) throws {
+    let read = try head.layers.map { layer in
+      guard let found = states[layer] else {
+        throw SpeculativeDecodingError.option(
+          field: "states", expected: "those after layer \(layer)", found: "\(states.keys.sorted())")
+      }
+      return found
+    }
     // Whatever follows a token of the prompt stands in it, but for its last.
     let count = max(0, min(positions.upperBound, prompt.count - 1) - positions.lowerBound)
     if count > 0 {
-      let values = (0..<count).flatMap { states[$0] }
+      let values = read.map { states in (0..<count).flatMap { states[$0] } }
       try run(values, followers: prompt[positions.lowerBound + 1..<positions.lowerBound + 1 + count])
     }
-    for row in count..<max(count, positions.count) { self.states += states[row] }
+    for (index, states) in read.enumerated() {
+      for row in count..<max(count, positions.count) { self.states[index] += states[row] }
+    }
     // Left to the first draft, it would seem to be the price of one.
     if positions.upperBound >= prompt.count { try unembedding.prepare(prompt) }
   }
 
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
-    let known = prompt.count - 1 + states.count / size
+    let known = prompt.count - 1 + states[0].count / size
     guard limit > 0, let last = history.last, known == history.count - 1, known < cache.capacity,
       !model.endTokens.contains(last)
     else { return Draft() }
@@ -71,8 +85,8 @@ public final class HeadDrafter: Drafter {
     while cached < known {
       let end = min(cached + rows.capacity, known)
       let first = (cached - prompt.count + 1) * size
-      state = try run(
-        Array(states[first..<first + (end - cached) * size]), followers: history[cached + 1..<end + 1])
+      let numbers = first..<first + (end - cached) * size
+      state = try run(states.map { Array($0[numbers]) }, followers: history[cached + 1..<end + 1])
     }
     let confirmed = cached
     defer { forget(from: confirmed) }
@@ -87,14 +101,16 @@ public final class HeadDrafter: Drafter {
       guard draft.tokens.count < limit, cached < cache.capacity, !model.endTokens.contains(token) else {
         break
       }
-      state = try run(state, followers: [token])
+      state = try run([state], followers: [token])
     }
     draft.bytesRead = bytes + unembedding.bytesRead - headBytes
     return draft
   }
 
   public func crop(to count: Int) {
-    states.removeSubrange(min(max(0, count - prompt.count + 1) * size, states.count)...)
+    for index in states.indices {
+      states[index].removeSubrange(min(max(0, count - prompt.count + 1) * size, states[index].count)...)
+    }
     forget(from: max(count, 1) - 1)
   }
 
@@ -112,7 +128,9 @@ public final class HeadDrafter: Drafter {
     let drafter = try HeadDrafter(head, model: model, prompt: prompt, maxTokens: tokens + 1, fallback: 0)
     let states = HiddenStates(hiddenSize: drafter.size, capacity: prompt.count)
     try model.decoder.embed(prompt, into: states)
-    try drafter.read(states, positions: 0..<prompt.count)
+    let layers = drafter.profile.readsLayers
+    try drafter.read(
+      Dictionary(uniqueKeysWithValues: layers.map { ($0, states) }), positions: 0..<prompt.count)
     let cache = try model.decoder.makeCache(capacity: 1)
     let clock = ContinuousClock()
     var best = Double.infinity
@@ -132,23 +150,24 @@ public final class HeadDrafter: Drafter {
     return 1000 * best
   }
 
-  /// Runs the next rows: states, (count, hiddenSize), and the tokens that follow them.
+  /// Runs the next rows: states, (count, hiddenSize), of each layer that the head reads or, in a draft, of the last layer alone,
+  /// which the head's guess stands for; and the tokens that follow them.
   ///
   /// - Returns: The last row's guess of the state that comes next.
   @discardableResult
-  private func run(_ states: [Float], followers: ArraySlice<TokenID>) throws -> [Float] {
+  private func run(_ states: [[Float]], followers: ArraySlice<TokenID>) throws -> [Float] {
     let decoder = model.decoder
     try decoder.embed(Array(followers), into: rows)
-    let embeddings = (0..<followers.count).flatMap { rows[$0] }
-    var (fused, other): ([Float], [Float]) = ([], [])
-    try decoder.product(head.states, of: states, into: &fused)
-    try decoder.product(head.tokens, of: embeddings, into: &other)
-    for index in fused.indices { fused[index] += other[index] }
+    let map = states.count == 1 ? head.draftMap : head.map
+    let inputs = (0..<followers.count).flatMap { row in
+      rows[row] + states.flatMap { $0[row * size..<(row + 1) * size] }
+    }
+    try decoder.product(map, of: inputs, into: &fused)
     for row in 0..<followers.count { rows[row] = Array(fused[row * size..<(row + 1) * size]) }
     try head.layer.advance(
       rows, rows: (0..<followers.count).map { BatchRow(cache: cache, position: cached + $0) }, layers: 0..<1)
     cached += followers.count
-    bytes += head.byteCount
+    bytes += map.byteCount + head.layer.bytesPerLayer
     return rows[followers.count - 1]
   }
 }

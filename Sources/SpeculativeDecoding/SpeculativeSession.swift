@@ -50,6 +50,8 @@ public final class SpeculativeSession {
   private let options: GenerationOptions
   private var sequence: SequenceDecoding
   private var buffers: DecodingBuffers
+  /// The rows that passed last, by the layer they come after: what drafters read.
+  private let seen: [Int: HiddenStates]
   private var exits: ExitDecoder?
   /// What tokens are chosen from where the rule lets drafts change the output.
   private var reduced: ExitHead?
@@ -98,6 +100,14 @@ public final class SpeculativeSession {
         expected: "another where tokens may leave early: one that needs no layers of the model's own",
         found: profile.readsStates ? "a draft head" : "early-exit")
     }
+    let layerCount = model.decoder.configuration.layerCount
+    let lower = Set(drafters.flatMap(\.profile.readsLayers)).subtracting([layerCount])
+    if !lower.isEmpty, drafters.contains(where: { $0.profile.verifiedShare < 1 }) {
+      throw SpeculativeDecodingError.option(
+        field: "drafter",
+        expected: "one of early-exit and a draft head, which reads the layers that the other runs itself",
+        found: "both")
+    }
     try rule.validate()
     if case .rollback = rule, options.sampling != .greedy {
       throw SpeculativeDecodingError.option(
@@ -112,7 +122,8 @@ public final class SpeculativeSession {
     self.model = model
     self.options = options
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
-    buffers = DecodingBuffers(decoder: model.decoder)
+    buffers = DecodingBuffers(decoder: model.decoder, watching: lower)
+    seen = buffers.watched.merging([layerCount: buffers.states]) { $1 }
     exits = try options.exits.map {
       try ExitDecoder($0, decoder: model.decoder, rows: draftLength + 1)
     }
@@ -129,7 +140,7 @@ public final class SpeculativeSession {
     self.shouldStop = shouldStop
     longestDraft = min(draftLength, model.decoder.invariantBatchLimit - 1)
     vocabularySize = model.decoder.configuration.vocabularySize
-    layerCount = model.decoder.configuration.layerCount
+    self.layerCount = layerCount
     history = sequence.prompt
   }
 
@@ -149,8 +160,8 @@ public final class SpeculativeSession {
     let start = clock.now
     if sequence.generated.isEmpty {
       defer { timings.prefill += (clock.now - start).seconds }
-      let step = try buffers.prefill(sequence, shouldStop: shouldStop) { states, positions in
-        for drafter in drafters { try drafter.read(states, positions: positions) }
+      let step = try buffers.prefill(sequence, shouldStop: shouldStop) { positions in
+        for drafter in drafters { try drafter.read(seen, positions: positions) }
       }
       guard var step else { return cancel() }
       step.source = TokenSource(.target)
@@ -222,7 +233,7 @@ public final class SpeculativeSession {
     if exits == nil, !steps.isEmpty {
       let position = history.count - 1
       for drafter in drafters {
-        try drafter.read(buffers.states, positions: position..<position + steps.count)
+        try drafter.read(seen, positions: position..<position + steps.count)
       }
     }
     let verified = clock.now
@@ -257,11 +268,9 @@ public final class SpeculativeSession {
   ) throws {
     if layer == 0 { try model.decoder.embed([pending.token] + tokens, into: buffers.states) }
     buffers.states.count = tokens.count + 1
-    try model.decoder.advance(
-      buffers.states,
-      rows: (0...tokens.count).map {
-        BatchRow(cache: sequence.cache, position: pending.row.position + $0)
-      }, layers: layer..<layerCount)
+    try buffers.advance(
+      (0...tokens.count).map { BatchRow(cache: sequence.cache, position: pending.row.position + $0) },
+      from: layer)
     statistics.bytesRead += (layerCount - layer) * model.decoder.bytesPerLayer
     if reduced != nil, !rule.keepsOutput { return try choose(from: 0...tokens.count, take) }
     var isOpen = true

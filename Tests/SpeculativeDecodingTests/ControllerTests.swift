@@ -149,7 +149,7 @@ struct ControllerTests {
       var random = SplitMix64(seed: seed)
       var controller = DraftLengthController([
         DrafterProfile(writer: .lookup),
-        DrafterProfile(writer: .draft, costPerToken: 0.07, readsStates: true),
+        DrafterProfile(writer: .draft, costPerToken: 0.07, readsLayers: [3]),
       ])
       var (time, tokens) = (0.0, 0)
       while tokens < 3000 {

@@ -24,6 +24,8 @@ struct HeadDrafterTests {
       tiny.layerCount = layers
       tiny.weightScale = weightScale
       tiny.hasTiedEmbedding = false
+      // More than passes the layers in one part.
+      tiny.contextLength = 512
       var gguf = tiny.gguf()
       // Embeddings of mean square 1 are what the head makes of all embeddings.
       gguf.editTensor("token_embd.weight") { tensor in
@@ -44,14 +46,17 @@ struct HeadDrafterTests {
     }
   }
 
-  private func states(_ model: LanguageModel, of history: [TokenID]) throws -> HiddenStates {
+  /// After `layer`, or the last one.
+  private func states(_ model: LanguageModel, of history: [TokenID], layer: Int? = nil) throws
+    -> HiddenStates
+  {
     let states = HiddenStates(
       hiddenSize: model.decoder.configuration.hiddenSize, capacity: history.count)
     let cache = try model.decoder.makeCache(capacity: history.count)
     try model.decoder.embed(history, into: states)
     try model.decoder.advance(
       states, rows: history.indices.map { BatchRow(cache: cache, position: $0) },
-      layers: 0..<model.decoder.configuration.layerCount)
+      layers: 0..<(layer ?? model.decoder.configuration.layerCount))
     return states
   }
 
@@ -68,7 +73,7 @@ struct HeadDrafterTests {
       try pair.head(), model: model, prompt: prompt, maxTokens: 60, fallback: 0)
     let target = DraftTarget(
       cache: try model.decoder.makeCache(capacity: 1), states: try states(model, of: [0]))
-    try drafter.read(states(model, of: prompt), positions: 0..<prompt.count)
+    try drafter.read([1: states(model, of: prompt)], positions: 0..<prompt.count)
     // Some tokens come without a draft, then drafts follow each other.
     for count in [1, 4, 5, 12] {
       let history = prompt + later.prefix(count)
@@ -77,7 +82,7 @@ struct HeadDrafterTests {
       if count > 1 {
         let fresh = HiddenStates(hiddenSize: known.hiddenSize, capacity: history.count)
         for position in start..<history.count - 1 { fresh.copyRow(position, of: known, to: position - start) }
-        try drafter.read(fresh, positions: start..<history.count - 1)
+        try drafter.read([1: fresh], positions: start..<history.count - 1)
       }
       let expected = try model.plain(Array(history.dropFirst()), GenerationOptions(maxTokens: 5)).tokenIDs
       let draft = try drafter.draft(after: history, limit: 5, target: target)
@@ -102,12 +107,101 @@ struct HeadDrafterTests {
       let first = try model.plain(prompt, GenerationOptions(maxTokens: 1)).tokenIDs
       let drafter = try HeadDrafter(
         try pair.head(), model: model, prompt: prompt, maxTokens: 9, fallback: 0)
-      try drafter.read(states(model, of: prompt), positions: 0..<prompt.count)
+      try drafter.read([3: states(model, of: prompt)], positions: 0..<prompt.count)
       let draft = try drafter.draft(
         after: prompt + first, limit: 3,
         target: DraftTarget(
           cache: try model.decoder.makeCache(capacity: 1), states: try states(model, of: [0])))
       #expect(draft.tokens == [first[0], first[0], first[0]])
+    }
+  }
+
+  @Test(
+    "A head that passes a lower layer's state on drafts first what the model's own head makes of that state")
+  func lowerLayer() throws {
+    var pair = try Pair(seed: 7, layers: 4, token: 0, state: 0, layer: 0, compute: .float32)
+    pair.files.addMap(layer: 2)
+    let model = pair.model.ending(with: [])
+    let head = try pair.head()
+    var random = SplitMix64(seed: 12)
+    var differing = 0
+    for _ in 0..<10 {
+      let prompt = randomPrompt(&random, count: 6)
+      let history = prompt + randomPrompt(&random, count: 5)
+      let drafter = try HeadDrafter(head, model: model, prompt: prompt, maxTokens: 9, fallback: 0)
+      #expect(drafter.profile.readsLayers == [2, 4])
+      for part in [0..<prompt.count, prompt.count..<history.count - 1] {
+        var read: [Int: HiddenStates] = [:]
+        for layer in [2, 4] {
+          let all = try states(model, of: history, layer: layer)
+          let some = HiddenStates(hiddenSize: all.hiddenSize, capacity: part.count)
+          for position in part { some.copyRow(position, of: all, to: position - part.lowerBound) }
+          read[layer] = some
+        }
+        try drafter.read(read, positions: part)
+      }
+      let draft = try drafter.draft(
+        after: history, limit: 1,
+        target: DraftTarget(
+          cache: try model.decoder.makeCache(capacity: 1), states: try states(model, of: [0])))
+      let expected = try [2, 4].map { layer in
+        var logits: [Float] = []
+        let row = history.count - 2
+        try model.decoder.logits(
+          of: states(model, of: history, layer: layer), rows: row..<row + 1, into: &logits)
+        return logits.indices.max { logits[$0] < logits[$1] }
+      }
+      #expect(draft.tokens == [expected[0]])
+      if expected[0] != expected[1] { differing += 1 }
+    }
+    // The test says nothing where the layers agree.
+    #expect(differing > 3)
+  }
+
+  @Test("A session tells a drafter of every token's states after each layer that it reads, once and in order")
+  func sessionTells() throws {
+    final class Listener: Drafter {
+      let profile = DrafterProfile(writer: .draft, costPerToken: 0.1, readsLayers: [1, 3, 4])
+      var rows: [Int: [[Float]]] = [:]
+      var random = SplitMix64(seed: 3)
+      var right: [TokenID] = []
+
+      func draft(after history: [TokenID], limit: Int, target: DraftTarget) -> Draft {
+        // Right for a while, then wrong.
+        let count = min(limit - 1, Int(random.next() % 4))
+        var tokens = Array(right.dropFirst(history.count).prefix(count))
+        tokens.append(TokenID(random.next() % 100))
+        return Draft(tokens: tokens)
+      }
+
+      func read(_ states: [Int: HiddenStates], positions: Range<Int>) {
+        for (layer, found) in states {
+          #expect(rows[layer, default: []].count == positions.lowerBound)
+          rows[layer, default: []] += (0..<positions.count).map { found[$0] }
+        }
+      }
+
+      func crop(to count: Int) {}
+    }
+    let pair = try Pair(seed: 8, layers: 4, token: 0, state: 0, layer: 0)
+    let model = pair.model.ending(with: [])
+    var random = SplitMix64(seed: 2)
+    let prompt = randomPrompt(&random, count: 300)
+    let options = GenerationOptions(maxTokens: 40)
+    let plain = try model.plain(prompt, options).tokenIDs
+    let listener = Listener()
+    listener.right = prompt + plain
+    let session = try SpeculativeSession(
+      model: model, prompt: prompt, options: options, drafters: [listener], draftLength: 6,
+      choosesLength: false)
+    while try session.next() != nil {}
+    #expect(session.generation.tokenIDs == plain)
+    #expect(session.statistics.rollbacks > 3)
+    #expect(Set(listener.rows.keys) == [1, 3, 4])
+    for (layer, rows) in listener.rows {
+      let expected = try states(model, of: prompt + plain.dropLast(), layer: layer)
+      #expect(rows.count >= prompt.count + plain.count - 2)
+      for (position, row) in rows.enumerated() { #expect(row == expected[position]) }
     }
   }
 
@@ -118,9 +212,10 @@ struct HeadDrafterTests {
     var rollbacks = 0
     for seed in 1...3 as ClosedRange<UInt64> {
       // The less the layers change, the more an embedding tells of what follows.
-      let pair = try Pair(
+      var pair = try Pair(
         seed: seed, layers: 3, weightScale: 0.06 + 0.04 * Float(seed), token: 1, state: 0.05, layer: 1,
         shortlist: seed == 2 ? Array(40..<200) : [])
+      if seed == 3 { pair.files.addMap(layer: 2, 0.05) }
       let head = try pair.head()
       let found = try expectExact(pair.model, cases: 200, random: &random) {
         number, model, prompt, options, _ in
@@ -270,13 +365,27 @@ struct HeadDrafterTests {
     }
     try refusal(["head.safetensors", "SHA-256", "model"], { $0.description["model_sha256"] = "00" })
     try refusal(["head.safetensors", "SHA-256"], { $0.description["head_sha256"] = "00" })
-    try refusal(["head.json", "draft_head_version", "found 2"], { $0.description["draft_head_version"] = 2 })
+    try refusal(["head.json", "draft_head_version", "found 1"], { $0.description["draft_head_version"] = 1 })
     try refusal(["head.json", "the description of a draft head"], { $0.description["model"] = NSNull() })
     try refusal(
       ["head.safetensors", "blk.0.attn_k.weight", "finite"],
       change("blk.0.attn_k.weight") { $0.values[3] = .nan })
     try refusal(["map.token", "none"], { $0.tensors.removeAll { $0.name == "map.token" } })
     try refusal(["map.state", "[64, 64]"], change("map.state") { $0.shape = [32, 128] })
+    try refusal(
+      ["map.state.1", "[64, 64]"],
+      {
+        $0.addMap(layer: 1)
+        $0.tensors[$0.tensors.count - 1].shape = [32, 128]
+      })
+    for name in ["map.state.0", "map.state.99", "map.state.-1", "map.state.\u{1b}", "map.state."] {
+      try refusal(
+        ["map.state.", "a layer in 1..."],
+        {
+          $0.addMap(layer: 1)
+          $0.tensors[$0.tensors.count - 1].name = name
+        })
+    }
     try refusal(["blk.0.ffn_up.weight"], { $0.tensors.removeAll { $0.name == "blk.0.ffn_up.weight" } })
     try refusal(["blk.0.attn_q.weight"], change("blk.0.attn_q.weight") { $0.shape = [32, 128] })
     try refusal(["shortlist", "token numbers", "0.5"], change("shortlist") { $0.values[0] = 0.5 })

@@ -4,8 +4,9 @@ import Foundation
 /// A draft head for a tiny decoder of 32-bit weights: two multiples of the identity and the decoder's last layer.
 public struct TinyDraftHead {
   public var tensors: [TensorFile.Tensor]
+  private let size: Int
   /// What is written beside it, with the hashes.
-  public var description: [String: Any] = ["draft_head_version": 1, "model": "Tiny"]
+  public var description: [String: Any] = ["draft_head_version": 2, "model": "Tiny"]
 
   /// - Parameters:
   ///   - gguf: The decoder's file.
@@ -25,11 +26,7 @@ public struct TinyDraftHead {
         shape: tensor.dimensions.reversed().map { Int($0) },
         values: tensor.floats.map { isOutput ? layer * $0 : $0 }, isSinglePrecision: true)
     }
-    func identity(_ name: String, _ scale: Float) -> TensorFile.Tensor {
-      .init(
-        name: name, shape: [size, size],
-        values: (0..<size * size).map { $0 % (size + 1) == 0 ? scale : 0 }, isSinglePrecision: true)
-    }
+    self.size = size
     tensors += [identity("map.state", state), identity("map.token", token)]
     if !shortlist.isEmpty {
       tensors.append(
@@ -37,6 +34,17 @@ public struct TinyDraftHead {
           name: "shortlist", shape: [shortlist.count], values: shortlist.map(Float.init),
           isSinglePrecision: true))
     }
+  }
+
+  private func identity(_ name: String, _ scale: Float) -> TensorFile.Tensor {
+    .init(
+      name: name, shape: [size, size],
+      values: (0..<size * size).map { $0 % (size + 1) == 0 ? scale : 0 }, isSinglePrecision: true)
+  }
+
+  /// A map of the states after a lower layer.
+  public mutating func addMap(layer: Int, _ scale: Float = 1) {
+    tensors.append(identity("map.state.\(layer)", scale))
   }
 
   /// Writes `name`.safetensors and `name`.json.

@@ -161,6 +161,9 @@ struct SpeculationOptions: ParsableArguments {
       return try Self.strategy(
         certificate: certificate, loaded, draft: LoadedDraft(draft, for: loaded, threads: threads))
     }
+    // Where nothing better is known than heads that come with a model, its first layers cost more than they draft.
+    let draftsEarly =
+      kind == .earlyExit || kind == .auto && (exits.policy.exitHeads != nil || draftLayer != nil)
     var sources: [SpeculationStrategy.Source] = []
     var loadedDraft: LoadedDraft?
     if kind == .auto || kind == .promptLookup { sources.append(.promptLookup) }
@@ -171,14 +174,11 @@ struct SpeculationOptions: ParsableArguments {
       let small = try LoadedDraft(draft, for: loaded, threads: threads)
       sources.append(try small.source(exits: exits))
       loadedDraft = small
-    } else if kind == .auto, !exits.isGiven, let head = LoadedDraft.shippedHead(loaded) {
+    } else if kind == .auto, !exits.isGiven, !draftsEarly, let head = LoadedDraft.shippedHead(loaded) {
       let small = try LoadedDraft(head, for: loaded, threads: threads)
       sources.append(small.source)
       loadedDraft = small
     }
-    // Where nothing better is known than heads that come with a model, its first layers cost more than they draft.
-    let draftsEarly =
-      kind == .earlyExit || kind == .auto && (exits.policy.exitHeads != nil || draftLayer != nil)
     if draftsEarly, !exits.isGiven {
       let heads = try exits.policy.loadHeads(loaded)
       let layers = loaded.model.decoder.configuration.layerCount

@@ -3,7 +3,8 @@
 
 Row t reads the hidden state f_t of the model's last layer and the embedding of the token after it, x_{t+1}, and gives g_t,
 which the model's own final norm and unembedding turn into the distribution of x_{t+2}. In drafting, g_t stands for
-f_{t+1} in the next row. Tensors are named and laid out as in GGUF, so that rotary pairs lie side by side.
+f_{t+1} in the next row. Where the model itself has passed token t, the states after lower layers are read as well (EAGLE-3;
+Li et al., 2025); a row that drafts has none. Tensors are named and laid out as in GGUF, so that rotary pairs lie side by side.
 """
 
 import torch
@@ -14,8 +15,10 @@ from checkpoint import unit
 
 
 class Head(nn.Module):
-    def __init__(self, target, dropout=0.0):
+    def __init__(self, target, lower=(), dropout=0.0):
+        """lower: the lower layers after which states are read."""
         super().__init__()
+        self.lower = sorted(lower)
         self.dropout = nn.Dropout(dropout)
         self.target = target
         size, heads, key_heads, width = target.size, target.heads, target.key_heads, target.width
@@ -23,6 +26,8 @@ class Head(nn.Module):
         keys = key_heads * self.head_size
         self.state_map = nn.Linear(size, size, bias=False)
         self.token_map = nn.Linear(size, size, bias=False)
+        self.lower_map = nn.Linear(size * len(self.lower), size, bias=False)
+        nn.init.zeros_(self.lower_map.weight)
         self.attention_norm = nn.Parameter(torch.ones(size))
         self.q = nn.Linear(size, size, bias=False)
         self.k = nn.Linear(size, keys, bias=False)
@@ -46,7 +51,9 @@ class Head(nn.Module):
             self.down.weight.mul_(scale)
 
     def tensors(self):
+        lower = self.lower_map.weight.split(self.target.size, 1)
         return {
+            **{f"map.state.{layer}": part for layer, part in zip(self.lower, lower)},
             "map.state": self.state_map.weight, "map.token": self.token_map.weight,
             "blk.0.attn_norm.weight": self.attention_norm, "blk.0.attn_q.weight": self.q.weight,
             "blk.0.attn_k.weight": self.k.weight, "blk.0.attn_v.weight": self.v.weight,
@@ -58,7 +65,9 @@ class Head(nn.Module):
     def take(self, tensors):
         with torch.no_grad():
             for name, part in self.tensors().items():
-                part.copy_(tensors[name])
+                # One that began without lower layers goes on as it was.
+                if name in tensors or not name.startswith("map.state."):
+                    part.copy_(tensors[name])
 
     def rotate(self, x, positions):
         """x: (batch, heads, rows, head size); positions: (batch, rows)."""
@@ -69,8 +78,9 @@ class Head(nn.Module):
     def split(self, x):
         return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
-    def fused(self, states, embeddings):
-        return self.state_map(unit(states)) + self.token_map(unit(embeddings))
+    def fused(self, states, embeddings, lower=None):
+        x = self.state_map(unit(states)) + self.token_map(unit(embeddings))
+        return x + self.lower_map(lower) if self.lower and lower is not None else x
 
     def normalized(self, x):
         return unit(x, self.target.epsilon) * self.attention_norm
@@ -81,15 +91,16 @@ class Head(nn.Module):
         k = self.rotate(self.split(self.k(n)), positions).repeat_interleave(group, 1)
         return k, self.split(self.v(n)).repeat_interleave(group, 1)
 
-    def forward(self, states, embeddings, window, steps):
+    def forward(self, states, lower, embeddings, window, steps):
         """The states guessed for the rows of a window, after 1 to `steps` rows of drafting.
 
-        states, embeddings: (batch, rows, size), those of x_t and of x_{t+1}. window: (batch, n) row numbers, each row after the
+        states, embeddings: (batch, rows, size), those of x_t and of x_{t+1}. lower: (batch, rows, layers * size), of mean
+        square 1. window: (batch, n) row numbers, each row after the
         one before. Yields (batch, n, size): of step k, row t has seen the model's own states up to row t - k + 1.
         """
         batch, rows, size = states.shape
         positions = torch.arange(rows).expand(batch, rows)
-        x = self.fused(states, embeddings)
+        x = self.fused(states, embeddings, lower)
         keys, values = self.keys_and_values(x, positions)
         chosen = window[..., None].expand(-1, -1, size)
         tokens = embeddings.gather(1, chosen)

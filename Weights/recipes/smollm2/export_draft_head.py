@@ -23,7 +23,7 @@ parser.add_argument("--out", required=True, type=Path)
 arguments = parser.parse_args()
 
 saved = torch.load(arguments.run / "checkpoint.pt")
-head = Head(Checkpoint(arguments.model))
+head = Head(Checkpoint(arguments.model), saved["lower"])
 head.load_state_dict(saved["head"])
 tensors = {name: tensor.detach().half().contiguous() for name, tensor in head.tensors().items()}
 tokens = saved["ranked"]
@@ -37,7 +37,7 @@ def digest(path):
 
 log = [json.loads(line) for line in open(arguments.run / "log.jsonl")]
 description = {
-    "draft_head_version": 1, "model": arguments.name, "model_sha256": digest(arguments.model),
+    "draft_head_version": 2, "model": arguments.name, "model_sha256": digest(arguments.model),
     "head_sha256": digest(arguments.out), "steps": saved["step"], "seconds": round(saved["seconds"]),
     "held_out": {key: log[-1][key] for key in ["tokens", "agreement", "accepted"]},
 }

@@ -1,7 +1,7 @@
 """Writes what the model is asked, as JSON Lines for `egress summarize --input` and `egress answer --input`.
 
     python make_prompts.py --abstracts scitldr-train.jsonl --texts texts.jsonl --descriptions train.jsonl \
-        --held-out EVALUATION.jsonl ... --out PROMPTS
+        [--sampled sampled.jsonl] --held-out EVALUATION.jsonl ... --out PROMPTS
 
 texts.jsonl is what Weights/exits/make_texts.py writes, train.jsonl what Weights/recipes/debian-synopsis/make_data.py writes.
 A document that shares a run of twelve words with one of the evaluation files is left out. Prints counts and hashes.
@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--abstracts", required=True)
     parser.add_argument("--texts", required=True)
     parser.add_argument("--descriptions", required=True)
+    parser.add_argument("--sampled", help="what sample_texts.py wrote, if it did")
     parser.add_argument("--held-out", nargs="*", default=[])
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()
@@ -79,6 +80,7 @@ def main():
         "abstracts.answer": asked,
         "halves.summarize": list(halves(
             record for record in abstracts if not runs(record["document"]) & evaluated)),
+        "sampled.summarize": read(arguments.sampled) if arguments.sampled else [],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, records in files.items():

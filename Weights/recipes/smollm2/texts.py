@@ -14,16 +14,19 @@ class Text(NamedTuple):
     values: dict  # by the names that were asked for, a row for every token
 
 
-def read(folders, names):
+def read(folders, names, coarse=()):
+    """Values of the names in `coarse` are kept in 8 bits, with an error of some per cent, so that they fit into memory."""
     texts = []
     for folder in folders:
         for path in sorted(Path(folder).glob("states-*.safetensors")):
             file = load_file(path)
             tokens = file["tokens"].long()
             starts, outputs = file["starts"].long().tolist(), file["outputs"].long().tolist()
+            values = {name: file[name] for name in names}
+            values |= {name: file[name].to(torch.float8_e4m3fn) for name in coarse}
             for start, output, end in zip(starts, outputs, [*starts[1:], len(tokens)]):
                 if end - output >= 4:
-                    texts.append(Text(tokens[start:end], output - start, {name: file[name][start:end] for name in names}))
+                    texts.append(Text(tokens[start:end], output - start, {name: value[start:end] for name, value in values.items()}))
     return texts
 
 

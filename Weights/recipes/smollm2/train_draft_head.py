@@ -23,14 +23,17 @@ def final(target):
     return f"layer.{target.layers}"
 
 
-def batch(texts, target, rows, chooser=None, elsewhere=0.3):
-    """States, embeddings and the window that is guessed: an output, or, with a chooser, elsewhere in some of the cases."""
+def batch(texts, target, rows, layers, chooser=None, elsewhere=0.3):
+    """States, those after the lower layers, embeddings and the window that is guessed: an output, or, with a chooser, elsewhere in some of the cases."""
     length = max(len(text.tokens) for text in texts)
     states = torch.zeros(len(texts), length, target.size)
+    lower = torch.zeros(len(texts), length, target.size * len(layers))
     tokens = torch.zeros(len(texts), length, dtype=torch.long)
     first = []
     for i, (ids, output, values) in enumerate(texts):
         states[i, : len(ids)] = values[final(target)].float()
+        if layers:
+            lower[i, : len(ids)] = torch.cat([values[f"layer.{layer}"].float() for layer in layers], -1)
         tokens[i, : len(ids)] = ids
         # Row t guesses token t + 2, and the first token of an output is the model's own.
         lowest, highest = max(0, min(output - 1, len(ids) - 2 - rows)), max(0, len(ids) - 2 - rows)
@@ -45,7 +48,7 @@ def batch(texts, target, rows, chooser=None, elsewhere=0.3):
     window = window.clamp(max=length - 3)
     embeddings = target.embedding[F.pad(tokens[:, 1:], (0, 1))]
     is_output = is_there & (window + 2 > outputs[:, None])
-    return tokens, states, embeddings, window, is_there, is_output
+    return tokens, states, lower, embeddings, window, is_there, is_output
 
 
 def ridge(texts, target, head, limit=60_000):
@@ -78,9 +81,10 @@ def evaluate(head, target, texts, chosen, rows, steps):
     head.eval()
     with torch.no_grad():
         for start in range(0, len(texts), 8):
-            tokens, states, embeddings, window, _, is_output = batch(texts[start:start + 8], target, rows)
+            tokens, states, lower, embeddings, window, _, is_output = batch(
+                texts[start:start + 8], target, rows, head.lower)
             wanted = place[tokens.gather(1, window + 2)]
-            hits = [target.logits(x, chosen).argmax(-1) == wanted for x in head(states, embeddings, window, steps)]
+            hits = [target.logits(x, chosen).argmax(-1) == wanted for x in head(states, lower, embeddings, window, steps)]
             # A draft of `steps` from row t: step k guesses at row t + k.
             length = window.shape[1] - steps + 1
             valid = is_output[:, :length] & is_output[:, steps - 1:]
@@ -102,6 +106,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--states", required=True, nargs="+")
     parser.add_argument("--held-out", nargs="*", default=[], help="states of texts to measure on")
+    parser.add_argument("--lower", nargs="*", type=int, default=[], help="lower layers after which the head reads states")
     parser.add_argument("--begin", type=Path, help="a head of this model's to begin from, as export_draft_head.py wrote it")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--minutes", type=float, default=60)
@@ -124,14 +129,15 @@ def main():
     torch.manual_seed(arguments.seed)
     chooser = random.Random(arguments.seed)
     target = Checkpoint(arguments.model)
-    texts, held_out = split(read(arguments.states, [final(target)]))
+    coarse = [f"layer.{layer}" for layer in arguments.lower]
+    texts, held_out = split(read(arguments.states, [final(target)], coarse))
     if arguments.held_out:
-        texts, held_out = texts + held_out, read(arguments.held_out, [final(target)])
+        texts, held_out = texts + held_out, read(arguments.held_out, [final(target)], coarse)
     chosen = shortlist(texts, arguments.shortlist, len(target.embedding))
     written = torch.cat([text.tokens[text.output:] for text in held_out])
     note = make_log(arguments.out, texts)
     note(covered=torch.isin(written, chosen).float().mean().item())
-    head = Head(target, arguments.dropout)
+    head = Head(target, arguments.lower, arguments.dropout)
     head.begin_from_last_layer(arguments.scale)
     ridge(texts, target, head)
     if arguments.begin:
@@ -156,16 +162,17 @@ def main():
             group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part))
         # One row of drafting teaches most for its time; that guesses build on guesses is learned in the end.
         depth = arguments.steps if part > arguments.single else 1
-        tokens, states, embeddings, window, is_there, is_output = batch(
-            next(queue), target, arguments.rows, chooser, arguments.elsewhere)
+        tokens, states, lower, embeddings, window, is_there, is_output = batch(
+            next(queue), target, arguments.rows, head.lower, chooser, arguments.elsewhere)
         at = window[..., None].expand(-1, -1, target.size) + 1
         wanted = states.gather(1, at)[is_there]
         if arguments.noise:
             states = states + arguments.noise * torch.randn_like(states)
+            lower = lower + arguments.noise * torch.randn_like(lower)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bfloat16):
             with torch.no_grad():
                 truth = target.logits(wanted, chosen).float().softmax(-1)
-            guesses = [x[is_there] for x in head(states, embeddings, window, depth)]
+            guesses = [x[is_there] for x in head(states, lower, embeddings, window, depth)]
             found = [target.logits(guess, chosen) for guess in guesses]
         loss = 0.0
         weight = torch.where(is_output, 1.0, arguments.prompt)[is_there]
@@ -191,7 +198,7 @@ def main():
                  **evaluate(head, target, held_out, chosen, arguments.rows, arguments.steps))
             summed, counted = 0.0, 0
             torch.save({"head": head.state_dict(), "optimizer": optimizer.state_dict(), "seconds": done, "step": step,
-                        "ranked": chosen}, path)
+                        "ranked": chosen, "lower": head.lower}, path)
             last = time.time()
 
 
