@@ -20,8 +20,6 @@ public struct DraftHead: Sendable {
     /// What the model is called, and its SHA-256.
     public var model: String
     public var modelDigest: String
-    /// Models that were trained on from that one and keep its last hidden states nearly, by name, and their SHA-256.
-    public var alsoFor: [String: String]?
     /// SHA-256 of the tensors' file.
     public var headDigest: String
 
@@ -29,7 +27,6 @@ public struct DraftHead: Sendable {
       case model
       case version = "draft_head_version"
       case modelDigest = "model_sha256"
-      case alsoFor = "also_for"
       case headDigest = "head_sha256"
     }
 
@@ -73,9 +70,7 @@ public struct DraftHead: Sendable {
     guard digest == description.headDigest else {
       throw fault(path, "SHA-256", "\(description.headDigest), as \(beside) says", digest)
     }
-    guard
-      modelDigest == description.modelDigest || description.alsoFor?.values.contains(modelDigest) == true
-    else {
+    guard modelDigest == description.modelDigest else {
       throw fault(
         path, "model",
         "\(CheckpointError.printable(description.model)) with SHA-256 \(description.modelDigest)",

@@ -102,10 +102,12 @@ public struct DraftLengthController: Sendable {
       // Longer matches are right more often, and a head less often than a model: guesses worth a few observations.
       first = (0..<kinds).map { kind in
         kinds == 1
-          ? Rate(accepted: profile.readsStates ? 2 : 3, drafted: 4)
+          ? Rate(accepted: profile.readsStates ? 2.5 : 3, drafted: 4)
           : Rate(accepted: 1 + min(Double(kind), 2), drafted: 4)
       }
-      later = first.map { Rate(accepted: $0.accepted + 0.5, drafted: $0.drafted) }
+      // A token that is right makes the next one likelier, but a head's next builds on a guess of a state.
+      let gain = profile.readsStates ? 0 : 0.5
+      later = first.map { Rate(accepted: $0.accepted + gain, drafted: $0.drafted) }
       confirmed = (0..<kinds).map { Rate(accepted: 1 + min(Double($0), 1), drafted: 4) }
       if profile.costPerToken == 0 {
         first += Array(repeating: Rate(accepted: 3.4, drafted: 4), count: kinds)

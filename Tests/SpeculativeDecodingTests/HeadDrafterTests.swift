@@ -330,17 +330,6 @@ struct HeadDrafterTests {
         || error?.description.contains("is a draft head") == true)
   }
 
-  @Test("A head is also good for the models that its description names, and for no other")
-  func alsoFor() throws {
-    var pair = try Pair(seed: 3, layers: 2, token: 1, state: 0, layer: 1)
-    let digest = try FileDigest.sha256(path: pair.modelPath)
-    pair.files.description["model_sha256"] = "00"
-    pair.files.description["also_for"] = ["Tiny, trained on": "11"]
-    #expect(throws: SpeculativeDecodingError.self) { try pair.head() }
-    pair.files.description["also_for"] = ["Tiny": "11", "Tiny, trained on": digest]
-    #expect(try pair.head().description.alsoFor?.count == 2)
-  }
-
   @Test("Heads of other models, of other shapes and damaged ones are refused by name")
   func badFiles() throws {
     let sound = try Pair(seed: 3, layers: 2, token: 1, state: 0, layer: 1, shortlist: [64, 65, 66])

@@ -5,10 +5,8 @@ enum ShippedFiles {
   /// The exit heads of a model, or `nil` where none are shipped or found.
   static func exitHeads(of entry: ModelEntry) -> String? { path("exits/\(entry.name).safetensors") }
 
-  /// The draft head of a model, its own or that of the model it was trained on from, or `nil` where none is shipped or found.
-  static func draftHead(of entry: ModelEntry) -> String? {
-    path("drafts/\(entry.name).safetensors") ?? entry.base.flatMap { path("drafts/\($0).safetensors") }
-  }
+  /// The draft head of a model, or `nil` where none is shipped or found.
+  static func draftHead(of entry: ModelEntry) -> String? { path("drafts/\(entry.name).safetensors") }
 
   /// Where a file lies: in share/egress beside the folder of an installed program, or in the folder Weights of the source
   /// tree that the program was built in.
