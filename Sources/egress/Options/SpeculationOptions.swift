@@ -25,7 +25,7 @@ struct SpeculationOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      What drafts: a small model, by name or path; or a draft head on the model's last hidden state, head for the one that \
+      What drafts: a small model, by name or path; or a draft head on the model's hidden states, head for the one that \
       comes with the model or a .safetensors file.
       """, valueName: "draft"))
   var draft: String?
