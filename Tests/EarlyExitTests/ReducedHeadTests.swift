@@ -92,6 +92,36 @@ private struct FixedPolicy: ExitPolicy {
     #expect(throws: DecoderError.self) { try model.decoder.makeMap([1, 2, 3]) }
   }
 
+  @Test(arguments: [1, 3, 70])
+  func `a map of several states is the sum of their maps`(count: Int) throws {
+    let maps = try [3, 4, 8].map { try randomMap($0).weights }
+    // Of very different sizes: each state is normalised by itself.
+    let states = try [(1, Float(1)), (2, 100), (3, 0.01)].map { layer, scale in
+      let one = try state(prompt, layer: layer)
+      return (0..<count).flatMap { row in one.map { scale * $0 * Float(1 + row % 5) + scale * Float(row % 7) }
+      }
+    }
+    let joined = try model.decoder.makeMap(
+      (0..<size).flatMap { row in maps.flatMap { $0[row * size..<(row + 1) * size] } })
+    let inputs = (0..<count).flatMap { row in states.flatMap { $0[row * size..<(row + 1) * size] } }
+    var found: [Float] = []
+    try model.decoder.product(joined, of: inputs, into: &found)
+    var expected = [Float](repeating: 0, count: count * size)
+    for (map, states) in zip(maps, states) {
+      var part: [Float] = []
+      try model.decoder.product(model.decoder.makeMap(map), of: states, into: &part)
+      for index in expected.indices { expected[index] += part[index] }
+    }
+    // The same rounded weights and inputs, added in another order.
+    #expect(found.count == expected.count)
+    for (a, b) in zip(found, expected) { #expect(abs(a - b) < 1e-4 * max(1, abs(b))) }
+    #expect(expected.contains { abs($0) > 0.1 })
+    #expect(throws: DecoderError.self) {
+      try model.decoder.product(joined, of: Array(states[0].dropLast()), into: &found)
+    }
+    #expect(throws: DecoderError.self) { try model.decoder.makeMap([]) }
+  }
+
   @Test(arguments: [1, 3, 4], [true, false])
   func `a token that leaves is the best of shortlist and prompt`(layer: Int, hasMap: Bool) throws {
     let map = hasMap && layer < 4 ? try randomMap(5) : nil
