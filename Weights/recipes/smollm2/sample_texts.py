@@ -1,6 +1,6 @@
 """Lets the model go on with the first words of documents: texts of its own of that kind, as many as one likes.
 
-    python sample_texts.py --model MODEL.gguf --documents scitldr-train.jsonl --rounds 3 --out sampled.jsonl
+    python sample_texts.py --model MODEL.gguf --documents scitldr-train.jsonl --out sampled.jsonl
 
 Tokens are drawn at a temperature of 0.8 from the most probable that hold 0.95, in bfloat16. Calls `egress` for its tokenizer.
 """
@@ -20,6 +20,7 @@ from decoder import MATRICES, rotate, split
 
 # <|endoftext|>, <|im_start|>, <|im_end|>; the end of a line; a space.
 ENDS, NEWLINE, SPACE = {0, 1, 2}, 198, 216
+TEMPERATURE, TOP_P, BATCH = 0.8, 0.95, 128
 
 
 def lines(command, text):
@@ -35,9 +36,11 @@ def lines(command, text):
 
 
 class Model:
-    def __init__(self, path, kind=torch.bfloat16):
+    kind = torch.bfloat16
+
+    def __init__(self, path):
         self.file = Checkpoint(path)
-        self.kind = kind
+        kind = self.kind
         self.layers = []
         for index in range(self.file.layers):
             prefix = f"blk.{index}."
@@ -85,11 +88,11 @@ class Model:
         return F.linear(x.to(self.kind), self.unembedding).float()
 
 
-def draw(logits, temperature, top_p, count=256):
-    """Of the `count` most probable, which hold nearly all."""
-    found, tokens = (logits / temperature).topk(count)
+def draw(logits):
+    """Of the 256 most probable, which hold nearly all."""
+    found, tokens = (logits / TEMPERATURE).topk(256)
     p = found.softmax(-1)
-    p = p * (p.cumsum(-1) - p < top_p)
+    p = p * (p.cumsum(-1) - p < TOP_P)
     return tokens.gather(-1, torch.multinomial(p, 1))
 
 
@@ -99,12 +102,8 @@ def main():
     parser.add_argument("--documents", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--egress", default="egress")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=170)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--top-p", type=float, default=0.95)
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--rounds", type=int, default=2, help="texts to begin of each document")
+    parser.add_argument("--tokens", type=int, default=140, help="to go on for")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     chooser = random.Random(0)
@@ -116,7 +115,6 @@ def main():
             words = document.split()
             prompts.append((f"made{turn}.{index}", " ".join(words[:chooser.randint(8, 40)])))
     chooser.shuffle(prompts)
-    prompts = prompts[:arguments.limit]
     # Byte-level BPE spells a line's end with this letter.
     names = model.file.reader.fields["tokenizer.ggml.tokens"].contents()
     breaks = {token for token, name in enumerate(names) if "Ċ" in name or "č" in name}
@@ -126,7 +124,7 @@ def main():
     parts = []
     for _, group in itertools.groupby(queue, key=lambda item: len(item[1])):
         group = list(group)
-        parts += [group[i:i + arguments.batch] for i in range(0, len(group), arguments.batch)]
+        parts += [group[i:i + BATCH] for i in range(0, len(group), BATCH)]
     chooser.shuffle(parts)
     out = open(arguments.out, "w")
     for part in parts:
@@ -137,7 +135,7 @@ def main():
             cache = model.cache(len(part), start.shape[1] + arguments.tokens)
             logits = model.run(start, cache, 0)
             for step in range(arguments.tokens):
-                token = draw(logits, arguments.temperature, arguments.top_p)
+                token = draw(logits)
                 written = torch.cat([written, token], -1)
                 logits = model.run(token, cache, start.shape[1] + step)
         ids = []
