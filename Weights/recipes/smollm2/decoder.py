@@ -114,10 +114,11 @@ class Decoder:
     def angles(self, positions):
         return self.cosine[positions][:, None], self.sine[positions][:, None]
 
-    def states(self, x, before, begins, depths):
-        """Yields (layer, states of the window) for the layers asked for, the deepest last.
+    def states(self, x, before, begins, depths, dropped=None):
+        """Yields (layer, states of the window, states before it) for the layers asked for, the deepest last.
 
         begins: (batch), the row of a text that its window begins with; `before` holds the rows up to it.
+        dropped: a chance by the layer's number, with which it leaves a text as it is (layer dropout).
         """
         batch, n, _ = x.shape
         positions = begins[:, None] + torch.arange(n)
@@ -128,9 +129,13 @@ class Decoder:
         mask = torch.cat(
             [seen[:, None, None].expand(-1, -1, n, -1), causal[None, None].expand(batch, -1, -1, -1)], -1)
         for index, layer in enumerate(self.layers):
-            x, before = layer.forward(x, before, angles, angles_before, mask)
             number = self.first + index + 1
+            new, new_before = layer.forward(x, before, angles, angles_before, mask)
+            if dropped is not None:
+                stays = (torch.rand(batch) >= dropped(number))[:, None, None]
+                new, new_before = torch.where(stays, new, x), torch.where(stays, new_before, before)
+            x, before = new, new_before
             if number in depths:
-                yield number, x
+                yield number, x, before
             if number == max(depths):
                 return

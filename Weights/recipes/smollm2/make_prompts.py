@@ -1,7 +1,7 @@
 """Writes what the model is asked, as JSON Lines for `egress summarize --input` and `egress answer --input`.
 
     python make_prompts.py --abstracts scitldr-train.jsonl --texts texts.jsonl --descriptions train.jsonl \
-        [--sampled sampled.jsonl] --held-out EVALUATION.jsonl ... --out PROMPTS
+        [--sampled sampled.jsonl] [--general general.jsonl] --held-out EVALUATION.jsonl ... --out PROMPTS
 
 texts.jsonl is what Weights/exits/make_texts.py writes, train.jsonl what Weights/recipes/debian-synopsis/make_data.py writes.
 A document that shares a run of twelve words with one of the evaluation files is left out. Prints counts and hashes.
@@ -20,6 +20,10 @@ ABOUT_PAPERS = [
 ABOUT_PACKAGES = [
     "What is {} used for?", "What does {} contain?", "Who is {} for?", "Which features does {} have?",
     "What does {} depend on or work with?"]
+ABOUT_NAMES = ["Who or what is {}?", "What does the text say about {}?", "Why is {} mentioned?", "What happened in {}?", "Where is {}?"]
+ABOUT_ALL = [
+    "What is this text about?", "When did this happen?", "Where does this take place?", "Who is mentioned in the text?", "How many are there?",
+    "What was the reason?", "What happened in the end?", "Which year is named?", "What did they do?", "What is it known for?"]
 RUN = 12
 
 
@@ -43,12 +47,21 @@ def halves(records):
                 yield {"id": record["id"] + letter, "document": text}
 
 
+def question(text, chooser):
+    """About a name that stands in the text, twice in three times, or what may be asked of any."""
+    names = re.findall(r"(?<=[a-z,] )[A-Z]\w+(?: [A-Z]\w+)*", text)
+    if not names or chooser.random() < 1 / 3:
+        return chooser.choice(ABOUT_ALL)
+    return chooser.choice(ABOUT_NAMES).format(chooser.choice(names))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--abstracts", required=True)
     parser.add_argument("--texts", required=True)
     parser.add_argument("--descriptions", required=True)
     parser.add_argument("--sampled", help="what sample_texts.py wrote, if it did")
+    parser.add_argument("--general", help="the same, of the words of make_openings.py")
     parser.add_argument("--held-out", nargs="*", default=[])
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()
@@ -67,6 +80,7 @@ def main():
         for index, record in enumerate(shuffled[:400])]
     packages = [record for record in read(arguments.descriptions) if 70 <= len(record["document"].split()) <= 400]
     chooser.shuffle(packages)
+    general = read(arguments.general) if arguments.general else []
     files = {
         "abstracts.summarize": abstracts,
         "system.summarize": [record for record in texts if "question" not in record],
@@ -81,6 +95,8 @@ def main():
         "halves.summarize": list(halves(
             record for record in abstracts if not runs(record["document"]) & evaluated)),
         "sampled.summarize": read(arguments.sampled) if arguments.sampled else [],
+        "general.summarize": general[::3],
+        "general.answer": [{**record, "question": question(record["document"], chooser)} for record in general],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, records in files.items():

@@ -12,9 +12,10 @@ class Text(NamedTuple):
     tokens: torch.Tensor
     output: int  # the row of its first token
     values: dict  # by the names that were asked for, a row for every token
+    is_firm: bool = False  # whether the model is to stay as it is here
 
 
-def read(folders, names, coarse=()):
+def read(folders, names, coarse=(), is_firm=False):
     """Values of the names in `coarse` are kept in 8 bits, with an error of some per cent, so that they fit into memory."""
     texts = []
     for folder in folders:
@@ -26,7 +27,7 @@ def read(folders, names, coarse=()):
             values |= {name: file[name].to(torch.float8_e4m3fn) for name in coarse}
             for start, output, end in zip(starts, outputs, [*starts[1:], len(tokens)]):
                 if end - output >= 4:
-                    texts.append(Text(tokens[start:end], output - start, {name: value[start:end] for name, value in values.items()}))
+                    texts.append(Text(tokens[start:end], output - start, {name: value[start:end] for name, value in values.items()}, is_firm))
     return texts
 
 

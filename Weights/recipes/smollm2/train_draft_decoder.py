@@ -30,12 +30,11 @@ def evaluate(decoder, map, texts, inputs, last, chosen, depth, steps):
     count = 0
     with torch.no_grad():
         for start in range(0, len(texts), 8):
-            before, window, begins, _, tokens, is_there, is_output = batch(texts[start:start + 8], inputs, last, 96)
-            [(_, x)] = decoder.states(window, before, begins, {depth})
-            guess = torch.full_like(tokens, -1)
-            guess[is_there] = chosen[decoder.file.logits(F.linear(unit(x[is_there]), map), chosen).argmax(-1)]
-            hit = (guess == tokens) & is_output
-            whole = F.pad(is_output, (0, steps))
+            part = batch(texts[start:start + 8], inputs, last, 96)
+            [(_, x, _)] = decoder.states(part.window, part.before, part.begins, {depth})
+            guess = chosen[decoder.file.logits(F.linear(unit(x), map), chosen).argmax(-1)]
+            hit = (guess == part.guessed()) & part.is_output
+            whole = F.pad(part.is_output, (0, steps))
             in_row = torch.ones_like(hit)
             # Only places where the longest draft ends within the output, so that all lengths have the same places.
             places = torch.stack([whole[:, k:k + hit.shape[1]] for k in range(steps)]).all(0)
@@ -100,16 +99,14 @@ def main():
     now, spoken, summed, counted = time.time(), done, 0.0, 0
     queue = groups(texts, arguments.batch, chooser)
     while done < budget:
-        part = done / budget
         for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part) + 0.01)
-        before, window, begins, final, _, is_there, is_output = batch(
-            next(queue), inputs, last, arguments.rows, chooser, arguments.elsewhere)
-        weight = torch.where(is_output, 1.0, 0.3)[is_there]
-        [(_, x)] = decoder.states(window, before, begins, {depth})
+            group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - done / budget) + 0.01)
+        part = batch(next(queue), inputs, last, arguments.rows, chooser, arguments.elsewhere)
+        weight = torch.where(part.is_output, 1.0, 0.3)[part.is_there]
+        [(_, x, _)] = decoder.states(part.window, part.before, part.begins, {depth})
         with torch.no_grad():
-            truth = file.logits(final[is_there], chosen).softmax(-1)
-        guess = file.logits(F.linear(unit(x[is_there]), map), chosen).log_softmax(-1)
+            truth = file.logits(part.final[part.is_there], chosen).softmax(-1)
+        guess = file.logits(F.linear(unit(x[part.is_there]), map), chosen).log_softmax(-1)
         loss = (-(truth * guess).sum(-1) * weight).sum() / weight.sum()
         optimizer.zero_grad()
         loss.backward()

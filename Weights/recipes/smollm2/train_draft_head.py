@@ -30,7 +30,7 @@ def batch(texts, target, rows, layers, chooser=None, elsewhere=0.3):
     lower = torch.zeros(len(texts), length, target.size * len(layers))
     tokens = torch.zeros(len(texts), length, dtype=torch.long)
     first = []
-    for i, (ids, output, values) in enumerate(texts):
+    for i, (ids, output, values, _) in enumerate(texts):
         states[i, : len(ids)] = values[final(target)].float()
         if layers:
             lower[i, : len(ids)] = torch.cat([values[f"layer.{layer}"].float() for layer in layers], -1)
@@ -56,7 +56,7 @@ def ridge(texts, target, head, limit=60_000):
     size = target.size
     normal, right = torch.zeros(2 * size, 2 * size), torch.zeros(2 * size, size)
     count = 0
-    for tokens, _, values in texts:
+    for tokens, _, values, _ in texts:
         states = values[final(target)].float()
         x = torch.cat([unit(states[:-1]), unit(target.embedding[tokens[1:]])], -1)
         normal += x.T @ x
