@@ -39,6 +39,6 @@ log = [json.loads(line) for line in open(arguments.run / "log.jsonl")]
 description = {
     "draft_head_version": 2, "model": arguments.name, "model_sha256": digest(arguments.model),
     "head_sha256": digest(arguments.out), "steps": saved["step"], "seconds": round(saved["seconds"]),
-    "held_out": {"tokens": log[-1]["tokens"], "agreement": log[-1].get("drafted", log[-1]["agreement"]), "accepted": log[-1]["accepted"]},
+    "held_out": {"tokens": log[-1]["tokens"], "agreement": log[-1]["drafted"], "accepted": log[-1]["accepted"]},
 }
 arguments.out.with_suffix(".json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")

@@ -6,12 +6,12 @@
 The places are those of the time zones that every system knows.
 """
 
-import argparse
 import json
 import random
 from pathlib import Path
 
 ZONES = Path("/usr/share/zoneinfo")
+COUNT = 1680
 NAMES = "Anna Ben Chen Dina Emeka Farah Greta Hiro Ivan Julia Karim Lena Marco Nadia Omar Paula Quentin Rosa Samir Tara Victor Wendy Yusuf Zoe".split()
 WORKS = "painter,physician,football player,composer,engineer,politician,poet,chemist,bishop,actress,general,mathematician,singer,architect".split(",")
 FIELDS = "physics,medicine,economics,music,law,chemistry,biology,geology,computing,linguistics,sport,philosophy,astronomy,cooking".split(",")
@@ -45,9 +45,6 @@ KINDS = [
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=1680)
-    arguments = parser.parse_args()
     chooser = random.Random(0)
     rows = [line.split("\t") for line in open(ZONES / "iso3166.tab") if not line.startswith("#")]
     countries = {code: name.strip() for code, name in rows}
@@ -56,7 +53,7 @@ def main():
         if not line.startswith("#"):
             code, _, zone = line.split("\t")[:3]
             places.append((zone.strip().rsplit("/", 1)[1].replace("_", " "), countries[code]))
-    for index in range(arguments.count):
+    for index in range(COUNT):
         place, country = chooser.choice(places)
         name, other = chooser.sample(NAMES, 2)
         text = KINDS[index % len(KINDS)].format(

@@ -97,7 +97,7 @@ def evaluate(head, target, texts, chosen, rows, steps):
                 in_row[k] += good.sum().item()
     head.train()
     return {
-        "tokens": count, "agreement": [round(r / count, 4) for r in right],
+        "tokens": count, "drafted": [round(r / count, 4) for r in right],
         "accepted": round(sum(in_row) / count, 4)}
 
 

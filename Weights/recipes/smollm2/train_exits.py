@@ -22,6 +22,9 @@ from draft_head import Head
 from texts import groups, make_log, read, shortlist, split
 from windows import batch, ridge
 
+# Rows of drafting that are trained and measured.
+STEPS = 3
+
 
 class Draft:
     """A draft head that learns along with the layers whose states it reads."""
@@ -54,13 +57,13 @@ class Draft:
         return self.head(last, lower, embeddings, places[:, :-1], steps)
 
 
-def evaluate(decoder, maps, draft, texts, inputs, last, chosen, layers, bfloat16, steps=3):
+def evaluate(decoder, maps, draft, texts, inputs, last, chosen, layers, bfloat16):
     """How often each exit, choosing from the shortlist, and the whole model give the token that was written;
     and how often a draft is what the whole model, as it is now, chooses."""
     right = dict.fromkeys(layers, 0)
     own = dict.fromkeys(layers, 0)
     count = 0
-    hits, in_row, drafts = [0] * steps, [0] * steps, 0
+    hits, in_row, drafts = [0] * STEPS, [0] * STEPS, 0
     end = decoder.file.layers
     asked = {*layers, *(draft.lower if draft else [])} - {decoder.first}
     if draft:
@@ -84,11 +87,11 @@ def evaluate(decoder, maps, draft, texts, inputs, last, chosen, layers, bfloat16
                 own[layer] += (guess == chosen_by)[part.is_output].sum().item()
             if not draft:
                 continue
-            length = part.window.shape[1] - steps
-            usable = part.is_output[:, 1:1 + length] & part.is_output[:, steps:]
+            length = part.window.shape[1] - STEPS
+            usable = part.is_output[:, 1:1 + length] & part.is_output[:, STEPS:]
             good = usable.clone()
             drafts += usable.sum().item()
-            for k, x in enumerate(draft.guesses(part, states, steps)):
+            for k, x in enumerate(draft.guesses(part, states, STEPS)):
                 guess = chosen[decoder.file.logits(x, chosen).argmax(-1)]
                 hit = (guess == chosen_by[:, 1:])[:, k:k + length]
                 hits[k] += (hit & usable).sum().item()
@@ -125,7 +128,6 @@ def main():
     parser.add_argument("--elsewhere", type=float, default=0.2, help="share of windows on any part of a text")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=3, help="rows of drafting")
     parser.add_argument("--shortlist", type=int, default=4096)
     parser.add_argument("--others", type=int, default=2048, help="tokens beyond the shortlist that the end is also held to")
     parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: faster where the processor can")
@@ -196,8 +198,6 @@ def main():
 
         def dropped(layer):
             # LayerSkip: the chance grows with depth, and over the time.
-            if arguments.layer_dropout == 0:
-                return 0.0
             law = math.expm1(math.log(2) * (layer - 1) / (end - 1))
             return arguments.layer_dropout * law * min(1, 2 * part_done)
 
@@ -230,7 +230,7 @@ def main():
                 with torch.no_grad():
                     own = decoder.file.logits(states[end][0][:, 1:][guessed], chosen).float().softmax(-1)
                 cross = 0.0
-                for k, x in enumerate(draft.guesses(part, states, arguments.steps)):
+                for k, x in enumerate(draft.guesses(part, states, STEPS)):
                     guess = decoder.file.logits(x[guessed], chosen).float().log_softmax(-1)
                     # The first rows of a window have no draft before them.
                     usable = (torch.arange(x.shape[1]) >= k).expand_as(guessed)[guessed] * weight[later]
