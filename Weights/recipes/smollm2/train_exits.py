@@ -186,6 +186,9 @@ def main():
     else:
         done, step = saved["seconds"], saved["step"]
         optimizer.load_state_dict(saved["optimizer"])
+        # The rates of this run, not those of the run before.
+        for group, rate in zip(optimizer.param_groups, [arguments.rate, arguments.map_rate]):
+            group["top"] = rate
     del saved
     budget = 60 * arguments.minutes
     now = time.time()
