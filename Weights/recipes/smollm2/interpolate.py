@@ -26,10 +26,9 @@ def main():
     saved = torch.load(arguments.run / "checkpoint.pt")
     for name, latent in saved["latents"].items():
         saved["latents"][name] = torch.lerp(begin[name].latent, latent.float(), arguments.share).half()
-    # A run that goes on from here has its own time and optimizer.
+    # A run that goes on from here has its own time; its optimizer begins as the other left it.
     saved |= {"seconds": 0.0, "step": 0}
     torch.save(saved, arguments.out / "checkpoint.pt")
-    (arguments.out / "log.jsonl").write_bytes((arguments.run / "log.jsonl").read_bytes())
 
 
 if __name__ == "__main__":

@@ -181,14 +181,13 @@ def main():
          {"params": heads, "lr": arguments.map_rate, "top": arguments.map_rate}],
         betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     done, step = 0.0, 0
-    if saved is None:
-        note(step=0, **evaluate(decoder, maps, draft, held_out, inputs, last, chosen, [*exits, end], arguments.bfloat16))
-    else:
+    if saved is not None:
         done, step = saved["seconds"], saved["step"]
         optimizer.load_state_dict(saved["optimizer"])
         # The rates of this run, not those of the run before.
         for group, rate in zip(optimizer.param_groups, [arguments.rate, arguments.map_rate]):
             group["top"] = rate
+    note(step=step, **evaluate(decoder, maps, draft, held_out, inputs, last, chosen, [*exits, end], arguments.bfloat16))
     del saved
     budget = 60 * arguments.minutes
     now = time.time()
