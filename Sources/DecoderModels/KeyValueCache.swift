@@ -89,6 +89,32 @@ public final class KeyValueCache {
     }
   }
 
+  /// Takes over the keys and values of the first positions of a cache of the same model, whatever room either has.
+  ///
+  /// - Parameter count: The most positions to take over.
+  /// - Returns: How many were: those alone that are filled in every layer of `other` and that this cache has room for.
+  /// - Complexity: O(layers · heads · count)
+  package func copyBeginning(of other: KeyValueCache, count: Int) -> Int {
+    let count = min(count, capacity, other.filled.min() ?? 0)
+    guard count > 0, let memory, let origin = other.memory, layout.headCount == other.layout.headCount,
+      layout.headSize == other.layout.headSize, layout.bytesPerNumber == other.layout.bytesPerNumber
+    else { return 0 }
+    filled = filled.map { _ in count }
+    let row = layout.headSize * layout.bytesPerNumber
+    // Keys lie in blocks of 16 positions; what a block holds beyond `count` is written before it is read.
+    let keyBytes = (count + 15) / 16 * 16 * row
+    for layer in filled.indices {
+      for head in 0..<layout.headCount {
+        let target = memory + layer * layout.layerBytes + head * layout.headBytes
+        let source = origin + layer * other.layout.layerBytes + head * other.layout.headBytes
+        target.copyMemory(from: source, byteCount: keyBytes)
+        (target + layout.headCount * layout.headBytes).copyMemory(
+          from: source + layout.headCount * other.layout.headBytes, byteCount: count * row)
+      }
+    }
+    return count
+  }
+
   /// Forgets every token from position `count` on, in all layers. The next token is then written at `count`.
   public func crop(to count: Int) {
     for layer in filled.indices { filled[layer] = min(filled[layer], max(count, 0)) }

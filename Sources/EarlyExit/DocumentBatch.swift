@@ -85,7 +85,7 @@ public final class DocumentBatch {
         try start(job, document: item.document, observe: observe)
         next += 1
       }
-      for (ticket, generation) in try decoder.step() {
+      for (ticket, generation) in try decodeStep() {
         guard let index = owner.removeValue(forKey: ticket), var job = jobs[index] else { continue }
         job.outputs[ticket] = generation
         jobs[index] = job
@@ -105,6 +105,21 @@ public final class DocumentBatch {
       }
     }
     return true
+  }
+
+  /// - Returns: The outputs that ended with a step.
+  private func decodeStep() throws -> [(BatchDecoder.Ticket, Generation)] {
+    var finished: [(BatchDecoder.Ticket, Generation)] = []
+    try decoder.step { ticket, event in
+      switch event {
+      case .token: break
+      case .finished(let generation): finished.append((ticket, generation))
+      case .failed(let error):
+        guard let item = owner[ticket] else { throw error }
+        throw DocumentBatchError(item: item, underlying: error)
+      }
+    }
+    return finished
   }
 
   private func start(_ job: Job, document: String, observe: (Event) throws -> Void) throws {

@@ -12,6 +12,8 @@ package final class SequenceDecoding {
   /// What a shortlist has to have: the tokens of what the output is about, and those that it may be restricted to.
   package let headTokenIDs: [TokenID]
   package let cache: KeyValueCache
+  /// Tokens of the prompt whose keys and values are in the cache.
+  package fileprivate(set) var readCount = 0
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
   package private(set) var stopReason: StopReason?
@@ -36,9 +38,12 @@ package final class SequenceDecoding {
 
   /// - Throws: ``EarlyExitError`` for options out of range, an empty prompt, or one that leaves no room for output.
   ///
-  /// - Parameter cache: A cache that holds the prompt already, or `nil` for a new one.
+  /// - Parameters:
+  ///   - cache: A cache that holds the prompt already, or `nil` for a new one.
+  ///   - beginning: A cache of a sequence that began with the same tokens, and how many: they are not read again.
   package init(
-    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil,
+    beginning: (cache: KeyValueCache, count: Int)? = nil
   ) throws {
     context = try options.validatedContext(contextLength: model.contextLength)
     guard !prompt.isEmpty else { throw EarlyExitError.emptyText(field: "prompt") }
@@ -70,12 +75,24 @@ package final class SequenceDecoding {
     cache =
       try reused
       ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
+    if reused == nil, let beginning {
+      // The last token of a prompt is always run: it gives the first logits.
+      readCount = cache.copyBeginning(of: beginning.cache, count: min(beginning.count, prompt.count - 1))
+    }
   }
 
   /// Where the next token stands, and the token: what `advance` needs to go on.
   package var pending: (token: TokenID, row: BatchRow)? {
     guard stopReason == nil, let last = generated.last else { return nil }
     return (last, BatchRow(cache: cache, position: prompt.count + generated.count - 1))
+  }
+
+  /// The next tokens of the prompt that have to go through the layers; `nil` when none are left.
+  ///
+  /// Parts depend on what the cache held at first and on the prompt's length only. Numbers do not depend on the parts.
+  var unreadPart: Range<Int>? {
+    guard readCount < prompt.count else { return nil }
+    return readCount..<min(readCount + DecodingBuffers.prefillChunk, prompt.count)
   }
 
   /// Chooses a token from logits and appends it.
@@ -265,16 +282,25 @@ package struct DecodingBuffers {
       if shouldStop() { return false }
       try decoder.encode(source, into: sequence.cache)
     }
-    let prompt = sequence.prompt
-    var position = 0
-    while position < prompt.count {
+    while let part = sequence.unreadPart {
       if shouldStop() { return false }
-      let end = min(position + Self.prefillChunk, prompt.count)
-      try advance(prompt[position..<end], cache: sequence.cache, position: position)
-      try observe(position..<end)
-      position = end
+      try read(part, of: sequence)
+      try observe(part)
     }
     return true
+  }
+
+  /// Runs a part of a prompt, that which ``SequenceDecoding/unreadPart`` names.
+  mutating func read(_ part: Range<Int>, of sequence: SequenceDecoding) throws {
+    try advance(sequence.prompt[part], cache: sequence.cache, position: part.lowerBound)
+    sequence.readCount = part.upperBound
+  }
+
+  /// Chooses the first token, when the last part of the prompt has passed.
+  mutating func chooseFirst(_ sequence: SequenceDecoding) throws -> TokenStep? {
+    var step: TokenStep?
+    try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
+    return step
   }
 
   /// Runs a whole prompt and chooses the first token.
@@ -285,9 +311,7 @@ package struct DecodingBuffers {
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> TokenStep? {
     guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
-    var step: TokenStep?
-    try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
-    return step
+    return try chooseFirst(sequence)
   }
 
   /// Runs the last token of each sequence as one batch and chooses the next ones.

@@ -106,6 +106,93 @@ import Testing
     #expect(Set(alone.map(\.stopReason)).count > 1)
   }
 
+  @Test func `prompts that come and go between passes get what they get alone`() throws {
+    let prompts = (0..<30).map { index in (0...(index * 53) % 700).map { ($0 * 31 + index * 7) % 250 } }
+    let options = GenerationOptions(maxTokens: 20)
+    let (model, decoder) = LanguageModel.hashing()
+    let alone = try prompts.map { prompt in
+      let session = try model.makeSession(prompt: prompt, options: options)
+      while try session.next() != nil {}
+      return session.generation
+    }
+    let batch = BatchDecoder(model: model, width: 4, promptParts: 1)
+    var next = 0
+    var steps: [Int: [TokenID]] = [:]
+    var finished: [Int: Generation] = [:]
+    var generator = SplitMix64(seed: 5)
+    let cancelled: Set<Int> = [3, 11, 20]
+    while next < prompts.count || !batch.isIdle {
+      while next < prompts.count, generator.next() % 3 == 0 {
+        batch.submit(prompt: prompts[next], options: options)
+        next += 1
+      }
+      let before = decoder.batches.count
+      try batch.step { ticket, event in
+        switch event {
+        case .token(let step):
+          steps[ticket, default: []].append(step.id)
+          if cancelled.contains(ticket) { batch.cancel(ticket) }
+        case .finished(let generation): finished[ticket] = generation
+        case .failed(let error): throw error
+        }
+      }
+      // One part of a prompt at most, and one pass of those under way.
+      #expect(decoder.batches.count - before <= 2)
+    }
+    for (index, generation) in alone.enumerated() {
+      #expect(finished[index] == (cancelled.contains(index) ? nil : generation))
+      let expected = cancelled.contains(index) ? Array(generation.tokenIDs.prefix(1)) : generation.tokenIDs
+      #expect(steps[index] == expected)
+    }
+  }
+
+  @Test func `a prompt at fault fails alone`() throws {
+    let batch = BatchDecoder(model: .saying("Hello", after: 1))
+    let wrong = batch.submit(prompt: [], options: GenerationOptions())
+    let right = batch.submit(prompt: [97], options: GenerationOptions())
+    var texts: [Int: String] = [:]
+    var failures: [Int: String] = [:]
+    while !batch.isIdle {
+      try batch.step { ticket, event in
+        switch event {
+        case .token: break
+        case .finished(let generation): texts[ticket] = generation.text
+        case .failed(let error): failures[ticket] = "\(error)"
+        }
+      }
+    }
+    #expect(texts == [right: "Hello"])
+    #expect(failures.keys.sorted() == [wrong])
+  }
+
+  @Test func `a beginning that was read before gives the same output, and is not read again`() throws {
+    var tiny = TinyDecoder()
+    tiny.contextLength = 1024
+    let directory = try TemporaryDirectory()
+    let path = try directory.write("tiny.gguf", tiny.gguf().build())
+    let model = try LanguageModel(path: path, threads: 2)
+    let document = (0..<400).map { ($0 * 37) % 256 }
+    let requests = (0..<6).map { index in document.prefix(350 - index) + [10, index, 20 + index] }
+    let options = GenerationOptions(maxTokens: 12)
+    let alone = try requests.map { prompt in
+      let session = try model.makeSession(prompt: Array(prompt), options: options)
+      while try session.next() != nil {}
+      return session.generation
+    }
+    let prefixes = PrefixCache(byteLimit: 1 << 24)
+    let batch = BatchDecoder(model: model, prefixes: prefixes)
+    for (prompt, expected) in zip(requests, alone) {
+      #expect(try batch.run(prompts: [Array(prompt)], options: options) == [expected])
+    }
+    #expect(prefixes.reusedTokens >= 5 * 340)
+    #expect(prefixes.byteCount <= prefixes.byteLimit)
+    let small = PrefixCache(byteLimit: 1)
+    let without = BatchDecoder(model: model, prefixes: small)
+    let twice = [Array(requests[0]), Array(requests[0])]
+    #expect(try without.run(prompts: twice, options: options) == [alone[0], alone[0]])
+    #expect(small.byteCount == 0 && small.reusedTokens == 0)
+  }
+
   @Test func `options out of range and prompts that do not fit are refused`() throws {
     let model = LanguageModel.saying("x", after: 2)
     func refuses(_ options: GenerationOptions, prompt: [TokenID] = [97]) {

@@ -8,6 +8,7 @@ questions in the same time.
 import json
 import random
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,41 @@ def sentences(text):
     return max(1, len(SENTENCE_END.split(text.strip())))
 
 
+# Share of the requests for a summary that ask for two or three sentences of the text itself, where its sentences are to
+# be had: references are short, and who asks for three sentences wants three.
+COPIED = {"scitldr-train": 0.15, "summarize_gum": 0.5, "summarize_usgov_posts": 0.5, "summarize_community_posts": 0.5}
+
+
+def grams(text):
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return Counter(words) + Counter(zip(words, words[1:]))
+
+
+def copied(document, reference, most):
+    """The sentences that, added one by one, hold the most of the reference's words and pairs of words that is not held yet.
+
+    Earlier ones win where two hold about the same, as an article's beginning is the best summary nobody wrote.
+    """
+    own = [part for part in SENTENCE_END.split(document.replace("\n", " ").strip()) if 7 <= len(part.split()) <= 40 and part[-1] in ".!"]
+    counts, wanted = [grams(part) for part in own], grams(reference)
+    if len(own) < most + 3 or not wanted:
+        return None
+    chosen, have = [], Counter()
+    for _ in range(most):
+        def gain(index):
+            return ((have + counts[index]) & wanted).total() / wanted.total() - 0.02 * index
+
+        best = max((index for index in range(len(own)) if index not in chosen), key=gain)
+        chosen.append(best)
+        have += counts[best]
+    return " ".join(own[index] for index in sorted(chosen))
+
+
+def invented(document, reference):
+    """Whether a summary holds a number that its document lacks: learned from, it teaches to make numbers up."""
+    return any(number not in document for number in re.findall(r"\d+", reference))
+
+
 def wordings(reference, focus, chooser):
     """How a summary of that length is asked for; the length is told in two cases of three."""
     tail = f": {focus}" if focus else "."
@@ -76,6 +112,8 @@ class Data:
         self.longest = longest
         # By document: [(source, [(question or None, focus or None, references)])]
         self.documents = {}
+        # By document: the share of its requests that ask for sentences of its own.
+        self.copied = {}
         files = [Path(path) for path in folder] if held_out else [*sorted(Path(folder, "train").glob("*.jsonl")), Path(folder, "scitldr-train.jsonl")]
         for path in files:
             share = 1.0 if held_out else SHARES[path.stem]
@@ -87,7 +125,15 @@ class Data:
                 kind = row["task"]
                 entry = self.documents.setdefault((kind, document), [share, []])
                 references = [text.strip() for text in row.get("references") or []] or [REFUSAL]
+                if kind == "summarize" and not held_out:
+                    references = [text for text in references if not invented(document, text)]
+                    if not references:
+                        continue
                 entry[1].append((row.get("question"), row.get("query"), references))
+                if not held_out:
+                    self.copied[(kind, document)] = COPIED.get(path.stem, 0)
+
+        self.documents = {key: entry for key, entry in self.documents.items() if entry[1]}
 
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -106,7 +152,12 @@ class Data:
                 asked, written = f"\n\nQuestion: {question.strip()}", references[0]
             else:
                 written = chooser.choice(references)
-                asked = "\n\n" + wordings(written, focus, chooser)
+                many = chooser.choice([2, 3, 3])
+                parts = copied(document, written, many) if chooser.random() < self.copied.get(key, 0) else None
+                if parts:
+                    written, asked = parts, f"\n\nSummarize in {many} sentences."
+                else:
+                    asked = "\n\n" + wordings(written, focus, chooser)
             head = [*self.encode(asked), closing, *self.encode("\n"), opening, *self.encode("assistant\n")]
             requests.append(Request([*head, *self.encode(written), closing], len(head)))
         return Item(kind, prefix, requests) if requests else self.item(key, chooser, most)
