@@ -21,6 +21,8 @@ public struct LanguageModel: Sendable {
   public let tokenizer: any Tokenizer
   /// How a conversation is written for this model; `nil` when that is not known.
   public let promptTemplate: PromptTemplate?
+  /// How it wants to be asked about documents.
+  public let promptStyle: PromptStyle
   /// Tokens that end an output.
   public let endTokens: Set<TokenID>
   /// The token that every text begins with, if the model was trained so.
@@ -30,17 +32,21 @@ public struct LanguageModel: Sendable {
   /// What an encoder–decoder wants to read before a text that it is to summarise, such as "summarize: ".
   public var summaryPrefix: String
 
+  private let tokenTable = TokenTable.Lazy()
+
   /// Why there is no prompt template.
   let templateFound: String
 
   /// Puts a model together from its parts.
   public init(
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
-    endTokens: Set<TokenID>, startToken: TokenID? = nil, sourceEnd: TokenID? = nil
+    endTokens: Set<TokenID>, startToken: TokenID? = nil, sourceEnd: TokenID? = nil,
+    promptStyle: PromptStyle = .chat
   ) {
     self.init(
       name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate,
-      endTokens: endTokens, startToken: startToken, templateFound: "none is given", sourceEnd: sourceEnd)
+      endTokens: endTokens, startToken: startToken, templateFound: "none is given", sourceEnd: sourceEnd,
+      promptStyle: promptStyle)
   }
 
   /// The same model with another decoder, such as one that measures the first.
@@ -54,7 +60,7 @@ public struct LanguageModel: Sendable {
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
     endTokens: Set<TokenID>, startToken: TokenID?, templateFound: String,
     sourceEnd: TokenID?, summaryPrefix: String = Self.usualSummaryPrefix,
-    computePath: ComputePath = .quantized
+    computePath: ComputePath = .quantized, promptStyle: PromptStyle = .chat
   ) {
     self.name = name
     self.decoder = decoder
@@ -66,6 +72,16 @@ public struct LanguageModel: Sendable {
     self.sourceEnd = sourceEnd
     self.summaryPrefix = summaryPrefix
     self.computePath = computePath
+    self.promptStyle = promptStyle
+  }
+
+  /// What an answer has to be that consists of a document's own words: its spans, and the words that refuse to answer.
+  ///
+  /// - Throws: The tokenizer's errors.
+  /// - Complexity: O(n) for a document of n bytes, and O(size of the vocabulary) the first time.
+  public func spans(of document: String) throws -> DocumentSpans {
+    try DocumentSpans(
+      document: document, table: tokenTable.table(tokenizer), tokenizer: tokenizer, endTokens: endTokens)
   }
 
   /// T5's own (Raffel et al., 2020, appendix D).
@@ -94,10 +110,14 @@ public struct LanguageModel: Sendable {
   /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known.
   public func prompt(user message: String) throws -> [TokenID] {
     if hasEncoder { return try prompt(raw: message) }
-    guard let promptTemplate else {
+    return try prompt(user: message, template: promptTemplate)
+  }
+
+  func prompt(user message: String, template: PromptTemplate?) throws -> [TokenID] {
+    guard let template else {
       throw EarlyExitError.unknownPromptTemplate(model: name, found: templateFound)
     }
-    return try promptTemplate.encode(user: message, tokenizer: tokenizer, start: startToken, model: name)
+    return try template.encode(user: message, tokenizer: tokenizer, start: startToken, model: name)
   }
 
   /// The tokens of a text as it is, without a template.

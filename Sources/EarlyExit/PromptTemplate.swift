@@ -56,6 +56,11 @@ public enum PromptTemplate: Sendable, Equatable {
     }
   }
 
+  /// The same without a system turn.
+  var withoutSystem: PromptTemplate {
+    if case .chatML = self { .chatML(system: nil) } else { self }
+  }
+
   private static func fixedSystemTurn(_ chatTemplate: String) -> String? {
     // The newline after the role is a real one or the two characters `\n`, by how the template was stored.
     for opening in ["<|im_start|>system\n", #"<|im_start|>system\n"#] {

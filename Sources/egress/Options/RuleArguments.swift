@@ -53,12 +53,13 @@ struct RuleArguments: ParsableArguments {
     let order: SampleOrder? =
       isShuffled
       ? .shuffled(seed: seed ?? 0) : order == .given ? .given : order == .averaged ? .averaged : nil
+    // Rules that give no probability have no bound.
+    let isAnytime =
+      isGrowing && rule.controlsWithHighProbability && !isShuffled && order != .averaged
     let settings = CalibrationSettings(
       epsilon: epsilon.values[0], delta: simultaneous ? delta / Double(epsilon.values.count) : delta,
       rule: rule,
-      bound: bound ?? (isGrowing && !isShuffled && order != .averaged ? .anytime : .wsr), measure: measure,
-      scan: scan,
-      order: order)
+      bound: bound ?? (isAnytime ? .anytime : .wsr), measure: measure, scan: scan, order: order)
     do {
       _ = try Calibration(settings)
       for value in epsilon.values {
