@@ -10,7 +10,7 @@ public final class BatchDecoder {
 
   /// What happens to a prompt.
   public enum Event {
-    /// It has its next token.
+    /// It has its next token, and that is certain: see ``GenerationOptions/tripwire``.
     case token(TokenStep)
     /// Its output is complete.
     case finished(Generation)
@@ -21,11 +21,38 @@ public final class BatchDecoder {
   /// A prompt that has a place.
   private final class Place {
     let ticket: Ticket
-    let sequence: SequenceDecoding
+    let options: GenerationOptions
+    var sequence: SequenceDecoding
     var exits: ExitDecoder?
+    /// What the guard looks at, while the prompt is read.
+    var profile: PromptProfile?
+    /// What is held back, where a tripwire may take it back.
+    var watched: WatchedOutput?
 
-    init(_ ticket: Ticket, _ sequence: SequenceDecoding, _ exits: ExitDecoder?) {
-      (self.ticket, self.sequence, self.exits) = (ticket, sequence, exits)
+    init(
+      _ ticket: Ticket, _ options: GenerationOptions, _ sequence: SequenceDecoding, _ exits: ExitDecoder?
+    ) {
+      (self.ticket, self.options, self.sequence, self.exits) = (ticket, options, sequence, exits)
+      watched = exits == nil ? nil : options.tripwire.map(WatchedOutput.init)
+    }
+
+    var isOver: Bool { sequence.stopReason != nil && watched?.isEmpty ?? true }
+
+    /// Takes a step of the sequence; one that repeats itself goes back to full depth.
+    ///
+    /// - Returns: The steps that are now certain.
+    func take(_ step: TokenStep, model: LanguageModel) throws -> [TokenStep] {
+      guard watched != nil else { return [step] }
+      if let kept = watched?.append(step) {
+        try exits?.complete(sequence)
+        sequence = try sequence.cut(to: kept, model: model, options: options)
+        exits = nil
+      }
+      var certain: [TokenStep] = []
+      while let step = watched?.next(isOver: sequence.stopReason != nil || exits == nil) {
+        certain.append(step)
+      }
+      return certain
     }
   }
 
@@ -95,12 +122,12 @@ public final class BatchDecoder {
   public func step(_ observe: (Ticket, Event) throws -> Void) throws -> Bool {
     try admit(observe)
     guard try readPrompts(observe) else { return false }
-    let going = active.filter { $0.sequence.pending != nil }
+    let going = active.filter { $0.sequence.pending != nil && $0.sequence.unreadPart == nil }
     if !going.isEmpty {
       if shouldStop() { return false }
       try decode(going, observe)
     }
-    for place in active where place.sequence.stopReason != nil {
+    for place in active where place.isOver {
       keepPrefix(place)
       active.removeAll { $0 === place }
       try observe(place.ticket, .finished(place.sequence.makeGeneration()))
@@ -118,9 +145,15 @@ public final class BatchDecoder {
       do {
         let sequence = try SequenceDecoding(
           model: model, prompt: next.prompt, options: next.options,
-          beginning: prefixes?.longestBeginning(of: next.prompt))
+          // A guard looks at the states of the whole prompt.
+          beginning: next.options.applicability == nil
+            ? prefixes?.longestBeginning(of: next.prompt) : nil)
         let exits = try next.options.exits.map { try ExitDecoder($0, decoder: model.decoder) }
-        active.append(Place(next.ticket, sequence, exits))
+        let place = Place(next.ticket, next.options, sequence, exits)
+        place.profile = sequence.applicabilityGuard.map { _ in
+          PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)
+        }
+        active.append(place)
       } catch {
         try observe(next.ticket, .failed(error))
       }
@@ -142,8 +175,11 @@ public final class BatchDecoder {
           guard parts > 0 else { return true }
           if shouldStop() { return false }
           try buffers.read(part, of: sequence)
+          place.profile?.add(buffers.states)
           parts -= 1
         }
+        sequence.applicability = place.profile.flatMap { sequence.applicabilityGuard?.look(at: $0.mean) }
+        if !sequence.isCovered { place.exits = nil }
         step = try buffers.chooseFirst(sequence)
       } catch {
         try fail([place], error, observe)
@@ -151,7 +187,7 @@ public final class BatchDecoder {
       }
       guard let step else { continue }
       tokenCount += 1
-      try observe(place.ticket, .token(step))
+      try show(step, of: place, observe)
     }
     return true
   }
@@ -177,7 +213,17 @@ public final class BatchDecoder {
       }
     }
     tokenCount += steps.count
-    for (place, step) in steps where active.contains(where: { $0 === place }) {
+    for (place, step) in steps { try show(step, of: place, observe) }
+  }
+
+  private func show(_ step: TokenStep, of place: Place, _ observe: (Ticket, Event) throws -> Void) throws {
+    let certain: [TokenStep]
+    do {
+      certain = try place.take(step, model: model)
+    } catch {
+      return try fail([place], error, observe)
+    }
+    for step in certain where active.contains(where: { $0 === place }) {
       try observe(place.ticket, .token(step))
     }
   }
@@ -191,7 +237,7 @@ public final class BatchDecoder {
 
   /// Keeps the keys and values of a finished sequence, unless some are projections of a state that left early.
   private func keepPrefix(_ place: Place) {
-    guard let prefixes, place.sequence.source == nil, place.exits?.strategy.cachePolicy != .propagate else {
+    guard let prefixes, place.sequence.source == nil, place.options.exits?.cachePolicy != .propagate else {
       return
     }
     prefixes.insert(place.sequence.prompt + place.sequence.generated, cache: place.sequence.cache)

@@ -14,6 +14,8 @@ struct SweepLine: Codable, Equatable {
   var layers: [Double]
   /// From the full model's distributions, one a piece; absent where texts are compared.
   var distances: [Double]?
+  /// What the guard says of the document; absent without one.
+  var inside: Bool?
   /// Outputs that differ from the one before; the first is the full model's.
   var texts: [String]
   /// The piece with which each text begins.
@@ -26,9 +28,11 @@ struct SweepLine: Codable, Equatable {
     times = outputs.map(\.time)
     layers = outputs.map(\.layer)
     distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
+    inside = outputs.first?.isInside
     texts = []
     starts = []
-    for (index, output) in outputs.enumerated() where output.text != texts.last {
+    for (index, output) in outputs.enumerated()
+    where texts.last.map({ !$0.utf8.elementsEqual(output.text.utf8) }) ?? true {
       texts.append(output.text)
       starts.append(index)
     }
@@ -44,11 +48,11 @@ struct SweepLine: Codable, Equatable {
   }
 
   /// The loss of each piece.
-  func losses(_ metric: QualityMetric, risk: QualityRisk, references: [String]) -> [Double] {
+  func losses(_ metric: QualityMetric, risk: QualityRisk, references: [String], source: String) -> [Double] {
     guard case .text(let loss) = metric else { return distances ?? [] }
     let ends = starts.dropFirst() + [thresholds.count]
     return zip(texts, zip(starts, ends)).flatMap { text, range in
-      let value = risk.loss(text, full: texts[0], references: references, metric: loss)
+      let value = risk.loss(text, full: texts[0], references: references, source: source, metric: loss)
       return Array(repeating: value, count: range.1 - range.0)
     }
   }

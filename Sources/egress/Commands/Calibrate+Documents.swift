@@ -9,11 +9,24 @@ extension Calibrate {
   func runOnDocuments(_ settings: CalibrationSettings) throws {
     guard let data = documents.data else { return }
     let (metric, risk) = try quality()
-    let records = try readRecords(data, risk: risk)
+    let all = try readRecords(data, metric: metric, risk: risk)
+    // What cannot come out is told before anything is run.
+    func checkFeasibility(_ count: Int) throws {
+      for epsilon in rule.epsilon.values {
+        var one = settings
+        one.epsilon = epsilon
+        try one.checkFeasibility(sampleCount: count, lossBound: metric.bound)
+      }
+    }
+    try checkFeasibility(all.count)
     let loaded = try ModelOptions.load(
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let stem = documents.stem
+    let applicability = try CertificateGuard.make(
+      loaded, records: all, options: guarding, stem: stem, maxTokens: documents.maxTokens,
+      check: checkFeasibility)
+    let records = Array(all.dropFirst(applicability?.documents ?? 0))
     // What a sweep decodes with: greedily, whole documents, one task a document.
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
@@ -26,7 +39,8 @@ extension Calibrate {
           sweep: try ThresholdSweep.drafts(
             loaded, draft: draft, fallback: fallback,
             draftLength: drafting.draftLength ?? draft.usualDraftLength,
-            grid: documents.grid?.values, maxTokens: documents.maxTokens, regime: regime))
+            grid: documents.grid?.values, maxTokens: documents.maxTokens, regime: regime,
+            applicability: applicability))
       }
     } else {
       candidates = [
@@ -34,7 +48,8 @@ extension Calibrate {
           name: "exits", stem: stem,
           sweep: try ThresholdSweep.exits(
             loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
-            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime))
+            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime,
+            applicability: applicability))
       ]
     }
     let subjects = candidates.map {
@@ -62,11 +77,15 @@ extension Calibrate {
         try measure(candidate.sweep)
       }
     }
+    if risk == .gap, case .text(let loss) = metric, loss.readsReferences, let lines = outputs.first {
+      let losses = zip(lines, records).map { loss.loss($0.texts[0], references: $1.references ?? []) }
+      if let reason = loss.vacuity(fullModelLosses: losses) { throw CommandError("\(data): \(reason)") }
+    }
     let tables = try zip(candidates, outputs).map { candidate, lines in
       try writeLosses(
         lines, of: records, metric: metric, risk: risk, path: candidate.stem + ".losses.jsonl")
     }
-    let certificates: [Certificate]
+    var certificates: [Certificate]
     var chosen = 0
     if candidates.count == 1 {
       certificates = try calibrateOne(settings, subjects[0], losses: tables[0])
@@ -81,6 +100,12 @@ extension Calibrate {
       ]
     }
     let lines = outputs[chosen]
+    if applicability != nil {
+      let outside = lines.reduce(0) { $0 + ($1.inside == false ? 1 : 0) }
+      for index in certificates.indices {
+        certificates[index].outsideShare = Double(outside) / Double(max(lines.count, 1))
+      }
+    }
     let layerCount = loaded.model.decoder.configuration.layerCount
     let remarks = certificates.compactMap { certificate -> String? in
       guard let threshold = certificate.threshold else { return nil }
@@ -108,6 +133,7 @@ extension Calibrate {
         + (certificate.pays == false && threshold < 1
           ? ", so that is what decoding with this certificate takes" : "")
     }
+    if applicability == nil, !guarding.noGuard { Console.note(CertificateGuard.absence(records.count)) }
     try finish(certificates, files, remarks: remarks)
   }
 
@@ -119,13 +145,20 @@ extension Calibrate {
     var sweep: ThresholdSweep
   }
 
-  private func readRecords(_ data: String, risk: QualityRisk) throws -> [BatchRecord] {
+  private func readRecords(_ data: String, metric: QualityMetric, risk: QualityRisk) throws -> [BatchRecord] {
     let records = Array(
       try BatchInput.read(data).prefix(
         documents.limit ?? .max))
-    if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
+    if risk == .gap, metric.readsReferences,
+      let record = records.first(where: { $0.references?.isEmpty ?? true })
+    {
       throw CommandError(
         "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
+    }
+    if risk == .gap, case .text(let loss) = metric, loss.readsReferences,
+      let reason = loss.vacuity(references: records.map { $0.references ?? [] })
+    {
+      throw CommandError("\(data): \(reason)")
     }
     return records
   }
@@ -178,7 +211,8 @@ extension Calibrate {
     }
     var text = ""
     for (line, record) in zip(lines, records) {
-      let losses = line.losses(metric, risk: risk, references: record.references ?? [])
+      let losses = line.losses(
+        metric, risk: risk, references: record.references ?? [], source: record.item.document)
       var row = Line(id: line.id)
       for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times))
       where loss != row.losses.last || cost != row.costs.last {

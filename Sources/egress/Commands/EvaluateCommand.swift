@@ -52,7 +52,9 @@ struct EvaluateCommand: ParsableCommand {
     guard !records.isEmpty else {
       throw CommandError("\(documents.data) has no documents after the first \(documents.skip)")
     }
-    if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
+    if risk == .gap, metric.readsReferences,
+      let record = records.first(where: { $0.references?.isEmpty ?? true })
+    {
       throw CommandError(
         "\(documents.data): document \(record.id) has no references (an array of texts), which --risk gap needs"
       )
@@ -64,6 +66,7 @@ struct EvaluateCommand: ParsableCommand {
     let strategy = try speculation.exitStrategy(exits, loaded, regime: regime)
     var evaluation = Evaluation(
       loaded, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens)
+    try exits.protect(&evaluation.protection, loaded)
     var measured = loaded
     measured.model = evaluation.model
     evaluation.speculation = try speculation.makeStrategy(
