@@ -1,10 +1,13 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 /// Works through a file of documents, several at a time, and writes the results in the file's order.
 struct BatchRunner {
   let model: LanguageModel
   let options: GenerationOptions
+  /// Where tokens may leave early; `nil` for full depth.
+  let exits: ExitStrategy?
   let rule: LongDocumentRule
   let raw: Bool
   /// Whether exits are those of a certificate, which holds for whole documents.
@@ -20,8 +23,10 @@ struct BatchRunner {
       Console.note("\(path) has \(before) of \(records.count) results already; the others follow")
     }
     let rest = records[before...]
+    let strategy: (any DecodingStrategy)? = exits
     let batch = DocumentBatch(
-      model: model, options: options, rule: rule, raw: raw, exitsOnWholeOnly: isCertified,
+      model: model, options: options, strategy: strategy ?? FullDepth(), wholeOnly: isCertified,
+      rule: rule, raw: raw,
       shouldStop: { Interrupt.isRequested })
     let bar = ProgressBar(total: records.count, what: "documents")
     Interrupt.watch()
@@ -40,7 +45,7 @@ struct BatchRunner {
           id: record.id, settings: settings.digest(of: record.item), text: generation.text,
           tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
           stopReason: generation.stopReason,
-          averageExitLayer: options.exits == nil ? nil : generation.averageLayer)
+          averageExitLayer: exits == nil ? nil : generation.averageLayer)
         let findings = Findings(task: record.item.task, document: record.original, cites: false)
         result.sentences = findings.sentences(generation)
         if let answer = findings.answer(generation) {

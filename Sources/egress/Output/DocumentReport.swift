@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 /// Works on one document and shows the output, or on a file of many.
 struct DocumentReport {
@@ -37,7 +38,7 @@ struct DocumentReport {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
       let model = try load()
-      options.exits = try exits.makeStrategy(
+      let strategy = try exits.makeStrategy(
         model,
         regime: DecodingRegime(
           tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
@@ -45,7 +46,7 @@ struct DocumentReport {
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
         exits: exits.settings(model))
       try BatchRunner(
-        model: model.model, options: options, rule: documents.long, raw: documents.raw,
+        model: model.model, options: options, exits: strategy, rule: documents.long, raw: documents.raw,
         isCertified: exits.certificate != nil, settings: settings
       )
       .run(records, input: input, output: output)
@@ -57,15 +58,15 @@ struct DocumentReport {
     let model = try load()
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
     options = try model.model.options(options, for: task, document: document)
-    options.exits = try speculation.exitStrategy(exits, model, regime: regime)
+    let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
-    var plain = options
-    plain.exits = nil
     var isWhole = true
+    let partStrategy: (any DecodingStrategy)? = isCertified ? nil : exitStrategy
     let prompt = try model.model.makePrompt(
-      for: task, document: document, options: isCertified ? plain : options, rule: documents.long,
+      for: task, document: document, options: options,
+      strategy: partStrategy ?? FullDepth(), rule: documents.long,
       raw: documents.raw, shouldStop: { Interrupt.isRequested }
     ) {
       isWhole = false
@@ -73,14 +74,16 @@ struct DocumentReport {
     }
     let isCovered = !isCertified || isWhole
     if !isCovered { Console.warning("\(input.name): \(ExitOptions.notCovered)") }
-    let session: (any OutputSession)? = try prompt.map { prompt in
-      guard isCovered else {
-        return try model.model.makeSession(
-          prompt: prompt, options: plain, shouldStop: { Interrupt.isRequested })
+    let session = try prompt.map { prompt in
+      var strategy: any DecodingStrategy = FullDepth()
+      if isCovered {
+        strategy =
+          try search.strategy
+          ?? speculation.strategy(
+            model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
       }
-      return try search.makeSession(model: model.model, prompt: prompt, options: options)
-        ?? speculation.makeSession(
-          model, prompt: prompt, options: options, threads: models.threads, exits: exits, regime: regime)
+      return try model.model.makeSession(
+        prompt: prompt, options: options, strategy: strategy, shouldStop: { Interrupt.isRequested })
     }
     try GenerationReport(
       model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts,
