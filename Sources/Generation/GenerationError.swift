@@ -22,6 +22,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   case modelFile(file: String, field: String, expected: String, found: String)
   /// A tokenizer cannot be made from the file of this name.
   case tokenizerFile(String, TokenizerError)
+  /// A guard that cannot be fitted or used, or does not belong to the model.
+  case applicability(String)
 
   public var description: String {
     switch self {
@@ -42,6 +44,7 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .tokenizerFile(let file, let error): "\(file): \(error)"
+    case .applicability(let what): what
     case .modelFile(let file, let field, let expected, let found):
       "\(file): \(field): expected \(expected), found \(found)"
     }

@@ -129,6 +129,7 @@ public final class DocumentBatch {
       throw DocumentBatchError(item: job.item, underlying: error)
     }
     let strategy = wholeOnly && plan.note != nil ? FullDepth() : strategy
+    if wholeOnly, plan.note != nil { job.options.applicability = nil }
     switch plan {
     case .whole(let prompt, let note):
       if let note { try observe(.note(item: job.item, note)) }

@@ -6,7 +6,11 @@ import Transformers
 public final class DecodingSession: GenerationSession {
   /// Seconds spent so far, by phase.
   public private(set) var timings = SessionTimings()
-  private let sequence: SequenceDecoding
+  private var sequence: SequenceDecoding
+  private let model: LanguageModel
+  private let options: GenerationOptions
+  /// What is held back, where a tripwire may take it back.
+  private var watched: WatchedOutput?
   private var buffers: DecodingBuffers
   private var stepper: (any TokenStepper)?
   private let shouldStop: () -> Bool
@@ -23,15 +27,18 @@ public final class DecodingSession: GenerationSession {
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
     buffers = DecodingBuffers(decoder: model.decoder)
     self.stepper = stepper
+    watched = stepper == nil ? nil : options.tripwire.map(WatchedOutput.init)
+    self.model = model
+    self.options = options
     self.shouldStop = shouldStop
   }
 
-  /// The output so far.
+  /// The output so far, what ``next()`` holds back included.
   ///
   /// After a cancellation, its text ends with what ``next()`` had held back: see ``cancelledText``.
   public var generation: Generation { sequence.makeGeneration() }
   /// Why the output ended, or `nil` while it has not.
-  public var stopReason: StopReason? { sequence.stopReason }
+  public var stopReason: StopReason? { watched?.isEmpty ?? true ? sequence.stopReason : nil }
   /// Text that no step has shown, because decoding was cancelled while it could still become a stop string or was an
   /// incomplete character. Empty for any other end.
   public private(set) var cancelledText = ""
@@ -41,6 +48,22 @@ public final class DecodingSession: GenerationSession {
   /// - Returns: `nil` after the last token, and when `shouldStop` says so.
   /// - Throws: `DecoderError` and the tokenizer's errors.
   public func next() throws -> TokenStep? {
+    guard watched != nil else { return try decode() }
+    while true {
+      if let step = watched?.next(isOver: sequence.stopReason != nil || !sequence.isCovered) { return step }
+      guard let step = try decode() else {
+        guard sequence.stopReason == .cancelled else { return nil }
+        // What was held is part of what was generated.
+        return watched?.next(isOver: true)
+      }
+      guard let kept = watched?.append(step) else { continue }
+      try stepper?.complete(sequence)
+      sequence = try sequence.cut(to: kept, model: model, options: options)
+      stepper = nil
+    }
+  }
+
+  private func decode() throws -> TokenStep? {
     guard sequence.stopReason == nil else { return nil }
     if shouldStop() { return cancel() }
     let start = clock.now
@@ -49,7 +72,7 @@ public final class DecodingSession: GenerationSession {
       return try buffers.prefill(sequence, shouldStop: shouldStop) ?? cancel()
     }
     defer { timings.decode += (clock.now - start).seconds }
-    if stepper != nil { return try stepper?.step(sequence) }
+    if stepper != nil, sequence.isCovered { return try stepper?.step(sequence) }
     var result: TokenStep?
     try buffers.step([sequence]) { result = $1 }
     return result

@@ -3,6 +3,7 @@ import Checkpoints
 import EarlyExit
 import FileFormats
 import Foundation
+import Generation
 import RiskControl
 import Transformers
 
@@ -108,6 +109,12 @@ struct ExitOptions: ParsableArguments {
     throw CommandError(
       "\(path): the certificate does not cover this: \(field) was \(expected) when it was made, and is \(found) here"
     )
+  }
+
+  /// Sets which documents the certificate is applied to, and what brings outputs back to full depth.
+  func protect(_ options: inout GenerationOptions, _ loaded: LoadedModel) throws {
+    guard let certificate else { return }
+    (options.applicability, options.tripwire) = try CertificateGuard.load(certificate, for: loaded)
   }
 
   private func strategy(_ path: String, _ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy?

@@ -42,6 +42,7 @@ struct DocumentReport {
         model,
         regime: DecodingRegime(
           tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
+      try exits.protect(&options, model)
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
         exits: exits.settings(model))
@@ -59,13 +60,16 @@ struct DocumentReport {
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
     options = try model.model.options(options, for: task, document: document)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
+    try exits.protect(&options, model)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
+    var plain = options
+    plain.applicability = nil
     var isWhole = true
     let partStrategy: (any DecodingStrategy)? = isCertified ? nil : exitStrategy
     let prompt = try model.model.makePrompt(
-      for: task, document: document, options: options,
+      for: task, document: document, options: isCertified ? plain : options,
       strategy: partStrategy ?? FullDepth(), rule: documents.long,
       raw: documents.raw, shouldStop: { Interrupt.isRequested }
     ) {
@@ -83,10 +87,12 @@ struct DocumentReport {
             model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
       }
       return try model.model.makeSession(
-        prompt: prompt, options: options, strategy: strategy, shouldStop: { Interrupt.isRequested })
+        prompt: prompt, options: isCovered ? options : plain, strategy: strategy,
+        shouldStop: { Interrupt.isRequested })
     }
     try GenerationReport(
-      model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts,
+      model: model, name: input.name, format: format, options: options, exits: exits,
+      showsDrafts: speculation.showDrafts,
       findings: Findings(task: task, document: input.text, cites: documents.cite)
     ).run(session)
   }
