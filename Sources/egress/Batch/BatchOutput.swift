@@ -1,5 +1,6 @@
-import DecoderModels
 import EarlyExit
+import Generation
+import Transformers
 
 /// A line of a batch's results.
 struct BatchResult: Codable {
@@ -18,6 +19,8 @@ struct BatchResult: Codable {
   var trippedAt: Int?
   /// Present for answers.
   var answered: Bool?
+  /// Present with a certificate of answers: whether this one is given.
+  var given: Bool?
   var confidence: Double?
   var source: DocumentAnswer.Source?
   /// Present for summaries.

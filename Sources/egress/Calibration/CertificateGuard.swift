@@ -1,9 +1,11 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import RiskControl
+import Transformers
 
 /// The guard of a certificate, and the file beside it.
 struct CertificateGuard {
@@ -70,7 +72,7 @@ struct CertificateGuard {
       options: sources.prefix(count).map { try loaded.model.options(for: $0, maxTokens: maxTokens) })
     let name = URL(fileURLWithPath: path).lastPathComponent
     return CertificateGuard(
-      reference: .init(file: name, digest: try Checkpoints.FileDigest.sha256(path: path), guard: made),
+      reference: .init(file: name, digest: try FileDigest.sha256(path: path), guard: made),
       found: made, tripwire: RepetitionTripwire(outputs: outputs, level: made.level),
       documents: options.guardData == nil ? count : 0)
   }
@@ -120,7 +122,7 @@ struct CertificateGuard {
   /// SHA-256 of prompts and of the way the model computes.
   private static func digest(of prompts: [[TokenID]], model: LanguageModel) -> String {
     let lines = prompts.map { $0.map(String.init).joined(separator: " ") + "\n" }
-    return Checkpoints.FileDigest.sha256(text: model.computePath.rawValue + "\n" + lines.joined())
+    return FileDigest.sha256(text: model.computePath.rawValue + "\n" + lines.joined())
   }
 
   /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the certificate.
@@ -137,7 +139,14 @@ struct CertificateGuard {
     }
     guard let policy = try Certificate.read(path: path).subject.policy else { return (nil, nil) }
     let named = try JSONDecoder().decode(Policy.self, from: JSONEncoder().encode(policy))
-    guard let reference = named.guard else { return (nil, named.tripwire) }
+    return (try load(named.guard, beside: path, for: loaded), named.tripwire)
+  }
+
+  /// Reads a guard from the file beside a certificate.
+  static func load(
+    _ reference: ApplicabilityGuard.Reference?, beside path: String, for loaded: LoadedModel
+  ) throws -> ApplicabilityGuard? {
+    guard let reference else { return nil }
     let folder = URL(fileURLWithPath: path).deletingLastPathComponent()
     let name = URL(fileURLWithPath: reference.file).lastPathComponent
     let file = folder.appendingPathComponent(name).path
@@ -145,10 +154,9 @@ struct CertificateGuard {
       throw CommandError(
         "\(path): the certificate's guard is not there; it has to lie beside the certificate as \(name)")
     }
-    let applicability = try ApplicabilityGuard(
+    return try ApplicabilityGuard(
       path: file, modelDigest: loaded.digest(),
       hiddenSize: loaded.model.decoder.configuration.hiddenSize, digest: reference.digest)
-    return (applicability, named.tripwire)
   }
 }
 

@@ -1,14 +1,17 @@
 import ArgumentParser
 import EarlyExit
+import Generation
+import RiskControl
 
 /// Works on one document and shows the output, or on a file of many.
 struct DocumentReport {
   let documents: DocumentOptions
   let models: ModelOptions
   let sampling: SamplingOptions
-  let exits: ExitOptions
+  var exits: ExitOptions
   let speculation: SpeculationOptions
   let search: BeamOptions
+  var auditing = AuditOptions()
   let format: OutputOptions.Format
   /// What stands before a document that an encoder reads; nil for the model's own.
   var prefix: String?
@@ -17,6 +20,8 @@ struct DocumentReport {
   var recordsProbabilities = false
   /// Whether answers have to be spans of the document.
   var isExtractive = false
+  /// A certificate of answers, and its path.
+  var answering: (certificate: AnswerCertificate, path: String)?
   /// What is asked about a document; in a batch its record may say so.
   let makeTask: (RecordedRequest) throws -> DocumentTask
 
@@ -37,17 +42,25 @@ struct DocumentReport {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
       let model = try load()
-      options.exits = try exits.makeStrategy(
+      let strategy = try exits.makeStrategy(
         model,
         regime: DecodingRegime(
           tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
       try exits.protect(&options, model)
+      let certified = try certifiedAnswers(
+        model,
+        DecodingRegime(
+          tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens), &options)
+      let auditor = try auditing.makeAuditor(exits)
+      var names = try exits.settings(model)
+      names["answers"] = try answering?.certificate.digest()
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
-        exits: exits.settings(model))
+        exits: names)
       try BatchRunner(
-        model: model.model, options: options, rule: documents.long, raw: documents.raw,
-        isCertified: exits.certificate != nil, settings: settings
+        model: model.model, options: options, exits: strategy, rule: documents.long, raw: documents.raw,
+        isCertified: exits.certificate != nil, settings: settings, auditor: auditor,
+        certified: certified
       )
       .run(records, input: input, output: output)
       return
@@ -58,38 +71,60 @@ struct DocumentReport {
     let model = try load()
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
     options = try model.model.options(options, for: task, document: document)
-    options.exits = try speculation.exitStrategy(exits, model, regime: regime)
+    let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     try exits.protect(&options, model)
+    let certified = try certifiedAnswers(model, regime, &options)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
     var plain = options
-    plain.exits = nil
     plain.applicability = nil
     var isWhole = true
+    let partStrategy: (any DecodingStrategy)? = isCertified ? nil : exitStrategy
     let prompt = try model.model.makePrompt(
-      for: task, document: document, options: isCertified ? plain : options, rule: documents.long,
+      for: task, document: document, options: isCertified ? plain : options,
+      strategy: partStrategy ?? FullDepth(), rule: documents.long,
       raw: documents.raw, shouldStop: { Interrupt.isRequested }
     ) {
       isWhole = false
       Console.warning($0.sentence(for: input.name))
     }
+    let auditor = try auditing.makeAuditor(exits)
+    if let auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
     let isCovered = !isCertified || isWhole
     if !isCovered { Console.warning("\(input.name): \(ExitOptions.notCovered)") }
-    let session: (any OutputSession)? = try prompt.map { prompt in
-      guard isCovered else {
-        return try model.model.makeSession(
-          prompt: prompt, options: plain, shouldStop: { Interrupt.isRequested })
+    let session = try prompt.map { prompt in
+      var strategy: any DecodingStrategy = FullDepth()
+      let isPlain = !isCovered || auditor?.isAlarmed == true
+      if !isPlain {
+        strategy =
+          try search.strategy
+          ?? speculation.strategy(
+            model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
       }
-      return try search.makeSession(model: model.model, prompt: prompt, options: options)
-        ?? speculation.makeSession(
-          model, prompt: prompt, options: options, threads: models.threads, exits: exits, regime: regime)
+      return try model.model.makeSession(
+        prompt: prompt, options: isPlain ? plain : options, strategy: strategy,
+        shouldStop: { Interrupt.isRequested })
     }
     try GenerationReport(
       model: model, name: input.name, format: format, options: options, exits: exits,
       showsDrafts: speculation.showDrafts,
-      findings: Findings(task: task, document: input.text, cites: documents.cite)
+      findings: Findings(task: task, document: input.text, cites: documents.cite), certified: certified,
+      isWhole: isWhole
     ).run(session)
+    if isCovered, let auditor, !auditor.isAlarmed, let session {
+      try auditor.look(at: session.generation, model: model.model, options: options, source: document)
+    }
+  }
+
+  /// What a certificate of answers says here.
+  private func certifiedAnswers(
+    _ model: LoadedModel, _ regime: DecodingRegime, _ options: inout GenerationOptions
+  ) throws -> CertifiedAnswers? {
+    guard let answering else { return nil }
+    let certified = try CertifiedAnswers(answering.certificate, path: answering.path, model, regime: regime)
+    options.applicability = certified.applicability
+    return certified
   }
 
   private func load() throws -> LoadedModel {
