@@ -41,6 +41,14 @@ final class MappedFile: @unchecked Sendable {
     self.bytes = UnsafeRawBufferPointer(start: address, count: length)
   }
 
+  /// Refuses what Git leaves in place of a large file that was not fetched.
+  func refusePointer() throws(CheckpointError) {
+    guard bytes.starts(with: "version https://git-lfs.github.com/spec/".utf8) else { return }
+    throw CheckpointError(
+      kind: .unreadable, file: path, field: "", expected: "the file itself",
+      found: "a Git LFS pointer to it: run \"git lfs pull\" in its repository")
+  }
+
   deinit {
     munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
   }

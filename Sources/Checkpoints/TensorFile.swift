@@ -61,10 +61,16 @@ public enum TensorFile {
 }
 
 extension FileDigest {
-  /// The SHA-256 of a model: of the file itself, or, for a directory, of the names and hashes of its `config.json`,
+  /// The SHA-256 of a model: of the file itself, or, for a model in several parts, of their names and hashes, or, for a
+  /// directory, of the names and hashes of its `config.json`,
   /// tokenizer and safetensors files.
   public static func sha256(model path: String) throws -> String {
-    guard MappedFile.isDirectory(path) else { return try sha256(path: path) }
+    guard MappedFile.isDirectory(path) else {
+      let parts = GGUFParts.paths(path)
+      guard parts.count > 1 else { return try sha256(path: path) }
+      let list = try parts.map { "\(try sha256(path: $0))  \(URL(fileURLWithPath: $0).lastPathComponent)\n" }
+      return sha256(text: list.joined())
+    }
     let names = try FileManager.default.contentsOfDirectory(atPath: path).filter {
       $0.hasSuffix(".safetensors")
         || ["config.json", "tokenizer.json", "tokenizer.model", "spiece.model"].contains($0)
