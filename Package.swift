@@ -17,6 +17,7 @@ let package = Package(
     .library(name: "TensorKernels", targets: ["TensorKernels"]),
     .library(name: "Checkpoints", targets: ["Checkpoints"]),
     .library(name: "Tokenization", targets: ["Tokenization"]),
+    .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "DecoderModels", targets: ["DecoderModels"]),
     .library(name: "EarlyExit", targets: ["EarlyExit"]),
     .library(name: "SpeculativeDecoding", targets: ["SpeculativeDecoding"]),
@@ -41,10 +42,11 @@ let package = Package(
       providers: [.apt(["libsentencepiece-dev"]), .brew(["sentencepiece"])]),
     .target(name: "CSentencePiece", dependencies: ["CSentencePieceLibrary"], cxxSettings: strictCXX),
     .target(name: "Tokenization", dependencies: ["CSentencePiece"], swiftSettings: strictSwift),
+    .target(name: "ChatTemplates", swiftSettings: strictSwift),
     .target(
       name: "DecoderModels", dependencies: ["TensorKernels", "Checkpoints"], swiftSettings: strictSwift),
     .target(
-      name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "Checkpoints"],
+      name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "ChatTemplates", "Checkpoints"],
       swiftSettings: strictSwift),
     .target(
       name: "SpeculativeDecoding", dependencies: ["Checkpoints", "EarlyExit", "DecoderModels"],
@@ -70,6 +72,9 @@ let package = Package(
       name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"], swiftSettings: strictSwift),
     .testTarget(
       name: "TokenizationTests", dependencies: ["Tokenization", "TestSupport"],
+      resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(
+      name: "ChatTemplatesTests", dependencies: ["ChatTemplates", "TestSupport"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
       name: "DecoderModelsTests", dependencies: ["DecoderModels", "TestSupport"],

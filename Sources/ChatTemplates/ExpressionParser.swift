@@ -18,7 +18,7 @@ struct ExpressionParser {
   var nextDescription: String { next?.description ?? "the end of the tag" }
 
   private func isAt(_ mark: String) -> Bool { next?.kind == .mark(mark) }
-  private func isAt(name: String) -> Bool { next?.kind == .name(name) }
+  private func isAtName(_ name: String) -> Bool { next?.kind == .name(name) }
 
   mutating func take(_ mark: String) -> Bool {
     guard isAt(mark) else { return false }
@@ -27,7 +27,7 @@ struct ExpressionParser {
   }
 
   mutating func take(name: String) -> Bool {
-    guard isAt(name: name) else { return false }
+    guard isAtName(name) else { return false }
     position += 1
     return true
   }
@@ -96,14 +96,14 @@ struct ExpressionParser {
   private mutating func comparison() throws(TemplateError) -> Expression {
     let start = line
     let value = try sum()
-    var comparisons: [(operator: String, value: Expression)] = []
+    var comparisons: [(mark: String, value: Expression)] = []
     while true {
       if let mark = ["==", "!=", "<=", ">=", "<", ">"].first(where: isAt) {
         position += 1
         comparisons.append((mark, try sum()))
       } else if take(name: "in") {
         comparisons.append(("in", try sum()))
-      } else if isAt(name: "not"), position + 1 < symbols.count, symbols[position + 1].kind == .name("in") {
+      } else if isAtName("not"), position + 1 < symbols.count, symbols[position + 1].kind == .name("in") {
         position += 2
         comparisons.append(("not in", try sum()))
       } else {
@@ -222,7 +222,7 @@ struct ExpressionParser {
       if take(".") {
         if case .int(let index) = next?.kind {
           position += 1
-          value = .at(start, .index(value, .literal(.int(index))))
+          value = .at(start, .element(value, at: .literal(.int(index))))
         } else {
           value = .at(start, .attribute(value, try name("an attribute")))
         }
@@ -253,9 +253,9 @@ struct ExpressionParser {
     }
     if parts.count == 1 {
       guard let index = parts[0] else { throw .syntax(line: line, expected: "an index", found: nextDescription) }
-      return .index(base, index)
+      return .element(base, at: index)
     }
-    return .slice(base, parts[0], parts[1], parts.count > 2 ? parts[2] : nil)
+    return .slice(base, from: parts[0], to: parts[1], by: parts.count > 2 ? parts[2] : nil)
   }
 
   private mutating func arguments() throws(TemplateError) -> Arguments {

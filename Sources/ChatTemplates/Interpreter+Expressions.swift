@@ -16,7 +16,7 @@ extension Interpreter {
       return .map(map)
     case .attribute(let base, let name):
       return try attribute(try evaluate(base, scope), name)
-    case .index(let base, let index):
+    case .element(let base, let index):
       return try element(of: try evaluate(base, scope), at: try evaluate(index, scope))
     case .slice(let base, let start, let end, let step):
       return try slice(
@@ -51,7 +51,7 @@ extension Interpreter {
       var left = try evaluate(first, scope)
       for other in others {
         let right = try evaluate(other.value, scope)
-        guard try compare(left, other.operator, right) else { return .bool(false) }
+        guard try compare(left, other.mark, right) else { return .bool(false) }
         left = right
       }
       return .bool(true)

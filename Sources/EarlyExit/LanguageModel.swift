@@ -30,6 +30,8 @@ public struct LanguageModel: Sendable {
   /// What an encoder–decoder wants to read before a text that it is to summarise, such as "summarize: ".
   public var summaryPrefix: String
 
+  /// What a reader should know of the model's files, a sentence each.
+  public internal(set) var notes: [String] = []
   /// Why there is no prompt template.
   let templateFound: String
 
@@ -93,11 +95,23 @@ public struct LanguageModel: Sendable {
   ///
   /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known.
   public func prompt(user message: String) throws -> [TokenID] {
-    if hasEncoder { return try prompt(raw: message) }
+    try prompt(messages: [ChatMessage(role: "user", content: message)])
+  }
+
+  /// The tokens of a conversation, up to where the model's own turn begins.
+  ///
+  /// - Parameter messages: At least one. An encoder–decoder reads the last alone.
+  /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known, and what
+  ///   the template refuses.
+  public func prompt(messages: [ChatMessage]) throws -> [TokenID] {
+    guard let last = messages.last else {
+      throw EarlyExitError.option(field: "messages", expected: "at least one", found: "none")
+    }
+    if hasEncoder { return try prompt(raw: last.content) }
     guard let promptTemplate else {
       throw EarlyExitError.unknownPromptTemplate(model: name, found: templateFound)
     }
-    return try promptTemplate.encode(user: message, tokenizer: tokenizer, start: startToken, model: name)
+    return try promptTemplate.encode(messages, tokenizer: tokenizer, start: startToken, model: name)
   }
 
   /// The tokens of a text as it is, without a template.

@@ -39,6 +39,7 @@ struct ModelOptions: ParsableArguments {
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
       path: path, compute: compute, threads: threads, promptTemplate: entry?.template)
+    for note in loaded.notes { Console.warning(note) }
     return LoadedModel(
       model: loaded, path: path, entry: entry, seconds: (ContinuousClock.now - start).seconds)
   }
