@@ -45,7 +45,9 @@ struct ExpressionParser {
   }
 
   func end() throws(TemplateError) {
-    guard next == nil else { throw .syntax(line: line, expected: "the end of the tag", found: nextDescription) }
+    guard next == nil else {
+      throw .syntax(line: line, expected: "the end of the tag", found: nextDescription)
+    }
   }
 
   /// An expression, or several with commas between them: a list.
@@ -252,7 +254,9 @@ struct ExpressionParser {
       }
     }
     if parts.count == 1 {
-      guard let index = parts[0] else { throw .syntax(line: line, expected: "an index", found: nextDescription) }
+      guard let index = parts[0] else {
+        throw .syntax(line: line, expected: "an index", found: nextDescription)
+      }
       return .element(base, at: index)
     }
     return .slice(base, from: parts[0], to: parts[1], by: parts.count > 2 ? parts[2] : nil)

@@ -3,8 +3,10 @@ import Foundation
 extension Interpreter {
   static let methodsOfMaps: Set<String> = ["items", "keys", "values", "get"]
   static let methodsOfTexts: Set<String> = [
-    "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith", "replace", "upper",
-    "lower", "capitalize", "title", "find", "rfind", "count", "join", "removeprefix", "removesuffix", "isdigit",
+    "strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith", "replace",
+    "upper",
+    "lower", "capitalize", "title", "find", "rfind", "count", "join", "removeprefix", "removesuffix",
+    "isdigit",
     "isalpha", "isspace",
   ]
 
@@ -116,7 +118,9 @@ extension Interpreter {
       let limit = (given.count > 1 ? given[1] : named["maxsplit"])?.integer ?? -1
       return .list(text.split(separator, atMost: limit < 0 ? .max : limit).map { .text($0) })
     case "rsplit":
-      guard let separator = try optional(0) else { throw .unsupported(line: line, what: "rsplit at white space") }
+      guard let separator = try optional(0) else {
+        throw .unsupported(line: line, what: "rsplit at white space")
+      }
       try charge(text, separator)
       var parts = text.split(separator)
       let limit = (given.count > 1 ? given[1] : named["maxsplit"])?.integer ?? -1
@@ -154,7 +158,8 @@ extension Interpreter {
       return .text(try join(given.first ?? .none, text))
     case "removeprefix":
       let part = try argument(0)
-      return .text(text.starts(with: part) ? TemplateText(units: text.units.dropFirst(part.units.count)) : text)
+      return .text(
+        text.starts(with: part) ? TemplateText(units: text.units.dropFirst(part.units.count)) : text)
     case "removesuffix":
       let part = try argument(0)
       return .text(text.ends(with: part) ? TemplateText(units: text.units.dropLast(part.units.count)) : text)
@@ -164,7 +169,8 @@ extension Interpreter {
         !scalars.isEmpty
           && scalars.allSatisfy { scalar in
             switch name {
-            case "isdigit": scalar.properties.numericType == .decimal || scalar.properties.numericType == .digit
+            case "isdigit":
+              scalar.properties.numericType == .decimal || scalar.properties.numericType == .digit
             case "isalpha": scalar.properties.isAlphabetic
             default: scalar.properties.isWhitespace
             }
@@ -193,7 +199,8 @@ extension Interpreter {
     return result
   }
 
-  mutating func join(_ value: TemplateValue, _ separator: TemplateText) throws(TemplateError) -> TemplateText {
+  mutating func join(_ value: TemplateValue, _ separator: TemplateText) throws(TemplateError) -> TemplateText
+  {
     let parts = try elements(value).map(\.text)
     try reserve(parts.reduce(0) { $0 + $1.units.count } + separator.units.count * max(parts.count - 1, 0))
     return TemplateValue.joined(parts, separator)

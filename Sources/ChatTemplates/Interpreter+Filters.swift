@@ -155,14 +155,17 @@ extension Interpreter {
       case .map(let map): current = map[part] ?? .undefined(part.string)
       case .object(let object): current = object.fields[part] ?? .undefined(part.string)
       case .list(let list):
-        current = Int(part.string).flatMap { list.indices.contains($0) ? list[$0] : nil } ?? .undefined(part.string)
+        current =
+          Int(part.string).flatMap { list.indices.contains($0) ? list[$0] : nil } ?? .undefined(part.string)
       default: return .undefined(part.string)
       }
     }
     return current
   }
 
-  private mutating func map(_ value: TemplateValue, _ path: TemplateText) throws(TemplateError) -> [TemplateValue] {
+  private mutating func map(_ value: TemplateValue, _ path: TemplateText) throws(TemplateError)
+    -> [TemplateValue]
+  {
     var result: [TemplateValue] = []
     for element in try elements(value) { result.append(try field(path, of: element)) }
     return result
@@ -211,7 +214,9 @@ extension Interpreter {
     case ("even", _): return try number() % 2 == 0
     case ("odd", _): return try number() % 2 != 0
     case ("divisibleby", _):
-      guard let divisor = try argument().integer, divisor != 0 else { throw failure("a divisor", try argument()) }
+      guard let divisor = try argument().integer, divisor != 0 else {
+        throw failure("a divisor", try argument())
+      }
       return try number() % divisor == 0
     case ("equalto", _), ("eq", _), ("==", _), ("sameas", _): return value.isEqual(to: try argument())
     case ("ne", _), ("!=", _): return !value.isEqual(to: try argument())
@@ -253,7 +258,8 @@ struct JSONWriter {
     case .int, .double: append(value.text)
     case .text(let text): append(Self.quoted(text))
     case .list(let list):
-      try group("[", "]", list.count) { (writer, index) throws(TemplateError) in try writer.write(list[index]) }
+      try group("[", "]", list.count) { (writer, index) throws(TemplateError) in try writer.write(list[index])
+      }
     case .map(let map):
       let items = sortsKeys ? map.items.sorted { $0.key < $1.key } : map.items
       try group("{", "}", items.count) { (writer, index) throws(TemplateError) in

@@ -28,7 +28,9 @@ struct Interpreter {
   /// Checks the length of a text before it is made.
   mutating func reserve(_ length: Int, times count: Int = 1) throws(TemplateError) {
     let (total, overflow) = length.multipliedReportingOverflow(by: max(count, 0))
-    guard !overflow, total <= limits.length else { throw .limit("texts of at most \(limits.length) characters") }
+    guard !overflow, total <= limits.length else {
+      throw .limit("texts of at most \(limits.length) characters")
+    }
     try spend(total)
   }
 

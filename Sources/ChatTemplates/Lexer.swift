@@ -80,7 +80,9 @@ struct Lexer {
       switch opening {
       case "#":
         while position < end, !isAt("#}") { advance(1) }
-        guard position < end else { throw .syntax(line: startLine, expected: "the end of a comment", found: "none") }
+        guard position < end else {
+          throw .syntax(line: startLine, expected: "the end of a comment", found: "none")
+        }
         let isTrimming = source[position - 1] == "-"
         let keeps = source[position - 1] == "+"
         advance(2)

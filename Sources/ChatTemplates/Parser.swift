@@ -82,17 +82,22 @@ struct Parser {
       body += inner
       return
     case "break", "continue":
-      guard loopDepth > 0 else { throw .syntax(line: line, expected: "a loop around it", found: excerpt(name)) }
+      guard loopDepth > 0 else {
+        throw .syntax(line: line, expected: "a loop around it", found: excerpt(name))
+      }
       body.append(name == "break" ? .breakLoop(line: line) : .continueLoop(line: line))
     default:
       let known = ["endif", "endfor", "else", "elif", "endset", "endmacro", "endgeneration"]
-      guard known.contains(name) else { throw .unsupported(line: line, what: "the statement \(excerpt(name))") }
+      guard known.contains(name) else {
+        throw .unsupported(line: line, what: "the statement \(excerpt(name))")
+      }
       throw .syntax(line: line, expected: "a block that it ends", found: excerpt(name))
     }
     try symbols.end()
   }
 
-  private mutating func condition(_ symbols: ExpressionParser, _ line: Int) throws(TemplateError) -> Statement {
+  private mutating func condition(_ symbols: ExpressionParser, _ line: Int) throws(TemplateError) -> Statement
+  {
     var symbols = symbols
     var branches: [(condition: Expression, body: [Statement])] = []
     while true {
@@ -128,7 +133,8 @@ struct Parser {
       names: names, sequence: sequence, filter: filter, body: inner, otherwise: otherwise, line: line)
   }
 
-  private mutating func set(_ symbols: inout ExpressionParser, _ line: Int) throws(TemplateError) -> Statement {
+  private mutating func set(_ symbols: inout ExpressionParser, _ line: Int) throws(TemplateError) -> Statement
+  {
     let name = try symbols.name("a name")
     if symbols.take(".") {
       let field = try symbols.name("a field")

@@ -126,7 +126,8 @@ extension TemplateValue {
       return "[" + Self.joined(values.map(\.representation)) + "]"
     case .map(let map):
       return "{"
-        + Self.joined(map.items.map { TemplateValue.text($0.key).representation + ": " + $0.value.representation })
+        + Self.joined(
+          map.items.map { TemplateValue.text($0.key).representation + ": " + $0.value.representation })
         + "}"
     case .object: return "<object>"
     default: return text

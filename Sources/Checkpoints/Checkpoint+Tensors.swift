@@ -75,7 +75,8 @@ enum TensorLayout {
       // Without an embedding the missing tensor is what should be told.
       if configuration.hasTiedEmbedding || tensors["token_embd.weight"] == nil { return nil }
       configuration.hasTiedEmbedding = true
-      return "\(path): the configuration says that the unembedding is a matrix of its own, but there is none: "
+      return
+        "\(path): the configuration says that the unembedding is a matrix of its own, but there is none: "
         + "the embedding serves as both"
     }
     guard configuration.hasTiedEmbedding else { return nil }
@@ -84,7 +85,8 @@ enum TensorLayout {
       return nil
     }
     configuration.hasTiedEmbedding = false
-    return "\(path): the configuration says that embedding and unembedding are one matrix, but the files have "
+    return
+      "\(path): the configuration says that embedding and unembedding are one matrix, but the files have "
       + "two: each is used for its own"
   }
 }

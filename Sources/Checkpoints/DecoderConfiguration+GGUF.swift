@@ -208,7 +208,8 @@ private struct GGUFFacts {
     let key = "\(architecture).rope.scaling"
     let type = try value("\(key).type", expected: "a string", \.string)
     // Files older than the `scaling` keys call the factor `scale_linear`. A factor of 0 is written for none.
-    let stated = try float("\(key).factor", default: try float("\(architecture).rope.scale_linear", default: 1))
+    let stated = try float(
+      "\(key).factor", default: try float("\(architecture).rope.scale_linear", default: 1))
     let factor = stated == 0 || type == "none" ? 1 : stated
     if gguf.tensors["rope_factors_long.weight"] != nil || type == "longrope" {
       return .longRope(

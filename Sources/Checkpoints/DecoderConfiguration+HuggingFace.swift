@@ -34,7 +34,8 @@ extension DecoderConfiguration {
     let description = family.description
     let partial = stated.rope_parameters?.all.partial_rotary_factor ?? stated.partial_rotary_factor ?? 1
     guard partial > 0, partial <= 1 else {
-      throw .damaged(file.path, "partial_rotary_factor", expected: "above 0 and at most 1", found: "\(partial)")
+      throw .damaged(
+        file.path, "partial_rotary_factor", expected: "above 0 and at most 1", found: "\(partial)")
     }
     let contextLength = try whole(stated.max_position_embeddings, "max_position_embeddings")
     let rotaryDimension = Int(Double(max(0, min(headSize, 1 << 20))) * partial)

@@ -106,14 +106,17 @@ extension DecoderConfiguration.Family {
 
   /// The family of a `model_type` of `config.json`.
   init?(modelType: String) {
-    guard let family = Self.allCases.first(where: { $0.description.modelType == modelType }) else { return nil }
+    guard let family = Self.allCases.first(where: { $0.description.modelType == modelType }) else {
+      return nil
+    }
     self = family
   }
 
   /// What a name that is not among the families stands for, where that is known, for messages.
   static func hint(for name: String) -> String {
     let isMixture =
-      name.contains("moe") || ["mixtral", "llama4", "llama4_text", "deepseek2", "gpt_oss", "gpt-oss"].contains(name)
+      name.contains("moe")
+      || ["mixtral", "llama4", "llama4_text", "deepseek2", "gpt_oss", "gpt-oss"].contains(name)
     return isMixture ? ", a mixture of experts" : ""
   }
 }

@@ -300,7 +300,8 @@ struct ForwardPass {
       let interleaved = configuration.rotaryLayout == .interleaved
       for (start, heads) in [(0, configuration.headCount), (keyOffset, configuration.keyValueHeadCount)] {
         kernels.rotate(
-          queries + start, Int32(heads), Int32(headSize), Int32(configuration.rotaryDimension), cosines, sines,
+          queries + start, Int32(heads), Int32(headSize), Int32(configuration.rotaryDimension), cosines,
+          sines,
           interleaved)
       }
     }
@@ -405,7 +406,8 @@ struct ForwardPass {
     let stride = roundedUp(Int(attention.positions), to: 16)
     for head in 0..<Int(attention.group) {
       let scores = attention.scores + head * stride
-      for position in max(range.lowerBound, Int(attention.skip))..<max(range.upperBound, Int(attention.skip)) {
+      for position in max(range.lowerBound, Int(attention.skip))..<max(range.upperBound, Int(attention.skip))
+      {
         scores[position] = cap * tanh(scores[position] / cap)
       }
     }

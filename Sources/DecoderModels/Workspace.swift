@@ -59,7 +59,8 @@ final class Workspace: @unchecked Sendable {
       + 2 * roundedUp(configuration.keyValueHeadCount * configuration.headSize, to: 32)
     feedForwardStride = roundedUp(configuration.feedForwardSize, to: 32)
     gateAndUpStride = 2 * feedForwardStride
-    rotaryStride = configuration.rotaryDimension / 2 * (configuration.slidingWindow?.rotaryBase == nil ? 1 : 2)
+    rotaryStride =
+      configuration.rotaryDimension / 2 * (configuration.slidingWindow?.rotaryBase == nil ? 1 : 2)
   }
 
   /// Room for a single token's attention scores and weights.

@@ -32,7 +32,7 @@ extension LanguageModel {
     let decoder = try LlamaModel(
       checkpoint: checkpoint, compute: compute, threads: threads ?? Self.defaultThreadCount)
     self.init(
-      name: checkpoint.configuration.name, decoder: decoder, 
+      name: checkpoint.configuration.name, decoder: decoder,
       // A few rows of padding at the end of the embedding are common. A token without a row is refused where a text
       // has it.
       tokenizer: PaddedTokenizer(vocabulary.tokenizer, rows: size),
@@ -138,7 +138,8 @@ public struct TextFacts: Sendable {
     }
     // No output can end with a token that the model does not have.
     for id in ends.sorted() where !(0..<size).contains(id) {
-      notes.append("\(checkpoint.path): the end token \(id) is not among the \(size) of the model and is left out")
+      notes.append(
+        "\(checkpoint.path): the end token \(id) is not among the \(size) of the model and is left out")
     }
     self.notes = notes
     endTokens = ends.filter { (0..<size).contains($0) }
@@ -188,7 +189,8 @@ public struct TextFacts: Sendable {
       return try ByteLevelBPE(
         tokens: table("tokens"), merges: table("merges"), tokenTypes: value("token_type")?.int32s,
         preTokenizer: PreTokenizer(ggufName: value("pre")?.string ?? usualPreTokenizer(checkpoint)),
-        ignoresMerges: PreTokenizer.ignoresMerges(ggufName: value("pre")?.string ?? usualPreTokenizer(checkpoint)))
+        ignoresMerges: PreTokenizer.ignoresMerges(
+          ggufName: value("pre")?.string ?? usualPreTokenizer(checkpoint)))
     case "llama"?, "t5"?:
       guard let scores = value("scores")?.floats else { throw fault("scores", "an array of F32", "none") }
       guard let types = value("token_type")?.int32s else {

@@ -72,12 +72,16 @@ extension PromptTemplate {
     switch self {
     case .program: break
     case .plain:
-      guard messages.count == 1, messages[0].role == "user" else { throw refuse(messages.last ?? .init(role: "", content: "")) }
+      guard messages.count == 1, messages[0].role == "user" else {
+        throw refuse(messages.last ?? .init(role: "", content: ""))
+      }
       tokens += try text(messages[0].content)
     case .chatML(let system):
       let (opening, closing) = (try special("<|im_start|>"), try special("<|im_end|>"))
       var turns = messages
-      if let system, turns.first?.role != "system" { turns.insert(.init(role: "system", content: system), at: 0) }
+      if let system, turns.first?.role != "system" {
+        turns.insert(.init(role: "system", content: system), at: 0)
+      }
       for turn in turns {
         guard ["system", "user", "assistant"].contains(turn.role) else { throw refuse(turn) }
         tokens += try [opening] + text(turn.role + "\n" + turn.content) + [closing] + text("\n")

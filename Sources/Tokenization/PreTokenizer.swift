@@ -40,7 +40,9 @@ public enum PreTokenizer: Sendable, Hashable, CaseIterable {
   private static let namesOfLlama3: Set<String> = ["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1"]
 
   /// Whether a word that is a token is taken whole, for a name in `tokenizer.ggml.pre`.
-  public static func ignoresMerges(ggufName: String?) -> Bool { ggufName.map(namesOfLlama3.contains) ?? false }
+  public static func ignoresMerges(ggufName: String?) -> Bool {
+    ggufName.map(namesOfLlama3.contains) ?? false
+  }
 
   /// Whether a text begins with the start token where the file does not say, for a name in `tokenizer.ggml.pre`.
   public static func addsStartToken(ggufName: String?) -> Bool { ignoresMerges(ggufName: ggufName) }

@@ -38,7 +38,9 @@ extension Tokenizer {
     var tokens: [Int] = []
     var start = 0
     for (range, token) in found {
-      if start < range.lowerBound { tokens += try encode(Array(text[start..<range.lowerBound]), special: .asText) }
+      if start < range.lowerBound {
+        tokens += try encode(Array(text[start..<range.lowerBound]), special: .asText)
+      }
       tokens.append(token)
       start = range.upperBound
     }

@@ -56,7 +56,8 @@ import Testing
 
   @Test func `what the conversation says keeps its origin through everything`() throws {
     let template = try ChatTemplate(
-      "{% set x = messages[0].content | trim | upper %}<a>{{ (x ~ '<b>').replace('Q', '<c>').split('|') | join('<d>') }}")
+      "{% set x = messages[0].content | trim | upper %}<a>{{ (x ~ '<b>').replace('Q', '<c>').split('|') | join('<d>') }}"
+    )
     let pieces = try template.render(Self.variables([("user", "  q<a>|z ")])).pieces
     #expect(pieces.filter { !$0.isContent }.map(\.text) == ["<a><c>", "<d>", "<b>"])
     #expect(pieces.filter(\.isContent).map(\.text) == ["<A>", "Z"])
@@ -69,7 +70,8 @@ import Testing
       "{{ 'x' * 1000000000000 }}", "{{ range(1000000000) | list }}",
       "{% set ns = namespace(x='ab') %}{% for i in range(90) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
       "{% set ns = namespace(x=[1]) %}{% for i in range(90) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-      "{{ 9 ** 99999 }}", "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}", "{{ 'a' | indent(100000000) }}",
+      "{{ 9 ** 99999 }}", "{{ ('x' * 1000000).replace('x', 'y' * 1000000) }}",
+      "{{ 'a' | indent(100000000) }}",
     ]
     for source in loops {
       let start = ContinuousClock.now
@@ -81,7 +83,8 @@ import Testing
     let deep = [
       String(repeating: "(", count: 100_000), String(repeating: "{% if a %}", count: 100_000),
       "{{ " + String(repeating: "not ", count: 100_000) + "a }}",
-      "{{ a" + String(repeating: "[0]", count: 100_000) + " }}", "{{ " + String(repeating: "-", count: 100_000) + "1 }}",
+      "{{ a" + String(repeating: "[0]", count: 100_000) + " }}",
+      "{{ " + String(repeating: "-", count: 100_000) + "1 }}",
       "{{ a" + String(repeating: "|trim", count: 100_000) + " }}",
     ]
     for source in deep {
@@ -99,11 +102,14 @@ import Testing
         return error.description
       }
     }
-    #expect(message("a\n{{ messages.x.y }}") == "chat template, line 2: expected a value with the attribute \"y\", "
-      + "found \"x\", which is not defined")
-    #expect(message("{% include 'x' %}") == "chat template, line 1: the statement \"include\" is not supported")
+    #expect(
+      message("a\n{{ messages.x.y }}") == "chat template, line 2: expected a value with the attribute \"y\", "
+        + "found \"x\", which is not defined")
+    #expect(
+      message("{% include 'x' %}") == "chat template, line 1: the statement \"include\" is not supported")
     #expect(message("{{ 1 | nosuch }}").contains("the filter \"nosuch\" is not supported"))
-    #expect(message("{% if true %}").contains("expected elif or else or endif, found the end of the template"))
+    #expect(
+      message("{% if true %}").contains("expected elif or else or endif, found the end of the template"))
     #expect(message("{{ raise_exception('no') }}").hasSuffix("it refuses the conversation: \"no\""))
     #expect(message("{{ strftime_now('%Y') }}").count == 4)
   }

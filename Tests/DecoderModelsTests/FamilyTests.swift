@@ -5,7 +5,8 @@ import Testing
 /// Families and rotary scalings against what Hugging Face transformers computes for tiny random models.
 @Suite struct FamilyTests {
   static let names = [
-    "llama_bias", "llama_yarn", "llama_dynamic", "mistral", "qwen2_window", "qwen3", "smollm3", "phi3", "gemma2",
+    "llama_bias", "llama_yarn", "llama_dynamic", "mistral", "qwen2_window", "qwen3", "smollm3", "phi3",
+    "gemma2",
     "olmo2", "granite",
   ]
 
@@ -37,7 +38,9 @@ import Testing
     let model = try FixtureModels.model(name)
     for end in 6..<expected.count {
       let logits = try LlamaModelTests.logits(model, Array(expected[..<end]))
-      let best = try #require(logits.last).enumerated().max { ($0.element, -$0.offset) < ($1.element, -$1.offset) }
+      let best = try #require(logits.last).enumerated().max {
+        ($0.element, -$0.offset) < ($1.element, -$1.offset)
+      }
       #expect(best?.offset == expected[end])
     }
   }

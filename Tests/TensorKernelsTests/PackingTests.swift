@@ -41,7 +41,8 @@ struct PackingTests {
     [Float(0.3), 3e-4, 100])
   func losslessFormats(_ format: BlockFormat, _ scale: Float) throws {
     // What remains is the rounding of the reference's own last addition.
-    let error = try largestError(format, rows: 37, columns: format.blockLength == 256 ? 512 : 320, scale: scale)
+    let error = try largestError(
+      format, rows: 37, columns: format.blockLength == 256 ? 512 : 320, scale: scale)
     #expect(error <= 0x1p-23)
   }
 
@@ -88,7 +89,8 @@ struct PackingTests {
     #expect(error > 0x1p-14)
   }
 
-  @Test("of numbers that are not finite is refused, with the place of the first", arguments: BlockFormat.allCases)
+  @Test(
+    "of numbers that are not finite is refused, with the place of the first", arguments: BlockFormat.allCases)
   func notFinite(_ format: BlockFormat) throws {
     let (rows, columns) = (37, 512)
     let pool = try WorkerPool(threads: 2)
