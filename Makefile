@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 SWIFT ?= swift
 # Downloads lie outside the tree; EGRESS_HOME says where.
-MODEL = smollm2-135m-instruct
+MODEL = smollm2-135m-reader
 EGRESS = .build/release/egress
 
 .PHONY: help setup build fetch test demo lint install clean
@@ -30,8 +30,11 @@ test: setup fetch
 
 demo: fetch
 	@echo
-	@echo '$$ egress summarize Examples/tide-mill.txt'
-	@$(EGRESS) summarize Examples/tide-mill.txt
+	@echo '$$ egress summarize --words 40 Examples/tide-mill.txt'
+	@$(EGRESS) summarize --words 40 Examples/tide-mill.txt
+	@echo
+	@echo '$$ egress answer --cite --question "When did the mill close?" Examples/tide-mill.txt'
+	@$(EGRESS) answer --cite --question 'When did the mill close?' Examples/tide-mill.txt
 
 lint:
 	$(SWIFT) format lint --strict -r Sources Tests Examples Package.swift
@@ -46,7 +49,7 @@ install: setup
 	install -m 644 docs/egress.1 $(DESTDIR)$(PREFIX)/share/man/man1/egress.1
 	for folder in drafts exits models; do install -d $(DESTDIR)$(PREFIX)/share/egress/$$folder || exit 1; done
 	for file in $(wildcard Weights/drafts/*.safetensors Weights/drafts/*.json Weights/exits/*.safetensors \
-	  Weights/exits/*.json Weights/models/*.gguf); do \
+	  Weights/exits/*.json Weights/models/*.gguf Weights/models/*.delta); do \
 	  install -m 644 $$file $(DESTDIR)$(PREFIX)/share/egress/$$(basename $$(dirname $$file)) || exit 1; done
 	.build-install/release/egress --generate-completion-script bash \
 	  > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/egress

@@ -36,7 +36,10 @@ let package = Package(
       name: "TensorKernels",
       dependencies: ["CTensorKernels", .target(name: "COpenBLAS", condition: .when(platforms: [.linux]))],
       swiftSettings: strictSwift),
-    .target(name: "Checkpoints", dependencies: ["TensorKernels", crypto], swiftSettings: strictSwift),
+    .systemLibrary(
+      name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .target(
+      name: "Checkpoints", dependencies: ["TensorKernels", "CZlib", crypto], swiftSettings: strictSwift),
     .systemLibrary(
       name: "CSentencePieceLibrary", pkgConfig: "sentencepiece",
       providers: [.apt(["libsentencepiece-dev"]), .brew(["sentencepiece"])]),

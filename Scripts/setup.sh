@@ -25,6 +25,7 @@ case "$(uname -s)" in
     if ! command -v pkg-config > /dev/null || ! pkg-config --exists sentencepiece; then
       missing+=(libsentencepiece-dev)
     fi
+    if ! command -v pkg-config > /dev/null || ! pkg-config --exists zlib; then missing+=(zlib1g-dev); fi
     python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip)
     command -v make > /dev/null || missing+=(make)
     [ ${#missing[@]} -gt 0 ] || exit 0

@@ -26,7 +26,7 @@ public enum FileDigest {
     return hexadecimal(hash.finalize())
   }
 
-  private static func hexadecimal(_ digest: SHA256Digest) -> String {
+  static func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
     let digits = Array("0123456789abcdef")
     return String(digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
   }

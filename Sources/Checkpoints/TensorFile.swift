@@ -62,8 +62,7 @@ public enum TensorFile {
 
 extension FileDigest {
   /// The SHA-256 of a model: of the file itself, or, for a model in several parts, of their names and hashes, or, for a
-  /// directory, of the names and hashes of its `config.json`,
-  /// tokenizer and safetensors files.
+  /// directory, of the names and hashes of all its weights, vocabularies and settings: whatever can change an output.
   public static func sha256(model path: String) throws -> String {
     guard MappedFile.isDirectory(path) else {
       let parts = GGUFParts.paths(path)
@@ -71,9 +70,9 @@ extension FileDigest {
       let list = try parts.map { "\(try sha256(path: $0))  \(URL(fileURLWithPath: $0).lastPathComponent)\n" }
       return sha256(text: list.joined())
     }
-    let names = try FileManager.default.contentsOfDirectory(atPath: path).filter {
-      $0.hasSuffix(".safetensors")
-        || ["config.json", "tokenizer.json", "tokenizer.model", "spiece.model"].contains($0)
+    // Weights, vocabularies, and every setting: generation_config.json and tokenizer_config.json change outputs too.
+    let names = try FileManager.default.contentsOfDirectory(atPath: path).filter { name in
+      [".safetensors", ".json", ".model", ".jinja", ".txt"].contains { name.hasSuffix($0) }
     }
     let list = try names.sorted().map { "\(try sha256(path: path + "/" + $0))  \($0)\n" }.joined()
     return sha256(text: list)

@@ -38,6 +38,20 @@ private struct Beam {
   var tokens: [TokenID]
   /// Log-probability while under way, divided by a power of the length once ended.
   var score: Double
+  /// Of each token.
+  var logProbabilities: [Double] = []
+  /// What may follow; `nil` for every token.
+  var constraints: TokenConstraints?
+
+  /// The beam with one more token.
+  func adding(_ candidate: Candidate) -> Beam {
+    var beam = self
+    beam.tokens.append(candidate.token)
+    beam.logProbabilities.append(candidate.score - score)
+    beam.score = candidate.score
+    beam.constraints?.append(candidate.token)
+    return beam
+  }
 }
 
 /// A beam with one more token.
@@ -81,23 +95,23 @@ extension LanguageModel {
     let longest = sequence.remainingTokens
     let kept = max(2, 1 + endTokens.count) * search.beams
     var caches = [sequence.cache]
-    var running = [Beam(tokens: [], score: 0)]
+    var running = [Beam(tokens: [], score: 0, constraints: sequence.constraints)]
     var ended: [Beam] = []
     var isOpen = true
     while isOpen {
       var candidates: [Candidate] = []
       try buffers.withLogits(rows: running.count == 1 ? buffers.lastRow : 0..<running.count) { row, logits in
         let beam = running.count == 1 ? 0 : row
-        Self.best(kept, of: logits, after: running[beam].score, beam: beam, into: &candidates)
+        Self.best(kept, of: logits, after: running[beam], beam: beam, into: &candidates)
       }
       let length = (running.first?.tokens.count ?? 0) + 1
       let divisor = pow(Double(length), search.lengthPenalty)
       let isLast = length >= longest
       func hasEnded(_ candidate: Candidate) -> Bool { isLast || endTokens.contains(candidate.token) }
       for candidate in candidates.prefix(search.beams) where hasEnded(candidate) {
-        ended.append(
-          Beam(
-            tokens: running[candidate.beam].tokens + [candidate.token], score: candidate.score / divisor))
+        var beam = running[candidate.beam].adding(candidate)
+        beam.score = candidate.score / divisor
+        ended.append(beam)
       }
       // Of equal scores the earlier one stays.
       ended = Array(Self.ranked(ended).prefix(search.beams))
@@ -109,23 +123,30 @@ extension LanguageModel {
       caches = try Self.distribute(
         caches, to: next.map(\.beam), from: start, filled: start + length - 1, limit: search.beams
       ) { try decoder.makeCache(capacity: sequence.cache.capacity) }
-      running = next.map { Beam(tokens: running[$0.beam].tokens + [$0.token], score: $0.score) }
+      running = next.map { running[$0.beam].adding($0) }
       try buffers.advance(next.map { $0.token }, caches: caches, position: start + length - 1)
       isOpen = !isLast
     }
-    for token in ended.first?.tokens ?? [] { _ = try sequence.append(token) }
+    // With a length, the best output is cut at it: beams are compared as wholes.
+    if let best = ended.first {
+      for (token, logProbability) in zip(best.tokens, best.logProbabilities) where sequence.stopReason == nil
+      {
+        _ = try sequence.append(token, logProbability: logProbability)
+      }
+    }
     return sequence.makeGeneration()
   }
 
   /// Adds the continuations of one beam that are among the `count` best so far; `best` stays sorted.
   private static func best(
-    _ count: Int, of logits: UnsafeBufferPointer<Float>, after score: Double, beam: Int,
+    _ count: Int, of logits: UnsafeBufferPointer<Float>, after running: Beam, beam: Int,
     into best: inout [Candidate]
   ) {
-    let shift = score - Logits.logSumExp(logits)
+    let shift = running.score - Logits.logSumExp(logits)
     for (token, logit) in logits.enumerated() {
       let value = Double(logit) + shift
       if best.count == count, value <= best[count - 1].score || value.isNaN { continue }
+      if let constraints = running.constraints, !constraints.allows(token) { continue }
       var place = best.count
       while place > 0, best[place - 1].score < value { place -= 1 }
       best.insert(Candidate(beam: beam, token: token, score: value), at: place)

@@ -26,6 +26,9 @@ public final class DocumentBatch {
   /// A document under way: outputs of its parts so far, by ticket.
   private struct Job {
     var item: Int
+    /// As it is asked: see ``LanguageModel/completed(_:document:)``.
+    var task: DocumentTask
+    var options: GenerationOptions
     var round = 0
     var tickets: [BatchDecoder.Ticket] = []
     var outputs: [BatchDecoder.Ticket: Generation] = [:]
@@ -36,19 +39,23 @@ public final class DocumentBatch {
   private let options: GenerationOptions
   private let rule: LongDocumentRule
   private let raw: Bool
+  private let exitsOnWholeOnly: Bool
   private let shouldStop: () -> Bool
   private let decoder: BatchDecoder
   private var jobs: [Int: Job] = [:]
   private var owner: [BatchDecoder.Ticket: Int] = [:]
 
+  /// - Parameter exitsOnWholeOnly: Decodes documents that had to be made to fit, and their parts, at full depth, as for a
+  ///   certificate, which says nothing about them.
   public init(
     model: LanguageModel, options: GenerationOptions, rule: LongDocumentRule = .split, raw: Bool = false,
-    width: Int = 16, shouldStop: @escaping () -> Bool = { Task.isCancelled }
+    exitsOnWholeOnly: Bool = false, width: Int = 16, shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) {
     self.model = model
     self.options = options
     self.rule = rule
     self.raw = raw
+    self.exitsOnWholeOnly = exitsOnWholeOnly
     self.shouldStop = shouldStop
     decoder = BatchDecoder(model: model, width: width, shouldStop: shouldStop)
   }
@@ -71,7 +78,11 @@ public final class DocumentBatch {
       if shouldStop() { return false }
       // Prompts are made only when there is room, so that memory does not grow with the number of documents.
       while next < items.count, decoder.hasRoom {
-        try start(Job(item: next), items[next], document: items[next].document, observe: observe)
+        let item = items[next]
+        let job = Job(
+          item: next, task: model.completed(item.task, document: item.document),
+          options: try model.options(options, for: item.task, document: item.document))
+        try start(job, document: item.document, observe: observe)
         next += 1
       }
       for (ticket, generation) in try decoder.step() {
@@ -84,8 +95,8 @@ public final class DocumentBatch {
           done[index] = generation
         } else {
           let document = LanguageModel.join(job.tickets.compactMap { job.outputs[$0] })
-          try start(
-            Job(item: index, round: job.round + 1), items[index], document: document, observe: observe)
+          job.round += 1
+          try start(job, document: document, observe: observe)
         }
       }
       while let generation = done.removeValue(forKey: reported) {
@@ -96,25 +107,25 @@ public final class DocumentBatch {
     return true
   }
 
-  private func start(
-    _ job: Job, _ item: Item, document: String, observe: (Event) throws -> Void
-  ) throws {
+  private func start(_ job: Job, document: String, observe: (Event) throws -> Void) throws {
     var job = job
+    job.outputs = [:]
     let plan: DocumentPlan
     do {
       plan = try model.plan(
-        item.task, document: document, options: options, rule: model.roundRule(rule, job.round), raw: raw)
+        job.task, document: document, options: job.options, rule: model.roundRule(rule, job.round), raw: raw)
     } catch {
       throw DocumentBatchError(item: job.item, underlying: error)
     }
+    if exitsOnWholeOnly, plan.note != nil { job.options.exits = nil }
     switch plan {
     case .whole(let prompt, let note):
       if let note { try observe(.note(item: job.item, note)) }
       job.isWhole = true
-      job.tickets = [decoder.submit(prompt: prompt, options: options)]
+      job.tickets = [decoder.submit(prompt: prompt, options: job.options)]
     case .parts(let prompts, let note):
       try observe(.note(item: job.item, note))
-      job.tickets = prompts.map { decoder.submit(prompt: $0, options: options) }
+      job.tickets = prompts.map { decoder.submit(prompt: $0, options: job.options) }
     }
     for ticket in job.tickets { owner[ticket] = job.item }
     jobs[job.item] = job

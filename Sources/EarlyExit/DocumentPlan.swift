@@ -4,6 +4,14 @@ import DecoderModels
 enum DocumentPlan {
   case whole([TokenID], LongDocumentNote?)
   case parts([[TokenID]], LongDocumentNote)
+
+  /// What had to be done to make the document fit, or `nil`.
+  var note: LongDocumentNote? {
+    switch self {
+    case .whole(_, let note): note
+    case .parts(_, let note): note
+    }
+  }
 }
 
 extension LanguageModel {
@@ -17,8 +25,50 @@ extension LanguageModel {
     if hasEncoder {
       return try prompt(raw: task.source(document: document, prefix: raw ? "" : summaryPrefix))
     }
-    let message = task.message(document: document)
-    return try raw ? prompt(raw: message) : prompt(user: message)
+    let message = promptStyle.message(completed(task, document: document), document: document)
+    var raw = raw
+    if case .answer = task, promptStyle == .examples { raw = true }
+    if raw { return try prompt(raw: message) }
+    return try prompt(
+      messages: [ChatMessage(role: "user", content: message)],
+      template: promptStyle == .reader ? promptTemplate?.withoutSystem : promptTemplate)
+  }
+
+  /// The task as the model is asked it: one that is always told a length gets that which is usual for such a text.
+  ///
+  /// - Complexity: O(n)
+  public func completed(_ task: DocumentTask, document: String) -> DocumentTask {
+    guard promptStyle.namesLength, case .summary(var request) = task, request.length == nil else {
+      return task
+    }
+    request.length = TextKind(of: document).usualLength
+    return .summary(request)
+  }
+
+  /// Options with what the task says about the output: a summary ends at the length asked for, and an extractive answer
+  /// is a span of the document.
+  ///
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for an extractive summary, and the tokenizer's errors.
+  public func options(
+    _ options: GenerationOptions, for task: DocumentTask, document: String
+  ) throws -> GenerationOptions {
+    var options = options
+    switch completed(task, document: document) {
+    case .summary(let request):
+      guard !options.isExtractive else {
+        throw EarlyExitError.option(field: "extractive", expected: "used for answers", found: "a summary")
+      }
+      options.length = request.length ?? options.length
+      // A reader has learned to say that a text does not tell. Of a summary that is never true.
+      if promptStyle == .reader {
+        options.forbiddenOpening = Array(
+          try tokenizer.encode(PromptStyle.refusal, special: .asText).prefix(2))
+      }
+    case .answer:
+      options.endsWithLine = promptStyle.answersOnOneLine
+      if options.isExtractive { options.spans = try spans(of: document) }
+    }
+    return options
   }
 
   /// Makes a document fit the context, by the rule given.
@@ -31,8 +81,13 @@ extension LanguageModel {
     guard document.contains(where: { !$0.isWhitespace }) else {
       throw EarlyExitError.emptyText(field: "document")
     }
-    if case .answer(let question) = task, !question.contains(where: { !$0.isWhitespace }) {
-      throw EarlyExitError.emptyText(field: "question")
+    if case .answer(let question) = task {
+      guard question.contains(where: { !$0.isWhitespace }) else {
+        throw EarlyExitError.emptyText(field: "question")
+      }
+      guard question.unicodeScalars.contains(where: \.isPartOfWord) else {
+        throw EarlyExitError.option(field: "question", expected: "a text with words", found: "marks alone")
+      }
     }
     let context = try options.validatedContext(contextLength: contextLength)
     let prompt = try prompt(for: task, document: document, raw: raw)
@@ -54,7 +109,7 @@ extension LanguageModel {
       return .whole(
         try self.prompt(for: task, document: kept, raw: raw),
         .truncated(tokens: tokens, kept: try splitter.tokenCount(kept)))
-    case (.split, .summarize):
+    case (.split, .summary):
       // A summary as long as its part would never end.
       let parts = try splitter.parts(of: document, budget: max(budget, 1))
       let prompts = try parts.map { try self.prompt(for: task, document: $0, raw: raw) }

@@ -1,38 +1,37 @@
 /// What is asked about a document.
 public enum DocumentTask: Sendable, Equatable {
-  case summarize
+  case summary(SummaryRequest)
   case answer(question: String)
 
-  /// The request, as a user would write it.
-  ///
-  /// The wordings were chosen from four each, on SmolLM2-135M-Instruct. Mean ROUGE-L of 32 summaries of abstracts: 0.203
-  /// for this one, in 38 words; 0.204 in 45 words with the request before and after the text; 0.179 in 59 words with the
-  /// request before it; 0.169 asked for the main point. Mean token F1 of 32 answers: 0.116 for this one, 0.072 to 0.100
-  /// for the others.
-  func message(document: String) -> String {
-    switch self {
-    case .summarize:
-      "\(document)\n\nSummarize the text above in one short sentence."
-    case .answer(let question):
-      "Context: \(document)\n\nQuestion: \(question)\n\n"
-        + "Answer with as few words as possible, copied from the context."
-    }
-  }
+  /// A summary of the whole document, of a length that the model chooses.
+  public static let summarize = DocumentTask.summary(SummaryRequest())
 
   /// The request as T5 was taught it (Raffel et al., 2020, appendix D): a word for the task, then the text.
   ///
   /// - Parameter prefix: What stands before a text that is to be summarised.
-  func source(document: String, prefix: String) -> String {
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for a focus, which such a request has no place for.
+  func source(document: String, prefix: String) throws(EarlyExitError) -> String {
     switch self {
-    case .summarize: prefix + document
-    case .answer(let question): "question: \(question) context: \(document)"
+    case .summary(let request):
+      guard request.focus == nil else {
+        throw .option(field: "focus", expected: "absent with an encoder-decoder", found: "one")
+      }
+      return prefix + document
+    case .answer(let question):
+      return "question: \(question) context: \(document)"
     }
   }
 
   /// Output tokens that are plenty for the task.
   public var usualMaxTokens: Int {
     switch self {
-    case .summarize: 160
+    // A length is kept by counting sentences and words: the tokens only have to be enough for it.
+    case .summary(let request):
+      switch request.length {
+      case nil: 160
+      case .sentences(let count): max(160, 50 * count)
+      case .words(let count): max(160, 2 * count)
+      }
     case .answer: 48
     }
   }

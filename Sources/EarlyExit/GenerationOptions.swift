@@ -1,3 +1,5 @@
+import DecoderModels
+
 /// How text is generated.
 public struct GenerationOptions: Sendable {
   /// The most tokens to generate, at least 1.
@@ -10,17 +12,43 @@ public struct GenerationOptions: Sendable {
   public var context: Int?
   /// Where tokens may leave the layers early, or `nil` for full depth.
   public var exits: ExitStrategy?
+  /// Where the output ends at the latest, at the end of a sentence; `nil` for wherever the model ends it.
+  ///
+  /// A number of sentences ends the output before the next one. A number of words is a budget: the output ends with the
+  /// sentence that reaches it, or, where a sentence would go past it by more than ``SentenceLimiter/tolerance``, before
+  /// that sentence. The first sentence is never cut. Where ``maxTokens`` or the context end the output within a later sentence,
+  /// that one is left out.
+  public var length: SummaryLength?
+  /// Whether the probability of every token is kept, which takes a sum over the whole vocabulary for each.
+  public var recordsProbabilities = false
+  /// No run of so many tokens may come twice in the output; `nil` for no such rule. End tokens are free.
+  public var noRepeatNgram: Int?
+  /// Whether the output ends with its first line.
+  var endsWithLine = false
+  /// Whether an answer has to be a span of its document, or the refusal: sessions for a task on a document see to it.
+  public var isExtractive = false
+  /// Tokens that the output may not begin with, in this order; none for no such rule.
+  public var forbiddenOpening: [TokenID] = []
+  /// What the output is restricted to; `nil` for no restriction. ``LanguageModel/spans(of:)`` makes it.
+  public var spans: DocumentSpans?
+
+  /// Lengths that ``noRepeatNgram`` may have.
+  public static let ngramLengths = 1...100
 
   /// Greedy decoding of at most 256 tokens, unless told otherwise.
   public init(
     maxTokens: Int = 256, sampling: Sampling = .greedy, stopStrings: [String] = [], context: Int? = nil,
-    exits: ExitStrategy? = nil
+    exits: ExitStrategy? = nil, length: SummaryLength? = nil, noRepeatNgram: Int? = nil,
+    isExtractive: Bool = false
   ) {
     self.maxTokens = maxTokens
     self.sampling = sampling
     self.stopStrings = stopStrings
     self.context = context
     self.exits = exits
+    self.length = length
+    self.noRepeatNgram = noRepeatNgram
+    self.isExtractive = isExtractive
   }
 
   /// The context these options ask for on a model whose own is `contextLength`.
@@ -34,6 +62,10 @@ public struct GenerationOptions: Sendable {
       throw .option(field: "stop", expected: "a text that is not empty", found: "an empty one")
     }
     try sampling.validate()
+    try length?.validate()
+    if let noRepeatNgram, !Self.ngramLengths.contains(noRepeatNgram) {
+      throw .option(field: "no-repeat-ngram", expected: "in \(Self.ngramLengths)", found: "\(noRepeatNgram)")
+    }
     let context = context ?? contextLength
     guard (2...max(2, contextLength)).contains(context) else {
       throw .option(

@@ -24,6 +24,7 @@ extension LanguageModel {
     let prompt = try makePrompt(
       for: task, document: document, options: options, rule: rule, raw: raw, shouldStop: shouldStop,
       observe: observe)
+    let options = try self.options(options, for: task, document: document)
     return try prompt.map { try makeSession(prompt: $0, options: options, shouldStop: shouldStop) }
   }
 
@@ -37,6 +38,9 @@ extension LanguageModel {
     raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },
     observe: (LongDocumentNote) -> Void = { _ in }
   ) throws -> [TokenID]? {
+    let options = try self.options(options, for: task, document: document)
+    // By the whole document: its parts are of another length, and the text of their summaries of another kind.
+    let task = completed(task, document: document)
     var document = document
     var round = 0
     while true {

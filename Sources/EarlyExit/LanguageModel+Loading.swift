@@ -12,20 +12,22 @@ extension LanguageModel {
   ///   - compute: Which form of the weights the arithmetic uses.
   ///   - threads: Threads to compute with, at least 1; `nil` for ``defaultThreadCount``.
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
+  ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``EarlyExitError``, each naming file and field.
   public init(
     path: String, compute: ComputePath = .quantized, threads: Int? = nil,
-    promptTemplate: PromptTemplate? = nil
+    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil
   ) throws {
     let checkpoint = try Checkpoint.open(path)
     try self.init(
-      checkpoint: checkpoint, compute: compute, threads: threads, promptTemplate: promptTemplate)
+      checkpoint: checkpoint, compute: compute, threads: threads, promptTemplate: promptTemplate,
+      promptStyle: promptStyle)
   }
 
   /// Makes a model of a checkpoint that is open already.
   public init(
     checkpoint: Checkpoint, compute: ComputePath = .quantized, threads: Int? = nil,
-    promptTemplate: PromptTemplate? = nil
+    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil
   ) throws {
     let vocabulary = try TextFacts(checkpoint)
     let size = checkpoint.configuration.vocabularySize
@@ -39,7 +41,7 @@ extension LanguageModel {
       promptTemplate: promptTemplate ?? vocabulary.template, endTokens: vocabulary.endTokens,
       startToken: vocabulary.startToken, templateFound: vocabulary.templateFound,
       sourceEnd: vocabulary.sourceEnd, summaryPrefix: vocabulary.summaryPrefix ?? Self.usualSummaryPrefix,
-      computePath: compute)
+      computePath: compute, promptStyle: promptStyle ?? vocabulary.promptStyle)
     notes = checkpoint.notes + vocabulary.notes
   }
 
@@ -57,6 +59,8 @@ public struct TextFacts: Sendable {
   let sourceEnd: TokenID?
   /// What a checkpoint says to write before a text that is to be summarised.
   let summaryPrefix: String?
+  /// How the model wants to be asked about documents.
+  public let promptStyle: PromptStyle
   /// What was found instead of a template that can be run.
   let templateFound: String
   /// What a reader should know of the files, a sentence each.
@@ -77,6 +81,7 @@ public struct TextFacts: Sendable {
     var prefix: String?
     var names: [String: String] = [:]
     var notes: [String] = []
+    var style = PromptStyle.chat
     switch checkpoint.kind {
     case .gguf:
       do {
@@ -86,6 +91,7 @@ public struct TextFacts: Sendable {
       }
       // The format has no key for it.
       prefix = checkpoint.metadata["egress.summary_prefix"]?.string
+      style = try Self.promptStyle(gguf: checkpoint)
       chatTemplate = checkpoint.metadata["tokenizer.chat_template"]?.string
       for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         if let id = checkpoint.metadata["tokenizer.ggml.\(key)"]?.int { ends.insert(id) }
@@ -129,6 +135,7 @@ public struct TextFacts: Sendable {
       if let id = tokenizer.id(ofSpecial: name), tokenizer.isControl(id) { ends.insert(id) }
     }
     summaryPrefix = prefix
+    promptStyle = style
     // All of T5's texts end with the same token, the encoder's and the decoder's.
     sourceEnd = checkpoint.configuration.encoder == nil ? nil : tokenizer.id(ofSpecial: "</s>") ?? ends.min()
     let size = checkpoint.configuration.vocabularySize
@@ -168,6 +175,17 @@ public struct TextFacts: Sendable {
       return (tokens?.count ?? 0) >= 128_000 ? "llama-bpe" : nil
     default: return nil
     }
+  }
+
+  private static func promptStyle(gguf checkpoint: Checkpoint) throws -> PromptStyle {
+    guard let value = checkpoint.metadata[PromptStyle.metadataKey] else { return .chat }
+    guard let style = value.string.flatMap(PromptStyle.init(rawValue:)) else {
+      throw EarlyExitError.modelFile(
+        file: checkpoint.path, field: PromptStyle.metadataKey,
+        expected: PromptStyle.allCases.map(\.rawValue).joined(separator: " or "),
+        found: value.string.map { CheckpointError.printable($0) } ?? "no text")
+    }
+    return style
   }
 
   private static func tokenizer(gguf checkpoint: Checkpoint) throws -> any Tokenizer {

@@ -21,6 +21,8 @@ public struct LanguageModel: Sendable {
   public let tokenizer: any Tokenizer
   /// How a conversation is written for this model; `nil` when that is not known.
   public let promptTemplate: PromptTemplate?
+  /// How it wants to be asked about documents.
+  public let promptStyle: PromptStyle
   /// Tokens that end an output.
   public let endTokens: Set<TokenID>
   /// The token that every text begins with, if the model was trained so.
@@ -32,17 +34,21 @@ public struct LanguageModel: Sendable {
 
   /// What a reader should know of the model's files, a sentence each.
   public internal(set) var notes: [String] = []
+  private let tokenTable = TokenTable.Lazy()
+
   /// Why there is no prompt template.
   let templateFound: String
 
   /// Puts a model together from its parts.
   public init(
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
-    endTokens: Set<TokenID>, startToken: TokenID? = nil, sourceEnd: TokenID? = nil
+    endTokens: Set<TokenID>, startToken: TokenID? = nil, sourceEnd: TokenID? = nil,
+    promptStyle: PromptStyle = .chat
   ) {
     self.init(
       name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate,
-      endTokens: endTokens, startToken: startToken, templateFound: "none is given", sourceEnd: sourceEnd)
+      endTokens: endTokens, startToken: startToken, templateFound: "none is given", sourceEnd: sourceEnd,
+      promptStyle: promptStyle)
   }
 
   /// The same model with another decoder, such as one that measures the first.
@@ -56,7 +62,7 @@ public struct LanguageModel: Sendable {
     name: String, decoder: any DecoderModel, tokenizer: any Tokenizer, promptTemplate: PromptTemplate?,
     endTokens: Set<TokenID>, startToken: TokenID?, templateFound: String,
     sourceEnd: TokenID?, summaryPrefix: String = Self.usualSummaryPrefix,
-    computePath: ComputePath = .quantized
+    computePath: ComputePath = .quantized, promptStyle: PromptStyle = .chat
   ) {
     self.name = name
     self.decoder = decoder
@@ -68,6 +74,16 @@ public struct LanguageModel: Sendable {
     self.sourceEnd = sourceEnd
     self.summaryPrefix = summaryPrefix
     self.computePath = computePath
+    self.promptStyle = promptStyle
+  }
+
+  /// What an answer has to be that consists of a document's own words: its spans, and the words that refuse to answer.
+  ///
+  /// - Throws: The tokenizer's errors.
+  /// - Complexity: O(n) for a document of n bytes, and O(size of the vocabulary) the first time.
+  public func spans(of document: String) throws -> DocumentSpans {
+    try DocumentSpans(
+      document: document, table: tokenTable.table(tokenizer), tokenizer: tokenizer, endTokens: endTokens)
   }
 
   /// T5's own (Raffel et al., 2020, appendix D).
@@ -104,14 +120,18 @@ public struct LanguageModel: Sendable {
   /// - Throws: ``EarlyExitError/unknownPromptTemplate(model:found:)`` when the model's template is not known, and what
   ///   the template refuses.
   public func prompt(messages: [ChatMessage]) throws -> [TokenID] {
+    try prompt(messages: messages, template: promptTemplate)
+  }
+
+  func prompt(messages: [ChatMessage], template: PromptTemplate?) throws -> [TokenID] {
     guard let last = messages.last else {
       throw EarlyExitError.option(field: "messages", expected: "at least one", found: "none")
     }
     if hasEncoder { return try prompt(raw: last.content) }
-    guard let promptTemplate else {
+    guard let template else {
       throw EarlyExitError.unknownPromptTemplate(model: name, found: templateFound)
     }
-    return try promptTemplate.encode(messages, tokenizer: tokenizer, start: startToken, model: name)
+    return try template.encode(messages, tokenizer: tokenizer, start: startToken, model: name)
   }
 
   /// The tokens of a text as it is, without a template.

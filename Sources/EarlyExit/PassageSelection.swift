@@ -16,7 +16,14 @@ enum PassageSelection {
     return passages.indices.sorted { (scores[$1], $0) < (scores[$0], $1) }
   }
 
-  private static func weight(_ passages: Int, _ holders: Int) -> Double {
+  /// The sentences that share most with a question, in the document's order, on one line.
+  static func sentences(of document: String, nearestTo question: String, count: Int) -> String {
+    let sentences = SentenceBoundary.ranges(in: document[...]).map { String(document[$0]) }
+    let chosen = ranking(of: sentences, question: question).prefix(count).sorted()
+    return chosen.map { sentences[$0] }.joined(separator: " ")
+  }
+
+  static func weight(_ passages: Int, _ holders: Int) -> Double {
     // Counted doublings, linear in between: near enough to a logarithm, and the same on every platform.
     var ratio = 1 + Double(passages) / Double(holders)
     var value = 0.0

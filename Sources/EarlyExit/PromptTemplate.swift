@@ -42,6 +42,16 @@ public enum PromptTemplate: Sendable, Equatable {
     case .program: "chat template"
     }
   }
+
+  /// The same without a system turn, for models that are asked in the reader's style: they were trained on ChatML
+  /// without one, whatever the template that their files inherited writes by itself.
+  var withoutSystem: PromptTemplate {
+    switch self {
+    case .chatML: .chatML(system: nil)
+    case .program(let program) where program.source.contains("<|im_start|>"): .chatML(system: nil)
+    default: self
+    }
+  }
 }
 
 extension PromptTemplate {

@@ -9,22 +9,30 @@ package final class SequenceDecoding {
   package let source: [TokenID]?
   /// What the output is about: the text of the encoder where there is one.
   package var promptTokenIDs: [TokenID] { source ?? prompt }
+  /// What a shortlist has to have: the tokens of what the output is about, and those that it may be restricted to.
+  package let headTokenIDs: [TokenID]
   package let cache: KeyValueCache
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
   package private(set) var stopReason: StopReason?
   /// Layers run for each generated token.
   private(set) var layers: [Int] = []
+  private var logProbabilities: [Double] = []
+  /// Whether ``append(_:layer:depth:logProbability:)`` wants to know it.
+  package let recordsProbabilities: Bool
   /// Tokens that left early and whose deeper layers are still to be run, in ascending order of position.
   var deferred: [LayeredRow] = []
 
   let maxTokens: Int
+  private let endsWithLine: Bool
   private let context: Int
   private let layerCount: Int
   private let endTokens: Set<TokenID>
   private var chooser: TokenChooser
   private var detokenizer: StreamingDetokenizer
   private var matcher: StopStringMatcher
+  private var limiter: SentenceLimiter?
+  private(set) var constraints: TokenConstraints?
 
   /// - Throws: ``EarlyExitError`` for options out of range, an empty prompt, or one that leaves no room for output.
   ///
@@ -48,21 +56,20 @@ package final class SequenceDecoding {
       self.prompt = prompt
     }
     let prompt = self.prompt
+    headTokenIDs = (source ?? prompt) + (options.spans?.neededTokens ?? [])
     maxTokens = options.maxTokens
+    endsWithLine = options.endsWithLine
+    recordsProbabilities = options.recordsProbabilities
     layerCount = model.decoder.configuration.layerCount
     endTokens = model.endTokens
     chooser = TokenChooser(options.sampling)
     detokenizer = StreamingDetokenizer(model.tokenizer)
-    matcher = StopStringMatcher(options.stopStrings)
+    matcher = StopStringMatcher(options.stopStrings + (options.endsWithLine ? ["\n"] : []))
+    limiter = options.length.map(SentenceLimiter.init)
+    constraints = TokenConstraints(options, endTokens: model.endTokens)
     cache =
       try reused
       ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
-  }
-
-  /// Text that is held back because it may be part of a character or of a stop string.
-  var withheldText: String {
-    var copy = detokenizer
-    return matcher.withheld + copy.finish()
   }
 
   /// Where the next token stands, and the token: what `advance` needs to go on.
@@ -81,8 +88,25 @@ package final class SequenceDecoding {
     _ logits: UnsafeBufferPointer<Float>, of candidates: [TokenID]? = nil, layer: Int? = nil,
     depth: DepthRecord? = nil
   ) throws -> TokenStep {
-    let choice = chooser.choose(from: logits)
-    return try append(candidates?[choice] ?? choice, layer: layer, depth: depth)
+    guard let choice = chooser.choose(from: logits, of: candidates, constraints) else {
+      return try end(layer, depth)
+    }
+    return try append(
+      candidates?[choice] ?? choice, layer: layer, depth: depth,
+      logProbability: recordsProbabilities ? Double(logits[choice]) - Logits.logSumExp(logits) : nil)
+  }
+
+  /// The place of the most probable token that may come next; of equal ones, the first. `nil` where none may.
+  package func best(of logits: UnsafeBufferPointer<Float>, candidates: [TokenID]?) -> Int? {
+    constraints.map { $0.best(of: logits, candidates: candidates) } ?? Logits.argmax(logits)
+  }
+
+  /// Whether a token may come next.
+  package func allows(_ token: TokenID) -> Bool { constraints?.allows(token) ?? true }
+
+  /// Ends the output where no token may come next.
+  package func end(_ layer: Int?, _ depth: DepthRecord?) throws -> TokenStep {
+    try append(endTokens.min() ?? 0, layer: layer, depth: depth, logProbability: -.infinity)
   }
 
   /// Tokens that may still follow.
@@ -93,18 +117,29 @@ package final class SequenceDecoding {
 
   /// Appends a token that was chosen elsewhere.
   ///
-  /// - Parameter layer: Layers that were run for it; `nil` for all.
-  package func append(_ id: TokenID, layer: Int? = nil, depth: DepthRecord? = nil) throws -> TokenStep {
+  /// - Parameters:
+  ///   - layer: Layers that were run for it; `nil` for all.
+  ///   - logProbability: Its own; `nil` where it is not known or not recorded.
+  package func append(
+    _ id: TokenID, layer: Int? = nil, depth: DepthRecord? = nil, logProbability: Double? = nil
+  ) throws -> TokenStep {
     let layer = layer ?? layerCount
+    if recordsProbabilities, let logProbability { logProbabilities.append(logProbability) }
     generated.append(id)
+    constraints?.append(id)
+    // So that the search for the best token is the fast one again.
+    if constraints?.isVacuous == true { constraints = nil }
     layers.append(layer)
     var visible = ""
     if endTokens.contains(id) {
       stopReason = .endOfText
     } else {
       let (text, stopped) = matcher.push(try detokenizer.append(id))
-      visible = text
-      if stopped {
+      let (shown, isLongEnough) = limited(text)
+      visible = shown
+      if isLongEnough {
+        stopReason = .length
+      } else if stopped {
         stopReason = .stopString
       } else if generated.count >= maxTokens {
         stopReason = .maxTokens
@@ -112,7 +147,9 @@ package final class SequenceDecoding {
         stopReason = .contextFull
       }
     }
-    if stopReason != nil, stopReason != .stopString { visible += rest() }
+    if let stopReason { visible += rest(after: stopReason) }
+    // An answer on the line of its question begins with the space between them.
+    if endsWithLine, text.isEmpty { visible = String(visible.drop(while: \.isWhitespace)) }
     text += visible
     return TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
   }
@@ -123,22 +160,37 @@ package final class SequenceDecoding {
   package func cancel() -> String {
     guard stopReason == nil else { return "" }
     stopReason = .cancelled
-    let rest = rest()
+    let rest = rest(after: .cancelled)
     text += rest
     return rest
   }
 
   package func makeGeneration() -> Generation {
-    Generation(
+    var generation = Generation(
       text: text, tokenIDs: generated, promptTokenIDs: promptTokenIDs, stopReason: stopReason ?? .cancelled,
       layers: layers)
+    generation.logProbabilities = logProbabilities
+    return generation
   }
 
   /// What is held back, now that nothing follows. The end of an incomplete character may complete a stop string only
   /// if that string holds U+FFFD, so it is matched as well.
-  private func rest() -> String {
-    let (visible, stopped) = matcher.push(detokenizer.finish())
-    return stopped ? visible : visible + matcher.finish()
+  private func rest(after reason: StopReason) -> String {
+    guard reason != .length else { return "" }
+    var text = ""
+    if reason != .stopString {
+      let (visible, stopped) = matcher.push(detokenizer.finish())
+      text = stopped ? visible : visible + matcher.finish()
+    }
+    let (shown, isLongEnough) = limited(text)
+    guard !isLongEnough else { return shown }
+    let isCut = reason == .maxTokens || reason == .contextFull
+    return shown + (limiter?.finish(isCut: isCut) ?? "")
+  }
+
+  /// What of a piece of text may be shown, and whether the output has its length.
+  private func limited(_ text: String) -> (visible: String, isLongEnough: Bool) {
+    limiter?.push(text) ?? (text, false)
   }
 }
 

@@ -35,6 +35,17 @@ struct TokenChooser {
     }
   }
 
+  /// The place of the next token among those that may come next, or `nil` where none may.
+  ///
+  /// - Parameter candidates: The tokens that the logits are of; `nil` for the whole vocabulary.
+  mutating func choose(
+    from logits: UnsafeBufferPointer<Float>, of candidates: [TokenID]?, _ constraints: TokenConstraints?
+  ) -> Int? {
+    guard let constraints else { return choose(from: logits) }
+    if case .greedy = sampling { return constraints.best(of: logits, candidates: candidates) }
+    return constraints.masked(logits, candidates: candidates)?.withUnsafeBufferPointer { choose(from: $0) }
+  }
+
   private mutating func draw(from logits: UnsafeBufferPointer<Float>, _ random: RandomSampling) -> TokenID {
     let temperature = Double(random.temperature)
     let largest = Double(logits[Logits.argmax(logits)])

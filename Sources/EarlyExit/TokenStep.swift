@@ -60,6 +60,8 @@ public enum StopReason: String, Sendable, Codable, CaseIterable {
   case maxTokens = "max_tokens"
   /// A stop string appeared.
   case stopString = "stop_string"
+  /// The output has the length that was asked for.
+  case length
   /// Prompt and output fill the context.
   case contextFull = "context_full"
   /// Cancelled from outside; what was generated so far stands.
@@ -76,6 +78,9 @@ public struct Generation: Sendable, Equatable {
   public var stopReason: StopReason
   /// Layers that were run for each generated token; empty when that is not known.
   public var layers: [Int]
+  /// The natural logarithms of the generated tokens' probabilities, among the tokens that each was chosen from and before
+  /// sampling's filters; empty unless ``GenerationOptions/recordsProbabilities`` asked for them.
+  public var logProbabilities: [Double] = []
 
   public init(
     text: String, tokenIDs: [TokenID], promptTokenIDs: [TokenID], stopReason: StopReason, layers: [Int] = []

@@ -17,9 +17,11 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   public var draftLength: Int
   /// SHA-256 of what the prompt template makes of an empty message.
   public var templateDigest: String
+  /// How the documents were decoded besides.
+  public var regime: DecodingRegime
 
   enum CodingKeys: String, CodingKey {
-    case model, draft, fallback, compute
+    case model, draft, fallback, compute, regime
     case version = "draft_policy_version"
     case modelDigest = "model_sha256"
     case draftDigest = "draft_sha256"
@@ -27,7 +29,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     case templateDigest = "template_sha256"
   }
 
-  public static let currentVersion = 2
+  public static let currentVersion = 3
 
   /// - Parameters:
   ///   - model: The large model.
@@ -37,7 +39,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(
     model: LanguageModel, draft: String, modelDigest: String, draftDigest: String, fallback: Double,
-    draftLength: Int
+    draftLength: Int, regime: DecodingRegime
   ) throws {
     version = Self.currentVersion
     self.model = model.name
@@ -48,6 +50,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     self.fallback = fallback
     self.draftLength = draftLength
     templateDigest = try ExitPolicyDescription.templateDigest(of: model)
+    self.regime = regime
   }
 
   /// JSON with sorted keys: the same policy gives the same bytes.
@@ -61,11 +64,17 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
     -> SpeculationDescription
   {
-    let found = try? JSONDecoder().decode(SpeculationDescription.self, from: bytes)
-    guard let found, found.version == currentVersion else {
+    struct Version: Decodable {
+      var version: Int
+      enum CodingKeys: String, CodingKey { case version = "draft_policy_version" }
+    }
+    guard let found = try? JSONDecoder().decode(SpeculationDescription.self, from: bytes),
+      found.version == currentVersion
+    else {
+      let version = try? JSONDecoder().decode(Version.self, from: bytes).version
       throw .option(
         field: name, expected: "that of a draft model, of version \(currentVersion)",
-        found: found.map { "of version \($0.version)" } ?? "something else")
+        found: version.map { "of version \($0)" } ?? "something else")
     }
     return found
   }

@@ -289,7 +289,7 @@ public final class SpeculativeSession {
   private func choose(from rows: ClosedRange<Int>, _ take: (Int, ExitLogits) throws -> Bool) throws {
     let read = reduced?.bytesRead ?? 0
     try reduced?.run(
-      rows.flatMap { buffers.states[$0] }, layer: layerCount, prompt: sequence.promptTokenIDs)
+      rows.flatMap { buffers.states[$0] }, layer: layerCount, prompt: sequence.headTokenIDs)
     guard let reduced else { return }
     statistics.bytesRead += reduced.bytesRead - read
     statistics.shortlistSteps += 1
@@ -371,27 +371,32 @@ public final class SpeculativeSession {
 
   /// Appends the token that the rule puts in the place of `guess`.
   private func choose(_ guess: TokenID?, _ logits: ExitLogits) throws -> TokenStep {
-    func append(_ token: TokenID) throws -> TokenStep {
-      try sequence.append(token, layer: logits.layer, depth: logits.depth)
+    func append(_ token: TokenID, at place: Int) throws -> TokenStep {
+      try sequence.append(
+        token, layer: logits.layer, depth: logits.depth,
+        logProbability: sequence.recordsProbabilities
+          ? Double(logits.values[place]) - Logits.logSumExp(logits.values) : nil)
     }
     guard case .rollback(let threshold) = rule, let guess else {
       return try sequence.accept(
         logits.values, of: logits.candidates, layer: logits.layer, depth: logits.depth)
     }
-    let best = Logits.argmax(logits.values)
+    guard let best = sequence.best(of: logits.values, candidates: logits.candidates) else {
+      return try sequence.end(logits.layer, logits.depth)
+    }
     let token = logits.candidates?[best] ?? best
     // A token that a reduced head does not know is infinitely far from it.
     let place = logits.candidates.map { $0.firstIndex(of: guess) } ?? guess
-    guard let place, guess != token else { return try append(token) }
+    guard let place, guess != token else { return try append(token, at: best) }
     let distance = Logits.logSumExp(logits.values) - Double(logits.values[place])
     // At 0 not even rounding may let another token pass.
-    if threshold > 0, distance <= threshold {
+    if threshold > 0, distance <= threshold, sequence.allows(guess) {
       statistics.substituted += 1
-      return try append(guess)
+      return try append(guess, at: place)
     }
     if distance.isFinite {
       statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
     }
-    return try append(token)
+    return try append(token, at: best)
   }
 }

@@ -59,10 +59,13 @@ import Testing
     expectRefusal(
       try egress.run(["summarize", "--model", "gpt-99"], input: "Text."), status: 1,
       saying: "no model and no file called gpt-99")
-    for name in ["SmolLM2-135M-Instruct", "smollm2-135m", "smolm2-135m-instruct"] {
+    for (name, meant) in [
+      ("SmolLM2-135M-Instruct", "smollm2-135m-instruct"), ("smollm2-135m-reade", "smollm2-135m-reader"),
+      ("smolm2-135m-instruct", "smollm2-135m-instruct"),
+    ] {
       expectRefusal(
         try egress.run(["summarize", "--model", name], input: "Text."), status: 1,
-        saying: "called \(name) (did you mean smollm2-135m-instruct?)")
+        saying: "called \(name) (did you mean \(meant)?)")
     }
     #expect(
       !(try egress.run(["summarize", "--model", "gpt-99"], input: "Text.")).errors.contains("did you mean"))
@@ -72,7 +75,7 @@ import Testing
   @Test func `a model that is not here yet names the command that fetches it`() throws {
     expectRefusal(
       try egress.run(["summarize"], input: "Text."), status: 1,
-      saying: "egress models pull smollm2-135m-instruct")
+      saying: "egress models pull smollm2-135m-reader")
   }
 
   @Test func `a damaged model is refused by name`() throws {

@@ -38,7 +38,10 @@ import Testing
     #expect(lines.count == 20)
     for (index, line) in lines.enumerated() {
       let json = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
-      #expect(Set(json.keys) == ["id", "settings", "text", "token_ids", "prompt_token_ids", "stop_reason"])
+      #expect(
+        Set(json.keys) == [
+          "id", "settings", "text", "token_ids", "prompt_token_ids", "stop_reason", "sentences",
+        ])
       #expect(json["id"] as? String == "doc-\(index)")
       guard index < 7 else { continue }
       let alone = try egress.run(

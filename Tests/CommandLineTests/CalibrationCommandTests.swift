@@ -43,18 +43,19 @@ import Testing
     let result = try calibrate(data)
     #expect(result.status == 0, "\(result.errors)")
     #expect(result.text.contains("certified") && result.text.contains("of 2 layers on average"))
-    let early = try egress.run([
-      "generate", "--model", model, "--max-tokens", "6", "--format", "json", "--certificate",
-      path("docs.certificate.json"), "abc",
-    ])
+    let early = try egress.run(
+      [
+        "summarize", "--model", model, "--max-tokens", "6", "--format", "json", "--certificate",
+        path("docs.certificate.json"),
+      ], input: "abc")
     #expect(early.status == 0, "\(early.errors)")
     #expect(early.errors.contains("Nothing is guaranteed"))
     #expect(try #require(try early.json()["average_exit_layer"] as? Double) < 2)
 
-    let other = try egress.run([
-      "generate", "--model", model, "--compute", "4-bit", "--certificate", path("docs.certificate.json"),
-      "abc",
-    ])
+    let other = try egress.run(
+      [
+        "summarize", "--model", model, "--compute", "4-bit", "--certificate", path("docs.certificate.json"),
+      ], input: "abc")
     #expect(
       other.status == 1
         && other.errors.contains("the certificate is for --compute quantized, found --compute 4-bit"),
@@ -258,7 +259,8 @@ import Testing
     let certificate = path("docs.certificate.json")
     func apply(_ model: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.run(
-        ["generate", "--model", model, "--max-tokens", "4", "--certificate", certificate] + options + ["abc"])
+        ["summarize", "--model", model, "--max-tokens", "6", "--certificate", certificate] + options,
+        input: "abc")
     }
     #expect(try apply(model).status == 0)
     let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("Other")) }
@@ -285,6 +287,60 @@ import Testing
     expectRefusal(try apply(model), status: 1, saying: "names no exit policy")
   }
 
+  @Test func `a certificate is refused where documents are decoded otherwise than it was made`() throws {
+    #expect(try calibrate(try writeDocuments()).status == 0)
+    func apply(_ command: [String], _ more: [String] = []) throws -> CommandRunner.Result {
+      try egress.run(
+        command + ["--model", model, "--certificate", path("docs.certificate.json")] + more, input: "abc")
+    }
+    let summarize = ["summarize", "--max-tokens", "6"]
+    #expect(try apply(summarize).status == 0)
+    #expect(try apply(["answer", "--question", "what?", "--max-tokens", "6"]).status == 0)
+    for (command, more, field) in [
+      (
+        summarize, ["--temperature", "0.8", "--seed", "1"],
+        "sampling was greedy when it was made, and is random"
+      ),
+      (["summarize", "--max-tokens", "7"], [], "max-tokens was 6"), (["summarize"], [], "is the usual here"),
+      (summarize, ["--stop", "x"], "stop was []"),
+      (summarize, ["--context", "64"], "context was the model's"),
+      (summarize, ["--no-repeat-ngram", "3"], "no-repeat-ngram was none"),
+      (summarize, ["--sentences", "2"], "length was the usual when it was made, and is 2 sentences"),
+      (["answer", "--question", "what?", "--extractive", "--max-tokens", "6"], [], "extractive was false"),
+      (["generate", "--max-tokens", "6"], [], "task was answer and summarize"),
+    ] {
+      expectRefusal(try apply(command, more), status: 1, saying: field)
+    }
+    // Of one task, it is none for the other.
+    let summaries = try egress.folder.write("s.jsonl", #"{"id": 1, "document": "a text"}"# + "\n")
+    #expect(try calibrate(summaries, "--certificate", path("docs.certificate.json"), "--force").status == 0)
+    expectRefusal(
+      try apply(["answer", "--question", "what?", "--max-tokens", "6"]), status: 1,
+      saying: "task was summarize")
+  }
+
+  @Test func `a document that does not fit is not covered and is decoded at full depth`() throws {
+    #expect(try calibrate(try writeDocuments()).status == 0)
+    let long = (0..<400).map { "word \($0)." }.joined(separator: " ")
+    let options = ["--model", model, "--max-tokens", "6", "--certificate", path("docs.certificate.json")]
+    for rule in ["split", "truncate"] {
+      let one = try egress.run(["summarize", "--format", "json", "--long", rule] + options, input: long)
+      #expect(one.status == 0 && one.errors.contains("not covered by the certificate"), "\(one.errors)")
+      #expect(try one.json()["average_exit_layer"] as? Double == 2)
+      let data = try egress.folder.write(
+        "\(rule).jsonl",
+        #"{"id": "long", "document": "\#(long)"}"# + "\n" + #"{"id": "short", "document": "abc"}"# + "\n")
+      let many = try egress.run(
+        ["summarize", "--long", rule, "--input", data, "--output", path("\(rule).out.jsonl")] + options)
+      #expect(many.status == 0 && many.errors.contains("document \"long\": not covered"), "\(many.errors)")
+      let lines = try text("\(rule).out.jsonl").split(separator: "\n").map {
+        try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+      }
+      #expect(lines.first??["text"] as? String == (try one.json()["text"] as? String))
+      #expect(try #require(lines.last??["average_exit_layer"] as? Double) < 2)
+    }
+  }
+
   /// Heads and classifiers for the first layer.
   private func fitHeads() throws -> String {
     let heads = path("heads.safetensors")
@@ -306,11 +362,11 @@ import Testing
     ])
     #expect([0, 3].contains(result.status), "\(result.errors)")
     let apply = [
-      "generate", "--model", model, "--max-tokens", "4", "--certificate",
+      "summarize", "--model", model, "--max-tokens", "6", "--certificate",
       path("docs.certificate.json"),
     ]
-    #expect(try egress.run(apply + ["--exit-heads", heads, "abc"]).status == 0)
-    expectRefusal(try egress.run(apply + ["abc"]), status: 1, saying: "another exit head")
+    #expect(try egress.run(apply + ["--exit-heads", heads], input: "abc").status == 0)
+    expectRefusal(try egress.run(apply, input: "abc"), status: 1, saying: "another exit head")
   }
 
   // MARK: - Evaluation
@@ -383,7 +439,7 @@ import Testing
     #expect(limits.contains("does not pay") == !pays)
     func generate(_ options: String...) throws -> CommandRunner.Result {
       try egress.run(
-        ["generate", "--model", model, "--max-tokens", "6", "--format", "json"] + options + ["abc"])
+        ["summarize", "--model", model, "--max-tokens", "6", "--format", "json"] + options, input: "abc")
     }
     let full = try generate().json()
     let applied = try generate("--certificate", path("docs.certificate.json"))

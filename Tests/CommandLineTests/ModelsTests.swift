@@ -35,10 +35,10 @@ import Testing
 
   @Test func `the list says what is here`() throws {
     let result = try egress.run(["models", "list"])
-    #expect(result.status == 0 && result.text.hasPrefix("smollm2-135m-instruct\tnot here\t98,362,432 bytes"))
+    #expect(result.status == 0 && result.text.hasPrefix("smollm2-135m-reader\tnot here\t98,362,464 bytes"))
     let json = try egress.run(["models", "list", "--format", "json"])
     let rows = try #require(try JSONSerialization.jsonObject(with: json.output) as? [[String: Any]])
-    #expect(rows.first?["is_here"] as? Bool == false && rows.first?["size"] as? Int == 98_362_432)
+    #expect(rows.first?["is_here"] as? Bool == false && rows.first?["size"] as? Int == 98_362_464)
   }
 
   @Test func `a model that comes with the program needs no download`() throws {
@@ -59,7 +59,31 @@ import Testing
 
   @Test(.enabled(if: DefaultModel.path != nil, "the default model has not been fetched"))
   func `a model trained on from another is made of it, without a download`() throws {
-    let name = "smollm2-135m-instruct-exit"
+    try makeOfBase("smollm2-135m-instruct-exit")
+  }
+
+  private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent()
+
+  @Test(.enabled(if: DefaultModel.path != nil, "the default model has not been fetched"))
+  func `the default model is made of its base, and answers`() throws {
+    try makeOfBase("smollm2-135m-reader")
+    let text = "The mill was built in 1803. It burned down in 1911, and a museum stands there now."
+    let answer = try egress.run(
+      ["answer", "--question", "When did the mill burn down?", "--format", "json"], input: text
+    ).json()
+    #expect(answer["text"] as? String == "1911" && answer["answered"] as? Bool == true)
+    let article = try String(
+      contentsOf: Self.root.appendingPathComponent("Examples/tide-mill.txt"), encoding: .utf8)
+    let none = try egress.run(
+      ["answer", "--question", "Who was the king?", "--format", "json"], input: article
+    ).json()
+    #expect(none["text"] as? String == "The text does not say." && none["answered"] as? Bool == false)
+    let one = try egress.run(["summarize", "--sentences", "1"], input: text)
+    #expect(one.status == 0 && !one.text.hasPrefix("The text"), "\(one.text)")
+  }
+
+  private func makeOfBase(_ name: String) throws {
     let base = try #require(DefaultModel.path)
     try FileManager.default.createDirectory(
       atPath: egress.folder.path + "/home/models", withIntermediateDirectories: true)
@@ -77,9 +101,8 @@ import Testing
     #expect(left.count == 3 && left.contains(".lock"))
     // Its exit heads and the draft head are those that come with the program.
     let options = ["--format", "json", "--max-tokens", "24", "--model", name]
-    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent()
-    let text = try String(contentsOf: root.appendingPathComponent("Examples/tide-mill.txt"), encoding: .utf8)
+    let text = try String(
+      contentsOf: Self.root.appendingPathComponent("Examples/tide-mill.txt"), encoding: .utf8)
     for more in [
       ["--exit-threshold", "0.5", "--confidence", "classifier"], ["--draft", "head", "--rollback", "8"],
     ] {
@@ -143,15 +166,21 @@ import Testing
       atPath: egress.folder.path + "/home/models", withIntermediateDirectories: true)
     try Data("half a model".utf8).write(to: URL(fileURLWithPath: file))
     expectRefusal(
-      try egress.run(["models", "verify"]), status: 1, saying: "expected 98362432 bytes, found 12")
-    expectRefusal(try egress.run(["summarize"], input: "Text."), status: 1, saying: "egress models pull")
-    expectRefusal(try egress.run(["models", "path"]), status: 1, saying: "egress models pull")
+      try egress.run(["models", "verify", "smollm2-135m-instruct"]), status: 1,
+      saying: "expected 98362432 bytes, found 12")
+    expectRefusal(
+      try egress.run(["summarize", "--model", "smollm2-135m-instruct"], input: "Text."), status: 1,
+      saying: "egress models pull")
+    expectRefusal(
+      try egress.run(["models", "path", "smollm2-135m-instruct"]), status: 1, saying: "egress models pull")
     // The right size is not enough.
     let handle = try #require(FileHandle(forWritingAtPath: file))
     try handle.truncate(atOffset: 98_362_432)
     try handle.close()
-    expectRefusal(try egress.run(["models", "verify"]), status: 1, saying: "expected sha256 b179c952")
-    #expect(try egress.run(["models", "path"]).text == file + "\n")
+    expectRefusal(
+      try egress.run(["models", "verify", "smollm2-135m-instruct"]), status: 1,
+      saying: "expected sha256 b179c952")
+    #expect(try egress.run(["models", "path", "smollm2-135m-instruct"]).text == file + "\n")
   }
 
   private func expectLastLine(

@@ -89,6 +89,11 @@ import Testing
     #expect(throws: EarlyExitError.emptyText(field: "question")) {
       try model.makeSession(for: .answer(question: " "), document: "text", options: .init())
     }
+    #expect(
+      throws: EarlyExitError.option(field: "question", expected: "a text with words", found: "marks alone")
+    ) {
+      try model.makeSession(for: .answer(question: "?!"), document: "text", options: .init())
+    }
   }
 
   @Test func `a batch of documents gives what each gets alone, in order`() throws {

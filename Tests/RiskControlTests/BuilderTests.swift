@@ -49,6 +49,8 @@ import Testing
     // The expected Brier gap under the full model's distribution is the same number.
     let expected = (0..<3).reduce(0.0) { $0 + full[$1] * loss(.brierGap, label: $1) }
     #expect(abs(loss(.brierConsistency, label: 0) - expected) < 1e-12)
+    // The full model's own class is 1.
+    #expect(loss(.brierTopConsistency, label: 0) == loss(.brierGap, label: 1))
     let coefficient = zip(early, full).reduce(0.0) { $0 + ($1.0 * $1.1).squareRoot() }
     #expect(abs(loss(.hellingerConsistency, label: 0) - (1 - coefficient).squareRoot()) < 1e-12)
     #expect(abs(ClassifierOutputs.loss(.brierGap, early: [1, 0], full: [0, 1], label: 1) - 2) < 1e-12)
@@ -91,7 +93,11 @@ import Testing
     #expect(abs(try confidence(.mean) - 0.75) < 1e-12)
     #expect(abs(try confidence(.median) - 0.75) < 1e-12)
     #expect(abs(try confidence(.quantile(0.25)) - 0.625) < 1e-12)
-    #expect(abs(try confidence(.patch(size: 2, quantile: 0)) - 0.75) < 1e-12)
+    // Tiles of two pixels: one, 0.9 0.6 0.9 0.6. Windows that slide: that one and 0.6 0.8 0.6 0.7.
+    #expect(abs(try confidence(.tiles(size: 2, quantile: 0)) - 0.75) < 1e-12)
+    #expect(abs(try confidence(.patch(size: 2, quantile: 0)) - 0.675) < 1e-12)
+    #expect(abs(try confidence(.patch(size: 2, quantile: 1)) - 0.75) < 1e-12)
+    #expect(abs(try confidence(.patch(size: 50, quantile: 0.5)) - 0.75) < 1e-12)
     #expect(abs(try confidence(.patch(size: 1, quantile: 0)) - 0.6) < 1e-12)
     // One of five labelled pixels is wrong at the first exit, none at the last.
     #expect(abs((try table(.mean, .miscoverage, .labels).losses(atRow: 1)?[0] ?? 0) - 0.2) < 1e-12)
@@ -99,6 +105,16 @@ import Testing
     #expect(
       abs((try table(.mean, .meanIntersectionOverUnion, .labels).losses(atRow: 1)?[0] ?? 0) - 1.0 / 3) < 1e-12
     )
+    // A third class would occur nowhere: it does not count in miou, and as 0 in miou-all.
+    let pairs = [(prediction: 0, truth: 0), (1, 1), (1, 0)]
+    #expect(
+      abs(
+        SegmentationSweep.meanIntersectionOverUnion(pairs, classes: 3, countsAbsent: false) - (0.5 + 0.5) / 2)
+        < 1e-12)
+    #expect(
+      abs(
+        SegmentationSweep.meanIntersectionOverUnion(pairs, classes: 3, countsAbsent: true) - (0.5 + 0.5) / 3)
+        < 1e-12)
     func brier(_ p: Double, _ y: Int) -> Double { 2 * (p - Double(y)) * (p - Double(y)) }
     var gap = 0.0
     var distance = 0.0
@@ -135,6 +151,15 @@ import Testing
       }
     }
     let diffusion = try DiffusionOutputs(scores: [0.5, 0], losses: [0.25, 0], stepCount: 2).table()
+    let priced = try LossTable(
+      path: tensors([("scores", [1, 2], [0.5, 0]), ("losses", [1, 2], [0.25, 0])]),
+      options: TableOptions(costs: .byThreshold([3, 8])))
+    #expect(priced.meanCosts() == [8, 3])
+    #expect(
+      try LossTable(
+        path: tensors([
+          ("scores", [1, 2], [0.5, 0]), ("losses", [1, 2], [0.25, 0]), ("costs", [2], [3, 8]),
+        ])) == priced)
     #expect(
       try LossTable(path: tensors([("scores", [1, 2], [0.5, 0]), ("losses", [1, 2], [0.25, 0])])) == diffusion
     )
@@ -144,7 +169,7 @@ import Testing
     let pixels = (first + last).flatMap { [1 - $0, $0] }
     let images = try tensors([("probabilities", [1, 2, 2, 3, 2], pixels), ("labels", [1, 2, 3], labels)])
     for loss in SegmentationSweep.Loss.allCases {
-      for name in ["mean", "median", "quantile:0.25", "patch", "patch:1:0"] {
+      for name in ["mean", "median", "quantile:0.25", "patch", "patch:1:0", "tiles", "tiles:2:0"] {
         let aggregation = try #require(SegmentationSweep.Aggregation(name: name))
         var sweep = try SegmentationSweep(
           confidence: .entropy, aggregation: aggregation, loss: loss, target: .fullModel)
@@ -156,6 +181,19 @@ import Testing
       }
     }
     #expect(SegmentationSweep.Aggregation(name: "quantile") == nil)
+    // 255 stands for no label, as −1 does; another may be named.
+    let marked = labels.map { $0 < 0 ? 255 : $0 }
+    func unlabelled(_ labels: [Double], _ options: TableOptions = TableOptions()) throws -> LossTable {
+      try LossTable(
+        path: tensors([("probabilities", [1, 2, 2, 3, 2], pixels), ("labels", [1, 2, 3], labels)]),
+        options: options)
+    }
+    #expect(try unlabelled(marked) == unlabelled(labels))
+    #expect(
+      try unlabelled(labels.map { $0 < 0 ? 7 : $0 }, TableOptions(ignoredLabel: 7)) == unlabelled(labels))
+    #expect(throws: RiskControlError.self) { try unlabelled(labels.map { $0 < 0 ? 7 : $0 }) }
+    // A label below the number of classes is a class, whatever it is called.
+    #expect(try unlabelled(labels, TableOptions(ignoredLabel: 1)) == unlabelled(labels))
     #expect(throws: RiskControlError.self) {
       try LossTable(
         path: tensors([("probabilities", [1, 2, 2, 3, 2], pixels), ("labels", [1, 6], labels)]))

@@ -16,7 +16,8 @@ import Testing
   private func makeCertificate(_ table: LossTable, _ rule: ThresholdRule = .ucb, _ bound: RiskBound = .wsr)
     throws -> Certificate
   {
-    let settings = CalibrationSettings(epsilon: 0.1, rule: rule, bound: bound, order: .shuffled(seed: .max))
+    let order = bound == .anytime ? SampleOrder.given : .shuffled(seed: .max)
+    let settings = CalibrationSettings(epsilon: 0.1, rule: rule, bound: bound, order: order)
     return Certificate(
       try Calibration(settings).calibrate(table), table: table, settings: settings,
       subject: Certificate.Subject(risk: "consistency", metric: "1 - ROUGE-L", modelDigest: "ab"),
@@ -131,5 +132,50 @@ import Testing
     #expect(try Certificate.read(path: folder.path + "/c.json") == certificate)
     #expect(throws: RiskControlError.self) { try certificate.write(to: folder.path + "/none/c.json") }
     #expect(throws: RiskControlError.self) { try Certificate.read(path: folder.path + "/none.json") }
+  }
+
+  @Test func `a signature holds for its key and its contents alone`() throws {
+    let folder = try ScratchFolder()
+    let certificate = try makeCertificate(makeTable())
+    // openssl genpkey -algorithm ed25519; openssl pkey -pubout.
+    let key = try CertificateSigningKey(
+      path: folder.write(
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n",
+        "key.pem"))
+    // The key and its public half are the first test of RFC 8032, section 7.1.
+    #expect(
+      key.verifyingKey.hexadecimal == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+    let publicKey = try CertificateVerifyingKey(
+      path: folder.write(
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n",
+        "public.pem"))
+    let signed = try certificate.signed(with: key)
+    let back = try Certificate.read(signed.jsonData(), name: "c")
+    #expect(back == signed && back.signature != nil)
+    #expect(try back.digest() == certificate.digest())
+    try back.checkSignature(of: publicKey, name: "c")
+    try back.verify(makeTable())
+
+    func message(_ certificate: Certificate, _ key: CertificateVerifyingKey) -> String {
+      do throws(RiskControlError) {
+        try certificate.checkSignature(of: key, name: "c")
+        return "no error"
+      } catch { return error.description }
+    }
+    #expect(message(certificate, publicKey).contains("is not signed"))
+    #expect(message(back, CertificateSigningKey().verifyingKey).contains("signed by another key"))
+    // Another certificate, made whole again by whoever edited it, under the old signature.
+    var other = try makeCertificate(makeTable(seed: 2)).signed(with: CertificateSigningKey())
+    let text = String(decoding: try other.jsonData(), as: UTF8.self)
+    let moved = text.replacingOccurrences(
+      of: other.signature?.value ?? "-", with: signed.signature?.value ?? "-"
+    )
+    .replacingOccurrences(of: other.signature?.publicKey ?? "-", with: signed.signature?.publicKey ?? "-")
+    other = try Certificate.read(Data(moved.utf8), name: "c")
+    #expect(message(other, publicKey).contains("is not of this certificate"))
+    for bad in ["", "nonsense", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+      #expect(throws: RiskControlError.self) { try CertificateSigningKey(path: folder.write(bad, "bad.pem")) }
+    }
+    #expect(throws: RiskControlError.self) { try CertificateVerifyingKey(path: folder.path + "/key.pem") }
   }
 }

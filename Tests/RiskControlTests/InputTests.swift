@@ -66,6 +66,8 @@ import Testing
     #expect(
       try LossTable(path: folder.write(Self.npy([2, 3], [1, 0, 0, 0.5, 0.25, -1], type: "<f4"), "t.npy"))
         == csv)
+    let fortran = Self.npy([2, 3], [1, 0.5, 0, 0.25, 0, -1], order: "True")
+    #expect(try LossTable(path: folder.write(fortran, "t.npy")) == csv)
     let header =
       #"{"__metadata__":{"a":"b"},"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},"thresholds":{"dtype":"F64","shape":[2],"data_offsets":[32,48]}}"#
     #expect(
@@ -117,7 +119,15 @@ import Testing
     #expect(try message("threshold,a\n") == "the table is empty; expected rows of numbers")
     #expect(try message("1,0\n0.5,x\n") == "row 2, column 2: \"x\" where a number was expected")
     #expect(try message("1,0\n0.5,\n") == "row 2, column 2: nothing where a number was expected")
-    #expect(try message("1,0x1p-2\n") == "row 1, column 2: \"0x1p-2\" where a number was expected")
+    #expect(
+      try message("1,0x1p-2\n")
+        == "row 1, column 2: \"0x1p-2\" where a number was expected; a header has no numbers in it")
+    for first in ["full", "1.0 (full)", "n/a", ""] {
+      #expect(
+        try message("\(first),0,0\n0.9,0,0\n").hasSuffix(
+          "where a number was expected; a header has no numbers in it"))
+    }
+    #expect(try message("threshold,a,\n1,0,0\n0.5,0,0\n") == "no error")
     #expect(try message("1,0,0\n0.5,1\n") == "row 2: 2 columns, expected 3 as in row 1")
     #expect(
       try message("t,a\n1,0\n0.5,nan\n")
@@ -166,7 +176,9 @@ import Testing
     #expect(try message(good.dropLast()) == "31 bytes of data, expected 32 for the shape 2 × 2")
     #expect(try message(good + Data([0])) == "33 bytes of data, expected 32 for the shape 2 × 2")
     #expect(
-      try message(Self.npy([2, 2], [1, 0, 0.5, 0], order: "True")).hasPrefix("the array is in Fortran order"))
+      try message(Self.npy([2, 2], [1, 0, 0.5, 0], order: "Maybe"))
+        .hasPrefix("the .npy header has the fortran_order 'Maybe,")
+    )
     #expect(
       try message(Self.npy([2, 2], [1, 0, 0.5, 0], type: ">f8")).hasPrefix(
         "element type '>f8', expected one of"))
@@ -181,6 +193,24 @@ import Testing
     for length in 0..<good.count where length != 0 {
       #expect(try message(good.prefix(length)) != "no error")
     }
+  }
+
+  @Test func `an array of any shape in Fortran order is the same array`() throws {
+    // Values that name their place, as numpy.asfortranarray(a).tofile writes them: the first index runs fastest.
+    let shape = [2, 3, 4]
+    var values: [Double] = []
+    for k in 0..<4 {
+      for j in 0..<3 { for i in 0..<2 { values.append(Double(100 * i + 10 * j + k)) } }
+    }
+    let path = try folder.write(Self.npy(shape, values, order: "True"), "t.npy")
+    let array = try NumPyFile.read(ByteSource(path: path))
+    var expected: [Double] = []
+    for i in 0..<2 {
+      for j in 0..<3 { for k in 0..<4 { expected.append(Double(100 * i + 10 * j + k)) } }
+    }
+    #expect(array.shape == shape && array.values == expected)
+    let one = try folder.write(Self.npy([3], [1, 2, 3], order: "True"), "one.npy")
+    #expect(try NumPyFile.read(ByteSource(path: one)).values == [1, 2, 3])
   }
 
   @Test func `hostile safetensors files are refused before they are read`() throws {

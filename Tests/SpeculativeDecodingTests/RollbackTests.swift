@@ -193,7 +193,8 @@ struct RollbackTests {
   @Test func `the policy of another version is refused by its number`() throws {
     let fields = """
       "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,
-      "template_sha256": "22", "draft_policy_version":
+      "template_sha256": "22", "regime": {"tasks": ["summarize"], "sampling": "greedy", "stop": [], "extractive": false},
+      "draft_policy_version":
       """
     func read(_ version: Int) throws -> SpeculationDescription {
       try SpeculationDescription.read(Data("{\(fields) \(version)}".utf8), name: "policy")

@@ -18,9 +18,11 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
   public var compute: String?
   /// SHA-256 of what the prompt template makes of an empty message.
   public var templateDigest: String
+  /// How the documents were decoded besides.
+  public var regime: DecodingRegime
 
   enum CodingKeys: String, CodingKey {
-    case version, measure, layers, decay, cache, compute
+    case version, measure, layers, decay, cache, compute, regime
     case minimumLayer = "minimum_layer"
     case groupLimit = "group_limit"
     case headsDigest = "heads_sha256"
@@ -28,11 +30,11 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     case templateDigest = "template_sha256"
   }
 
-  public static let currentVersion = 1
+  public static let currentVersion = 2
 
   public init(
     _ strategy: ExitStrategy, policy: ThresholdPolicy, model: LanguageModel, modelDigest: String,
-    headsDigest: String?
+    headsDigest: String?, regime: DecodingRegime
   ) throws {
     version = Self.currentVersion
     measure = strategy.measure.name
@@ -45,6 +47,7 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     self.modelDigest = modelDigest
     compute = Self.compute(of: model)
     templateDigest = try Self.templateDigest(of: model)
+    self.regime = regime
   }
 
   /// How a model computes, as descriptions of policies write it.
@@ -52,11 +55,13 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     model.computePath == .quantized ? nil : model.computePath.rawValue
   }
 
-  /// SHA-256 of the tokens of an empty message in the model's prompt template; of an encoder-decoder, those of the text
+  /// SHA-256 of the tokens of an empty message in the model's prompt template, and of the style of its prompts where that is
+  /// not the chat models'; of an encoder-decoder, those of the text
   /// before a document.
   public static func templateDigest(of model: LanguageModel) throws -> String {
     let message = model.hasEncoder ? model.summaryPrefix : ""
-    let tokens = try model.prompt(user: message).map(String.init).joined(separator: " ")
+    var tokens = try model.prompt(user: message).map(String.init).joined(separator: " ")
+    if model.promptStyle != .chat { tokens += " \(model.promptStyle.rawValue)" }
     return Checkpoints.FileDigest.sha256(text: tokens)
   }
 
@@ -77,6 +82,8 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     Checkpoints.FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
   }
 
+  private struct Version: Decodable { var version: Int }
+
   /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a description of this version.
   public static func read(_ bytes: some Sequence<UInt8>, name: String) throws(EarlyExitError)
     -> ExitPolicyDescription
@@ -84,8 +91,11 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     guard let found = try? JSONDecoder().decode(ExitPolicyDescription.self, from: Data(bytes)),
       found.version == currentVersion
     else {
+      let version = try? JSONDecoder().decode(Version.self, from: Data(bytes)).version
       throw .option(
-        field: name, expected: "an exit policy of version \(currentVersion)", found: "something else")
+        field: name, expected: "an exit policy of version \(currentVersion)",
+        found: version == 1
+          ? "version 1, which does not say how documents were decoded: calibrate again" : "something else")
     }
     return found
   }

@@ -39,7 +39,7 @@ extension ExitDecoder {
         } else if verdict.reason == nil {
           try decoder.head.runFull(verdict.row.state)
         } else {
-          try decoder.head.run(verdict.row.state, layer: verdict.row.layer, prompt: sequence.promptTokenIDs)
+          try decoder.head.run(verdict.row.state, layer: verdict.row.layer, prompt: sequence.headTokenIDs)
         }
         let record = DepthRecord(
           reason: verdict.reason ?? .lastLayer, checks: checks[reported], bytesRead: decoder.bytesRead)
@@ -76,7 +76,7 @@ extension ExitDecoder {
         if !previous.isEmpty { reading.previousHiddenState = previous[index] }
         if strategy.measure.reads.contains(.hiddenState) { reading.hiddenState = rows[first + index].state }
         if strategy.measure.reads.contains(.logits) {
-          try head.run(rows[first + index].state, layer: layer, prompt: sequence.promptTokenIDs)
+          try head.run(rows[first + index].state, layer: layer, prompt: sequence.headTokenIDs)
           reading.logits = head.logits
         }
         let confidence = strategy.measure.boundedConfidence(reading)

@@ -42,7 +42,7 @@ package struct ExitDecoder {
   mutating func step(_ sequence: SequenceDecoding) throws -> TokenStep? {
     guard let (token, row) = sequence.pending else { return nil }
     let (layer, record) = try run(
-      token, at: row, prompt: sequence.promptTokenIDs, deferred: &sequence.deferred,
+      token, at: row, prompt: sequence.headTokenIDs, deferred: &sequence.deferred,
       tokenIndex: sequence.generated.count, maxTokens: sequence.maxTokens)
     return try head.logits.withUnsafeBufferPointer {
       try sequence.accept($0, of: head.candidates, layer: layer, depth: record)

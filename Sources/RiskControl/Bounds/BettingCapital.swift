@@ -121,6 +121,24 @@ package final class BettingCapital {
     return false
   }
 
+  /// The capital when it first reaches `stop`, then `stop` itself; after the last sample where it never does. O(n).
+  package func stopped(_ m: Double, at stop: Double) -> Double {
+    let (losses, stakes) = (losses.baseAddress!, stakes.baseAddress!)
+    var capital = 1.0
+    var start = 0
+    while start < sampleCount {
+      if start == prepared { prepareBlock() }
+      let end = prepared
+      for t in start..<end {
+        // Below the smallest float the capital stays lost: less than there is, and 10⁻³⁰⁰ seldom comes back.
+        capital *= max(1 - stakes[t] * (losses[t] - m), 0)
+        if capital >= stop { return stop }
+      }
+      start = end
+    }
+    return capital
+  }
+
   /// max_t ln K_t(m), at least 0 because K_0 = 1. O(n).
   package func maximumLogCapital(_ m: Double) -> Double {
     let (losses, stakes) = (losses.baseAddress!, stakes.baseAddress!)

@@ -3,8 +3,14 @@
 /// Each bound has two faces, computed by the same code: the p-value of "the mean exceeds ε", and the upper bound, which is
 /// the smallest ε whose p-value is at most δ.
 public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
-  /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes). Takes signed losses.
+  /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes), for a number of samples fixed in advance.
+  /// Takes signed losses.
   case wsr
+  /// Betting with stakes that do not depend on how many samples come: valid at every look, for samples in the order of their
+  /// arrival. Takes signed losses.
+  case anytime
+  /// The exact binomial bound (Clopper and Pearson 1934), for losses that are 0 or B.
+  case binomial
   /// Hoeffding–Bentkus (Bates et al. 2021).
   case hoeffdingBentkus = "hb"
   /// Hoeffding (1963).
@@ -14,7 +20,10 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
 
   /// Whether negative losses count as they are; the other bounds need losses in [0, B] and count a negative one as 0,
   /// which can only raise the mean.
-  public var takesSignedLosses: Bool { self == .wsr }
+  public var takesSignedLosses: Bool { self == .wsr || self == .anytime }
+
+  /// Whether the bound may fall below the mean that was observed, by luck or where the order of the samples is no chance.
+  package var bets: Bool { self == .wsr || self == .anytime }
 
   /// The p-value of the hypothesis that the mean loss is above `epsilon`.
   ///
@@ -53,8 +62,17 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
     if let bad = losses.firstIndex(where: { !($0.magnitude <= lossBound) }) {
       throw .table("loss \(bad + 1): " + LossTable.complaint(about: losses[bad], bound: lossBound))
     }
+    if self == .binomial, let bad = losses.first(where: { $0 > 0 && $0 < lossBound }) {
+      throw Self.notBinary(bad, bound: lossBound)
+    }
     let test = MeanTest(bound: self, sampleCount: losses.count, delta: delta, range: lossBound)
     losses.withUnsafeBufferPointer { test.load($0) }
     return test
+  }
+
+  static func notBinary(_ loss: Double, bound: Double) -> RiskControlError {
+    .table(
+      "the binomial bound takes losses of 0 and \(plain(bound)), found \(plain(loss)); use wsr or another bound"
+    )
   }
 }

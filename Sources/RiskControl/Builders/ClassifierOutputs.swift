@@ -12,13 +12,15 @@ public struct ClassifierOutputs: Sendable {
     case predictionConsistency = "prediction-consistency"
     /// Σ_k (p_l,k − p_L,k)², the expected Brier gap where y follows p_L; B = 2.
     case brierConsistency = "brier-consistency"
+    /// Brier(p_l, ŷ_L) − Brier(p_L, ŷ_L), against the full model's own class; B = 2.
+    case brierTopConsistency = "brier-top-consistency"
     /// ‖√p_l − √p_L‖/√2; B = 1.
     case hellingerConsistency = "hellinger-consistency"
 
     /// B.
     public var lossBound: Double {
       switch self {
-      case .brierGap, .brierConsistency: 2
+      case .brierGap, .brierConsistency, .brierTopConsistency: 2
       case .predictionGap, .predictionConsistency, .hellingerConsistency: 1
       }
     }
@@ -106,6 +108,9 @@ public struct ClassifierOutputs: Sendable {
     case .predictionGap:
       return (argmax(early) != label ? 1 : 0) - (argmax(full) != label ? 1 : 0)
     case .brierGap: return brierScore(early, label: label) - brierScore(full, label: label)
+    case .brierTopConsistency:
+      let top = argmax(full)
+      return brierScore(early, label: top) - brierScore(full, label: top)
     case .predictionConsistency: return argmax(early) != argmax(full) ? 1 : 0
     case .brierConsistency:
       return min(2, zip(early, full).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) })

@@ -8,23 +8,29 @@ public struct SegmentationSweep: Sendable {
     case median
     /// Their quantile at this level, linear between order statistics.
     case quantile(Double)
-    /// The quantile at this level of the means of square windows; windows do not overlap, and what is left at the right and lower
-    /// edge is left out, unless the image is smaller than one window. The paper's: 50 pixels, 0.01.
+    /// The quantile at this level of the means of all square windows, which slide by one pixel; an image smaller than a window is
+    /// one. The paper's: 50 pixels, 0.01.
     case patch(size: Int = 50, quantile: Double = 0.01)
+    /// The same of windows that do not overlap; what is left at the right and lower edge is left out.
+    case tiles(size: Int = 50, quantile: Double = 0.01)
 
-    /// Reads `mean`, `median`, `quantile:0.25`, `patch` or `patch:50:0.01`; nil for anything else.
+    /// Reads `mean`, `median`, `quantile:0.25`, `patch`, `patch:50:0.01`, `tiles` or `tiles:50:0.01`; nil for anything else.
     public init?(name: String) {
       let parts = name.split(separator: ":", omittingEmptySubsequences: false)
       switch (parts[0], parts.count) {
       case ("mean", 1): self = .mean
       case ("median", 1): self = .median
       case ("patch", 1): self = .patch()
+      case ("tiles", 1): self = .tiles()
       case ("quantile", 2):
         guard let level = Double(parts[1]) else { return nil }
         self = .quantile(level)
       case ("patch", 3):
         guard let size = Int(parts[1]), let level = Double(parts[2]) else { return nil }
         self = .patch(size: size, quantile: level)
+      case ("tiles", 3):
+        guard let size = Int(parts[1]), let level = Double(parts[2]) else { return nil }
+        self = .tiles(size: size, quantile: level)
       default: return nil
       }
     }
@@ -34,8 +40,10 @@ public struct SegmentationSweep: Sendable {
   public enum Loss: String, Sendable, Equatable, CaseIterable {
     /// Share of pixels predicted wrong; B = 1.
     case miscoverage
-    /// 1 − mean intersection over union over the classes that occur; B = 1.
+    /// 1 − mean intersection over union over the classes that occur in prediction or truth; absent classes do not count; B = 1.
     case meanIntersectionOverUnion = "miou"
+    /// 1 − mean intersection over union over all classes, where an absent one counts as 0, as in the paper's code; B = 1.
+    case meanIntersectionOverUnionOfAll = "miou-all"
     /// Mean Brier score of the pixels; B = 2.
     case brier
 
@@ -55,37 +63,47 @@ public struct SegmentationSweep: Sendable {
   private let aggregation: Aggregation
   private let loss: Loss
   private let target: Target
+  private let ignoredLabel: Int
   private var confidences: [Double] = []
   private var losses: [Double] = []
   private var exitCount: Int?
 
+  /// The label of unlabelled pixels in Cityscapes, GTA5 and others.
+  public static let usualIgnoredLabel = 255
+
   /// An empty collection.
   ///
+  /// - Parameter ignoredLabel: the label of pixels that have none, unless there are more classes than that.
   /// - Throws: ``RiskControlError`` for a quantile outside [0, 1] or a window below one pixel.
   public init(
-    confidence: ConfidenceScore, aggregation: Aggregation, loss: Loss, target: Target
+    confidence: ConfidenceScore, aggregation: Aggregation, loss: Loss, target: Target,
+    ignoredLabel: Int = SegmentationSweep.usualIgnoredLabel
   ) throws(RiskControlError) {
     switch aggregation {
     case .mean, .median: break
-    case .quantile(let level), .patch(_, let level):
+    case .quantile(let level), .patch(_, let level), .tiles(_, let level):
       guard level >= 0, level <= 1 else {
         throw .setting("the quantile must lie in [0, 1], found \(plain(level))")
       }
     }
-    if case .patch(let size, _) = aggregation, size < 1 {
+    switch aggregation {
+    case .patch(let size, _) where size < 1, .tiles(let size, _) where size < 1:
       throw .setting("the window must be at least 1 pixel wide, found \(size)")
+    default: break
     }
     self.confidence = confidence
     self.aggregation = aggregation
     self.loss = loss
     self.target = target
+    self.ignoredLabel = ignoredLabel
   }
 
   /// Adds an image.
   ///
   /// - Parameters:
   ///   - probabilities: row-major (exits, height, width, classes); each pixel's sum to 1.
-  ///   - labels: (height, width), the class of each pixel; a negative label leaves its pixel out of the loss.
+  ///   - labels: (height, width), the class of each pixel; a negative label, or the ignored one, leaves its pixel out of
+  ///     the loss; its confidence counts, for a model knows no labels.
   ///   - exits: the number of exits, the same for every image.
   ///   - height: pixels down.
   ///   - width: pixels across.
@@ -109,6 +127,7 @@ public struct SegmentationSweep: Sendable {
     if let bad = probabilities.firstIndex(where: { !($0 >= 0 && $0 <= 1) }) {
       throw .table("\(place): probability \(bad + 1) is \(probabilities[bad]), expected a number in [0, 1]")
     }
+    let labels = ignoredLabel >= classes ? labels.map { $0 == ignoredLabel ? -1 : $0 } : labels
     if let bad = labels.firstIndex(where: { $0 >= classes }) {
       throw .table("\(place): label of pixel \(bad + 1) is \(labels[bad]), expected less than \(classes)")
     }
@@ -129,11 +148,12 @@ public struct SegmentationSweep: Sendable {
       case .miscoverage:
         let wrong = pixels.count { argmax(pixel(exit, $0)) != truth[$0] }
         raw.append(Double(wrong) / Double(pixels.count))
-      case .meanIntersectionOverUnion:
+      case .meanIntersectionOverUnion, .meanIntersectionOverUnionOfAll:
         raw.append(
           1
             - Self.meanIntersectionOverUnion(
-              pixels.map { (argmax(pixel(exit, $0)), truth[$0]) }, classes: classes))
+              pixels.map { (argmax(pixel(exit, $0)), truth[$0]) }, classes: classes,
+              countsAbsent: loss == .meanIntersectionOverUnionOfAll))
       case .brier:
         let sum = pixels.reduce(0.0) { sum, index in
           if target == .labels { return sum + brierScore(pixel(exit, index), label: truth[index]) }
@@ -149,15 +169,18 @@ public struct SegmentationSweep: Sendable {
     losses += raw.map { target == .labels ? $0 - full : $0 }
   }
 
-  /// Mean over the classes that occur in prediction or truth of |both|/|either|.
-  static func meanIntersectionOverUnion(_ pairs: [(prediction: Int, truth: Int)], classes: Int) -> Double {
+  /// Mean over the classes that occur in prediction or truth of |both|/|either|; over all classes, where `countsAbsent`.
+  package static func meanIntersectionOverUnion(
+    _ pairs: [(prediction: Int, truth: Int)], classes: Int, countsAbsent: Bool
+  ) -> Double {
     var (both, either) = ([Int](repeating: 0, count: classes), [Int](repeating: 0, count: classes))
     for (prediction, truth) in pairs {
       either[prediction] += 1
       if prediction == truth { both[truth] += 1 } else { either[truth] += 1 }
     }
     let present = (0..<classes).filter { either[$0] > 0 }
-    return present.reduce(0.0) { $0 + Double(both[$1]) / Double(either[$1]) } / Double(max(present.count, 1))
+    return present.reduce(0.0) { $0 + Double(both[$1]) / Double(either[$1]) }
+      / Double(max(countsAbsent ? classes : present.count, 1))
   }
 
   /// The table of the images added, swept over every distinct confidence.
@@ -181,19 +204,38 @@ extension SegmentationSweep.Aggregation {
     case .median: return Self.quantile(scores, 0.5)
     case .quantile(let level): return Self.quantile(scores, level)
     case .patch(let size, let level):
-      let (rows, columns) = (min(size, height), min(size, width))
-      var means: [Double] = []
-      for top in stride(from: 0, through: height - rows, by: rows) {
-        for left in stride(from: 0, through: width - columns, by: columns) {
-          var sum = 0.0
-          for row in top..<top + rows {
-            for column in left..<left + columns { sum += scores[row * width + column] }
-          }
-          means.append(sum / Double(rows * columns))
-        }
-      }
-      return Self.quantile(means, level)
+      return Self.quantile(
+        Self.windowMeans(scores, height: height, width: width, size: size, isSliding: true), level)
+    case .tiles(let size, let level):
+      return Self.quantile(
+        Self.windowMeans(scores, height: height, width: width, size: size, isSliding: false), level)
     }
+  }
+
+  /// The means of square windows, from sums over all pixels above and to the left. O(pixels).
+  private static func windowMeans(
+    _ scores: [Double], height: Int, width: Int, size: Int, isSliding: Bool
+  ) -> [Double] {
+    let (rows, columns) = (min(size, height), min(size, width))
+    var sums = [Double](repeating: 0, count: (height + 1) * (width + 1))
+    for row in 0..<height {
+      var sum = 0.0
+      for column in 0..<width {
+        sum += scores[row * width + column]
+        sums[(row + 1) * (width + 1) + column + 1] = sums[row * (width + 1) + column + 1] + sum
+      }
+    }
+    var means: [Double] = []
+    for top in stride(from: 0, through: height - rows, by: isSliding ? 1 : rows) {
+      for left in stride(from: 0, through: width - columns, by: isSliding ? 1 : columns) {
+        let (upper, lower) = (top * (width + 1), (top + rows) * (width + 1))
+        let sum =
+          sums[lower + left + columns] - sums[upper + left + columns] - sums[lower + left]
+          + sums[upper + left]
+        means.append(sum / Double(rows * columns))
+      }
+    }
+    return means
   }
 
   /// Linear between order statistics, as NumPy's default.

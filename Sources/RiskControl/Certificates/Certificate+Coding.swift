@@ -30,12 +30,13 @@ extension Certificate: Codable {
     case weightsDigest = "weights_sha256"
     case program, guarantee, limits
     case digest = "certificate_sha256"
+    case signature
   }
 
-  static let formatVersion = 3
+  static let formatVersion = 4
   private static let withoutDigest = CodingUserInfoKey(rawValue: "withoutDigest")
 
-  /// Writes every key, absent values as null, and the certificate's own SHA-256.
+  /// Writes every key, absent values as null, the certificate's own SHA-256, and the signature, which is of that.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(Self.formatVersion, forKey: .version)
@@ -56,6 +57,9 @@ extension Certificate: Codable {
     switch settings.order {
     case .given:
       try container.encode("given", forKey: .order)
+      try container.encodeNil(forKey: .seed)
+    case .averaged:
+      try container.encode("averaged", forKey: .order)
       try container.encodeNil(forKey: .seed)
     case .shuffled(let seed):
       try container.encode("shuffled", forKey: .order)
@@ -85,6 +89,7 @@ extension Certificate: Codable {
     try container.encode(limits, forKey: .limits)
     if let flag = Self.withoutDigest, encoder.userInfo[flag] != nil { return }
     try container.encode(try digest(), forKey: .digest)
+    try container.encode(signature, forKey: .signature)
   }
 
   /// Reads the fields; ``read(_:name:)`` is what also refuses an edited certificate.
@@ -111,6 +116,7 @@ extension Certificate: Codable {
     let order: SampleOrder
     switch try container.decode(String.self, forKey: .order) {
     case "given": order = .given
+    case "averaged": order = .averaged
     case "shuffled": order = .shuffled(seed: try container.decode(UInt64.self, forKey: .seed))
     case let other: throw broken(.order, "unknown order \(other)")
     }
@@ -137,9 +143,10 @@ extension Certificate: Codable {
     dataDigest = try container.decode(String.self, forKey: .dataDigest)
     weightsDigest = try container.decode(String?.self, forKey: .weightsDigest)
     program = try container.decode(String.self, forKey: .program)
+    signature = try container.decode(Signature?.self, forKey: .signature)
   }
 
-  /// The SHA-256 of everything the certificate says but this: of its JSON with sorted keys and no white space.
+  /// The SHA-256 of everything the certificate says but this and its signature: of its JSON with sorted keys and no white space.
   public func digest() throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

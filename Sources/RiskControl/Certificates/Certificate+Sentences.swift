@@ -1,3 +1,6 @@
+/// Four digits, for sentences.
+private func rounded(_ value: Double) -> String { plain((value * 1e4).rounded() / 1e4) }
+
 extension CalibrationShortfall {
   /// Why no more was certified, for a person.
   func sentence(settings: CalibrationSettings) -> String {
@@ -10,6 +13,10 @@ extension CalibrationShortfall {
       return
         "the first threshold tested, \(plain(threshold)) (index \(index)), has the \(statistic) \(plain(bound)); "
         + "epsilon is \(plain(settings.epsilon))"
+    case .observedAboveBound(let index, let threshold, let observed, let bound):
+      return
+        "threshold \(plain(threshold)) (index \(index)) is not certified: its bets bound the risk by \(rounded(bound)), but the "
+        + "observed risk is \(rounded(observed)), above that and above epsilon; samples that are sorted do this, and bad luck"
     case .noOtherThreshold:
       return "the table holds no threshold but the full model's"
     }

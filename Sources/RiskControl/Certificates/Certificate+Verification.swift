@@ -41,10 +41,11 @@ extension Certificate {
       let others = zip(further, furtherRisks).map { (table: $0, epsilon: $1.epsilon) }
       results = try calibration.calibrate(together: [(table: table, epsilon: settings.epsilon)] + others)
     }
-    let again = Certificate(
+    var again = Certificate(
       results[0], table: table, settings: settings, weights: weights, policiesCompared: policiesCompared,
       further: Array(zip(results.dropFirst(), further)).map { (result: $0, table: $1) }, subject: subject,
       program: program)
+    again.signature = signature
     guard again != self else { return }
     func differs<Value: Equatable>(_ key: CodingKeys, _ path: KeyPath<Certificate, Value>) -> String? {
       self[keyPath: path] == again[keyPath: path]

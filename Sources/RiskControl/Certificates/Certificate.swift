@@ -91,6 +91,8 @@ public struct Certificate: Sendable, Equatable {
   public let weightsDigest: String?
   /// Name and version of the program that wrote it.
   public let program: String
+  /// Who vouches for all this, or nil; see ``signed(with:)``.
+  public internal(set) var signature: Signature?
 
   /// Writes down one result.
   ///
@@ -118,7 +120,7 @@ public struct Certificate: Sendable, Equatable {
     smallestCertifiableEpsilon = result.smallestCertifiableEpsilon
     var settings = settings
     settings.epsilon = result.epsilon
-    reason = result.outcome.shortfall?.sentence(settings: settings)
+    reason = (result.heldBack ?? result.outcome.shortfall)?.sentence(settings: settings)
     self.settings = settings
     lossBound = table.lossBound
     self.policiesCompared = policiesCompared

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Reads CSV: rows of comma-separated numbers, the first line a header where its first field is no number.
+/// Reads CSV: rows of comma-separated numbers; the first line is a header where none of its fields is a number.
 package enum DelimitedText {
   package struct Rows {
     /// Row-major (rowCount, columnCount).
@@ -52,22 +52,20 @@ package enum DelimitedText {
   private static func append(
     _ content: UnsafeRawBufferPointer, line: Int, to rows: inout Rows
   ) throws(RiskControlError) {
-    let before = rows.values.count
     var column = 0
     var start = 0
+    var firstBad: RiskControlError?
     while start <= content.count {
       let end = fieldEnd(content, from: start)
       let field = trimmed(UnsafeRawBufferPointer(rebasing: content[start..<end]))
       column += 1
       if let number = number(field) {
-        if !rows.hasHeader || line > 1 { rows.values.append(number) }
-      } else if line == 1, column == 1 {
-        rows.hasHeader = true
-      } else if !(rows.hasHeader && line == 1) {
+        rows.values.append(number)
+      } else if firstBad == nil {
         let text = String(decoding: field.prefix(40), as: UTF8.self)
-        throw .file(
+        firstBad = .file(
           "row \(line), column \(column): " + (text.isEmpty ? "nothing" : "\"\(text)\"")
-            + " where a number was expected")
+            + " where a number was expected" + (line == 1 ? "; a header has no numbers in it" : ""))
       }
       start = end + 1
     }
@@ -75,8 +73,10 @@ package enum DelimitedText {
     guard column == rows.columnCount else {
       throw .file("row \(line): \(column) columns, expected \(rows.columnCount) as in row 1")
     }
-    if rows.hasHeader, line == 1 {
-      rows.values.removeSubrange(before...)
+    if line == 1, rows.values.isEmpty {
+      rows.hasHeader = true
+    } else if let firstBad {
+      throw firstBad
     } else {
       rows.rowCount += 1
     }

@@ -147,7 +147,10 @@ extension LossTable {
     if arrays["scores"] != nil {
       return try DiffusionOutputs(
         scores: try expect("scores", losses.shape), losses: losses.values, stepCount: losses.shape[1]
-      ).table(lossBound: options.lossBound, firstRow: options.firstRow)
+      ).table(
+        exitCosts: try options.exitCosts(losses.shape[0]) ?? arrays["costs"]?.values,
+        lossBound: options.lossBound,
+        firstRow: options.firstRow)
     }
     if arrays["confidences"] != nil {
       return try LossTable(
@@ -167,7 +170,7 @@ extension LossTable {
       costs: costs, firstRow: options.firstRow)
   }
 
-  /// Images one by one out of (images, exits, height, width, classes); labels may be negative where a pixel has none.
+  /// Images one by one out of (images, exits, height, width, classes); a pixel without a label has a negative one, or the ignored one.
   private static func segmentation(
     _ probabilities: NumericArray, arrays: [String: NumericArray], options: TableOptions
   ) throws(RiskControlError) -> LossTable {
@@ -187,7 +190,7 @@ extension LossTable {
     }
     var sweep = try SegmentationSweep(
       confidence: options.confidence, aggregation: options.aggregation, loss: options.segmentationLoss,
-      target: options.segmentationTarget)
+      target: options.segmentationTarget, ignoredLabel: options.ignoredLabel)
     let (size, pixels) = (probabilities.values.count / shape[0], shape[2] * shape[3])
     for image in 0..<shape[0] {
       try sweep.add(

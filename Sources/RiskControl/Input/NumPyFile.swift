@@ -1,6 +1,6 @@
 import Foundation
 
-/// Reads .npy files: versions 1 to 3, little-endian, C order.
+/// Reads .npy files: versions 1 to 3, little-endian, in C or Fortran order.
 package enum NumPyFile {
   package static let magic: [UInt8] = [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59]
 
@@ -32,8 +32,38 @@ package enum NumPyFile {
         "\(size - prefix) bytes of data, expected \(bytes) for the shape \(NumericArray.text(of: fields.shape))",
         in: source.name)
     }
+    let values = try source.readElements(fields.type, count: count, what: "the array")
     return NumericArray(
-      shape: fields.shape, values: try source.readElements(fields.type, count: count, what: "the array"))
+      shape: fields.shape, values: fields.isFortran ? Self.rowMajor(values, shape: fields.shape) : values)
+  }
+
+  /// Puts values that lie with the first index fastest into the order with the last index fastest.
+  private static func rowMajor(_ values: [Double], shape: [Int]) -> [Double] {
+    guard shape.count > 1, !values.isEmpty else { return values }
+    var strides: [Int] = []
+    var stride = 1
+    for extent in shape {
+      strides.append(stride)
+      stride *= extent
+    }
+    var result: [Double] = []
+    result.reserveCapacity(values.count)
+    var index = [Int](repeating: 0, count: shape.count)
+    var position = 0
+    let last = shape.count - 1
+    while result.count < values.count {
+      for step in 0..<shape[last] { result.append(values[position + step * strides[last]]) }
+      var axis = last - 1
+      while axis >= 0 {
+        index[axis] += 1
+        position += strides[axis]
+        guard index[axis] == shape[axis] else { break }
+        position -= index[axis] * strides[axis]
+        index[axis] = 0
+        axis -= 1
+      }
+    }
+    return result
   }
 
   package static func checkedProduct(_ a: Int, _ b: Int) -> Int? {
@@ -44,7 +74,7 @@ package enum NumPyFile {
   /// The header is the text of a Python dictionary with three fixed keys.
   private static func parse(
     _ header: String, name: String
-  ) throws(RiskControlError) -> (type: ElementType, shape: [Int]) {
+  ) throws(RiskControlError) -> (type: ElementType, isFortran: Bool, shape: [Int]) {
     func value(_ key: String) throws(RiskControlError) -> Substring {
       guard let found = header.range(of: "'\(key)'"),
         let colon = header[found.upperBound...].firstIndex(of: ":")
@@ -61,9 +91,11 @@ package enum NumPyFile {
         "element type '\(description.prefix(40))', expected one of \(types.keys.sorted().joined(separator: ", "))",
         in: name)
     }
-    guard try value("fortran_order").hasPrefix("False") else {
+    let order = try value("fortran_order")
+    let isFortran = order.hasPrefix("True")
+    guard isFortran || order.hasPrefix("False") else {
       throw .file(
-        "the array is in Fortran order, expected C order (save numpy.ascontiguousarray(array))", in: name)
+        "the .npy header has the fortran_order '\(order.prefix(40))', expected True or False", in: name)
     }
     let text = try value("shape")
     guard text.first == "(", let end = text.firstIndex(of: ")") else {
@@ -78,6 +110,6 @@ package enum NumPyFile {
       }
       shape.append(extent)
     }
-    return (type, shape)
+    return (type, isFortran, shape)
   }
 }

@@ -22,6 +22,8 @@ public struct TableOptions: Sendable {
   public var segmentationLoss: SegmentationSweep.Loss
   /// What a segmented image is compared with.
   public var segmentationTarget: SegmentationSweep.Target
+  /// The label of pixels that have none; one of fewer classes than that is a class.
+  public var ignoredLabel: Int
 
   /// Options; none is needed for a CSV table of losses in [−1, 1].
   public init(
@@ -31,7 +33,8 @@ public struct TableOptions: Sendable {
     classifierRisk: ClassifierOutputs.Risk = .predictionGap, confidence: ConfidenceScore = .top1,
     aggregation: SegmentationSweep.Aggregation = .mean,
     segmentationLoss: SegmentationSweep.Loss = .miscoverage,
-    segmentationTarget: SegmentationSweep.Target = .labels
+    segmentationTarget: SegmentationSweep.Target = .labels,
+    ignoredLabel: Int = SegmentationSweep.usualIgnoredLabel
   ) {
     self.lossBound = lossBound
     self.firstRow = firstRow
@@ -44,6 +47,7 @@ public struct TableOptions: Sendable {
     self.aggregation = aggregation
     self.segmentationLoss = segmentationLoss
     self.segmentationTarget = segmentationTarget
+    self.ignoredLabel = ignoredLabel
   }
 
   /// The costs where the table is by exit.

@@ -1,40 +1,39 @@
 import Foundation
 
-/// Token F1 and exact match of short answers (Rajpurkar et al. 2016, SQuAD).
+/// Token F1 and exact match of short answers (Rajpurkar et al. 2016, SQuAD), texts compared scalar by scalar.
 public enum AnswerMatch {
-  /// Lower case, without punctuation and articles, single spaces.
-  public static func normalized(_ text: String) -> String {
+  /// The words of a text in lower case, without punctuation and articles.
+  static func words(_ text: String) -> [ScalarText] {
     let punctuation = Set("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~".unicodeScalars)
-    let kept = String.UnicodeScalarView(text.lowercased().unicodeScalars.filter { !punctuation.contains($0) })
+    let kept = text.lowercasedScalars().filter { !punctuation.contains($0) }
+    let articles: Set<[Unicode.Scalar]> = [["a"], ["a", "n"], ["t", "h", "e"]]
     // Articles stand between word boundaries, which white space is not the only kind of ("a–b").
-    var words = String.UnicodeScalarView()
-    var word = String.UnicodeScalarView()
+    var rest: [Unicode.Scalar] = []
+    var word: [Unicode.Scalar] = []
     func flush() {
-      words.append(contentsOf: ["a", "an", "the"].contains(String(word)) ? " ".unicodeScalars : word)
-      word = String.UnicodeScalarView()
+      rest += articles.contains(word) ? [" "] : word
+      word = []
     }
     for scalar in kept {
-      if scalar.properties.isAlphabetic || scalar.properties.numericType != nil || scalar == "_" {
+      if scalar.isWordPart {
         word.append(scalar)
       } else {
         flush()
-        words.append(scalar)
+        rest.append(scalar)
       }
     }
     flush()
-    return words.split { $0.properties.isWhitespace }.map { String(String.UnicodeScalarView($0)) }.joined(
-      separator: " ")
+    return rest.split { $0.isSeparator }.map { ScalarText($0) }
   }
 
   /// 1 where both are the same once normalised, else 0.
   public static func exactMatch(_ prediction: String, reference: String) -> Double {
-    normalized(prediction) == normalized(reference) ? 1 : 0
+    words(prediction) == words(reference) ? 1 : 0
   }
 
   /// The harmonic mean of precision and recall over normalised words; 0 where none is shared.
   public static func tokenF1(_ prediction: String, reference: String) -> Double {
-    let predicted = normalized(prediction).split(separator: " ")
-    let expected = normalized(reference).split(separator: " ")
+    let (predicted, expected) = (words(prediction), words(reference))
     var left = Dictionary(expected.map { ($0, 1) }, uniquingKeysWith: +)
     var hits = 0
     for word in predicted {

@@ -9,7 +9,7 @@ public enum Bleu {
     let hypothesis = tokens(prediction)
     let others = references.map(tokens)
     guard !others.isEmpty else { return 0 }
-    var clipped: [ArraySlice<String>: Int] = [:]
+    var clipped: [ArraySlice<ScalarText>: Int] = [:]
     for reference in others {
       for (ngram, count) in ngrams(reference) { clipped[ngram] = max(clipped[ngram] ?? 0, count) }
     }
@@ -39,8 +39,8 @@ public enum Bleu {
     return penalty * exp(logarithms / Double(order))
   }
 
-  private static func ngrams(_ words: [String]) -> [ArraySlice<String>: Int] {
-    var counts: [ArraySlice<String>: Int] = [:]
+  private static func ngrams(_ words: [ScalarText]) -> [ArraySlice<ScalarText>: Int] {
+    var counts: [ArraySlice<ScalarText>: Int] = [:]
     for order in 1...highestOrder where words.count >= order {
       for start in 0...(words.count - order) { counts[words[start..<start + order], default: 0] += 1 }
     }
@@ -48,9 +48,9 @@ public enum Bleu {
   }
 
   /// The tokens of mteval-v13a: punctuation stands alone, but for periods and commas between digits.
-  package static func tokens(_ text: String) -> [String] {
+  static func tokens(_ text: String) -> [ScalarText] {
     var line = text
-    while let last = line.unicodeScalars.last, last.properties.isWhitespace {
+    while let last = line.unicodeScalars.last, last.isSeparator {
       line.unicodeScalars.removeLast()
     }
     for (pattern, replacement) in [("<skipped>", ""), ("-\n", ""), ("\n", " ")] {
@@ -67,9 +67,7 @@ public enum Bleu {
     scalars = rewritePairs(scalars, where: { !isDigit($0) && isPoint($1) }, as: { [$0, " ", $1, " "] })
     scalars = rewritePairs(scalars, where: { isPoint($0) && !isDigit($1) }, as: { [" ", $0, " ", $1] })
     scalars = rewritePairs(scalars, where: { isDigit($0) && $1 == "-" }, as: { [$0, " ", $1, " "] })
-    return scalars.split { $0.properties.isWhitespace || (0x1C...0x1F).contains($0.value) }.map {
-      String(String.UnicodeScalarView($0))
-    }
+    return scalars.split { $0.isSeparator }.map { ScalarText($0) }
   }
 
   private static func isDigit(_ scalar: Unicode.Scalar) -> Bool { scalar >= "0" && scalar <= "9" }
@@ -115,7 +113,7 @@ public enum ChrF {
   }
 
   private static func characters(_ text: String) -> [Unicode.Scalar] {
-    text.unicodeScalars.filter { !$0.properties.isWhitespace && !(0x1C...0x1F).contains($0.value) }
+    text.unicodeScalars.filter { !$0.isSeparator }
   }
 
   private static func score(_ hypothesis: [Unicode.Scalar], _ reference: [Unicode.Scalar]) -> Double {

@@ -53,8 +53,10 @@ public struct Rouge: Sendable, Equatable {
     let isWord = { (scalar: Unicode.Scalar) in
       scalar.value >= 0x61 && scalar.value <= 0x7A || scalar.value >= 0x30 && scalar.value <= 0x39
     }
-    return text.lowercased().unicodeScalars.split { !isWord($0) }.map { scalars in
-      let word = String(String.UnicodeScalarView(scalars))
+    return text.lowercasedScalars().split { !isWord($0) }.map { scalars in
+      var view = String.UnicodeScalarView()
+      view.append(contentsOf: scalars)
+      let word = String(view)
       return stemming && word.utf8.count > 3 ? PorterStemmer.stem(word) : word
     }
   }

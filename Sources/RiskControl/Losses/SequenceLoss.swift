@@ -17,12 +17,18 @@ public enum SequenceLoss: Sendable, Equatable {
   case editDistance
   /// Share of positions whose white-space-separated tokens differ, over the longer length; least of the references.
   case tokenDisagreement
+  /// 1 where the output repeats four words three times, else 0; no references are read. See ``TextProperties``.
+  case repetition
+  /// Share of the output's names and numbers that its document lacks; no references are read. See ``TextProperties``.
+  case unsupported
 
   /// All losses by name: `rouge-1`, `rouge-2`, `rouge-l`, `rouge-lsum`, each with `-stem`; `token-f1`, `exact-match`, `bleu`, `chrf`,
-  /// `edit-distance`, `token-disagreement`.
+  /// `edit-distance`, `token-disagreement`, `repetition`, `unsupported`.
   public static let all: [SequenceLoss] =
     Rouge.Variant.allCases.flatMap { [.rouge(Rouge($0)), .rouge(Rouge($0, stemming: true))] }
-    + [.tokenF1, .exactMatch, .bleu, .chrF, .editDistance, .tokenDisagreement]
+    + [
+      .tokenF1, .exactMatch, .bleu, .chrF, .editDistance, .tokenDisagreement, .repetition, .unsupported,
+    ]
 
   /// The name by which commands and certificates call it.
   public var name: String {
@@ -34,6 +40,8 @@ public enum SequenceLoss: Sendable, Equatable {
     case .chrF: "chrf"
     case .editDistance: "edit-distance"
     case .tokenDisagreement: "token-disagreement"
+    case .repetition: "repetition"
+    case .unsupported: "unsupported"
     }
   }
 
@@ -43,8 +51,13 @@ public enum SequenceLoss: Sendable, Equatable {
     self = loss
   }
 
-  /// The loss of a text, in [0, 1]; 1 where there is no reference.
-  public func loss(_ prediction: String, references: [String]) -> Double {
+  /// Whether the loss compares with references; if not, it is a property of the output.
+  public var readsReferences: Bool { self != .repetition && self != .unsupported }
+
+  /// The loss of a text, in [0, 1]; 1 where it compares with references and there is none.
+  ///
+  /// - Parameter source: The document, which ``unsupported`` alone reads.
+  public func loss(_ prediction: String, references: [String], source: String = "") -> Double {
     func best(_ score: (String) -> Double) -> Double { 1 - (references.map(score).max() ?? 0) }
     switch self {
     case .rouge(let rouge): return 1 - rouge.score(prediction, references: references)
@@ -56,8 +69,13 @@ public enum SequenceLoss: Sendable, Equatable {
       let scalars = Array(prediction.unicodeScalars)
       return best { 1 - Self.editDistance(scalars, Array($0.unicodeScalars)) }
     case .tokenDisagreement:
-      let tokens = prediction.split(whereSeparator: \.isWhitespace)
-      return best { 1 - Self.disagreement(tokens, $0.split(whereSeparator: \.isWhitespace)) }
+      func tokens(_ text: String) -> [ScalarText] {
+        text.unicodeScalars.split { $0.isSeparator }.map { ScalarText($0) }
+      }
+      let predicted = tokens(prediction)
+      return best { 1 - Self.disagreement(predicted, tokens($0)) }
+    case .repetition: return TextProperties.repeatsItself(prediction) ? 1 : 0
+    case .unsupported: return TextProperties.unsupportedShare(prediction, source: source)
     }
   }
 

@@ -93,6 +93,12 @@ public struct Calibration: Sendable {
       guard settings.measure == .mean else {
         throw .setting("weights are for the mean loss; \(settings.measure.name) cannot be weighted")
       }
+      guard settings.bound != .binomial || !settings.rule.controlsWithHighProbability else {
+        throw .setting("the binomial bound is for losses of 0 and B, which weights change")
+      }
+    }
+    if settings.rule.controlsWithHighProbability, settings.bound == .binomial, settings.measure == .mean {
+      for risk in risks { try risk.table.checkBinary() }
     }
     let order = settings.order.indices(count: count)
     var smallest: [Double] = []
@@ -112,13 +118,14 @@ public struct Calibration: Sendable {
     return risks.indices.flatMap { number -> [CalibrationResult] in
       risks[number].epsilons.indices.map { position in
         let epsilon = risks[number].epsilons[position]
+        let (table, last) = (risks[number].table, selections[position])
+        let next = last.map { $0 + 1 } ?? 0
         return CalibrationResult(
           epsilon: epsilon,
           outcome: outcome(
-            risks[number].table, epsilon: epsilon, last: selections[position], smallest: smallest[number],
-            costs: means,
-            walk: walk),
-          smallestCertifiableEpsilon: smallest[number])
+            table, epsilon: epsilon, last: last, smallest: smallest[number], costs: means, walk: walk),
+          smallestCertifiableEpsilon: smallest[number],
+          heldBack: next < table.thresholds.count ? walk.heldBack(table, row: next, epsilon: epsilon) : nil)
       }
     }
   }
@@ -130,18 +137,11 @@ public struct Calibration: Sendable {
 
   /// The smallest ε that `count` samples without loss certify.
   func smallestCertifiable(_ table: LossTable, count: Int, weights: SampleWeights?) -> Double {
-    switch settings.rule {
-    case .empirical: return 0
-    case .crc:
-      guard let weights else { return table.lossBound / Double(count + 1) }
+    if settings.rule == .crc, let weights {
       return table.lossBound * weights.bound / (weights.values.reduce(0, +) + weights.bound)
-    case .ucb, .ltt:
-      let range = table.lossBound * (weights?.bound ?? 1)
-      return RowTest(
-        measure: settings.measure, bound: settings.bound, sampleCount: count, delta: settings.delta,
-        range: range
-      ).smallestCertifiable()
     }
+    return settings.smallestCertifiableEpsilon(
+      sampleCount: count, lossBound: table.lossBound * (weights?.bound ?? 1))
   }
 
   private func outcome(

@@ -23,6 +23,9 @@ public enum CalibrationShortfall: Sendable, Equatable {
   case firstThresholdFailed(index: Int, threshold: Double, upperBound: Double)
   /// The table holds the full model and nothing else.
   case noOtherThreshold
+  /// Bets would certify this threshold, whose observed risk lies above their bound and above ε. Where samples come in random order
+  /// that is rare and mild; where they are sorted it is the rule.
+  case observedAboveBound(index: Int, threshold: Double, observedRisk: Double, bound: Double)
 }
 
 /// What a calibration came to: three different results, never one index that stands for all of them.
@@ -68,4 +71,6 @@ public struct CalibrationResult: Sendable, Equatable {
   public let outcome: CalibrationOutcome
   /// The smallest ε that n samples without any loss would certify with this rule, bound and δ.
   public let smallestCertifiableEpsilon: Double
+  /// The next threshold, where its observed risk alone kept it from being certified; nil where it did not.
+  public let heldBack: CalibrationShortfall?
 }

@@ -75,9 +75,11 @@ public struct CalibrationSettings: Sendable, Equatable {
   public var order: SampleOrder
 
   /// Settings; they are checked when they are used.
+  ///
+  /// - Parameter order: Unless given, ``SampleOrder/given`` for ``RiskBound/anytime`` and ``SampleOrder/averaged`` for the others.
   public init(
     epsilon: Double, delta: Double = 0.1, rule: ThresholdRule = .ucb, bound: RiskBound = .wsr,
-    measure: RiskMeasure = .mean, scan: ThresholdScan = .full, order: SampleOrder = .shuffled(seed: 0)
+    measure: RiskMeasure = .mean, scan: ThresholdScan = .full, order: SampleOrder? = nil
   ) {
     self.epsilon = epsilon
     self.delta = delta
@@ -85,12 +87,20 @@ public struct CalibrationSettings: Sendable, Equatable {
     self.bound = bound
     self.measure = measure
     self.scan = scan
-    self.order = order
+    self.order = order ?? (bound == .anytime ? .given : .averaged)
   }
 
   package func check() throws(RiskControlError) {
     try Self.check(epsilon: epsilon)
     try Self.check(delta: delta)
+    if rule.controlsWithHighProbability, bound == .anytime, order != .given {
+      throw .setting(
+        "the anytime bound sees the samples in the order of their arrival; its order must be given, not shuffled or averaged"
+      )
+    }
+    if case .conditionalValueAtRisk = measure, bound == .binomial {
+      throw .setting("the binomial bound is for losses of 0 and B; \(measure.name) needs another")
+    }
     switch measure {
     case .mean: return
     case .quantile(let level), .conditionalValueAtRisk(let level):

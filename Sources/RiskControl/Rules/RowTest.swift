@@ -19,10 +19,11 @@ package final class RowTest {
 
   /// - Parameters:
   ///   - range: B.
+  ///   - isAveraged: whether betting bounds average over many orders.
   ///   - weights: the importance weights of the samples of a row, in its order, with their upper bound; means only.
   package init(
     measure: RiskMeasure, bound: RiskBound, sampleCount: Int, delta: Double, range: Double,
-    weights: (values: [Double], bound: Double)? = nil
+    isAveraged: Bool = false, weights: (values: [Double], bound: Double)? = nil
   ) {
     self.measure = measure
     self.sampleCount = sampleCount
@@ -31,7 +32,9 @@ package final class RowTest {
     self.range = range * (weights?.bound ?? 1)
     switch measure {
     case .mean:
-      form = .mean(MeanTest(bound: bound, sampleCount: sampleCount, delta: delta, range: self.range))
+      form = .mean(
+        MeanTest(
+          bound: bound, sampleCount: sampleCount, delta: delta, range: self.range, isAveraged: isAveraged))
       row = weights == nil ? [] : [Double](repeating: 0, count: sampleCount)
     case .quantile:
       form = .quantile
@@ -46,7 +49,7 @@ package final class RowTest {
             level,
             MeanTest(
               bound: bound, sampleCount: sampleCount, delta: delta / Double(levels.count),
-              range: range - level)
+              range: range - level, isAveraged: isAveraged)
           )
         })
       row = [Double](repeating: 0, count: sampleCount)
@@ -83,6 +86,16 @@ package final class RowTest {
       return strictly ? p < delta : p <= delta
     default: return false
     }
+  }
+
+  /// Whether bets alone would certify the row, which the mean observed forbids.
+  package func isHeldBack(_ epsilon: Double, strictly: Bool) -> Bool {
+    if case .mean(let test) = form { test.isHeldBack(epsilon, strictly: strictly) } else { false }
+  }
+
+  /// See ``MeanTest/boundByBets()``.
+  package func boundByBets() -> Double? {
+    if case .mean(let test) = form { test.boundByBets() } else { nil }
   }
 
   /// The upper bound on the risk, in [0, B]; B where nothing can be said.

@@ -22,7 +22,7 @@ struct ThresholdWalk {
   private func makeTest(_ table: LossTable) -> RowTest {
     RowTest(
       measure: settings.measure, bound: settings.bound, sampleCount: order.count, delta: settings.delta,
-      range: table.lossBound,
+      range: table.lossBound, isAveraged: settings.order == .averaged,
       weights: weights.map { weights in
         (order.map { weights.values[Int($0)] }, weights.bound)
       })
@@ -96,6 +96,34 @@ struct ThresholdWalk {
     }
     let (mass, next) = (total ?? Double(order.count), weights?.bound ?? 1)
     return (mass * mean + next * bound) / (mass + next)
+  }
+
+  /// Whether one row is certified at ε; a first row that is the full model is, without a test.
+  func passes(_ table: LossTable, row: Int, epsilon: Double) -> Bool {
+    if row == 0, table.startsAtFullModel { return true }
+    var cursor = RowCursor(table.losses, columns: order)
+    cursor.skip(to: row)
+    let test = makeTest(table)
+    test.load(cursor.row)
+    return test.passes(epsilon, strictly: settings.rule == .ucb)
+  }
+
+  /// A row that bets would let through and the mean observed does not; nil for any other row.
+  func heldBack(_ table: LossTable, row: Int, epsilon: Double) -> CalibrationShortfall? {
+    guard settings.rule.controlsWithHighProbability, settings.bound.bets, settings.measure == .mean else {
+      return nil
+    }
+    var cursor = RowCursor(table.losses, columns: order)
+    cursor.skip(to: row)
+    let observed = mean(cursor.row)
+    guard observed > epsilon else { return nil }
+    let test = makeTest(table)
+    test.load(cursor.row)
+    guard test.isHeldBack(epsilon, strictly: settings.rule == .ucb), let bound = test.boundByBets() else {
+      return nil
+    }
+    return .observedAboveBound(
+      index: row, threshold: table.thresholds[row], observedRisk: observed, bound: bound)
   }
 
   /// What can be said of one row: its bound, and the statistic of the calibration samples.

@@ -214,7 +214,7 @@ struct StudyTrial: Sendable {
       for method in study.methods {
         let settings = CalibrationSettings(
           epsilon: study.epsilons[0], delta: study.delta, rule: method.rule, bound: method.bound,
-          scan: study.scan)
+          scan: study.scan, order: .given)
         let walk = ThresholdWalk(settings: settings, order: order, weights: nil)
         for choice in walk.select([Calibration.Risk(table, epsilons: study.epsilons)]) {
           let safest = choice == 0 && table.startsAtFullModel

@@ -1,4 +1,16 @@
 extension LossTable {
+  /// Refuses losses other than 0, B and, counted as 0, negative ones.
+  func checkBinary() throws(RiskControlError) {
+    let values: [Double] =
+      switch losses.storage {
+      case .dense(let values): values
+      case .steps(let first, _, _, let values): first + values
+      }
+    if let bad = values.first(where: { $0 > 0 && $0 < lossBound }) {
+      throw RiskBound.notBinary(bad, bound: lossBound)
+    }
+  }
+
   package static func check(lossBound: Double) throws(RiskControlError) {
     guard lossBound.isFinite, lossBound > 0 else {
       throw .setting("the loss bound B must be a finite number above 0, found \(lossBound)")

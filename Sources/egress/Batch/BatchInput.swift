@@ -4,8 +4,28 @@ import EarlyExit
 struct BatchRecord {
   var id: BatchIdentifier
   var item: DocumentBatch.Item
+  /// The document with the white space at its ends.
+  var original: String
   /// What a good output may be; `nil` where the document has none.
   var references: [String]?
+}
+
+/// What a document of a batch says about the work on it.
+struct RecordedRequest {
+  var question: String?
+  /// What a summary is to be about.
+  var query: String?
+
+  /// The task of a document that is answered from where it brings a question, and summarised otherwise.
+  var task: DocumentTask {
+    question.map { .answer(question: $0) } ?? .summary(SummaryRequest(focus: focus))
+  }
+
+  /// The query, unless it is empty.
+  var focus: String? {
+    let text = query?.trimmingWhitespace() ?? ""
+    return text.isEmpty ? nil : text
+  }
 }
 
 /// An identifier is a text or a whole number.
@@ -42,16 +62,18 @@ enum BatchInput {
   private struct Line: Decodable {
     var id: BatchIdentifier
     var document: String
-    var question: String?
+    var request: RecordedRequest
     var references: [String]?
 
-    enum CodingKeys: CodingKey { case id, document, question, references }
+    enum CodingKeys: CodingKey { case id, document, question, query, references }
 
     init(from decoder: any Decoder) throws {
       let fields = try decoder.container(keyedBy: CodingKeys.self)
       id = try fields.decode(BatchIdentifier.self, forKey: .id)
       document = try fields.decode(String.self, forKey: .document)
-      question = try fields.decodeIfPresent(String.self, forKey: .question)
+      request = RecordedRequest(
+        question: try fields.decodeIfPresent(String.self, forKey: .question),
+        query: try fields.decodeIfPresent(String.self, forKey: .query))
       // Whoever needs references says so; a file for summarising may have a field of that name for its own ends.
       references = try? fields.decode([String].self, forKey: .references)
     }
@@ -61,7 +83,7 @@ enum BatchInput {
   ///
   /// - Throws: ``CommandError`` naming the line.
   static func read(
-    _ path: String, makeTask: (_ question: String?) throws -> DocumentTask
+    _ path: String, makeTask: (RecordedRequest) throws -> DocumentTask = { $0.task }
   ) throws -> [BatchRecord] {
     let (bytes, name) = try TextInput.bytes(path: path)
     var records: [BatchRecord] = []
@@ -90,13 +112,14 @@ enum BatchInput {
       guard !document.isEmpty else { throw CommandError("\(place): the document is empty") }
       let task: DocumentTask
       do {
-        task = try makeTask(parsed.question)
+        task = try makeTask(parsed.request)
       } catch {
         throw CommandError("\(place): \(error)")
       }
       records.append(
         BatchRecord(
-          id: parsed.id, item: .init(task: task, document: document), references: parsed.references))
+          id: parsed.id, item: .init(task: task, document: document), original: parsed.document,
+          references: parsed.references))
     }
     guard !records.isEmpty else { throw CommandError("\(name) is empty") }
     return records

@@ -12,6 +12,12 @@ struct BatchResult: Codable {
   var stopReason: StopReason
   /// Present where tokens could leave early.
   var averageExitLayer: Double?
+  /// Present for answers.
+  var answered: Bool?
+  var confidence: Double?
+  var source: DocumentAnswer.Source?
+  /// Present for summaries.
+  var sentences: [SupportedSentence]?
 }
 
 /// The file that a batch writes its results to, a whole line at a time.

@@ -7,6 +7,8 @@ struct BatchRunner {
   let options: GenerationOptions
   let rule: LongDocumentRule
   let raw: Bool
+  /// Whether exits are those of a certificate, which holds for whole documents.
+  let isCertified: Bool
   let settings: BatchSettings
 
   /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
@@ -19,7 +21,8 @@ struct BatchRunner {
     }
     let rest = records[before...]
     let batch = DocumentBatch(
-      model: model, options: options, rule: rule, raw: raw, shouldStop: { Interrupt.isRequested })
+      model: model, options: options, rule: rule, raw: raw, exitsOnWholeOnly: isCertified,
+      shouldStop: { Interrupt.isRequested })
     let bar = ProgressBar(total: records.count, what: "documents")
     Interrupt.watch()
     bar.show(done: before)
@@ -28,14 +31,23 @@ struct BatchRunner {
       switch event {
       case .note(let item, let note):
         bar.clear()
-        Console.warning(note.sentence(for: "document \(rest[before + item].id)"))
+        let name = "document \(rest[before + item].id)"
+        Console.warning(note.sentence(for: name))
+        if isCertified { Console.warning("\(name): \(ExitOptions.notCovered)") }
       case .finished(let item, let generation):
-        try output.append(
-          BatchResult(
-            id: rest[before + item].id, settings: settings.digest(of: rest[before + item].item),
-            text: generation.text, tokenIds: generation.tokenIDs,
-            promptTokenIds: generation.promptTokenIDs, stopReason: generation.stopReason,
-            averageExitLayer: options.exits == nil ? nil : generation.averageLayer))
+        let record = rest[before + item]
+        var result = BatchResult(
+          id: record.id, settings: settings.digest(of: record.item), text: generation.text,
+          tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
+          stopReason: generation.stopReason,
+          averageExitLayer: options.exits == nil ? nil : generation.averageLayer)
+        let findings = Findings(task: record.item.task, document: record.original, cites: false)
+        result.sentences = findings.sentences(generation)
+        if let answer = findings.answer(generation) {
+          (result.answered, result.confidence, result.source) =
+            (answer.answered, answer.confidence, answer.source)
+        }
+        try output.append(result)
         bar.show(done: before + item + 1)
       }
     }

@@ -9,6 +9,8 @@ struct BatchSettings {
     var model: String
     var compute: String?
     var template: String?
+    /// Absent where models are asked as chat models are.
+    var prompts: String?
     var raw: Bool
     var long: String
     var maxTokens: Int
@@ -20,6 +22,9 @@ struct BatchSettings {
     var seed: UInt64?
     var stop: [String]
     var context: Int?
+    var noRepeatNgram: Int?
+    /// Absent where outputs need not be the document's own words.
+    var extractive: Bool?
     var exits: [String: String]
   }
 
@@ -37,16 +42,24 @@ struct BatchSettings {
         model: loaded.digest(),
         compute: ExitPolicyDescription.compute(of: loaded.model),
         // A model without a template works with --raw.
-        template: try? ExitPolicyDescription.templateDigest(of: loaded.model), raw: raw, long: rule.rawValue,
+        template: try? ExitPolicyDescription.templateDigest(of: loaded.model),
+        prompts: loaded.model.promptStyle == .chat ? nil : loaded.model.promptStyle.rawValue, raw: raw,
+        long: rule.rawValue,
         maxTokens: options.maxTokens, temperature: random?.temperature, topK: random?.topK,
         topP: random?.topP, minP: random?.minP, seed: random == nil ? nil : seed, stop: options.stopStrings,
-        context: options.context, exits: exits))
+        context: options.context, noRepeatNgram: options.noRepeatNgram,
+        extractive: options.isExtractive ? true : nil, exits: exits))
   }
 
   /// The first 16 hexadecimal digits of the SHA-256 of the settings and a document with what is asked about it.
   func digest(of item: DocumentBatch.Item) -> String {
     var parts = [text]
-    if case .answer(let question) = item.task { parts.append(question) }
+    switch item.task {
+    case .answer(let question): parts.append(question)
+    case .summary(let request):
+      if let length = request.length { parts.append("\(length)") }
+      if let focus = request.focus { parts.append("focus \(focus)") }
+    }
     parts.append(item.document)
     // Lengths keep the parts apart.
     let whole = parts.map { "\($0.utf8.count) \($0)" }.joined()

@@ -106,8 +106,8 @@ struct Evaluation {
     self.maxTokens = maxTokens
   }
 
-  private func options(_ record: BatchRecord) -> GenerationOptions {
-    GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
+  private func options(_ record: BatchRecord) throws -> GenerationOptions {
+    try model.options(for: record, maxTokens: maxTokens)
   }
 
   /// - Throws: ``CommandError`` for a document that the model cannot hold.
@@ -145,7 +145,7 @@ struct Evaluation {
 
   /// Distances along the full model's own output, which is decoded once more for each.
   private mutating func addDistances(_ record: BatchRecord) throws -> Bool {
-    let options = options(record)
+    let options = try options(record)
     let prompt = try model.wholePrompt(for: record, options: options)
     for distance in DistributionDistance.allCases {
       var value = 0.0
@@ -164,7 +164,7 @@ struct Evaluation {
   }
 
   private mutating func run(_ record: BatchRecord, isPlain: Bool, into sums: inout Sums) throws -> String? {
-    var options = options(record)
+    var options = try options(record)
     if !isPlain { options.exits = strategy }
     let prompt = try model.wholePrompt(for: record, options: options)
     let drafting = try (isPlain ? nil : speculation)?.makeSession(

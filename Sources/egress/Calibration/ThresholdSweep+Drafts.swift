@@ -15,7 +15,7 @@ extension ThresholdSweep {
   ///   - maxTokens: `nil` for what is usual for each document's task.
   static func drafts(
     _ loaded: LoadedModel, draft: LoadedDraft, fallback: Double, draftLength: Int, grid: [Double]?,
-    maxTokens: Int?
+    maxTokens: Int?, regime: DecodingRegime
   ) throws -> ThresholdSweep {
     let model = loaded.model
     let strategy = try SpeculationStrategy(
@@ -24,7 +24,7 @@ extension ThresholdSweep {
     let description = try SpeculationDescription(
       model: model, draft: draft.name, modelDigest: loaded.digest(),
       draftDigest: draft.digest(), fallback: fallback,
-      draftLength: draftLength)
+      draftLength: draftLength, regime: regime)
     let grid = grid ?? rollbackGrid
     return ThresholdSweep(
       policy: try JSONDecoder().decode(JSONValue.self, from: description.jsonData()),
@@ -40,7 +40,7 @@ extension ThresholdSweep {
     ) { records, costs, finished in
       let costs = try JSONDecoder().decode(DraftCosts.self, from: JSONEncoder().encode(costs))
       for (index, record) in records.enumerated() {
-        let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
+        let options = try model.options(for: record, maxTokens: maxTokens)
         let sweep = try RollbackSweep(strategy, options: options, grid: grid)
         let prompt = try model.wholePrompt(for: record, options: options)
         guard let pieces = try sweep.run(prompt, shouldStop: { Interrupt.isRequested }) else { return false }

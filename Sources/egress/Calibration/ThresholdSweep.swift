@@ -44,7 +44,7 @@ extension ThresholdSweep {
   ///   - grid: The only thresholds to try, or `nil` for every one at which something changes.
   static func exits(
     _ loaded: LoadedModel, options: ExitPolicyOptions, distance: DistributionDistance?, grid: [Double]?,
-    lowest: Double, maxTokens: Int?
+    lowest: Double, maxTokens: Int?, regime: DecodingRegime
   ) throws -> ThresholdSweep {
     let model = loaded.model
     let heads = try options.loadHeads(loaded)
@@ -58,7 +58,7 @@ extension ThresholdSweep {
     let description = try ExitPolicyDescription(
       strategy, policy: policy, model: model,
       modelDigest: loaded.digest(),
-      headsDigest: options.headsDigest(loaded))
+      headsDigest: options.headsDigest(loaded), regime: regime)
     let bytes = try description.jsonData()
     return ThresholdSweep(
       policy: try JSONDecoder().decode(JSONValue.self, from: bytes), modelDigest: description.modelDigest,
@@ -76,7 +76,7 @@ extension ThresholdSweep {
       var sweep = sweep
       sweep.costs = try JSONDecoder().decode(ExitCosts.self, from: JSONEncoder().encode(costs))
       let requests = try records.map { record in
-        let options = GenerationOptions(maxTokens: maxTokens ?? record.item.task.usualMaxTokens)
+        let options = try model.options(for: record, maxTokens: maxTokens)
         return ExitSweep.Request(
           prompt: try model.wholePrompt(for: record, options: options), options: options)
       }
@@ -95,6 +95,15 @@ extension ThresholdSweep {
 }
 
 extension LanguageModel {
+  /// How a document's output is decoded.
+  ///
+  /// - Parameter maxTokens: `nil` for what is usual for the task.
+  func options(for record: BatchRecord, maxTokens: Int?) throws -> GenerationOptions {
+    let (task, document) = (record.item.task, record.item.document)
+    return try options(
+      GenerationOptions(maxTokens: maxTokens ?? task.usualMaxTokens), for: task, document: document)
+  }
+
   /// The prompt of a document that has to fit as it is: a guarantee for whole documents says nothing about cut ones.
   ///
   /// - Throws: ``CommandError`` naming the document.

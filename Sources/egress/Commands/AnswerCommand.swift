@@ -8,6 +8,7 @@ struct AnswerCommand: ParsableCommand {
     discussion: """
       EXAMPLES
         egress answer --question "When was it built?" bridge.txt
+        egress answer --cite --question "When was it built?" bridge.txt
         egress answer --input questions.jsonl --output answers.jsonl
       """)
 
@@ -15,6 +16,9 @@ struct AnswerCommand: ParsableCommand {
   struct Question: ParsableArguments {
     @Option(help: "The question. With --input, for documents that bring none of their own.")
     var question: String?
+
+    @Flag(help: "Let the model choose only words that stand together in the document, or not to answer.")
+    var extractive = false
   }
 
   @OptionGroup(title: "Document Options") var asked: Question
@@ -40,9 +44,10 @@ struct AnswerCommand: ParsableCommand {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
       search: search, format: output.format,
-      usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens
+      usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens,
+      recordsProbabilities: true, isExtractive: asked.extractive
     ) { recorded in
-      guard let question = recorded ?? asked.question, !question.allSatisfy(\.isWhitespace) else {
+      guard let question = recorded.question ?? asked.question, !question.allSatisfy(\.isWhitespace) else {
         throw CommandError("there is no question")
       }
       return .answer(question: question.trimmingWhitespace())

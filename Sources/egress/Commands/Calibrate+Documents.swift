@@ -14,6 +14,9 @@ extension Calibrate {
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let stem = documents.stem
+    // What a sweep decodes with: greedily, whole documents, one task a document.
+    let regime = DecodingRegime(
+      tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
     let candidates: [Candidate]
     if let draft {
       let fallbacks = drafting.fallback?.values ?? [draft.usualFallback]
@@ -23,7 +26,7 @@ extension Calibrate {
           sweep: try ThresholdSweep.drafts(
             loaded, draft: draft, fallback: fallback,
             draftLength: drafting.draftLength ?? draft.usualDraftLength,
-            grid: documents.grid?.values, maxTokens: documents.maxTokens))
+            grid: documents.grid?.values, maxTokens: documents.maxTokens, regime: regime))
       }
     } else {
       candidates = [
@@ -31,7 +34,7 @@ extension Calibrate {
           name: "exits", stem: stem,
           sweep: try ThresholdSweep.exits(
             loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
-            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens))
+            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime))
       ]
     }
     let subjects = candidates.map {
@@ -118,7 +121,7 @@ extension Calibrate {
 
   private func readRecords(_ data: String, risk: QualityRisk) throws -> [BatchRecord] {
     let records = Array(
-      try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }.prefix(
+      try BatchInput.read(data).prefix(
         documents.limit ?? .max))
     if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
       throw CommandError(

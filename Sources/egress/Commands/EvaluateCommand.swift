@@ -47,7 +47,7 @@ struct EvaluateCommand: ParsableCommand {
     let certificate = try exits.certificate.map { try Certificate.read(path: $0) }
     let (metric, risk) = try measure(certificate)
     let records = Array(
-      try BatchInput.read(documents.data) { $0.map { .answer(question: $0) } ?? .summarize }
+      try BatchInput.read(documents.data)
         .dropFirst(documents.skip).prefix(documents.limit ?? .max))
     guard !records.isEmpty else {
       throw CommandError("\(documents.data) has no documents after the first \(documents.skip)")
@@ -59,12 +59,15 @@ struct EvaluateCommand: ParsableCommand {
     }
     let loaded = try models.load()
     // A certificate whose threshold does not pay comes as full depth.
-    let strategy = try speculation.exitStrategy(exits, loaded)
+    let regime = DecodingRegime(
+      tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
+    let strategy = try speculation.exitStrategy(exits, loaded, regime: regime)
     var evaluation = Evaluation(
       loaded, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens)
     var measured = loaded
     measured.model = evaluation.model
-    evaluation.speculation = try speculation.makeStrategy(measured, threads: models.threads, exits: exits)
+    evaluation.speculation = try speculation.makeStrategy(
+      measured, threads: models.threads, exits: exits, regime: regime)
     for record in records { try evaluation.check(record) }
     Interrupt.watch()
     let bar = ProgressBar(total: records.count, what: "documents")

@@ -78,7 +78,7 @@ struct FitExitsCommand: ParsableCommand {
   }
 
   func run() throws {
-    let records = try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }
+    let records = try BatchInput.read(data)
       .prefix(limit ?? .max)
     let loaded = try models.load()
     let digest = try loaded.digest()
@@ -95,7 +95,7 @@ struct FitExitsCommand: ParsableCommand {
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
     let options = GenerationOptions(maxTokens: maxTokens ?? usual)
     try BatchRunner(
-      model: loaded.model, options: options, rule: .truncate, raw: false,
+      model: loaded.model, options: options, rule: .truncate, raw: false, isCertified: false,
       settings: BatchSettings(loaded, options: options, rule: .truncate, raw: false, seed: nil, exits: [:])
     ).run(Array(records), input: data, output: work)
     let (bytes, _) = try TextInput.bytes(path: work)

@@ -49,7 +49,8 @@ struct GenerateCommand: ParsableCommand {
     }
     if !raw { text = text.trimmingWhitespace() }
     let model = try models.load()
-    options.exits = try speculation.exitStrategy(exits, model)
+    let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
+    options.exits = try speculation.exitStrategy(exits, model, regime: regime)
     Interrupt.watch()
     let tokens =
       try raw
@@ -58,7 +59,7 @@ struct GenerateCommand: ParsableCommand {
     let session: any OutputSession =
       try search.makeSession(model: model.model, prompt: tokens, options: options)
       ?? speculation.makeSession(
-        model, prompt: tokens, options: options, threads: models.threads, exits: exits)
+        model, prompt: tokens, options: options, threads: models.threads, exits: exits, regime: regime)
     try GenerationReport(
       model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
     ).run(session)

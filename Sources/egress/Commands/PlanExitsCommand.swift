@@ -63,7 +63,7 @@ struct PlanExitsCommand: ParsableCommand {
   }
 
   func run() throws {
-    let records = try BatchInput.read(data) { $0.map { .answer(question: $0) } ?? .summarize }.prefix(limit)
+    let records = try BatchInput.read(data).prefix(limit)
     let loaded = try models.load()
     guard let path = exitHeads ?? loaded.entry.flatMap(ShippedFiles.exitHeads) else {
       throw ValidationError("There are no exit heads for this model; name a file with --exit-heads.")

@@ -10,6 +10,7 @@ struct SummarizeCommand: ParsableCommand {
         egress summarize article.txt
         pdftotext paper.pdf - | egress summarize -
         egress summarize --format json --max-tokens 60 article.txt
+        egress summarize --sentences 2 --focus "the building" article.txt
         egress summarize --model flan-t5-small --beams 4 article.txt
         egress summarize --input docs.jsonl --output summaries.jsonl
       """)
@@ -24,6 +25,7 @@ struct SummarizeCommand: ParsableCommand {
   }
 
   @OptionGroup(title: "Document Options") var documents: DocumentOptions
+  @OptionGroup(title: "Document Options") var wanted: SummaryOptions
   @OptionGroup(title: "Document Options") var reading: Prefix
   @OptionGroup(title: "Model Options") var models: ModelOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
@@ -42,7 +44,11 @@ struct SummarizeCommand: ParsableCommand {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
       search: search, format: output.format, prefix: reading.prefix,
-      usualMaxTokens: DocumentTask.summarize.usualMaxTokens
-    ) { _ in .summarize }.run()
+      usualMaxTokens: DocumentTask.summary(wanted.request).usualMaxTokens
+    ) { recorded in
+      var request = wanted.request
+      request.focus = recorded.focus ?? request.focus
+      return .summary(request)
+    }.run()
   }
 }

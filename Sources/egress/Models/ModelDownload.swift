@@ -54,7 +54,7 @@ struct ModelDownload {
     defer { try? remove(folder) }
 
     let unpacked = folder + "/model"
-    if entry.source == .patch { try patch(to: unpacked) }
+    if entry.source == .delta { try makeOfBase(at: unpacked) }
     let parts = entry.parts ?? []
     for (index, part) in parts.enumerated() {
       let ofAll = parts.count == 1 ? "" : ", part \(index + 1) of \(parts.count)"
@@ -72,19 +72,20 @@ struct ModelDownload {
     return true
   }
 
-  /// Writes the model that a patch makes of another.
-  private func patch(to file: String) throws {
-    guard let base = entry.base, let name = entry.patch, let patch = ShippedFiles.path("models/" + name)
+  /// Writes the model that a delta makes of another.
+  private func makeOfBase(at file: String) throws {
+    guard let base = entry.base, let name = entry.delta, let delta = ShippedFiles.path("models/" + name)
     else {
       throw CommandError(
-        "the patch of \(entry.name) comes with the program, in share/egress/models beside its folder or in Weights/models of its "
-          + "source tree, but is in neither")
+        "what \(entry.name) differs in from its base comes with the program, in share/egress/models beside its folder or in "
+          + "Weights/models of its source tree, but is in neither")
     }
+    let difference = try FileDelta(path: delta)
     guard FileManager.default.createFile(atPath: file, contents: nil),
       let output = FileHandle(forWritingAtPath: file)
     else { throw CommandError("cannot write \(file): \(systemMessage())") }
     defer { try? output.close() }
-    try GGUFPatch.apply(patch, to: store.path(store.manifest.known(base))) { bytes in
+    try difference.apply(to: store.path(store.manifest.known(base))) { bytes in
       do {
         try output.write(contentsOf: bytes)
       } catch {

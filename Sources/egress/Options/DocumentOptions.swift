@@ -24,6 +24,9 @@ struct DocumentOptions: ParsableArguments {
       valueName: "rule"))
   var long: LongDocumentRule = .split
 
+  @Flag(help: "Show after the text what in the document it rests on.")
+  var cite = false
+
   @Flag(help: "Give the request to the model as it is, without its prompt template.")
   var raw = false
 
@@ -33,6 +36,9 @@ struct DocumentOptions: ParsableArguments {
     }
     if input != nil, file != nil {
       throw ValidationError("Give either a file or --input, not both.")
+    }
+    if input != nil, cite {
+      throw ValidationError("--cite is for a text on standard output; the results of --input always say it.")
     }
   }
 }

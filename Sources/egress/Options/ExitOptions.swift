@@ -73,8 +73,8 @@ struct ExitOptions: ParsableArguments {
   ///
   /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CommandError`` for a
   ///   certificate that is not for this model, policy, head and template.
-  func makeStrategy(_ loaded: LoadedModel) throws -> ExitStrategy? {
-    if let certificate { return try strategy(certificate, loaded) }
+  func makeStrategy(_ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy? {
+    if let certificate { return try strategy(certificate, loaded, regime: regime) }
     guard let exitThreshold else { return nil }
     let heads = try policy.loadHeads(loaded)
     return try policy.strategy(
@@ -97,7 +97,20 @@ struct ExitOptions: ParsableArguments {
       "\(path): the certificate is for --compute \(expected ?? usual), found --compute \(found ?? usual)")
   }
 
-  private func strategy(_ path: String, _ loaded: LoadedModel) throws -> ExitStrategy? {
+  /// What is said of a document that a certificate does not hold for.
+  static let notCovered =
+    "not covered by the certificate, which holds for whole documents: decoded at full depth"
+
+  /// - Throws: ``CommandError`` where documents are decoded otherwise than those of the certificate were.
+  static func demand(_ certified: DecodingRegime, covers regime: DecodingRegime, _ path: String) throws {
+    guard let (field, expected, found) = certified.firstDifference(to: regime) else { return }
+    throw CommandError(
+      "\(path): the certificate does not cover this: \(field) was \(expected) when it was made, and is \(found) here"
+    )
+  }
+
+  private func strategy(_ path: String, _ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy?
+  {
     let certificate = try Certificate.read(path: path)
     guard let policy = certificate.subject.policy else {
       throw CommandError(
@@ -116,6 +129,7 @@ struct ExitOptions: ParsableArguments {
     try demand("model", description.modelDigest, model)
     if let named = certificate.subject.modelDigest { try demand("model", named, model) }
     try Self.demandCompute(description.compute, of: loaded, path)
+    try Self.demand(description.regime, covers: regime, path)
     try demand(
       "exit head", description.headsDigest,
       try self.policy.headsDigest(loaded))

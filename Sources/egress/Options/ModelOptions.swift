@@ -20,6 +20,12 @@ struct ModelOptions: ParsableArguments {
         + "reference path with dequantised weights.", valueName: "path"))
   var compute: ComputePath = .quantized
 
+  @Option(
+    help: ArgumentHelp(
+      "How documents are asked about: chat, examples or reader. (default: what the model says, or chat)",
+      valueName: "style"))
+  var prompts: PromptStyle?
+
   func validate() throws {
     if let threads, !(1...256).contains(threads) {
       throw ValidationError("--threads must be in 1...256, but is \(threads).")
@@ -28,17 +34,18 @@ struct ModelOptions: ParsableArguments {
 
   /// Loads the model; the seconds it took are measured.
   func load() throws -> LoadedModel {
-    try Self.load(model, threads: threads, compute: compute)
+    try Self.load(model, threads: threads, compute: compute, prompts: prompts)
   }
 
   /// Loads a model by name or path.
   static func load(
-    _ model: String, threads: Int?, compute: ComputePath = .quantized
+    _ model: String, threads: Int?, compute: ComputePath = .quantized, prompts: PromptStyle? = nil
   ) throws -> LoadedModel {
     let (path, entry) = try ModelStore().resolve(model)
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
-      path: path, compute: compute, threads: threads, promptTemplate: entry?.template)
+      path: path, compute: compute, threads: threads, promptTemplate: entry?.template,
+      promptStyle: prompts ?? entry?.prompts)
     for note in loaded.notes { Console.warning(note) }
     return LoadedModel(
       model: loaded, path: path, entry: entry, seconds: (ContinuousClock.now - start).seconds)
@@ -76,6 +83,7 @@ struct LoadedModel {
 }
 
 extension ComputePath: ExpressibleByArgument {}
+extension PromptStyle: ExpressibleByArgument {}
 extension LongDocumentRule: ExpressibleByArgument {}
 
 /// How a result is written.

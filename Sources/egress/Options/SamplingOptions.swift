@@ -27,6 +27,11 @@ struct SamplingOptions: ParsableArguments {
     help: "Where the random numbers start; the same seed gives the same output. (default: another each time)")
   var seed: UInt64?
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("No run of so many tokens may come twice in the output, 1 to 100.", valueName: "n"))
+  var noRepeatNgram: Int?
+
   @Option(help: ArgumentHelp("End the output before this text. May be given again.", valueName: "text"))
   var stop: [String] = []
 
@@ -55,6 +60,10 @@ struct SamplingOptions: ParsableArguments {
         throw ValidationError("--\(name) has no effect without a --temperature above 0.")
       }
     }
+    if let noRepeatNgram, !GenerationOptions.ngramLengths.contains(noRepeatNgram) {
+      throw ValidationError(
+        "--no-repeat-ngram must be in \(GenerationOptions.ngramLengths), but is \(noRepeatNgram).")
+    }
     if stop.contains("") { throw ValidationError("--stop must not be empty.") }
     if let context, context < 2 { throw ValidationError("--context must be at least 2, but is \(context).") }
   }
@@ -69,7 +78,9 @@ struct SamplingOptions: ParsableArguments {
           // Small enough for every reader of JSON.
           seed: seed ?? UInt64(UInt32.random(in: 0...UInt32.max))))
     }
-    return GenerationOptions(
+    var options = GenerationOptions(
       maxTokens: maxTokens ?? usualMaxTokens, sampling: sampling, stopStrings: stop, context: context)
+    options.noRepeatNgram = noRepeatNgram
+    return options
   }
 }

@@ -9,8 +9,10 @@ extension SpeculationOptions {
   ///
   /// - Throws: ``CommandError`` for a certificate of another pair of models or another prompt template, and one that
   ///   certifies nothing.
-  static func strategy(certificate path: String, _ loaded: LoadedModel, draft: LoadedDraft) throws
-    -> SpeculationStrategy
+  static func strategy(
+    certificate path: String, _ loaded: LoadedModel, draft: LoadedDraft, regime: DecodingRegime
+  )
+    throws -> SpeculationStrategy
   {
     let certificate = try Certificate.read(path: path)
     guard let policy = certificate.subject.policy else {
@@ -30,6 +32,7 @@ extension SpeculationOptions {
     try demand("model", description.modelDigest, try loaded.digest())
     try demand("model", certificate.subject.modelDigest, description.modelDigest)
     try ExitOptions.demandCompute(description.compute, of: loaded, path)
+    try ExitOptions.demand(description.regime, covers: regime, path)
     try demand("draft", description.draftDigest, try draft.digest())
     try demand("draft policy", certificate.subject.policyDigest, try description.digest())
     try demand(

@@ -155,11 +155,14 @@ struct SpeculationOptions: ParsableArguments {
   /// Who drafts for a model and which drafts stay; `nil` for plain decoding.
   ///
   /// - Throws: ``SpeculativeDecodingError`` for a pair that does not fit.
-  func makeStrategy(_ loaded: LoadedModel, threads: Int?, exits: ExitOptions) throws -> SpeculationStrategy? {
+  func makeStrategy(
+    _ loaded: LoadedModel, threads: Int?, exits: ExitOptions, regime: DecodingRegime
+  ) throws -> SpeculationStrategy? {
     guard let kind else { return nil }
     if takesCertificate(exits), let draft, let certificate = exits.certificate {
       return try Self.strategy(
-        certificate: certificate, loaded, draft: LoadedDraft(draft, for: loaded, threads: threads))
+        certificate: certificate, loaded, draft: LoadedDraft(draft, for: loaded, threads: threads),
+        regime: regime)
     }
     // Where nothing better is known than heads that come with a model, its first layers cost more than they draft.
     let draftsEarly =
@@ -193,16 +196,19 @@ struct SpeculationOptions: ParsableArguments {
   }
 
   /// Where tokens may leave the model's layers early.
-  func exitStrategy(_ exits: ExitOptions, _ loaded: LoadedModel) throws -> ExitStrategy? {
-    takesCertificate(exits) ? nil : try exits.makeStrategy(loaded)
+  func exitStrategy(
+    _ exits: ExitOptions, _ loaded: LoadedModel, regime: DecodingRegime
+  ) throws -> ExitStrategy? {
+    takesCertificate(exits) ? nil : try exits.makeStrategy(loaded, regime: regime)
   }
 
   /// A session of the kind that was asked for, or a plain one.
   func makeSession(
-    _ loaded: LoadedModel, prompt: [TokenID], options: GenerationOptions, threads: Int?, exits: ExitOptions
+    _ loaded: LoadedModel, prompt: [TokenID], options: GenerationOptions, threads: Int?, exits: ExitOptions,
+    regime: DecodingRegime
   ) throws -> any OutputSession {
     let shouldStop = { Interrupt.isRequested }
-    guard let strategy = try makeStrategy(loaded, threads: threads, exits: exits) else {
+    guard let strategy = try makeStrategy(loaded, threads: threads, exits: exits, regime: regime) else {
       return try loaded.model.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
     }
     return try strategy.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)

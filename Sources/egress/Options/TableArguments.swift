@@ -28,18 +28,32 @@ struct TableArguments: ParsableArguments {
     help: "Confidence of a classifier's or a pixel's distribution: \(Self.names(of: ConfidenceScore.self)).")
   var confidence = ConfidenceScore.top1
 
-  @Option(help: "Confidence of a segmented image: mean, median, quantile:LEVEL, patch or patch:PIXELS:LEVEL.")
+  @Option(
+    help: """
+      Confidence of a segmented image: mean, median, quantile:LEVEL; patch or patch:PIXELS:LEVEL, the quantile of the means of \
+      all windows; tiles or tiles:PIXELS:LEVEL, of windows that do not overlap.
+      """)
   var aggregate = SegmentationSweep.Aggregation.mean
 
   @Option(
     name: .customLong("segmentation-loss"),
-    help: "Loss of a segmented image: \(Self.names(of: SegmentationSweep.Loss.self)).")
+    help: """
+      Loss of a segmented image: \(Self.names(of: SegmentationSweep.Loss.self)). In miou classes absent from prediction and \
+      labels do not count, in miou-all they count as 0.
+      """)
   var segmentationLoss = SegmentationSweep.Loss.miscoverage
 
   @Option(
     name: .customLong("segmentation-target"),
     help: "What a segmented image is compared with: \(Self.names(of: SegmentationSweep.Target.self)).")
   var segmentationTarget = SegmentationSweep.Target.labels
+
+  @Option(
+    name: .customLong("ignore-label"), parsing: .unconditional,
+    help:
+      "Label of the pixels that have none, beside negative ones; a class where there are more classes than that."
+  )
+  var ignoredLabel = SegmentationSweep.usualIgnoredLabel
 
   @Flag(
     name: .customLong("no-full-model"),
@@ -64,7 +78,8 @@ struct TableArguments: ParsableArguments {
       costs: costs,
       thresholdsPath: thresholds, confidencesPath: confidences, classifierRisk: classifierRisk,
       confidence: confidence,
-      aggregation: aggregate, segmentationLoss: segmentationLoss, segmentationTarget: segmentationTarget)
+      aggregation: aggregate, segmentationLoss: segmentationLoss, segmentationTarget: segmentationTarget,
+      ignoredLabel: ignoredLabel)
     do {
       return try LossTable(path: path, options: options)
     } catch {

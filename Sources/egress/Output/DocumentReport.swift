@@ -13,11 +13,17 @@ struct DocumentReport {
   /// What stands before a document that an encoder reads; nil for the model's own.
   var prefix: String?
   let usualMaxTokens: Int
-  /// What is asked about a document; `question` is that of its record in a batch.
-  let makeTask: (_ question: String?) throws -> DocumentTask
+  /// Whether the results say how sure the model was.
+  var recordsProbabilities = false
+  /// Whether answers have to be spans of the document.
+  var isExtractive = false
+  /// What is asked about a document; in a batch its record may say so.
+  let makeTask: (RecordedRequest) throws -> DocumentTask
 
   func run() throws {
     var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
+    options.recordsProbabilities = recordsProbabilities
+    options.isExtractive = isExtractive
     if let input = documents.input, let output = documents.output {
       guard !speculation.isActive else {
         throw ValidationError(
@@ -31,32 +37,54 @@ struct DocumentReport {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
       let model = try load()
-      options.exits = try exits.makeStrategy(model)
+      options.exits = try exits.makeStrategy(
+        model,
+        regime: DecodingRegime(
+          tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
         exits: exits.settings(model))
       try BatchRunner(
-        model: model.model, options: options, rule: documents.long, raw: documents.raw, settings: settings
+        model: model.model, options: options, rule: documents.long, raw: documents.raw,
+        isCertified: exits.certificate != nil, settings: settings
       )
       .run(records, input: input, output: output)
       return
     }
-    let task = try makeTask(nil)
-    let document = try TextInput.document(path: documents.file)
+    let task = try makeTask(RecordedRequest())
+    let input = try TextInput.document(path: documents.file)
+    let document = input.text.trimmingWhitespace()
     let model = try load()
-    options.exits = try speculation.exitStrategy(exits, model)
+    let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
+    options = try model.model.options(options, for: task, document: document)
+    options.exits = try speculation.exitStrategy(exits, model, regime: regime)
     Interrupt.watch()
+    // A certificate says nothing about a document that had to be made to fit, nor about its parts.
+    let isCertified = exits.certificate != nil
+    var plain = options
+    plain.exits = nil
+    var isWhole = true
     let prompt = try model.model.makePrompt(
-      for: task, document: document.text.trimmingWhitespace(), options: options, rule: documents.long,
-      raw: documents.raw,
-      shouldStop: { Interrupt.isRequested }, observe: { Console.warning($0.sentence(for: document.name)) })
-    let session: (any OutputSession)? = try prompt.map {
-      try search.makeSession(model: model.model, prompt: $0, options: options)
+      for: task, document: document, options: isCertified ? plain : options, rule: documents.long,
+      raw: documents.raw, shouldStop: { Interrupt.isRequested }
+    ) {
+      isWhole = false
+      Console.warning($0.sentence(for: input.name))
+    }
+    let isCovered = !isCertified || isWhole
+    if !isCovered { Console.warning("\(input.name): \(ExitOptions.notCovered)") }
+    let session: (any OutputSession)? = try prompt.map { prompt in
+      guard isCovered else {
+        return try model.model.makeSession(
+          prompt: prompt, options: plain, shouldStop: { Interrupt.isRequested })
+      }
+      return try search.makeSession(model: model.model, prompt: prompt, options: options)
         ?? speculation.makeSession(
-          model, prompt: $0, options: options, threads: models.threads, exits: exits)
+          model, prompt: prompt, options: options, threads: models.threads, exits: exits, regime: regime)
     }
     try GenerationReport(
-      model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts
+      model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts,
+      findings: Findings(task: task, document: input.text, cites: documents.cite)
     ).run(session)
   }
 

@@ -38,6 +38,12 @@ struct GenerationResult: Encodable {
   /// Present when tokens were drafted.
   var speculation: SpeculationStatistics?
   var timings: Timings
+  /// Present for answers.
+  var answered: Bool?
+  var confidence: Double?
+  var source: DocumentAnswer.Source?
+  /// Present for summaries.
+  var sentences: [SupportedSentence]?
 }
 
 /// Decodes a session to its end and shows the output.
@@ -48,6 +54,8 @@ struct GenerationReport {
   let exits: ExitOptions
   /// Whether to colour the text by who wrote it.
   let showsDrafts: Bool
+  /// What the output is about, where it is about a document.
+  var findings: Findings?
 
   /// - Parameter session: `nil` when the work was interrupted before there was one.
   /// - Throws: `ExitCode` 130 after an interruption, when everything is written.
@@ -80,6 +88,7 @@ struct GenerationReport {
     } else {
       try write(session)
     }
+    if format == .text { try findings?.write(session.generation) }
     if exits.showExits, let average = session.generation.averageLayer {
       Console.note(
         "average exit layer \(average.formatted(places: 1)) of \(colors.layerCount), "
@@ -104,7 +113,7 @@ struct GenerationReport {
     }
     var seed: UInt64?
     if case .random(let random) = options.sampling { seed = random.seed }
-    let result = GenerationResult(
+    var result = GenerationResult(
       text: generation.text, tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
       stopReason: generation.stopReason, averageExitLayer: generation.averageLayer, seed: seed,
       speculation: (session as? SpeculativeSession)?.statistics,
@@ -112,6 +121,12 @@ struct GenerationReport {
         load: model.seconds, prefill: timings.prefill, decode: timings.decode,
         tokensPerSecond: rate(max(0, generation.tokenIDs.count - 1), timings.decode),
         prefillTokensPerSecond: rate(generation.promptTokenIDs.count, timings.prefill)))
+    result.sentences = findings?.sentences(generation)
+    if let answer = findings?.answer(generation) {
+      (result.answered, result.confidence, result.source) = (
+        answer.answered, answer.confidence, answer.source
+      )
+    }
     try TextOutput.standard.write(try JSONOutput.line(result) + "\n")
   }
 }

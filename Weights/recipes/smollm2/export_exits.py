@@ -1,7 +1,6 @@
-"""Writes what training changed as a GGUF file whose tensors take the place of the model's own, the whole model that they
-make, and the maps of the exits, for `egress fit-exits --maps`.
+"""Writes what training changed of a model as a delta, the whole model, and the maps of the exits, for `egress fit-exits --maps`.
 
-    python export_exits.py --model MODEL.gguf --run RUN --patch Weights/models/NAME.gguf --whole WHOLE.gguf --maps MAPS.safetensors
+    python export_exits.py --model MODEL.gguf --run RUN --delta Weights/models/NAME.delta --whole WHOLE.gguf --maps MAPS.safetensors
 """
 
 import argparse
@@ -10,24 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter
 from safetensors.torch import save_file
 
 from checkpoint import BLOCK, Checkpoint
+from export_reader import delta
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--run", required=True, type=Path)
-    parser.add_argument("--patch", required=True)
+    parser.add_argument("--delta", required=True, type=Path)
     parser.add_argument("--whole", required=True, type=Path)
     parser.add_argument("--maps", required=True)
     arguments = parser.parse_args()
     file = Checkpoint(arguments.model)
     saved = torch.load(arguments.run / "checkpoint.pt")
-    whole = bytearray(Path(arguments.model).read_bytes())
-    writer = GGUFWriter(arguments.patch, "llama")
+    base = Path(arguments.model).read_bytes()
+    whole = bytearray(base)
     changed = total = 0
     for name, latent in saved["latents"].items():
         before = file.grid(name)[0].numpy()
@@ -39,11 +38,7 @@ def main():
         blocks[..., 4:] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2:] << 4
         tensor = file.tensors[name]
         whole[tensor.data_offset:tensor.data_offset + tensor.n_bytes] = blocks.tobytes()
-        writer.add_tensor(name, blocks.reshape(raw.shape), raw_dtype=GGMLQuantizationType.Q4_1)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    arguments.delta.write_bytes(delta(base, bytes(whole), [(0, len(base))])[0])
     arguments.whole.write_bytes(whole)
     # Rows are inputs there.
     save_file({f"map.{layer}": value.T.contiguous() for layer, value in saved["maps"].items()}, arguments.maps)

@@ -1,0 +1,80 @@
+/// Ends a text that arrives in pieces at a length, between two sentences.
+///
+/// The first sentence is shown as it comes; the others when they are whole, for until then they may be taken back.
+package struct SentenceLimiter {
+  /// The share of a budget of words by which a sentence may go past it and still be kept.
+  static let tolerance = 0.2
+
+  private let length: SummaryLength
+  /// Of the sentence at hand, the white space before it included.
+  private var sentence = ""
+  /// Bytes of it that have been shown.
+  private var shown = 0
+  private var sentences = 0
+  private var words = 0
+
+  package init(_ length: SummaryLength) {
+    self.length = length
+  }
+
+  /// Takes the next piece; returns what can be shown, and whether the text ends there.
+  package mutating func push(_ text: String) -> (visible: String, isLongEnough: Bool) {
+    sentence += text
+    var visible = ""
+    while true {
+      switch SentenceBoundary.first(in: sentence[...], isComplete: false) {
+      case .found(let end, _):
+        guard fits(sentence[..<end]) else { return (visible, true) }
+        visible += unseen(to: end)
+        sentences += 1
+        words += Self.wordCount(sentence[..<end])
+        sentence = String(sentence[end...])
+        shown = 0
+        if isFull { return (visible, true) }
+      case .undecided(let end):
+        return (visible + show(to: end), !fits(sentence[...]))
+      case .none:
+        let end = sentence.lastIndex { !$0.isWhitespace }.map { sentence.index(after: $0) }
+        return (visible + show(to: end ?? sentence.startIndex), !fits(sentence[...]))
+      }
+    }
+  }
+
+  /// The rest, when no more text comes.
+  ///
+  /// - Parameter isCut: Whether the text was ended from outside, so that its last sentence may lack its end.
+  package mutating func finish(isCut: Bool) -> String {
+    defer { shown = sentence.utf8.count }
+    let isWhole = sentence.last { !$0.isWhitespace && !"\"'”’)]»".contains($0) }.map {
+      ".!?…。！？".contains($0)
+    }
+    if isCut, sentences > 0, isWhole != true { return "" }
+    return unseen(to: sentence.endIndex)
+  }
+
+  private var isFull: Bool {
+    switch length {
+    case .sentences(let limit): sentences >= limit
+    case .words(let limit): words >= limit
+    }
+  }
+
+  /// Whether a sentence, or the part of it that is there, may follow those before it.
+  private func fits(_ sentence: Substring) -> Bool {
+    guard sentences > 0, case .words(let limit) = length else { return true }
+    return Double(words + Self.wordCount(sentence)) <= Double(limit) * (1 + Self.tolerance)
+  }
+
+  private mutating func show(to end: String.Index) -> String {
+    guard sentences == 0 else { return "" }
+    defer { shown = max(shown, sentence.utf8.distance(from: sentence.startIndex, to: end)) }
+    return unseen(to: end)
+  }
+
+  private func unseen(to end: String.Index) -> String {
+    let start = sentence.utf8.index(sentence.startIndex, offsetBy: shown)
+    return start < end ? String(sentence[start..<end]) : ""
+  }
+
+  private static func wordCount(_ text: Substring) -> Int { text.split(whereSeparator: \.isWhitespace).count }
+}

@@ -1,0 +1,158 @@
+import Foundation
+
+/// Chooses the confidence from which on answers are given, so that among those given the expected loss is at most ε.
+///
+/// The risk among the answers given, E[L | s ≥ τ], is a mean over the samples answered, so every bound of a mean bounds it, whatever their number (Geifman
+/// and El-Yaniv 2017; Angelopoulos et al. 2021). Thresholds are tested in fixed sequence, from strict to lenient, at full δ. Where the
+/// sequence begins decides everything: at the strictest threshold nobody is answered and nothing can be shown, and at a lenient one the risk is too
+/// high. So every fourth sample only designs the sequence: it begins where those samples hold the most evidence for a
+/// risk below ε, and goes on through their lower confidences. Given the design it is fixed, and the other samples test it.
+public struct SelectiveCalibration: Sendable {
+  /// ε, δ, bound and order. The rule counts for nothing but whether the bound must lie below ε (UCB) or may reach it (LTT).
+  public let settings: CalibrationSettings
+
+  /// One of so many samples designs the sequence.
+  private static let designStride = 4
+  /// The most thresholds of a sequence.
+  private static let longestSequence = 200
+
+  /// - Throws: ``RiskControlError`` for settings out of range, a rule that gives no probability, a tail, or stakes that go on for ever:
+  ///   the design would change with every sample.
+  public init(_ settings: CalibrationSettings) throws(RiskControlError) {
+    try settings.check()
+    guard settings.rule.controlsWithHighProbability else {
+      throw .setting("selective risk needs the rule ucb or ltt, found \(settings.rule.rawValue)")
+    }
+    guard settings.measure == .mean else {
+      throw .setting("selective risk is the mean loss of the answers given; \(settings.measure.name) is not")
+    }
+    guard settings.bound != .anytime else {
+      throw .setting(
+        "selective risk is for a sample of fixed size: the samples that choose where to begin change as more arrive"
+      )
+    }
+    self.settings = settings
+  }
+
+  /// What came out.
+  public struct Result: Sendable, Equatable {
+    /// τ: answers of at least this confidence are given; nil where no threshold could be certified.
+    public let threshold: Double?
+    /// Share of the test samples answered at τ; 0 without one.
+    public let answeredShare: Double
+    /// The upper bound on the risk among the answers given; nil without a threshold.
+    public let upperBound: Double?
+    /// The mean loss of the test samples answered; nil without a threshold.
+    public let observedRisk: Double?
+    /// Mean loss of all test samples, each answered.
+    public let riskOfAll: Double
+    /// Where the sequence began, and how many thresholds it had.
+    public let firstThreshold: Double
+    /// See ``firstThreshold``.
+    public let sequenceLength: Int
+    /// How many samples designed the sequence, and how many tested it.
+    public let designCount: Int
+    /// See ``designCount``.
+    public let testCount: Int
+    /// At ``firstThreshold``, where nothing was certified: the bound on the risk among the answers given.
+    public let firstUpperBound: Double
+  }
+
+  /// Chooses τ.
+  ///
+  /// - Parameters:
+  ///   - confidences: (n), finite, in the order of the samples; larger is surer.
+  ///   - losses: (n), each in [0, lossBound].
+  ///   - lossBound: B.
+  /// - Throws: ``RiskControlError`` for values out of range and fewer than eight samples. O(thresholds · n).
+  public func calibrate(
+    confidences: [Double], losses: [Double], lossBound: Double = 1
+  ) throws(RiskControlError) -> Result {
+    try check(confidences, losses, lossBound)
+    let indices = losses.indices
+    let design = indices.filter { $0 % Self.designStride == 0 }
+    let test = indices.filter { $0 % Self.designStride != 0 }
+    let sequence = self.sequence(design.map { (confidences[$0], losses[$0]) }, lossBound: lossBound)
+    var best: (threshold: Double, losses: [Double])?
+    for threshold in sequence {
+      let answered = test.filter { confidences[$0] >= threshold }.map { losses[$0] }
+      guard passes(answered, lossBound: lossBound) else { break }
+      best = (threshold, answered)
+    }
+    let first = test.filter { confidences[$0] >= sequence[0] }.map { losses[$0] }
+    func mean(_ values: [Double]) -> Double {
+      values.withUnsafeBufferPointer { CompensatedSum.of($0) } / Double(max(values.count, 1))
+    }
+    return Result(
+      threshold: best?.threshold, answeredShare: Double(best?.losses.count ?? 0) / Double(test.count),
+      upperBound: best.map { bound($0.losses, lossBound: lossBound) },
+      observedRisk: best.map { mean($0.losses) },
+      riskOfAll: mean(test.map { losses[$0] }), firstThreshold: sequence[0], sequenceLength: sequence.count,
+      designCount: design.count, testCount: test.count, firstUpperBound: bound(first, lossBound: lossBound))
+  }
+
+  private func check(
+    _ confidences: [Double], _ losses: [Double], _ lossBound: Double
+  ) throws(RiskControlError) {
+    try LossTable.check(lossBound: lossBound)
+    guard confidences.count == losses.count else {
+      throw .table("\(confidences.count) confidences for \(losses.count) losses; expected one a sample")
+    }
+    guard losses.count >= 2 * Self.designStride else {
+      throw .table(
+        "\(losses.count) samples; selective risk needs at least \(2 * Self.designStride), of which a quarter choose where "
+          + "to begin")
+    }
+    if let bad = confidences.firstIndex(where: { !$0.isFinite }) {
+      throw .table("confidence \(bad + 1) is \(confidences[bad]), expected a finite number")
+    }
+    if let bad = losses.firstIndex(where: { !($0 >= 0 && $0 <= lossBound) }) {
+      throw .table("loss \(bad + 1) is \(plain(losses[bad])), expected a number in [0, \(plain(lossBound))]")
+    }
+    if settings.bound == .binomial, let bad = losses.first(where: { $0 > 0 && $0 < lossBound }) {
+      throw RiskBound.notBinary(bad, bound: lossBound)
+    }
+  }
+
+  /// The thresholds to test, in order; never empty.
+  private func sequence(_ design: [(confidence: Double, loss: Double)], lossBound: Double) -> [Double] {
+    let sorted = design.sorted { $0.confidence > $1.confidence }
+    let target = min(settings.epsilon / lossBound, 1)
+    var distinct: [Double] = []
+    var (start, best) = (0, -1.0)
+    var sum = 0.0
+    for (number, sample) in sorted.enumerated() {
+      sum += sample.loss / lossBound
+      guard number + 1 == sorted.count || sorted[number + 1].confidence < sample.confidence else { continue }
+      let count = Double(number + 1)
+      // Half a loss more than was seen, so that a few lucky answers are not taken for certain ones.
+      let risk = (sum + 0.5) / (count + 1)
+      let evidence = risk < target ? count * HoeffdingBentkus.relativeEntropy(risk, target) : 0
+      // Of equals the last, which answers more.
+      if evidence >= best, evidence > 0 || best < 0 { (start, best) = (distinct.count, evidence) }
+      distinct.append(sample.confidence)
+    }
+    let lower = Array(distinct[start...])
+    guard lower.count > Self.longestSequence else { return lower }
+    let step = Double(lower.count - 1) / Double(Self.longestSequence - 1)
+    return (0..<Self.longestSequence).map { lower[Int((Double($0) * step).rounded())] }
+  }
+
+  private func makeTest(_ answered: [Double], lossBound: Double) -> MeanTest {
+    let test = MeanTest(
+      bound: settings.bound, sampleCount: answered.count, delta: settings.delta, range: lossBound,
+      isAveraged: settings.order == .averaged)
+    let order = settings.order.indices(count: answered.count).map { answered[Int($0)] }
+    order.withUnsafeBufferPointer { test.load($0) }
+    return test
+  }
+
+  private func passes(_ answered: [Double], lossBound: Double) -> Bool {
+    guard !answered.isEmpty else { return false }
+    return makeTest(answered, lossBound: lossBound).passes(settings.epsilon, strictly: settings.rule == .ucb)
+  }
+
+  private func bound(_ answered: [Double], lossBound: Double) -> Double {
+    answered.isEmpty ? lossBound : makeTest(answered, lossBound: lossBound).upperBound()
+  }
+}
