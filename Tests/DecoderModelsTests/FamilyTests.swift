@@ -6,8 +6,11 @@ import Testing
 @Suite struct FamilyTests {
   static let names = [
     "llama_bias", "llama_yarn", "llama_dynamic", "mistral", "qwen2_window", "qwen3", "smollm3", "phi3",
-    "gemma2",
-    "olmo2", "granite",
+    "gemma2", "olmo2", "granite",
+  ]
+  /// Those that GGUF files can say; Tests/Scripts/make_gguf_fixtures.py.
+  static let ggufNames = [
+    "llama_bias", "llama_yarn", "qwen3", "smollm3", "phi3", "gemma2", "olmo2", "granite",
   ]
 
   private struct Expected: Decodable {
@@ -28,6 +31,21 @@ import Testing
       let logits = try LlamaModelTests.logits(model, example.tokens)
       for (row, reference) in zip(example.rows, example.logits) {
         FixtureModels.expect(logits[row], equal: reference, compute: compute, "\(name), row \(row)")
+      }
+    }
+  }
+
+  @Test(arguments: ggufNames)
+  func logitsOfAGGUFFileAreThoseOfTheDirectory(_ name: String) throws {
+    let expected = try FixtureModels.expected(Expected.self, name)
+    let checkpoint = try Checkpoint.open(FixtureModels.path(name) + "/model.gguf")
+    let directory = try Checkpoint.open(FixtureModels.path(name))
+    #expect(checkpoint.configuration.family == directory.configuration.family)
+    let model = try LlamaModel(checkpoint: checkpoint, compute: .float32, threads: 1)
+    for example in expected.cases {
+      let logits = try LlamaModelTests.logits(model, example.tokens)
+      for (row, reference) in zip(example.rows, example.logits) {
+        FixtureModels.expect(logits[row], equal: reference, compute: .float32, "\(name), row \(row)")
       }
     }
   }
