@@ -75,9 +75,17 @@ extension Interpreter {
     }
   }
 
+  private static let listFilters: Set<String> = [
+    "list", "first", "last", "reverse", "unique", "map", "selectattr", "rejectattr", "select", "reject", "sum",
+    "min", "max", "sort",
+  ]
+
   private mutating func listFilter(
     _ name: String, _ value: TemplateValue, _ given: [TemplateValue], _ named: [String: TemplateValue]
   ) throws(TemplateError) -> TemplateValue {
+    guard Self.listFilters.contains(name) else {
+      throw .unsupported(line: line, what: "the filter \(excerpt(name))")
+    }
     let list = try elements(value)
     switch name {
     case "list": return .list(list)

@@ -240,9 +240,11 @@ import Testing
     let plain = try writeDocuments("plain.jsonl", references: false)
     let gap = ["calibrate", "--model", model, "--max-tokens", "6", "--epsilon", "0.5", "--data"]
     expectRefusal(try egress.run(gap + [plain]), status: 1, saying: "document 0 has no references")
+    // As many as it takes to certify anything at all.
+    let short = (0..<12).map { #"{"id": \#($0), "document": "short \#($0)", "references": ["x"]}"# + "\n" }
     let long = try egress.folder.write(
       "long.jsonl",
-      #"{"id": "a", "document": "short", "references": ["x"]}"# + "\n"
+      short.joined()
         + #"{"id": "b", "document": "\#(String(repeating: "long ", count: 80))", "references": ["x"]}"# + "\n"
     )
     expectRefusal(try egress.run(gap + [long]), status: 1, saying: "document \"b\" has a prompt of")
@@ -251,6 +253,49 @@ import Testing
       try egress.run(gap + [try writeDocuments(), "--exit-layers", "1,7"]), status: 1, saying: "exit-layers")
     expectRefusal(try egress.run(gap + [path("nowhere.jsonl")]), status: 1, saying: "nowhere.jsonl")
     #expect(!FileManager.default.fileExists(atPath: path("docs.runs.jsonl")))
+  }
+
+  @Test func `what would certify nothing, or everything, is refused with the reason`() throws {
+    let options = ["calibrate", "--model", model, "--max-tokens", "6", "--exit-layers", "1"]
+    let cyrillic = (0..<40).map {
+      #"{"id": \#($0), "document": "text \#($0)", "references": ["слово \u0434"]}"#
+    }
+    let data = try egress.folder.write("ru.jsonl", cyrillic.joined(separator: "\n") + "\n")
+    let vacuous = try egress.run(options + ["--data", data, "--epsilon", "0.5"])
+    expectRefusal(vacuous, status: 1, saying: "rouge-l sees no words in the references of 40 of 40 documents")
+    #expect(!FileManager.default.fileExists(atPath: path("ru.runs.jsonl")))
+    // The tiny model writes none of these words, whatever its depth.
+    let worst = try egress.run(
+      options + ["--data", try writeDocuments(count: 20), "--epsilon", "0.5", "--metric", "exact-match"])
+    expectRefusal(worst, status: 1, saying: "the worst possible on 20 of 20 documents")
+    let few = try egress.run(
+      options + ["--data", try writeDocuments("few.jsonl", count: 20), "--epsilon", "0.05"])
+    expectRefusal(few, status: 1, saying: "with 20 samples no epsilon below")
+    #expect(!FileManager.default.fileExists(atPath: path("few.runs.jsonl")))
+  }
+
+  @Test func `bets that hold at every look are the rule for documents, which may then be added`() throws {
+    let data = try writeDocuments(count: 20)
+    func made(_ limit: Int, _ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        [
+          "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--exit-layers", "1",
+          "--metric",
+          "repetition", "--epsilon", "0.6", "--format", "json", "--limit", "\(limit)",
+        ] + options)
+    }
+    let first = try made(12)
+    #expect([0, 3].contains(first.status), "\(first.errors)")
+    #expect(try first.json()["bound"] as? String == "anytime" && first.json()["order"] as? String == "given")
+    let more = try made(20)
+    #expect(
+      [0, 3].contains(more.status) && more.errors.contains("12 of 20 documents already"), "\(more.errors)")
+    #expect(try more.json()["sample_count"] as? Int == 20)
+    // Fewer than were looked at, or bets for a fixed number, are another certificate.
+    expectRefusal(try made(12), status: 1, saying: "20 samples")
+    expectRefusal(try made(20, "--bound", "wsr"), status: 1, saying: "other settings")
+    let property = try made(20, "--risk", "consistency")
+    #expect(property.status == 64 && property.errors.contains("is a property of one text"))
   }
 
   @Test func `a certificate is refused for another model, head, template or outcome`() throws {

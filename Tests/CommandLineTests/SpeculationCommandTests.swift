@@ -24,7 +24,7 @@ import Testing
     change(&decoder)
     var builder = decoder.gguf()
     builder.set("general.name", .string(String(name.prefix { $0 != "." })))
-    builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    builder.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
     edit(&builder)
     return try egress.folder.write(name, builder.build())
   }

@@ -107,6 +107,62 @@ import Testing
     #expect(try result(["--rule", "empirical"]) != result(["--rule", "empirical", "--scan", "cautious"]))
   }
 
+  @Test func `no order and no seed are chosen unless asked for`() throws {
+    try write(csv([0, 20, 60, 300]), "t.csv")
+    func made(_ options: String...) throws -> [String: Any] {
+      try json(run(["calibrate", "t.csv", "--epsilon", "0.1", "--format", "json", "--force"] + options))
+    }
+    #expect(try made()["order"] as? String == "averaged")
+    #expect(try made("--seed", "3")["order"] as? String == "shuffled")
+    let growing = try made("--bound", "anytime")
+    #expect(growing["order"] as? String == "given" && growing["bound"] as? String == "anytime")
+    #expect(try run("verify", "t.certificate.json", "t.csv").status == 0)
+    #expect(try made("--bound", "binomial")["bound"] as? String == "binomial")
+    let both = try run("calibrate", "t.csv", "--epsilon", "0.1", "--order", "given", "--seed", "3")
+    #expect(both.status == 64 && both.errors.contains("--seed draws a shuffled order"))
+    let shuffled = try run(
+      "calibrate", "t.csv", "--epsilon", "0.1", "--bound", "anytime", "--order", "averaged")
+    #expect(shuffled.status == 64 && shuffled.errors.contains("in the order of their arrival"))
+  }
+
+  @Test func `sorted losses certify nothing that they were seen to break`() throws {
+    let zeros = Array(repeating: "0", count: 100).joined(separator: ",")
+    let sorted = (0..<100).map { $0 < 60 ? "0" : "1" }.joined(separator: ",")
+    try write("1,\(zeros)\n0.9,\(sorted)\n", "sorted.csv")
+    let result = try run("calibrate", "sorted.csv", "--epsilon", "0.1", "--order", "given")
+    #expect(result.status == 3, "\(result.output)")
+    #expect(result.output.contains("the observed risk is 0.4, above that and above epsilon"))
+    #expect(try run("calibrate", "sorted.csv", "--epsilon", "0.1", "--force").status == 3)
+  }
+
+  @Test(arguments: ["full", "1.0 (full)", "n/a"])
+  func `a first row with numbers in it is no header`(threshold: String) throws {
+    let zeros = Array(repeating: "0", count: 100).joined(separator: ",")
+    let ones = (0..<100).map { $0 < 50 ? "1" : "0" }.joined(separator: ",")
+    try write("\(threshold),\(zeros)\n0.9,\(zeros)\n0.8,\(ones)\n", "t.csv")
+    let result = try run("calibrate", "t.csv", "--epsilon", "0.01")
+    #expect(
+      result.status == 1 && result.errors.contains("row 1, column 1: \"\(threshold)\""), "\(result.errors)")
+  }
+
+  @Test func `a signed certificate is told from an unsigned one and from one of another key`() throws {
+    try write(csv([0, 20, 300]), "t.csv")
+    try write(
+      "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n"
+        + "-----END PRIVATE KEY-----\n", "key.pem")
+    try write(
+      "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+        + "-----END PUBLIC KEY-----\n", "public.pem")
+    #expect(try run("calibrate", "t.csv", "--epsilon", "0.1").status == 0)
+    let verify = ["verify", "t.certificate.json", "t.csv", "--verify-key", "public.pem"]
+    let unsigned = try run(verify)
+    #expect(unsigned.status == 1 && unsigned.errors.contains("is not signed"))
+    #expect(try run("calibrate", "t.csv", "--epsilon", "0.1", "--sign", "key.pem").status == 0)
+    #expect(try run(verify).status == 0)
+    let wrong = try run("calibrate", "t.csv", "--epsilon", "0.1", "--sign", "public.pem")
+    #expect(wrong.status == 1 && wrong.errors.contains("no Ed25519 private key"))
+  }
+
   @Test func `a grid, several risks, several policies and weights`() throws {
     try write(csv([0, 10, 30, 300]), "a.csv")
     try write(csv([0, 5, 200, 300], seed: 5), "b.csv")

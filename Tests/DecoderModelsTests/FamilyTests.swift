@@ -30,7 +30,9 @@ import Testing
     for example in expected.cases {
       let logits = try LlamaModelTests.logits(model, example.tokens)
       for (row, reference) in zip(example.rows, example.logits) {
-        FixtureModels.expect(logits[row], equal: reference, compute: compute, "\(name), row \(row)")
+        // Rows of 32 are one block of 8 bits, so that more is rounded than in models of true size.
+        FixtureModels.expect(
+          logits[row], equal: reference, compute: compute, "\(name), row \(row)", rounding: 0.12)
       }
     }
   }

@@ -34,7 +34,7 @@ import Testing
 
   @Test func `a checkpoint's template is run, and what a document says stays text`() throws {
     let source = """
-      {{ bos_token }}{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe brief.\nIt\'s {fine}<|im_end|>\n' }}
+      {{ bos_token }}{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe brief.\nIt\\'s {fine}<|im_end|>\n' }}
       {%- endif %}{% for message in messages %}{{ '<|im_start|>' + message.role + '<im_sep>' + message.content | trim }}
       {{- '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>' }}{% endif %}
       """

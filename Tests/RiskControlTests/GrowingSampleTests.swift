@@ -2,7 +2,8 @@ import Foundation
 import RiskControl
 import Testing
 
-/// Samples that grow, and orders that could be shopped for: the rules hold their promise, and what they replace is convicted.
+/// Samples that grow, and orders that could be shopped for: the rules hold their promise, and what they replace is
+/// convicted.
 @Suite struct GrowingSampleTests {
   static let delta = 0.1
   static let epsilon = 0.05

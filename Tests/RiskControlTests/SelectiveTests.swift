@@ -132,7 +132,8 @@ import Testing
 
   // MARK: - Pareto testing
 
-  /// Policies of five thresholds; the risk of a threshold rises by 0.03 from one to the next, and its cost falls, both by the policy.
+  /// Policies of five thresholds; the risk of a threshold rises by 0.03 from one to the next, and its cost falls,
+  /// both by the policy.
   private static func policies(
     _ count: Int, risk: (Int, Int) -> Double, samples: Int, _ generator: inout SeededGenerator
   ) throws -> [Calibration.Policy] {

@@ -2,14 +2,16 @@ import Foundation
 
 /// The capital of gamblers who bet that the mean lies below m, and who do not know how many samples will come.
 ///
-/// ``BettingCapital`` chooses its stakes for a number n of samples, so its bound holds for that n alone: whoever looks, adds
-/// samples and looks again plays another game each time. Here seven gamblers choose theirs for n = 50, 100, … 3200, each as
-/// there, ν_t = min(√(2 ln(1/δ) / (n σ̂²_{t−1})), 1/B), and their mean is the capital. A mean of non-negative supermartingales is
-/// one, and no stake depends on how many samples there are: where the mean of the losses is m or more, the capital reaches
-/// 1/δ at any time ever with probability at most δ (Ville). Samples must come in the order of their arrival.
+/// ``BettingCapital`` chooses its stakes for a number n of samples, so its bound holds for that n alone: whoever
+/// looks, adds samples and looks again plays another game each time. Here seven gamblers choose theirs for n = 50,
+/// 100, … 3200, each as there, ν_t = min(√(2 ln(1/δ) / (n σ̂²_{t−1})), 1/B), and their mean is the capital. A mean of
+/// non-negative supermartingales is one, and no stake depends on how many samples there are: where the mean of the
+/// losses is m or more, the capital reaches 1/δ at any time ever with probability at most δ (Ville). Samples must
+/// come in the order of their arrival.
 ///
-/// Of the stakes tried, √(2 ln(1/δ) / (σ̂² t ln(1 + t))) (Waudby-Smith and Ramdas 2023, section 3.3) certifies ε = 0.05 as
-/// soon where the risk is 0.02, and of 1,500 samples of risk 0.03 in 52 % of trials, where this mixture does in 93 %.
+/// Of the stakes tried, √(2 ln(1/δ) / (σ̂² t ln(1 + t))) (Waudby-Smith and Ramdas 2023, section 3.3) certifies ε =
+/// 0.05 as soon where the risk is 0.02, and of 1,500 samples of risk 0.03 in 52 % of trials, where this mixture does
+/// in 93 %.
 package final class AnytimeCapital {
   private typealias Lanes = SIMD8<Double>
 
@@ -55,7 +57,8 @@ package final class AnytimeCapital {
     }
   }
 
-  /// Whether the capital against the mean m has ever reached 1/δ (exceeded it, where `strictly`). O(n), less where it has.
+  /// Whether the capital against the mean m has ever reached 1/δ (exceeded it, where `strictly`). O(n), less where it
+  /// has.
   package func reaches(_ m: Double, strictly: Bool) -> Bool {
     var hasReached = false
     run(m) { capital in

@@ -20,7 +20,8 @@ package final class MeanTest {
   /// Unbiased variance of the clipped losses, for the empirical Bernstein bound.
   private var variance = 0.0
 
-  /// - Parameter isAveraged: Whether the betting bound averages over many orders, so that the one given does not matter.
+  /// - Parameter isAveraged: Whether the betting bound averages over many orders, so that the one given does not
+  ///   matter.
   package init(
     bound: RiskBound, sampleCount: Int, delta: Double, range: Double, isAveraged: Bool = false
   ) {
@@ -69,8 +70,8 @@ package final class MeanTest {
 
   /// Whether the row is certified at `epsilon`: p ≤ δ, or p < δ where `strictly` ("the upper bound lies below ε").
   ///
-  /// Bets look for any moment at which the samples so far rule the risk out, and may have found one though the mean over all of
-  /// them is above ε; such a row never passes. Passing less often costs no validity.
+  /// Bets look for any moment at which the samples so far rule the risk out, and may have found one though the mean
+  /// over all of them is above ε; such a row never passes. Passing less often costs no validity.
   package func passes(_ epsilon: Double, strictly: Bool) -> Bool {
     if betting != nil { return !isObservedAbove(epsilon) && reaches(epsilon, strictly: strictly) }
     let p = pValue(epsilon)

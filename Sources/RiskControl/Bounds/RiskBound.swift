@@ -3,11 +3,11 @@
 /// Each bound has two faces, computed by the same code: the p-value of "the mean exceeds ε", and the upper bound, which is
 /// the smallest ε whose p-value is at most δ.
 public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
-  /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes), for a number of samples fixed in advance.
-  /// Takes signed losses.
+  /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes), for a number of samples fixed in
+  /// advance. Takes signed losses.
   case wsr
-  /// Betting with stakes that do not depend on how many samples come: valid at every look, for samples in the order of their
-  /// arrival. Takes signed losses.
+  /// Betting with stakes that do not depend on how many samples come: valid at every look, for samples in the order
+  /// of their arrival. Takes signed losses.
   case anytime
   /// The exact binomial bound (Clopper and Pearson 1934), for losses that are 0 or B.
   case binomial
@@ -22,7 +22,8 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
   /// which can only raise the mean.
   public var takesSignedLosses: Bool { self == .wsr || self == .anytime }
 
-  /// Whether the bound may fall below the mean that was observed, by luck or where the order of the samples is no chance.
+  /// Whether the bound may fall below the mean that was observed, by luck or where the order of the samples is no
+  /// chance.
   package var bets: Bool { self == .wsr || self == .anytime }
 
   /// The p-value of the hypothesis that the mean loss is above `epsilon`.

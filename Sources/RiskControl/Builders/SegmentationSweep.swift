@@ -8,13 +8,14 @@ public struct SegmentationSweep: Sendable {
     case median
     /// Their quantile at this level, linear between order statistics.
     case quantile(Double)
-    /// The quantile at this level of the means of all square windows, which slide by one pixel; an image smaller than a window is
-    /// one. The paper's: 50 pixels, 0.01.
+    /// The quantile at this level of the means of all square windows, which slide by one pixel; an image smaller than
+    /// a window is one. The paper's: 50 pixels, 0.01.
     case patch(size: Int = 50, quantile: Double = 0.01)
     /// The same of windows that do not overlap; what is left at the right and lower edge is left out.
     case tiles(size: Int = 50, quantile: Double = 0.01)
 
-    /// Reads `mean`, `median`, `quantile:0.25`, `patch`, `patch:50:0.01`, `tiles` or `tiles:50:0.01`; nil for anything else.
+    /// Reads `mean`, `median`, `quantile:0.25`, `patch`, `patch:50:0.01`, `tiles` or `tiles:50:0.01`; nil for
+    /// anything else.
     public init?(name: String) {
       let parts = name.split(separator: ":", omittingEmptySubsequences: false)
       switch (parts[0], parts.count) {
@@ -40,9 +41,11 @@ public struct SegmentationSweep: Sendable {
   public enum Loss: String, Sendable, Equatable, CaseIterable {
     /// Share of pixels predicted wrong; B = 1.
     case miscoverage
-    /// 1 − mean intersection over union over the classes that occur in prediction or truth; absent classes do not count; B = 1.
+    /// 1 − mean intersection over union over the classes that occur in prediction or truth; absent classes do not
+    /// count; B = 1.
     case meanIntersectionOverUnion = "miou"
-    /// 1 − mean intersection over union over all classes, where an absent one counts as 0, as in the paper's code; B = 1.
+    /// 1 − mean intersection over union over all classes, where an absent one counts as 0, as in the paper's code; B
+    /// = 1.
     case meanIntersectionOverUnionOfAll = "miou-all"
     /// Mean Brier score of the pixels; B = 2.
     case brier
@@ -102,8 +105,8 @@ public struct SegmentationSweep: Sendable {
   ///
   /// - Parameters:
   ///   - probabilities: row-major (exits, height, width, classes); each pixel's sum to 1.
-  ///   - labels: (height, width), the class of each pixel; a negative label, or the ignored one, leaves its pixel out of
-  ///     the loss; its confidence counts, for a model knows no labels.
+  ///   - labels: (height, width), the class of each pixel; a negative label, or the ignored one, leaves its pixel out
+  ///     of the loss; its confidence counts, for a model knows no labels.
   ///   - exits: the number of exits, the same for every image.
   ///   - height: pixels down.
   ///   - width: pixels across.
@@ -169,7 +172,8 @@ public struct SegmentationSweep: Sendable {
     losses += raw.map { target == .labels ? $0 - full : $0 }
   }
 
-  /// Mean over the classes that occur in prediction or truth of |both|/|either|; over all classes, where `countsAbsent`.
+  /// Mean over the classes that occur in prediction or truth of |both|/|either|; over all classes, where
+  /// `countsAbsent`.
   package static func meanIntersectionOverUnion(
     _ pairs: [(prediction: Int, truth: Int)], classes: Int, countsAbsent: Bool
   ) -> Double {

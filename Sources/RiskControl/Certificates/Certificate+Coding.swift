@@ -146,7 +146,8 @@ extension Certificate: Codable {
     signature = try container.decode(Signature?.self, forKey: .signature)
   }
 
-  /// The SHA-256 of everything the certificate says but this and its signature: of its JSON with sorted keys and no white space.
+  /// The SHA-256 of everything the certificate says but this and its signature: of its JSON with sorted keys and no
+  /// white space.
   public func digest() throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

@@ -3,7 +3,8 @@ import Foundation
 extension Certificate {
   /// Who vouches for a certificate.
   public struct Signature: Sendable, Equatable, Codable {
-    /// The public key's 32 bytes in hexadecimal. It says who claims to have signed; only a key from elsewhere says whether to trust it.
+    /// The public key's 32 bytes in hexadecimal. It says who claims to have signed; only a key from elsewhere says
+    /// whether to trust it.
     public let publicKey: String
     /// The Ed25519 signature's 64 bytes in hexadecimal.
     public let value: String
@@ -25,8 +26,8 @@ extension Certificate {
 
   /// Refuses a certificate that this key has not signed as it stands.
   ///
-  /// The certificate's own SHA-256 tells accidents and thoughtless edits; whoever edits one can compute it anew. A signature
-  /// is what they cannot make.
+  /// The certificate's own SHA-256 tells accidents and thoughtless edits; whoever edits one can compute it anew. A
+  /// signature is what they cannot make.
   ///
   /// - Throws: ``RiskControlError`` where there is no signature, one of another key, or one of other contents.
   public func checkSignature(of key: CertificateVerifyingKey, name: String) throws(RiskControlError) {

@@ -170,7 +170,8 @@ extension LossTable {
       costs: costs, firstRow: options.firstRow)
   }
 
-  /// Images one by one out of (images, exits, height, width, classes); a pixel without a label has a negative one, or the ignored one.
+  /// Images one by one out of (images, exits, height, width, classes); a pixel without a label has a negative one, or
+  /// the ignored one.
   private static func segmentation(
     _ probabilities: NumericArray, arrays: [String: NumericArray], options: TableOptions
   ) throws(RiskControlError) -> LossTable {

@@ -1,7 +1,8 @@
 /// A piece of text that equals another where their Unicode scalars are the same.
 ///
-/// Swift's `String` takes composed and decomposed characters for equal ("é" and "e" with an accent); the reference scorers, written in
-/// Python, compare scalars, and so do the losses here: a text counts as its references have it, and nothing is normalised.
+/// Swift's `String` takes composed and decomposed characters for equal ("é" and "e" with an accent); the reference
+/// scorers, written in Python, compare scalars, and so do the losses here: a text counts as its references have it,
+/// and nothing is normalised.
 struct ScalarText: Hashable, Sendable {
   private let bytes: [UInt8]
 
@@ -15,7 +16,8 @@ struct ScalarText: Hashable, Sendable {
 }
 
 extension String {
-  /// Lower case as Python's `str.lower` has it: scalar by scalar, but a capital sigma at the end of a word becomes the final one.
+  /// Lower case as Python's `str.lower` has it: scalar by scalar, but a capital sigma at the end of a word becomes
+  /// the final one.
   func lowercasedScalars() -> [Unicode.Scalar] {
     let scalars = Array(unicodeScalars)
     var result: [Unicode.Scalar] = []

@@ -2,7 +2,8 @@ extension SequenceLoss {
   /// The share of documents on which a loss must say something.
   private static let leastTelling = 0.05
 
-  /// Whether the metric can see anything in a text: a word of a-z and digits for ROUGE, a word that is no article for answers.
+  /// Whether the metric can see anything in a text: a word of a-z and digits for ROUGE, a word that is no article for
+  /// answers.
   public func sees(_ text: String) -> Bool {
     switch self {
     case .rouge(let rouge): !rouge.tokens(text).isEmpty
@@ -13,8 +14,8 @@ extension SequenceLoss {
     }
   }
 
-  /// Why a certificate in this metric would say nothing, judged by the references before anything is run; nil where it may say
-  /// something.
+  /// Why a certificate in this metric would say nothing, judged by the references before anything is run; nil where
+  /// it may say something.
   ///
   /// - Parameter references: Of each document.
   public func vacuity(references: [[String]]) -> String? {
@@ -30,8 +31,8 @@ extension SequenceLoss {
       + "output would lose as much as any other, and every threshold would be certified; chrf or token-f1 may see them"
   }
 
-  /// Why a certificate in this metric would say nothing, judged by the full model's losses against the references; nil where it
-  /// may say something.
+  /// Why a certificate in this metric would say nothing, judged by the full model's losses against the references;
+  /// nil where it may say something.
   ///
   /// - Parameter losses: Of each document; where the full model's is the worst there is, no output can do worse.
   public func vacuity(fullModelLosses losses: [Double]) -> String? {

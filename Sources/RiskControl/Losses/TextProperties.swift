@@ -19,11 +19,12 @@ public enum TextProperties {
     return false
   }
 
-  /// The share of the names and numbers of a text that its source does not have; 0 where the text has none. O(text + source).
+  /// The share of the names and numbers of a text that its source does not have; 0 where the text has none. O(text +
+  /// source).
   ///
-  /// A number is a run with a digit, thousands separators left out. A name is a word of two letters or more with a capital first letter that
-  /// does not begin a sentence, for there every word has one. Either is looked for among the words of the source, upper and lower case
-  /// alike. Names that languages write without capitals are not seen.
+  /// A number is a run with a digit, thousands separators left out. A name is a word of two letters or more with a
+  /// capital first letter that does not begin a sentence, for there every word has one. Either is looked for among
+  /// the words of the source, upper and lower case alike. Names that languages write without capitals are not seen.
   public static func unsupportedShare(_ text: String, source: String) -> Double {
     let known = Set(tokens(source).map(\.key))
     let claims = tokens(text).filter(\.isClaim)

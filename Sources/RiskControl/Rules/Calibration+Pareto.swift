@@ -15,16 +15,17 @@ extension Calibration {
 
   /// Chooses among policies and their thresholds at full δ, for the price of a third of the samples.
   ///
-  /// Every third sample only designs: on those, the thresholds of all policies that no other beats both in risk and in cost are found, and
-  /// put in the order of their risk. The other samples test them in that order until the first fails (Laufer-Goldshtein et al. 2023).
-  /// Given the design the sequence is fixed, so all that passed hold together with probability 1 − δ; the last is the cheapest.
+  /// Every third sample only designs: on those, the thresholds of all policies that no other beats both in risk and
+  /// in cost are found, and put in the order of their risk. The other samples test them in that order until the first
+  /// fails (Laufer-Goldshtein et al. 2023). Given the design the sequence is fixed, so all that passed hold together
+  /// with probability 1 − δ; the last is the cheapest.
   ///
-  /// It pays for very many policies only. In simulations of 8 to 20 policies of 20 thresholds each and 100 to 1,000 samples, dividing δ
-  /// (``choose(among:)``) came out 6 to 25 % cheaper: a third of the samples is dear, and the first candidates of the front
-  /// are those that the design samples flattered.
+  /// It pays for very many policies only. In simulations of 8 to 20 policies of 20 thresholds each and 100 to 1,000
+  /// samples, dividing δ (``choose(among:)``) came out 6 to 25 % cheaper: a third of the samples is dear, and the
+  /// first candidates of the front are those that the design samples flattered.
   ///
-  /// - Throws: ``RiskControlError`` for rules without a probability, bets that go on for ever (the design would change as samples arrive), tables
-  ///   without costs or of different samples, and too few samples.
+  /// - Throws: ``RiskControlError`` for rules without a probability, bets that go on for ever (the design would
+  ///   change as samples arrive), tables without costs or of different samples, and too few samples.
   public func paretoTest(_ policies: [Policy]) throws(RiskControlError) -> ParetoResult {
     let tables = try checked(policies)
     let count = tables[0].sampleCount

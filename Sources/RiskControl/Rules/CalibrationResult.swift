@@ -23,8 +23,8 @@ public enum CalibrationShortfall: Sendable, Equatable {
   case firstThresholdFailed(index: Int, threshold: Double, upperBound: Double)
   /// The table holds the full model and nothing else.
   case noOtherThreshold
-  /// Bets would certify this threshold, whose observed risk lies above their bound and above ε. Where samples come in random order
-  /// that is rare and mild; where they are sorted it is the rule.
+  /// Bets would certify this threshold, whose observed risk lies above their bound and above ε. Where samples come in
+  /// random order that is rare and mild; where they are sorted it is the rule.
   case observedAboveBound(index: Int, threshold: Double, observedRisk: Double, bound: Double)
 }
 

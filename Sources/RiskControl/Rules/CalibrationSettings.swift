@@ -76,7 +76,8 @@ public struct CalibrationSettings: Sendable, Equatable {
 
   /// Settings; they are checked when they are used.
   ///
-  /// - Parameter order: Unless given, ``SampleOrder/given`` for ``RiskBound/anytime`` and ``SampleOrder/averaged`` for the others.
+  /// - Parameter order: Unless given, ``SampleOrder/given`` for ``RiskBound/anytime`` and ``SampleOrder/averaged``
+  ///   for the others.
   public init(
     epsilon: Double, delta: Double = 0.1, rule: ThresholdRule = .ucb, bound: RiskBound = .wsr,
     measure: RiskMeasure = .mean, scan: ThresholdScan = .full, order: SampleOrder? = nil

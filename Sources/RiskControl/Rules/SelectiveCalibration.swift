@@ -2,13 +2,15 @@ import Foundation
 
 /// Chooses the confidence from which on answers are given, so that among those given the expected loss is at most ε.
 ///
-/// The risk among the answers given, E[L | s ≥ τ], is a mean over the samples answered, so every bound of a mean bounds it, whatever their number (Geifman
-/// and El-Yaniv 2017; Angelopoulos et al. 2021). Thresholds are tested in fixed sequence, from strict to lenient, at full δ. Where the
-/// sequence begins decides everything: at the strictest threshold nobody is answered and nothing can be shown, and at a lenient one the risk is too
-/// high. So every fourth sample only designs the sequence: it begins where those samples hold the most evidence for a
-/// risk below ε, and goes on through their lower confidences. Given the design it is fixed, and the other samples test it.
+/// The risk among the answers given, E[L | s ≥ τ], is a mean over the samples answered, so every bound of a mean
+/// bounds it, whatever their number (Geifman and El-Yaniv 2017; Angelopoulos et al. 2021). Thresholds are tested in
+/// fixed sequence, from strict to lenient, at full δ. Where the sequence begins decides everything: at the strictest
+/// threshold nobody is answered and nothing can be shown, and at a lenient one the risk is too high. So every fourth
+/// sample only designs the sequence: it begins where those samples hold the most evidence for a risk below ε, and
+/// goes on through their lower confidences. Given the design it is fixed, and the other samples test it.
 public struct SelectiveCalibration: Sendable {
-  /// ε, δ, bound and order. The rule counts for nothing but whether the bound must lie below ε (UCB) or may reach it (LTT).
+  /// ε, δ, bound and order. The rule counts for nothing but whether the bound must lie below ε (UCB) or may reach it
+  /// (LTT).
   public let settings: CalibrationSettings
 
   /// One of so many samples designs the sequence.
@@ -16,8 +18,8 @@ public struct SelectiveCalibration: Sendable {
   /// The most thresholds of a sequence.
   private static let longestSequence = 200
 
-  /// - Throws: ``RiskControlError`` for settings out of range, a rule that gives no probability, a tail, or stakes that go on for ever:
-  ///   the design would change with every sample.
+  /// - Throws: ``RiskControlError`` for settings out of range, a rule that gives no probability, a tail, or stakes
+  ///   that go on for ever: the design would change with every sample.
   public init(_ settings: CalibrationSettings) throws(RiskControlError) {
     try settings.check()
     guard settings.rule.controlsWithHighProbability else {

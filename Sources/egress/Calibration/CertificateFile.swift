@@ -28,7 +28,10 @@ struct CertificateFile {
       } else if existing.settings != settings {
         "other settings (epsilon \(existing.settings.epsilon), delta \(existing.settings.delta), "
           + "\(existing.settings.rule.rawValue))"
-      } else if existing.sampleCount != sampleCount {
+      } else if existing.sampleCount != sampleCount,
+        // Bets that hold at every look may be looked at again with more samples.
+        settings.bound != .anytime || existing.sampleCount > sampleCount
+      {
         "\(existing.sampleCount) samples"
       } else {
         nil

@@ -128,7 +128,9 @@ struct Evaluation {
       texts[way] = text
     }
     if let references = record.references, !references.isEmpty {
-      for way in [0, 1] { sums[way].quality += 1 - loss.loss(texts[way], references: references) }
+      for way in [0, 1] {
+        sums[way].quality += 1 - loss.loss(texts[way], references: references, source: record.item.document)
+      }
     } else {
       hasReferences = false
     }
@@ -136,10 +138,12 @@ struct Evaluation {
       guard try addDistances(record) else { return false }
     }
     (full, exits) = (sums[0], sums[1])
-    if texts[0] == texts[1] { identical += 1 }
+    if texts[0].utf8.elementsEqual(texts[1].utf8) { identical += 1 }
     losses.append(
       distance.flatMap { distances[$0]?.last }
-        ?? risk.loss(texts[1], full: texts[0], references: record.references ?? [], metric: loss))
+        ?? risk.loss(
+          texts[1], full: texts[0], references: record.references ?? [], source: record.item.document,
+          metric: loss))
     return true
   }
 

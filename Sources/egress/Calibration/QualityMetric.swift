@@ -33,6 +33,11 @@ enum QualityMetric: Equatable {
     }
   }
 
+  /// Whether it compares a text with another.
+  var readsReferences: Bool {
+    if case .text(let loss) = self { loss.readsReferences } else { true }
+  }
+
   var distance: DistributionDistance? {
     if case .distribution(let distance) = self { distance } else { nil }
   }
@@ -49,10 +54,15 @@ enum QualityRisk: String, CaseIterable {
   var name: String { self == .gap ? "performance gap" : rawValue }
 
   /// The loss of a text, in [-1, 1].
-  func loss(_ text: String, full: String, references: [String], metric: SequenceLoss) -> Double {
-    guard text != full else { return 0 }
+  func loss(_ text: String, full: String, references: [String], source: String, metric: SequenceLoss)
+    -> Double
+  {
+    // Texts are the same where their scalars are: Swift takes composed and decomposed letters for equal.
+    guard !text.utf8.elementsEqual(full.utf8) else { return 0 }
     return switch self {
-    case .gap: metric.loss(text, references: references) - metric.loss(full, references: references)
+    case .gap:
+      metric.loss(text, references: references, source: source)
+        - metric.loss(full, references: references, source: source)
     case .consistency: metric.loss(text, references: [full])
     }
   }

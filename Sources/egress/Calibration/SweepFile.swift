@@ -28,7 +28,8 @@ struct SweepLine: Codable, Equatable {
     distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
     texts = []
     starts = []
-    for (index, output) in outputs.enumerated() where output.text != texts.last {
+    for (index, output) in outputs.enumerated()
+    where texts.last.map({ !$0.utf8.elementsEqual(output.text.utf8) }) ?? true {
       texts.append(output.text)
       starts.append(index)
     }
@@ -44,11 +45,11 @@ struct SweepLine: Codable, Equatable {
   }
 
   /// The loss of each piece.
-  func losses(_ metric: QualityMetric, risk: QualityRisk, references: [String]) -> [Double] {
+  func losses(_ metric: QualityMetric, risk: QualityRisk, references: [String], source: String) -> [Double] {
     guard case .text(let loss) = metric else { return distances ?? [] }
     let ends = starts.dropFirst() + [thresholds.count]
     return zip(texts, zip(starts, ends)).flatMap { text, range in
-      let value = risk.loss(text, full: texts[0], references: references, metric: loss)
+      let value = risk.loss(text, full: texts[0], references: references, source: source, metric: loss)
       return Array(repeating: value, count: range.1 - range.0)
     }
   }

@@ -9,7 +9,13 @@ extension Calibrate {
   func runOnDocuments(_ settings: CalibrationSettings) throws {
     guard let data = documents.data else { return }
     let (metric, risk) = try quality()
-    let records = try readRecords(data, risk: risk)
+    let records = try readRecords(data, metric: metric, risk: risk)
+    // What cannot come out is told before anything is run.
+    for epsilon in rule.epsilon.values {
+      var one = settings
+      one.epsilon = epsilon
+      try one.checkFeasibility(sampleCount: records.count, lossBound: metric.bound)
+    }
     let loaded = try ModelOptions.load(
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
@@ -61,6 +67,10 @@ extension Calibrate {
       try runs(candidate.sweep, on: records, path: candidate.stem + ".runs.jsonl", data: data) {
         try measure(candidate.sweep)
       }
+    }
+    if risk == .gap, case .text(let loss) = metric, loss.readsReferences, let lines = outputs.first {
+      let losses = zip(lines, records).map { loss.loss($0.texts[0], references: $1.references ?? []) }
+      if let reason = loss.vacuity(fullModelLosses: losses) { throw CommandError("\(data): \(reason)") }
     }
     let tables = try zip(candidates, outputs).map { candidate, lines in
       try writeLosses(
@@ -119,13 +129,20 @@ extension Calibrate {
     var sweep: ThresholdSweep
   }
 
-  private func readRecords(_ data: String, risk: QualityRisk) throws -> [BatchRecord] {
+  private func readRecords(_ data: String, metric: QualityMetric, risk: QualityRisk) throws -> [BatchRecord] {
     let records = Array(
       try BatchInput.read(data).prefix(
         documents.limit ?? .max))
-    if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
+    if risk == .gap, metric.readsReferences,
+      let record = records.first(where: { $0.references?.isEmpty ?? true })
+    {
       throw CommandError(
         "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
+    }
+    if risk == .gap, case .text(let loss) = metric, loss.readsReferences,
+      let reason = loss.vacuity(references: records.map { $0.references ?? [] })
+    {
+      throw CommandError("\(data): \(reason)")
     }
     return records
   }
@@ -178,7 +195,8 @@ extension Calibrate {
     }
     var text = ""
     for (line, record) in zip(lines, records) {
-      let losses = line.losses(metric, risk: risk, references: record.references ?? [])
+      let losses = line.losses(
+        metric, risk: risk, references: record.references ?? [], source: record.item.document)
       var row = Line(id: line.id)
       for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times))
       where loss != row.losses.last || cost != row.costs.last {

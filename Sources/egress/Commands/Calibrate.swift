@@ -55,6 +55,12 @@ struct Calibrate: ParsableCommand {
     help: "Certificate file. (default: TABLE.certificate.json; with --data, NAME.certificate.json)")
   var certificate: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Sign the certificate with this Ed25519 key, a PEM file as openssl genpkey -algorithm ed25519 writes it.",
+      valueName: "key.pem"))
+  var sign: String?
+
   @Flag(help: "Replace a certificate of other settings.")
   var force = false
 
@@ -104,7 +110,7 @@ struct Calibrate: ParsableCommand {
     if (weights == nil) != (weightBound == nil) {
       throw ValidationError("--weights and --weight-bound belong together")
     }
-    _ = try rule.settings()
+    _ = try rule.settings(isGrowing: documents.data != nil)
     try documents.data == nil ? validateTables() : validateDocuments()
   }
 
@@ -125,7 +131,7 @@ struct Calibrate: ParsableCommand {
       if let fallback = drafting.fallback, fallback.values.count > 1, rule.epsilon.values.count > 1 {
         throw ValidationError("several values of --fallback take one epsilon")
       }
-      if let fallback = drafting.fallback, fallback.values.count > 1, try rule.settings().rule == .crc {
+      if let fallback = drafting.fallback, fallback.values.count > 1, rule.rule == .crc {
         throw ValidationError(
           "several values of --fallback take --rule ucb or ltt: crc controls an expectation, which does not hold for the best "
             + "of several")
@@ -154,6 +160,9 @@ struct Calibrate: ParsableCommand {
       throw ValidationError(
         "--metric \(metric.name) compares with the full model: --risk must be consistency.")
     }
+    if !metric.readsReferences, risk == .consistency {
+      throw ValidationError("--metric \(metric.name) is a property of one text: --risk must be gap.")
+    }
     if metric.distance != nil, exits.exitCache == .propagate {
       throw ValidationError("--metric \(metric.name) needs --exit-cache defer.")
     }
@@ -161,7 +170,7 @@ struct Calibrate: ParsableCommand {
   }
 
   func run() throws {
-    let settings = try rule.settings()
+    let settings = try rule.settings(isGrowing: documents.data != nil)
     if documents.data != nil {
       try runOnDocuments(settings)
       return
@@ -181,7 +190,9 @@ struct Calibrate: ParsableCommand {
   }
 
   /// Writes and prints certificates and ends with the status of the best.
-  func finish(_ certificates: [Certificate], _ files: [CertificateFile], remarks: [String] = []) throws {
+  func finish(_ unsigned: [Certificate], _ files: [CertificateFile], remarks: [String] = []) throws {
+    let key = try sign.map { try CertificateSigningKey(path: $0) }
+    let certificates = try unsigned.map { try key.map($0.signed(with:)) ?? $0 }
     for (certificate, file) in zip(certificates, files) {
       try file.check(
         settings: certificate.settings, subjects: [certificate.subject], sampleCount: certificate.sampleCount)

@@ -52,7 +52,9 @@ struct EvaluateCommand: ParsableCommand {
     guard !records.isEmpty else {
       throw CommandError("\(documents.data) has no documents after the first \(documents.skip)")
     }
-    if risk == .gap, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
+    if risk == .gap, metric.readsReferences,
+      let record = records.first(where: { $0.references?.isEmpty ?? true })
+    {
       throw CommandError(
         "\(documents.data): document \(record.id) has no references (an array of texts), which --risk gap needs"
       )

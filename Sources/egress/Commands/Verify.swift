@@ -33,6 +33,11 @@ struct Verify: ParsableCommand {
   @Option(help: "File of the model, to compare with the certificate.")
   var model: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Refuse a certificate that the Ed25519 key of this PEM file has not signed.", valueName: "public.pem"))
+  var verifyKey: String?
+
   @Option(help: "File of the exit policy, to compare with the certificate.")
   var policy: String?
 
@@ -47,6 +52,9 @@ struct Verify: ParsableCommand {
 
   func run() throws {
     let certificate = try Certificate.read(path: certificate)
+    if let verifyKey {
+      try certificate.checkSignature(of: CertificateVerifyingKey(path: verifyKey), name: self.certificate)
+    }
     try compare(model, with: certificate.subject.modelDigest, what: "model")
     try compare(policy, with: certificate.subject.policyDigest, what: "policy")
     let hasFullModel = certificate.startsAtFullModel

@@ -13,8 +13,12 @@ struct RuleArguments: ParsableArguments {
   @Option(help: "Threshold rule: \(TableArguments.names(of: ThresholdRule.self)).")
   var rule = ThresholdRule.ucb
 
-  @Option(help: "Bound of ucb and ltt: \(TableArguments.names(of: RiskBound.self)).")
-  var bound = RiskBound.wsr
+  @Option(
+    help: """
+      Bound of ucb and ltt: \(TableArguments.names(of: RiskBound.self)). (default: wsr; with --data anytime, which holds \
+      however often documents are added)
+      """)
+  var bound: RiskBound?
 
   @Option(help: "What is held at or below epsilon: mean, quantile:LEVEL or cvar:LEVEL.")
   var tail = "mean"
@@ -22,25 +26,40 @@ struct RuleArguments: ParsableArguments {
   @Option(help: "crc and empirical: full, or cautious to stop at the first violation.")
   var scan = ThresholdScan.full
 
-  @Option(help: "Order of the samples for the betting bound: shuffled by the seed, or given.")
-  var order = OrderName.shuffled
+  @Option(
+    help: """
+      Order of the samples for a betting bound: averaged over fifty orders, given, or shuffled by the seed. (default: \
+      averaged; given for anytime)
+      """)
+  var order: OrderName?
 
-  @Option(parsing: .unconditional, help: "Seed of the sample order.")
-  var seed: UInt64 = 0
+  @Option(parsing: .unconditional, help: "Seed of a shuffled order. (default: 0)")
+  var seed: UInt64?
 
   @Flag(help: "With several epsilons: divide delta by their number, so that all hold at once.")
   var simultaneous = false
 
-  enum OrderName: String, CaseIterable, ExpressibleByArgument { case shuffled, given }
+  enum OrderName: String, CaseIterable, ExpressibleByArgument { case averaged, shuffled, given }
 
-  func settings() throws -> CalibrationSettings {
+  /// - Parameter isGrowing: Whether samples may be added later, as they may where a model makes them.
+  func settings(isGrowing: Bool) throws -> CalibrationSettings {
     guard let measure = RiskMeasure(name: tail) else {
       throw ValidationError("--tail must be mean, quantile:LEVEL or cvar:LEVEL, found \(tail)")
     }
+    if seed != nil, order != nil, order != .shuffled {
+      throw ValidationError("--seed draws a shuffled order; leave out --order, or give --order shuffled")
+    }
+    let isShuffled = order == .shuffled || seed != nil
+    let order: SampleOrder? =
+      isShuffled
+      ? .shuffled(seed: seed ?? 0) : order == .given ? .given : order == .averaged ? .averaged : nil
+    // Rules that give no probability have no bound.
+    let isAnytime =
+      isGrowing && rule.controlsWithHighProbability && !isShuffled && order != .averaged
     let settings = CalibrationSettings(
       epsilon: epsilon.values[0], delta: simultaneous ? delta / Double(epsilon.values.count) : delta,
       rule: rule,
-      bound: bound, measure: measure, scan: scan, order: order == .given ? .given : .shuffled(seed: seed))
+      bound: bound ?? (isAnytime ? .anytime : .wsr), measure: measure, scan: scan, order: order)
     do {
       _ = try Calibration(settings)
       for value in epsilon.values {
