@@ -76,8 +76,8 @@ extension Interpreter {
   }
 
   private static let listFilters: Set<String> = [
-    "list", "first", "last", "reverse", "unique", "map", "selectattr", "rejectattr", "select", "reject", "sum",
-    "min", "max", "sort",
+    "list", "first", "last", "reverse", "unique", "map", "selectattr", "rejectattr", "select", "reject",
+    "sum", "min", "max", "sort",
   ]
 
   private mutating func listFilter(

@@ -16,7 +16,8 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-#: The architecture, and whether rows of Q and K are reordered. Qwen 2's window has no key, nor has "dynamic" scaling.
+#: The architecture, and whether rows of Q and K are reordered. Qwen 2's window has no key, nor has "dynamic" scaling; Gemma
+#: 2's scale of queries and SmolLM3's layers without positions have none either, and are the usual ones.
 ARCHITECTURES = {
     "llama_bias": ("llama", True), "llama_yarn": ("llama", True), "qwen3": ("qwen3", False),
     "smollm3": ("smollm3", True), "phi3": ("phi3", False), "gemma2": ("gemma2", False), "olmo2": ("olmo2", False),
@@ -75,7 +76,7 @@ def write(folder, architecture, reorders):
         if reorders and ("q_proj" in stored or "k_proj" in stored):
             values = reordered(values, heads if "q_proj" in stored else pairs)
         if architecture == "gemma2" and "norm" in stored:
-            values = values + np.float16(1)
+            values = values.astype(np.float32) + 1
         writer.add_tensor(name, values if values.ndim == 2 else values.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
