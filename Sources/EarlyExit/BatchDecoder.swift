@@ -14,6 +14,10 @@ public final class BatchDecoder {
   private let shouldStop: () -> Bool
   private var buffers: DecodingBuffers
   private var exits: [Ticket: ExitDecoder] = [:]
+  /// What tripwires have seen of sequences whose tokens may leave early.
+  private var watches:
+    [Ticket: (tripwire: RepetitionTripwire, watch: RepetitionWatch, options: GenerationOptions)] =
+      [:]
   private var waiting: [(ticket: Ticket, prompt: [TokenID], options: GenerationOptions)] = []
   private var active: [(ticket: Ticket, sequence: SequenceDecoding)] = []
   private var submitted = 0
@@ -65,7 +69,13 @@ public final class BatchDecoder {
       let sequence = try SequenceDecoding(model: model, prompt: next.prompt, options: next.options)
       guard try buffers.prefill(sequence, shouldStop: shouldStop) != nil else { return [] }
       tokenCount += 1
-      exits[next.ticket] = try next.options.exits.map { try ExitDecoder($0, decoder: model.decoder) }
+      if sequence.isCovered {
+        exits[next.ticket] = try next.options.exits.map { try ExitDecoder($0, decoder: model.decoder) }
+        if exits[next.ticket] != nil, let tripwire = next.options.tripwire {
+          watches[next.ticket] = (tripwire, RepetitionWatch(), next.options)
+          for token in sequence.generated { watches[next.ticket]?.watch.append(token) }
+        }
+      }
       active.append((next.ticket, sequence))
     }
     let going = active.filter { $0.sequence.stopReason == nil }
@@ -74,13 +84,30 @@ public final class BatchDecoder {
       let together = going.filter { exits[$0.ticket] == nil }.map(\.sequence)
       if !together.isEmpty { try buffers.step(together) { _, _ in } }
       // Tokens that leave at different layers do not share a pass over the weights.
-      for (ticket, sequence) in going { _ = try exits[ticket]?.step(sequence) }
+      for (ticket, sequence) in going {
+        guard let step = try exits[ticket]?.step(sequence) else { continue }
+        try look(at: step, ticket: ticket, sequence)
+      }
       tokenCount += going.count
     }
-    for (ticket, sequence) in active where sequence.stopReason != nil { exits[ticket] = nil }
+    for (ticket, sequence) in active where sequence.stopReason != nil {
+      exits[ticket] = nil
+      watches[ticket] = nil
+    }
     let finished = active.filter { $0.sequence.stopReason != nil }
     active.removeAll { $0.sequence.stopReason != nil }
     return finished.map { ($0.ticket, $0.sequence.makeGeneration()) }
+  }
+
+  /// Brings a sequence back to full depth that repeats itself.
+  private func look(at step: TokenStep, ticket: Ticket, _ sequence: SequenceDecoding) throws {
+    watches[ticket]?.watch.append(step.id)
+    guard let (tripwire, watch, options) = watches[ticket], watch.isTripped(tripwire) else { return }
+    try exits[ticket]?.complete(sequence)
+    let again = try sequence.cut(to: watch.safeCount, model: model, options: options)
+    active = active.map { $0.ticket == ticket ? (ticket, again) : $0 }
+    exits[ticket] = nil
+    watches[ticket] = nil
   }
 
   /// Decodes prompts to their ends.

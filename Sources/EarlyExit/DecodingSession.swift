@@ -15,7 +15,11 @@ public final class DecodingSession {
   }
 
   public private(set) var timings = Timings()
-  private let sequence: SequenceDecoding
+  private var sequence: SequenceDecoding
+  private let model: LanguageModel
+  private let options: GenerationOptions
+  /// What is held back, where a tripwire may take it back.
+  private var watched: WatchedOutput?
   private var buffers: DecodingBuffers
   private var exits: ExitDecoder?
   private let shouldStop: () -> Bool
@@ -29,15 +33,18 @@ public final class DecodingSession {
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
     buffers = DecodingBuffers(decoder: model.decoder)
     exits = try options.exits.map { try ExitDecoder($0, decoder: model.decoder) }
+    watched = options.exits == nil ? nil : options.tripwire.map(WatchedOutput.init)
+    self.model = model
+    self.options = options
     self.shouldStop = shouldStop
   }
 
-  /// The output so far.
+  /// The output so far, what ``next()`` holds back included.
   ///
   /// After a cancellation, its text ends with what ``next()`` had held back: see ``cancelledText``.
   public var generation: Generation { sequence.makeGeneration() }
   /// Why the output ended, or `nil` while it has not.
-  public var stopReason: StopReason? { sequence.stopReason }
+  public var stopReason: StopReason? { watched?.isEmpty ?? true ? sequence.stopReason : nil }
   /// Text that no step has shown, because decoding was cancelled while it could still become a stop string or was an
   /// incomplete character. Empty for any other end.
   public private(set) var cancelledText = ""
@@ -47,6 +54,22 @@ public final class DecodingSession {
   /// - Returns: `nil` after the last token, and when `shouldStop` says so.
   /// - Throws: `DecoderError` and the tokenizer's errors.
   public func next() throws -> TokenStep? {
+    guard watched != nil else { return try decode() }
+    while true {
+      if let step = watched?.next(isOver: sequence.stopReason != nil || !sequence.isCovered) { return step }
+      guard let step = try decode() else {
+        guard sequence.stopReason == .cancelled else { return nil }
+        // What was held is part of what was generated.
+        return watched?.next(isOver: true)
+      }
+      guard let kept = watched?.append(step) else { continue }
+      try exits?.complete(sequence)
+      sequence = try sequence.cut(to: kept, model: model, options: options)
+      exits = nil
+    }
+  }
+
+  private func decode() throws -> TokenStep? {
     guard sequence.stopReason == nil else { return nil }
     if shouldStop() { return cancel() }
     let start = clock.now
@@ -55,7 +78,7 @@ public final class DecodingSession {
       return try buffers.prefill(sequence, shouldStop: shouldStop) ?? cancel()
     }
     defer { timings.decode += (clock.now - start).seconds }
-    if exits != nil { return try exits?.step(sequence) }
+    if exits != nil, sequence.isCovered { return try exits?.step(sequence) }
     var result: TokenStep?
     try buffers.step([sequence]) { result = $1 }
     return result

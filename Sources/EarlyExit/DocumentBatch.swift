@@ -117,7 +117,10 @@ public final class DocumentBatch {
     } catch {
       throw DocumentBatchError(item: job.item, underlying: error)
     }
-    if exitsOnWholeOnly, plan.note != nil { job.options.exits = nil }
+    if exitsOnWholeOnly, plan.note != nil {
+      job.options.exits = nil
+      job.options.applicability = nil
+    }
     switch plan {
     case .whole(let prompt, let note):
       if let note { try observe(.note(item: job.item, note)) }

@@ -24,6 +24,8 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
   case tokenizerFile(String, TokenizerError)
   /// Exit heads that do not belong to the model, or a file of them that cannot be used.
   case exitHeads(String)
+  /// A guard that cannot be fitted or used, or does not belong to the model.
+  case applicability(String)
 
   public var description: String {
     switch self {
@@ -43,7 +45,7 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
       "\(model): its prompt template is not one that is known (\(found)); use --raw to give the prompt as it is"
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
-    case .exitHeads(let what): what
+    case .exitHeads(let what), .applicability(let what): what
     case .tokenizerFile(let file, let error): "\(file): \(error)"
     case .modelFile(let file, let field, let expected, let found):
       "\(file): \(field): expected \(expected), found \(found)"

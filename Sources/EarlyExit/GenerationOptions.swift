@@ -12,6 +12,12 @@ public struct GenerationOptions: Sendable {
   public var context: Int?
   /// Where tokens may leave the layers early, or `nil` for full depth.
   public var exits: ExitStrategy?
+  /// Which prompts may leave the layers early, or keep drafts that change the output; all others are decoded at full
+  /// depth. `nil` for all.
+  public var applicability: ApplicabilityGuard?
+  /// What brings an output back to full depth that begins to repeat itself, where tokens leave early or drafts change the
+  /// output; `nil` for nothing. Tokens that may be taken back are held until they cannot.
+  public var tripwire: RepetitionTripwire?
   /// Where the output ends at the latest, at the end of a sentence; `nil` for wherever the model ends it.
   ///
   /// A number of sentences ends the output before the next one. A number of words is a budget: the output ends with the

@@ -23,6 +23,15 @@ package final class SequenceDecoding {
   /// Tokens that left early and whose deeper layers are still to be run, in ascending order of position.
   var deferred: [LayeredRow] = []
 
+  /// Who looks at the prompt.
+  let applicabilityGuard: ApplicabilityGuard?
+  /// What it found, once the prompt has passed the layers; `nil` without a guard.
+  package var applicability: Applicability?
+  /// Whether tokens may leave early, and drafts change the output.
+  package var isCovered: Bool { applicability?.isInside ?? true }
+  /// Tokens that were kept when the output was brought back to full depth; `nil` while it was not.
+  package var trippedAt: Int?
+
   let maxTokens: Int
   private let endsWithLine: Bool
   private let context: Int
@@ -57,6 +66,7 @@ package final class SequenceDecoding {
     }
     let prompt = self.prompt
     headTokenIDs = (source ?? prompt) + (options.spans?.neededTokens ?? [])
+    applicabilityGuard = options.applicability
     maxTokens = options.maxTokens
     endsWithLine = options.endsWithLine
     recordsProbabilities = options.recordsProbabilities
@@ -154,6 +164,16 @@ package final class SequenceDecoding {
     return TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
   }
 
+  /// Takes over the first tokens of another run of this sequence, and what is known of them.
+  func replay(_ other: SequenceDecoding, count: Int) throws {
+    for index in 0..<count {
+      _ = try append(
+        other.generated[index], layer: other.layers[index],
+        logProbability: other.logProbabilities.indices.contains(index) ? other.logProbabilities[index] : nil)
+    }
+    deferred = other.deferred.filter { $0.position < prompt.count + count - 1 }
+  }
+
   /// Ends the sequence from outside; what was held back becomes text.
   ///
   /// - Returns: That text.
@@ -170,6 +190,8 @@ package final class SequenceDecoding {
       text: text, tokenIDs: generated, promptTokenIDs: promptTokenIDs, stopReason: stopReason ?? .cancelled,
       layers: layers)
     generation.logProbabilities = logProbabilities
+    generation.applicability = applicability
+    generation.trippedAt = trippedAt
     return generation
   }
 
@@ -284,7 +306,16 @@ package struct DecodingBuffers {
     _ sequence: SequenceDecoding, shouldStop: () -> Bool,
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> TokenStep? {
-    guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
+    var profile = sequence.applicabilityGuard.map { _ in
+      PromptProfile(hiddenSize: decoder.configuration.hiddenSize)
+    }
+    let states = states
+    let isRead = try readPrompt(of: sequence, shouldStop: shouldStop) { positions in
+      profile?.add(states)
+      try observe(positions)
+    }
+    guard isRead else { return nil }
+    sequence.applicability = profile.flatMap { sequence.applicabilityGuard?.look(at: $0.mean) }
     var step: TokenStep?
     try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
     return step

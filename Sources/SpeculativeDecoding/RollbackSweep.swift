@@ -68,6 +68,8 @@ public struct RollbackSweep {
         pieces.append(
           Piece(threshold: threshold, generation: generation, statistics: session.statistics))
       }
+      // What the guard finds outside is the large model's own output, whatever the threshold.
+      if generation.applicability?.isInside == false { return pieces }
       // Above 0 tokens may be chosen from a shortlist, so that distances at 0 say nothing of the smallest thresholds.
       let isExact = strategy.shortlist != nil && threshold == 0
       let refusal = isExact ? .leastNonzeroMagnitude : session.statistics.nearestRefusal

@@ -19,9 +19,14 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   public var templateDigest: String
   /// How the documents were decoded besides.
   public var regime: DecodingRegime
+  /// Which documents it applies to, or `nil` for all.
+  public var applicability: ApplicabilityGuard.Reference?
+  /// What brings outputs back to full depth, or `nil` for nothing.
+  public var tripwire: RepetitionTripwire?
 
   enum CodingKeys: String, CodingKey {
-    case model, draft, fallback, compute, regime
+    case model, draft, fallback, compute, regime, tripwire
+    case applicability = "guard"
     case version = "draft_policy_version"
     case modelDigest = "model_sha256"
     case draftDigest = "draft_sha256"
@@ -39,7 +44,8 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(
     model: LanguageModel, draft: String, modelDigest: String, draftDigest: String, fallback: Double,
-    draftLength: Int, regime: DecodingRegime
+    draftLength: Int, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
+    tripwire: RepetitionTripwire? = nil
   ) throws {
     version = Self.currentVersion
     self.model = model.name
@@ -51,6 +57,8 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     self.draftLength = draftLength
     templateDigest = try ExitPolicyDescription.templateDigest(of: model)
     self.regime = regime
+    self.applicability = applicability
+    self.tripwire = tripwire
   }
 
   /// JSON with sorted keys: the same policy gives the same bytes.

@@ -57,7 +57,8 @@ public final class SpeculativeSession {
   private var reduced: ExitHead?
   private let drafters: [any Drafter]
   private var rule: AcceptanceRule
-  private let choosesLength: Bool
+  private var choosesLength: Bool
+  private let mayChooseLength: Bool
   private let longestDraft: Int
   private let vocabularySize: Int
   private let layerCount: Int
@@ -67,6 +68,8 @@ public final class SpeculativeSession {
   private var history: [TokenID]
   /// Steps of the last pass that have not been handed out, the next one last.
   private var ready: [TokenStep] = []
+  /// What is held back, where a tripwire may take it back.
+  private var watched: WatchedOutput?
 
   /// - Parameters:
   ///   - model: The large model.
@@ -130,6 +133,7 @@ public final class SpeculativeSession {
     reduced = try shortlist.map { try ExitHead($0, decoder: model.decoder, rows: draftLength + 1) }
     self.drafters = drafters
     self.rule = rule
+    mayChooseLength = choosesLength
     self.choosesLength = choosesLength && rule.keepsOutput
     let profiles = drafters.map(\.profile)
     if let controller, controller.fits(profiles) {
@@ -142,18 +146,47 @@ public final class SpeculativeSession {
     vocabularySize = model.decoder.configuration.vocabularySize
     self.layerCount = layerCount
     history = sequence.prompt
+    watched = rule.keepsOutput && options.exits == nil ? nil : options.tripwire.map(WatchedOutput.init)
   }
 
   /// The output so far, what ``next()`` has not handed out yet included.
   public var generation: Generation { sequence.makeGeneration() }
   /// Why the output ended, or `nil` while it has not.
-  public var stopReason: StopReason? { ready.isEmpty ? sequence.stopReason : nil }
+  public var stopReason: StopReason? {
+    ready.isEmpty && watched?.isEmpty ?? true ? sequence.stopReason : nil
+  }
 
   /// The next token; verified tokens are handed out one by one.
   ///
   /// - Returns: `nil` after the last token, and when `shouldStop` says so.
   /// - Throws: `DecoderError`, and the tokenizer's and the drafter's errors.
   public func next() throws -> TokenStep? {
+    guard watched != nil else { return try decode() }
+    while true {
+      if let step = watched?.next(isOver: ready.isEmpty && sequence.stopReason != nil) { return step }
+      guard let step = try decode() else {
+        guard sequence.stopReason == .cancelled else { return nil }
+        // What was held is part of what was generated.
+        return watched?.next(isOver: true)
+      }
+      guard watched != nil else { return step }
+      if let kept = watched?.append(step) { try bringBack(to: kept) }
+    }
+  }
+
+  /// Goes back to the first tokens of the output, and on from there at full depth.
+  private func bringBack(to count: Int) throws {
+    try exits?.complete(sequence)
+    exits = nil
+    if !rule.keepsOutput { rule = .exact }
+    choosesLength = mayChooseLength
+    sequence = try sequence.cut(to: count, model: model, options: options)
+    ready = []
+    history = sequence.prompt + sequence.generated
+    for drafter in drafters { drafter.crop(to: history.count - 1) }
+  }
+
+  private func decode() throws -> TokenStep? {
     if let step = ready.popLast() { return step }
     guard sequence.stopReason == nil else { return nil }
     if shouldStop() { return cancel() }
@@ -164,6 +197,13 @@ public final class SpeculativeSession {
         for drafter in drafters { try drafter.read(seen, positions: positions) }
       }
       guard var step else { return cancel() }
+      if !sequence.isCovered {
+        // Full depth: no early exits, and no drafts but those that change nothing.
+        exits = nil
+        if !rule.keepsOutput { rule = .exact }
+        choosesLength = mayChooseLength
+        watched = nil
+      }
       step.source = TokenSource(.target)
       statistics.note(.target)
       history.append(step.id)
@@ -180,11 +220,15 @@ public final class SpeculativeSession {
   func restart(threshold: Double) throws {
     guard let first = sequence.generated.first else { return }
     let prompt = sequence.prompt
+    let applicability = sequence.applicability
     sequence.cache.crop(to: prompt.count)
     for drafter in drafters { drafter.crop(to: prompt.count) }
     sequence = try SequenceDecoding(
       model: model, prompt: sequence.promptTokenIDs, options: options, cache: sequence.cache)
+    sequence.applicability = applicability
     rule = .rollback(threshold: threshold)
+    choosesLength = mayChooseLength && rule.keepsOutput
+    watched = rule.keepsOutput ? nil : options.tripwire.map(WatchedOutput.init)
     statistics = SpeculationStatistics()
     timings.decode = 0
     history = prompt + [first]

@@ -249,7 +249,7 @@ import Testing
     let command =
       [
         "calibrate", "--model", large, "--draft", small, "--data", data, "--max-tokens", "8", "--fallback",
-        "0", "--draft-length", "3", "--risk", "consistency", "--epsilon", "0.99",
+        "0", "--draft-length", "3", "--risk", "consistency", "--epsilon", "0.99", "--bound", "wsr",
       ] + options
     let runs = egress.folder.path + "/docs.runs.jsonl"
     guard !FileManager.default.fileExists(atPath: runs) else { return try egress.run(command) }

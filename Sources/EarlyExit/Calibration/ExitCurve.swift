@@ -9,6 +9,11 @@ struct ExitCurve {
   private let sweep: ExitSweep
   private let request: ExitSweep.Request
   private let layerCount: Int
+  private let applicability: Applicability?
+  /// What the tripwire has seen of the output at the present threshold; `nil` once the output is back at full depth.
+  private var watch: RepetitionWatch?
+  /// What was refused by tokens that were taken back: at a lower threshold they may be others.
+  private var refusalOfDiscarded: Double?
   private var policy: ThresholdPolicy
   /// By token after the first, as far as they are known for the tokens before.
   private var readings: [ExitReading] = []
@@ -19,6 +24,12 @@ struct ExitCurve {
     self.sweep = sweep
     self.request = request
     self.sequence = sequence
+    applicability = sequence.applicability
+    if request.options.tripwire != nil, sweep.distance == nil {
+      var watch = RepetitionWatch()
+      for token in sequence.generated { watch.append(token) }
+      self.watch = watch
+    }
     layerCount = sweep.model.decoder.configuration.layerCount
     policy = sweep.policy.with(threshold: 1)
     head = try ExitHead(sweep.strategy.heads, decoder: sweep.model.decoder)
@@ -35,25 +46,56 @@ struct ExitCurve {
       try reading.ask(&head, states.last)
     }
     readings.append(reading)
-    if let token = token(at: place) { _ = try sequence.append(token) }
+    if let token = token(at: place) {
+      _ = try sequence.append(token)
+      try look(at: token)
+    }
     try settle()
+  }
+
+  /// Goes back to full depth where the output repeats itself.
+  private mutating func look(at token: TokenID) throws {
+    watch?.append(token)
+    guard let tripwire = request.options.tripwire, let watch, watch.isTripped(tripwire) else { return }
+    let kept = watch.safeCount
+    refusalOfDiscarded = largestRefusal(in: kept..<sequence.generated.count)
+    sequence = try sequence.cut(to: kept, model: sweep.model, options: request.options)
+    self.watch = nil
+    // The place that follows was read already, but its full-depth token may not have been asked for.
+    readings.removeSubrange(min(max(0, kept - 1), readings.count)...)
   }
 
   /// Notes the output where it is complete, and those of lower thresholds that need no decoding.
   mutating func settle() throws {
     while sequence.stopReason != nil {
       pieces.append(makePiece())
-      guard let next = sweep.following(largestRefusal(), below: policy.threshold) else { return }
+      // What the guard finds outside is decoded at full depth, whatever the threshold.
+      guard applicability?.isInside ?? true else { return }
+      let read = 1..<max(sequence.trippedAt ?? sequence.generated.count, 1)
+      let refused = [largestRefusal(in: read), refusalOfDiscarded].compactMap { $0 }.max()
+      guard let next = sweep.following(refused, below: policy.threshold) else { return }
       policy = policy.with(threshold: next)
-      let places = 1..<sequence.generated.count
-      guard let change = places.first(where: { token(at: $0) != sequence.generated[$0] }) else { continue }
+      // What was taken back at the threshold before may not be now, so decoding goes on from where it was cut.
+      let cut = sequence.trippedAt
+      sequence.trippedAt = nil
+      refusalOfDiscarded = nil
+      guard let change = read.first(where: { token(at: $0) != sequence.generated[$0] }) ?? cut else {
+        continue
+      }
       let kept = sequence.generated.prefix(change)
       guard let changed = token(at: change) else { return }
       readings.removeSubrange(change...)
       sequence.cache.crop(to: sequence.prompt.count + change)
       sequence = try SequenceDecoding(
         model: sweep.model, prompt: request.prompt, options: request.options, cache: sequence.cache)
-      for id in kept + [changed] { _ = try sequence.append(id) }
+      sequence.applicability = applicability
+      if watch != nil || cut != nil { watch = RepetitionWatch() }
+      for id in kept {
+        _ = try sequence.append(id)
+        watch?.append(id)
+      }
+      _ = try sequence.append(changed)
+      try look(at: changed)
     }
   }
 
@@ -62,7 +104,7 @@ struct ExitCurve {
 
   private func departure(of checks: [ExitReading.Check], at place: Int) -> Int? {
     checks.firstIndex { check in
-      policy.threshold < 1
+      policy.threshold < 1 && place < sequence.trippedAt ?? .max
         && policy.decide(
           ExitObservation(
             layer: check.layer, layerCount: layerCount, confidence: check.confidence, tokenIndex: place,
@@ -78,9 +120,9 @@ struct ExitCurve {
   }
 
   /// The largest threshold below the present one at which a token leaves earlier.
-  private func largestRefusal() -> Double? {
+  private func largestRefusal(in places: Range<Int>) -> Double? {
     var largest: Double?
-    for place in 1..<max(sequence.generated.count, 1) {
+    for place in places {
       for check in readings[place - 1].checks[..<(departure(at: place) ?? readings[place - 1].checks.count)] {
         let critical = sweep.policy.criticalThreshold(
           confidence: check.confidence, at: place, of: request.options.maxTokens)
@@ -97,6 +139,8 @@ struct ExitCurve {
     var depthCost = sweep.makeDepthCost()
     var cost = 0.0
     var distance = 0.0
+    // Full depth is not brought back to itself.
+    if policy.threshold >= 1 { generation.trippedAt = nil }
     generation.layers = [layerCount]
     for place in 1..<max(generation.tokenIDs.count, 1) {
       let checks = readings[place - 1].checks

@@ -20,9 +20,14 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
   public var templateDigest: String
   /// How the documents were decoded besides.
   public var regime: DecodingRegime
+  /// Which documents it applies to, or `nil` for all.
+  public var applicability: ApplicabilityGuard.Reference?
+  /// What brings outputs back to full depth, or `nil` for nothing.
+  public var tripwire: RepetitionTripwire?
 
   enum CodingKeys: String, CodingKey {
-    case version, measure, layers, decay, cache, compute, regime
+    case version, measure, layers, decay, cache, compute, regime, tripwire
+    case applicability = "guard"
     case minimumLayer = "minimum_layer"
     case groupLimit = "group_limit"
     case headsDigest = "heads_sha256"
@@ -34,7 +39,8 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
 
   public init(
     _ strategy: ExitStrategy, policy: ThresholdPolicy, model: LanguageModel, modelDigest: String,
-    headsDigest: String?, regime: DecodingRegime
+    headsDigest: String?, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
+    tripwire: RepetitionTripwire? = nil
   ) throws {
     version = Self.currentVersion
     measure = strategy.measure.name
@@ -48,6 +54,8 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     compute = Self.compute(of: model)
     templateDigest = try Self.templateDigest(of: model)
     self.regime = regime
+    self.applicability = applicability
+    self.tripwire = tripwire
   }
 
   /// How a model computes, as descriptions of policies write it.

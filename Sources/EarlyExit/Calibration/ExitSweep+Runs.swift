@@ -26,9 +26,12 @@ extension ExitSweep {
       strategy.policy = pieces.isEmpty ? Refusing(base: policy) : policy.with(threshold: current)
       var exits = try ExitDecoder(strategy, decoder: decoder)
       first.cache.crop(to: first.prompt.count)
-      let sequence = try SequenceDecoding(
+      var sequence = try SequenceDecoding(
         model: model, prompt: prompt, options: options, cache: first.cache)
+      sequence.applicability = first.applicability
       _ = try sequence.append(first.generated[0])
+      var watch = RepetitionWatch()
+      watch.append(first.generated[0])
       var refused: Double?
       var bytes = 0
       var cost = 0.0
@@ -36,6 +39,12 @@ extension ExitSweep {
       while sequence.stopReason == nil {
         if shouldStop() { return nil }
         let index = sequence.generated.count
+        if sequence.trippedAt != nil {
+          try buffers.step([sequence]) { _, _ in }
+          bytes += bytesOfDepth
+          cost += costOfFullDepth
+          continue
+        }
         guard let step = try exits.step(sequence), let depth = step.depth else { break }
         let leavesEarly = depth.reason != .lastLayer
         // The run at 1 looks at exits for the sake of the sweep only.
@@ -49,6 +58,10 @@ extension ExitSweep {
             confidence: check.confidence, at: index, of: options.maxTokens)
           if let critical, critical < current { refused = max(refused ?? critical, critical) }
         }
+        watch.append(step.id)
+        if !pieces.isEmpty, let tripwire = options.tripwire, watch.isTripped(tripwire) {
+          sequence = try sequence.cut(to: watch.safeCount, model: model, options: options)
+        }
       }
       let generation = sequence.makeGeneration()
       let count = Double(max(generation.tokenIDs.count - 1, 1))
@@ -56,7 +69,7 @@ extension ExitSweep {
         Piece(
           threshold: current, generation: generation,
           bytesPerToken: Double(bytes) / count, costPerToken: cost / count))
-      threshold = following(refused, below: current)
+      threshold = first.isCovered ? following(refused, below: current) : nil
     }
     return pieces
   }

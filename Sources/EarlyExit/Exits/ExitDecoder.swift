@@ -110,7 +110,7 @@ package struct ExitDecoder {
   var bytesRead: Int { bytes + head.bytesRead }
 
   /// Completes the keys and values of every token that left early.
-  mutating func complete(_ sequence: SequenceDecoding) throws {
+  package mutating func complete(_ sequence: SequenceDecoding) throws {
     var rows = sequence.deferred
     try advance(&rows, to: layerCount, cache: sequence.cache)
     sequence.deferred = []

@@ -22,6 +22,7 @@ extension Certificate: Codable {
     case safestCost = "safest_cost"
     case pays
     case furtherRisks = "further_risks"
+    case outsideShare = "outside_share"
     case risk, metric
     case modelDigest = "model_sha256"
     case policyDigest = "policy_sha256"
@@ -77,6 +78,7 @@ extension Certificate: Codable {
     try container.encode(safestCost, forKey: .safestCost)
     try container.encode(pays, forKey: .pays)
     try container.encode(furtherRisks, forKey: .furtherRisks)
+    try container.encode(outsideShare, forKey: .outsideShare)
     try container.encode(subject.risk, forKey: .risk)
     try container.encode(subject.metric, forKey: .metric)
     try container.encode(subject.modelDigest, forKey: .modelDigest)
@@ -134,6 +136,7 @@ extension Certificate: Codable {
     cost = try container.decode(Double?.self, forKey: .cost)
     safestCost = try container.decode(Double?.self, forKey: .safestCost)
     furtherRisks = try container.decode([FurtherRisk].self, forKey: .furtherRisks)
+    outsideShare = try container.decode(Double?.self, forKey: .outsideShare)
     subject = Subject(
       risk: try container.decode(String.self, forKey: .risk),
       metric: try container.decode(String.self, forKey: .metric),

@@ -72,10 +72,15 @@ extension Certificate {
       weightsDigest == nil
       ? "It holds for new samples from the distribution that the calibration samples were drawn from independently"
       : "It holds for new samples from the distribution that the given weights describe exactly"
+    let others =
+      outsideShare.map {
+        " Documents that its guard finds unlike those it was made of (\(plain(($0 * 1e3).rounded() / 10)) % of the samples) are "
+          + "decoded as the full model does, which the guarantee counts in."
+      } ?? ""
     return data
       + ", for an epsilon and settings fixed before the losses were seen; it says nothing about any single sample. The loss "
       + "(\(subject.metric); \(subject.risk)) is relative to the full model's own output: the full model's quality is not "
-      + "guaranteed." + fallback
+      + "guaranteed." + others + fallback
   }
 
   private var fallback: String {

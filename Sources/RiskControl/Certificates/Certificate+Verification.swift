@@ -46,6 +46,8 @@ extension Certificate {
       further: Array(zip(results.dropFirst(), further)).map { (result: $0, table: $1) }, subject: subject,
       program: program)
     again.signature = signature
+    // The table does not tell.
+    again.outsideShare = outsideShare
     guard again != self else { return }
     func differs<Value: Equatable>(_ key: CodingKeys, _ path: KeyPath<Certificate, Value>) -> String? {
       self[keyPath: path] == again[keyPath: path]

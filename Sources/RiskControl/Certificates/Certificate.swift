@@ -85,6 +85,9 @@ public struct Certificate: Sendable, Equatable {
   public let furtherRisks: [FurtherRisk]
   /// What the losses are.
   public let subject: Subject
+  /// Share of the samples that a guard found unlike those it was made of, which count with the full model's output; nil without a
+  /// guard.
+  public var outsideShare: Double?
   /// SHA-256 of the table, see ``LossTable/digest()``.
   public let dataDigest: String
   /// SHA-256 of the weights and their bound, or nil.

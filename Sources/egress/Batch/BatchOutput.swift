@@ -12,6 +12,10 @@ struct BatchResult: Codable {
   var stopReason: StopReason
   /// Present where tokens could leave early.
   var averageExitLayer: Double?
+  /// Present where a certificate has a guard.
+  var `guard`: GuardResult?
+  /// Tokens that were kept where the output was brought back to full depth; absent where it was not.
+  var trippedAt: Int?
   /// Present for answers.
   var answered: Bool?
   var confidence: Double?

@@ -41,6 +41,12 @@ struct BatchRunner {
           tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
           stopReason: generation.stopReason,
           averageExitLayer: options.exits == nil ? nil : generation.averageLayer)
+        result.guard = GuardResult(generation.applicability)
+        result.trippedAt = generation.trippedAt
+        if let found = generation.applicability, !found.isInside {
+          bar.clear()
+          Console.warning(GuardResult.sentence("document \(record.id)", found))
+        }
         let findings = Findings(task: record.item.task, document: record.original, cites: false)
         result.sentences = findings.sentences(generation)
         if let answer = findings.answer(generation) {

@@ -52,6 +52,10 @@ struct Evaluation {
     var hellinger: Double?
     /// Whether the test risk is at most ε.
     var isWithinEpsilon: Bool?
+    /// Share of the documents that the certificate's guard finds outside, and so at full depth, and the mean loss of the others;
+    /// `nil` without a guard.
+    var outsideShare: Double?
+    var insideRisk: Double?
     /// Documents whose output is the full model's.
     var identicalOutputs: Int
     var full: Way
@@ -79,6 +83,10 @@ struct Evaluation {
   let model: LanguageModel
   /// Who drafts for ``model``, where drafts are compared.
   var speculation: SpeculationStrategy?
+  /// With the certificate's guard and tripwire.
+  var protection = GenerationOptions()
+  /// By document, whether it is; empty without a guard.
+  private var inside: [Bool] = []
   private var controller: DraftLengthController?
   private let decoder: TimedDecoder
   private let strategy: ExitStrategy?
@@ -121,11 +129,13 @@ struct Evaluation {
   mutating func add(_ record: BatchRecord, exitsFirst: Bool) throws -> Bool {
     var sums = [full, exits]
     var texts = ["", ""]
+    var isInside: Bool?
     for way in exitsFirst ? [1, 0] : [0, 1] {
-      guard let text = try run(record, isPlain: way == 0, into: &sums[way]) else {
+      guard let (text, found) = try run(record, isPlain: way == 0, into: &sums[way]) else {
         return false
       }
       texts[way] = text
+      isInside = found?.isInside ?? isInside
     }
     if let references = record.references, !references.isEmpty {
       for way in [0, 1] {
@@ -138,6 +148,7 @@ struct Evaluation {
       guard try addDistances(record) else { return false }
     }
     (full, exits) = (sums[0], sums[1])
+    if let isInside { inside.append(isInside) }
     if texts[0].utf8.elementsEqual(texts[1].utf8) { identical += 1 }
     losses.append(
       distance.flatMap { distances[$0]?.last }
@@ -149,7 +160,8 @@ struct Evaluation {
 
   /// Distances along the full model's own output, which is decoded once more for each.
   private mutating func addDistances(_ record: BatchRecord) throws -> Bool {
-    let options = try options(record)
+    var options = try options(record)
+    options.applicability = protection.applicability
     let prompt = try model.wholePrompt(for: record, options: options)
     for distance in DistributionDistance.allCases {
       var value = 0.0
@@ -167,9 +179,14 @@ struct Evaluation {
     return true
   }
 
-  private mutating func run(_ record: BatchRecord, isPlain: Bool, into sums: inout Sums) throws -> String? {
+  private mutating func run(
+    _ record: BatchRecord, isPlain: Bool, into sums: inout Sums
+  ) throws -> (text: String, applicability: Applicability?)? {
     var options = try options(record)
-    if !isPlain { options.exits = strategy }
+    if !isPlain {
+      options.exits = strategy
+      (options.applicability, options.tripwire) = (protection.applicability, protection.tripwire)
+    }
     let prompt = try model.wholePrompt(for: record, options: options)
     let drafting = try (isPlain ? nil : speculation)?.makeSession(
       prompt: prompt, options: options, controller: controller, shouldStop: { Interrupt.isRequested })
@@ -206,7 +223,7 @@ struct Evaluation {
     sums.layers += Double(generation.layers.reduce(0, +))
     sums.tokens += generation.tokenIDs.count
     sums.steps += generation.tokenIDs.count - 1
-    return generation.text.trimmingWhitespace()
+    return (generation.text.trimmingWhitespace(), generation.applicability)
   }
 
   /// What came out, or `nil` when there is no document.
@@ -222,13 +239,17 @@ struct Evaluation {
     func mean(_ distance: DistributionDistance) -> Double? {
       distances[distance].map { $0.reduce(0, +) / count }
     }
+    let covered = zip(losses, inside).filter(\.1).map(\.0)
+    let share = inside.isEmpty ? nil : 1 - Double(covered.count) / count
+    let insideRisk = covered.isEmpty ? nil : covered.reduce(0, +) / Double(covered.count)
     return Result(
       model: model.name, metric: distance?.rawValue ?? loss.name, risk: risk.name, documents: losses.count,
       layers: decoder.configuration.layerCount,
       threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
       testRisk: average, testRiskError: (variance / count).squareRoot(), brier: mean(.brier),
       hellinger: mean(.hellinger),
-      isWithinEpsilon: epsilon.map { average <= $0 }, identicalOutputs: identical, full: fullWay,
+      isWithinEpsilon: epsilon.map { average <= $0 }, outsideShare: share, insideRisk: insideRisk,
+      identicalOutputs: identical, full: fullWay,
       exits: exitWay, timeRatio: ratio(exitWay.millisecondsPerToken, fullWay.millisecondsPerToken),
       documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond))
   }
@@ -281,6 +302,10 @@ extension Evaluation.Result {
           "distances",
           "Brier \(brier.formatted(places: 4)), Hellinger \(hellinger.formatted(places: 4)) a token of the full model's output"
         ))
+    }
+    if let outsideShare {
+      let rest = insideRisk.map { ", test risk of the others \($0.formatted(places: 4))" } ?? ""
+      lines.append(("outside", "\((100 * outsideShare).formatted(places: 1)) % at full depth" + rest))
     }
     lines.append(("same output", "\(identicalOutputs) of \(documents) documents"))
     func row(_ name: String, _ value: (Evaluation.Way) -> String) {

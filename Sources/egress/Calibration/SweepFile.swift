@@ -14,6 +14,8 @@ struct SweepLine: Codable, Equatable {
   var layers: [Double]
   /// From the full model's distributions, one a piece; absent where texts are compared.
   var distances: [Double]?
+  /// What the guard says of the document; absent without one.
+  var inside: Bool?
   /// Outputs that differ from the one before; the first is the full model's.
   var texts: [String]
   /// The piece with which each text begins.
@@ -26,6 +28,7 @@ struct SweepLine: Codable, Equatable {
     times = outputs.map(\.time)
     layers = outputs.map(\.layer)
     distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
+    inside = outputs.first?.isInside
     texts = []
     starts = []
     for (index, output) in outputs.enumerated()

@@ -15,7 +15,7 @@ extension ThresholdSweep {
   ///   - maxTokens: `nil` for what is usual for each document's task.
   static func drafts(
     _ loaded: LoadedModel, draft: LoadedDraft, fallback: Double, draftLength: Int, grid: [Double]?,
-    maxTokens: Int?, regime: DecodingRegime
+    maxTokens: Int?, regime: DecodingRegime, applicability: CertificateGuard?
   ) throws -> ThresholdSweep {
     let model = loaded.model
     let strategy = try SpeculationStrategy(
@@ -24,7 +24,8 @@ extension ThresholdSweep {
     let description = try SpeculationDescription(
       model: model, draft: draft.name, modelDigest: loaded.digest(),
       draftDigest: draft.digest(), fallback: fallback,
-      draftLength: draftLength, regime: regime)
+      draftLength: draftLength, regime: regime, applicability: applicability?.reference,
+      tripwire: applicability?.tripwire)
     let grid = grid ?? rollbackGrid
     return ThresholdSweep(
       policy: try JSONDecoder().decode(JSONValue.self, from: description.jsonData()),
@@ -40,7 +41,8 @@ extension ThresholdSweep {
     ) { records, costs, finished in
       let costs = try JSONDecoder().decode(DraftCosts.self, from: JSONEncoder().encode(costs))
       for (index, record) in records.enumerated() {
-        let options = try model.options(for: record, maxTokens: maxTokens)
+        var options = try model.options(for: record, maxTokens: maxTokens)
+        (options.applicability, options.tripwire) = (applicability?.found, applicability?.tripwire)
         let sweep = try RollbackSweep(strategy, options: options, grid: grid)
         let prompt = try model.wholePrompt(for: record, options: options)
         guard let pieces = try sweep.run(prompt, shouldStop: { Interrupt.isRequested }) else { return false }
@@ -53,7 +55,8 @@ extension ThresholdSweep {
               cost: piece.bytesPerToken / 1e6,
               // The output at 0 is the large model's own, which needs no drafts.
               time: piece.threshold == 0 ? min(time, costs.plain) : time,
-              layer: piece.generation.averageLayer ?? 0)
+              layer: piece.generation.averageLayer ?? 0,
+              isInside: piece.generation.applicability?.isInside)
           })
       }
       return true

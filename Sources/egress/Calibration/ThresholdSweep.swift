@@ -19,6 +19,8 @@ struct ThresholdSweep {
     var layer: Double
     /// From the full model's distributions, where the sweep measures that.
     var distance: Double?
+    /// What the guard says of the document; `nil` without one.
+    var isInside: Bool?
   }
 
   /// Everything but the threshold, as certificates and work files name it.
@@ -44,7 +46,7 @@ extension ThresholdSweep {
   ///   - grid: The only thresholds to try, or `nil` for every one at which something changes.
   static func exits(
     _ loaded: LoadedModel, options: ExitPolicyOptions, distance: DistributionDistance?, grid: [Double]?,
-    lowest: Double, maxTokens: Int?, regime: DecodingRegime
+    lowest: Double, maxTokens: Int?, regime: DecodingRegime, applicability: CertificateGuard?
   ) throws -> ThresholdSweep {
     let model = loaded.model
     let heads = try options.loadHeads(loaded)
@@ -58,7 +60,8 @@ extension ThresholdSweep {
     let description = try ExitPolicyDescription(
       strategy, policy: policy, model: model,
       modelDigest: loaded.digest(),
-      headsDigest: options.headsDigest(loaded), regime: regime)
+      headsDigest: options.headsDigest(loaded), regime: regime, applicability: applicability?.reference,
+      tripwire: applicability?.tripwire)
     let bytes = try description.jsonData()
     return ThresholdSweep(
       policy: try JSONDecoder().decode(JSONValue.self, from: bytes), modelDigest: description.modelDigest,
@@ -76,7 +79,8 @@ extension ThresholdSweep {
       var sweep = sweep
       sweep.costs = try JSONDecoder().decode(ExitCosts.self, from: JSONEncoder().encode(costs))
       let requests = try records.map { record in
-        let options = try model.options(for: record, maxTokens: maxTokens)
+        var options = try model.options(for: record, maxTokens: maxTokens)
+        (options.applicability, options.tripwire) = (applicability?.found, applicability?.tripwire)
         return ExitSweep.Request(
           prompt: try model.wholePrompt(for: record, options: options), options: options)
       }
@@ -87,7 +91,8 @@ extension ThresholdSweep {
             Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
               cost: piece.bytesPerToken / 1e6, time: piece.costPerToken,
-              layer: piece.generation.averageLayer ?? 0, distance: distance == nil ? nil : piece.distance)
+              layer: piece.generation.averageLayer ?? 0, distance: distance == nil ? nil : piece.distance,
+              isInside: piece.generation.applicability?.isInside)
           })
       }
     }

@@ -9,17 +9,24 @@ extension Calibrate {
   func runOnDocuments(_ settings: CalibrationSettings) throws {
     guard let data = documents.data else { return }
     let (metric, risk) = try quality()
-    let records = try readRecords(data, metric: metric, risk: risk)
+    let all = try readRecords(data, metric: metric, risk: risk)
     // What cannot come out is told before anything is run.
-    for epsilon in rule.epsilon.values {
-      var one = settings
-      one.epsilon = epsilon
-      try one.checkFeasibility(sampleCount: records.count, lossBound: metric.bound)
+    func checkFeasibility(_ count: Int) throws {
+      for epsilon in rule.epsilon.values {
+        var one = settings
+        one.epsilon = epsilon
+        try one.checkFeasibility(sampleCount: count, lossBound: metric.bound)
+      }
     }
+    try checkFeasibility(all.count)
     let loaded = try ModelOptions.load(
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let stem = documents.stem
+    let applicability = try CertificateGuard.make(
+      loaded, records: all, options: guarding, stem: stem, maxTokens: documents.maxTokens,
+      check: checkFeasibility)
+    let records = Array(all.dropFirst(applicability?.documents ?? 0))
     // What a sweep decodes with: greedily, whole documents, one task a document.
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
@@ -32,7 +39,8 @@ extension Calibrate {
           sweep: try ThresholdSweep.drafts(
             loaded, draft: draft, fallback: fallback,
             draftLength: drafting.draftLength ?? draft.usualDraftLength,
-            grid: documents.grid?.values, maxTokens: documents.maxTokens, regime: regime))
+            grid: documents.grid?.values, maxTokens: documents.maxTokens, regime: regime,
+            applicability: applicability))
       }
     } else {
       candidates = [
@@ -40,7 +48,8 @@ extension Calibrate {
           name: "exits", stem: stem,
           sweep: try ThresholdSweep.exits(
             loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
-            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime))
+            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime,
+            applicability: applicability))
       ]
     }
     let subjects = candidates.map {
@@ -76,7 +85,7 @@ extension Calibrate {
       try writeLosses(
         lines, of: records, metric: metric, risk: risk, path: candidate.stem + ".losses.jsonl")
     }
-    let certificates: [Certificate]
+    var certificates: [Certificate]
     var chosen = 0
     if candidates.count == 1 {
       certificates = try calibrateOne(settings, subjects[0], losses: tables[0])
@@ -91,6 +100,12 @@ extension Calibrate {
       ]
     }
     let lines = outputs[chosen]
+    if applicability != nil {
+      let outside = lines.reduce(0) { $0 + ($1.inside == false ? 1 : 0) }
+      for index in certificates.indices {
+        certificates[index].outsideShare = Double(outside) / Double(max(lines.count, 1))
+      }
+    }
     let layerCount = loaded.model.decoder.configuration.layerCount
     let remarks = certificates.compactMap { certificate -> String? in
       guard let threshold = certificate.threshold else { return nil }
@@ -118,6 +133,7 @@ extension Calibrate {
         + (certificate.pays == false && threshold < 1
           ? ", so that is what decoding with this certificate takes" : "")
     }
+    if applicability == nil, !guarding.noGuard { Console.note(CertificateGuard.absence(records.count)) }
     try finish(certificates, files, remarks: remarks)
   }
 

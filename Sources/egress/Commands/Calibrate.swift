@@ -12,7 +12,8 @@ struct Calibrate: ParsableCommand {
     discussion: """
       With --data, the model is run on every document at full depth and at every threshold at which something changes. NAME \
       (--output) begins the names of the files: NAME.runs.jsonl, the outputs, by which an interrupted or repeated command \
-      goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json.
+      goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's guard, \
+      NAME.guard.safetensors, which has to lie beside it.
 
       With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0.
 
@@ -35,6 +36,7 @@ struct Calibrate: ParsableCommand {
   var tables: [String] = []
 
   @OptionGroup(title: "Running a Model") var documents: CalibrationDocuments
+  @OptionGroup(title: "Running a Model") var guarding: CalibrationGuard
   @OptionGroup(title: "Early Exit Options") var exits: ExitPolicyOptions
   @OptionGroup(title: "Drafting") var drafting: CalibrationDraft
   @OptionGroup var rule: RuleArguments
@@ -117,7 +119,7 @@ struct Calibrate: ParsableCommand {
   private func validateTables() throws {
     guard !tables.isEmpty else { throw ValidationError("Give a table of losses, or --data.") }
     let given =
-      documents.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
+      documents.given + guarding.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
       + (compute == nil ? [] : ["compute"])
     if let name = given.first { throw ValidationError("--\(name) has no effect without --data.") }
   }

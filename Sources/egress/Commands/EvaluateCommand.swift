@@ -66,6 +66,7 @@ struct EvaluateCommand: ParsableCommand {
     let strategy = try speculation.exitStrategy(exits, loaded, regime: regime)
     var evaluation = Evaluation(
       loaded, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens)
+    try exits.protect(&evaluation.protection, loaded)
     var measured = loaded
     measured.model = evaluation.model
     evaluation.speculation = try speculation.makeStrategy(

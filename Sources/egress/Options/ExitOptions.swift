@@ -109,6 +109,12 @@ struct ExitOptions: ParsableArguments {
     )
   }
 
+  /// Sets which documents the certificate is applied to, and what brings outputs back to full depth.
+  func protect(_ options: inout GenerationOptions, _ loaded: LoadedModel) throws {
+    guard let certificate else { return }
+    (options.applicability, options.tripwire) = try CertificateGuard.load(certificate, for: loaded)
+  }
+
   private func strategy(_ path: String, _ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy?
   {
     let certificate = try Certificate.read(path: path)

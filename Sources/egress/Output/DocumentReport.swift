@@ -41,6 +41,7 @@ struct DocumentReport {
         model,
         regime: DecodingRegime(
           tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
+      try exits.protect(&options, model)
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
         exits: exits.settings(model))
@@ -58,11 +59,13 @@ struct DocumentReport {
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
     options = try model.model.options(options, for: task, document: document)
     options.exits = try speculation.exitStrategy(exits, model, regime: regime)
+    try exits.protect(&options, model)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
     var plain = options
     plain.exits = nil
+    plain.applicability = nil
     var isWhole = true
     let prompt = try model.model.makePrompt(
       for: task, document: document, options: isCertified ? plain : options, rule: documents.long,
@@ -83,7 +86,8 @@ struct DocumentReport {
           model, prompt: prompt, options: options, threads: models.threads, exits: exits, regime: regime)
     }
     try GenerationReport(
-      model: model, format: format, options: options, exits: exits, showsDrafts: speculation.showDrafts,
+      model: model, name: input.name, format: format, options: options, exits: exits,
+      showsDrafts: speculation.showDrafts,
       findings: Findings(task: task, document: input.text, cites: documents.cite)
     ).run(session)
   }

@@ -35,6 +35,10 @@ struct GenerationResult: Encodable {
   var averageExitLayer: Double?
   /// Present when tokens were drawn at random.
   var seed: UInt64?
+  /// Present where a certificate has a guard.
+  var `guard`: GuardResult?
+  /// Tokens that were kept where the output was brought back to full depth; absent where it was not.
+  var trippedAt: Int?
   /// Present when tokens were drafted.
   var speculation: SpeculationStatistics?
   var timings: Timings
@@ -49,6 +53,8 @@ struct GenerationResult: Encodable {
 /// Decodes a session to its end and shows the output.
 struct GenerationReport {
   let model: LoadedModel
+  /// What the input is called in messages.
+  var name = "the prompt"
   let format: OutputOptions.Format
   let options: GenerationOptions
   let exits: ExitOptions
@@ -75,8 +81,12 @@ struct GenerationReport {
         step.map { writers.paint(colors.paint(text, layer: $0.layer), source: $0.source) } ?? text)
       last = text.last ?? last
     }
-    var start = ContinuousClock.now
+    let begin = ContinuousClock.now
+    var start = begin
     while let step = try session.next() {
+      if last == nil, start == begin, let found = session.generation.applicability, !found.isInside {
+        Console.warning(GuardResult.sentence(name, found))
+      }
       try trace?.append(step, seconds: (ContinuousClock.now - start).seconds)
       try show(step.text, step: step)
       start = .now
@@ -121,6 +131,8 @@ struct GenerationReport {
         load: model.seconds, prefill: timings.prefill, decode: timings.decode,
         tokensPerSecond: rate(max(0, generation.tokenIDs.count - 1), timings.decode),
         prefillTokensPerSecond: rate(generation.promptTokenIDs.count, timings.prefill)))
+    result.guard = GuardResult(generation.applicability)
+    result.trippedAt = generation.trippedAt
     result.sentences = findings?.sentences(generation)
     if let answer = findings?.answer(generation) {
       (result.answered, result.confidence, result.source) = (

@@ -1,0 +1,50 @@
+import DecoderModels
+import EarlyExit
+import SpeculativeDecoding
+import TestSupport
+import Testing
+
+/// Drafts that may change the output, for documents like those of the calibration only.
+@Suite struct GuardedDraftTests {
+  private let known: [TokenID] = [70, 80, 90, 100]
+  private let foreign: [TokenID] = [200, 210, 60]
+
+  private func makeGuard(_ model: LanguageModel) throws -> ApplicabilityGuard {
+    let center = try #require(try model.promptProfile(known, shouldStop: { false }))
+    var numbers = SplitMix64(seed: 8)
+    let near = (0..<40).map { _ in center.map { $0 + Float(numbers.next() % 1000) / 1e5 - 0.005 } }
+    let digest = String(repeating: "0", count: 64)
+    return try ApplicabilityGuard(
+      fitting: Array(near[..<20]), heldBack: [center] + Array(near[20...]), modelDigest: digest,
+      documentsDigest: digest)
+  }
+
+  @Test func `outside no draft changes the output`() throws {
+    let (large, small) = (try tinyModel(seed: 21, layers: 3), try tinyModel(seed: 22, layers: 1))
+    let strategy = try SpeculationStrategy(
+      [.model(small)], for: large, rule: .rollback(threshold: .infinity), fallback: 0, draftLength: 4)
+    var options = GenerationOptions(maxTokens: 24)
+    func run(_ prompt: [TokenID], _ options: GenerationOptions) throws -> Run {
+      try SpeculativeDecodingTests.run(
+        strategy.makeSession(prompt: prompt, options: options, choosesLength: false))
+    }
+    let unguarded = try [known, foreign].map { try run($0, options) }
+    let plain = try [known, foreign].map { try large.plain($0, options) }
+    // Drafts that are never taken back make another output of both.
+    for index in 0..<2 { #expect(unguarded[index].generation.tokenIDs != plain[index].tokenIDs) }
+    options.applicability = try makeGuard(large)
+    let inside = try run(known, options)
+    #expect(inside.generation.applicability?.isInside == true)
+    #expect(inside.generation.tokenIDs == unguarded[0].generation.tokenIDs)
+    let outside = try run(foreign, options)
+    #expect(outside.generation.applicability?.isInside == false)
+    #expect(outside.generation.tokenIDs == plain[1].tokenIDs)
+    #expect(outside.statistics.substituted == 0)
+
+    let sweep = try RollbackSweep(strategy, options: options, grid: [1, 4, 20])
+    #expect(try #require(try sweep.run(known, shouldStop: { false })).count > 1)
+    let pieces = try #require(try sweep.run(foreign, shouldStop: { false }))
+    #expect(pieces.map(\.threshold) == [0])
+    #expect(pieces[0].generation.tokenIDs == plain[1].tokenIDs)
+  }
+}
