@@ -249,6 +249,7 @@ import Tokenization
     try small.write(to: directory)
     // Sentinels without a row are no reason to refuse the model.
     let fewer = try LanguageModel(path: directory.path, threads: 1)
-    #expect(fewer.decoder.configuration.vocabularySize == 200 && fewer.tokenizer.vocabularySize == pieces + 100)
+    #expect(
+      fewer.decoder.configuration.vocabularySize == 200 && fewer.tokenizer.vocabularySize == pieces + 100)
   }
 }
