@@ -28,6 +28,7 @@ struct Egress: ParsableCommand {
         1    the work could not be done
         2    nothing could be certified
         3    only the safest setting could be certified
+        4    a monitor's alarm was raised
         64   a command or an option was wrong
         130  interrupted; what was written so far stands
 
@@ -41,6 +42,7 @@ struct Egress: ParsableCommand {
       FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self,
       TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
       ModelsCommand.self, Calibrate.self, EvaluateCommand.self, ReportCommand.self, Study.self, Verify.self,
+      MonitorCommand.self,
     ])
 
   /// Runs the command line and ends the process.

@@ -75,7 +75,7 @@ import Testing
     }
     #expect(edits > 20)
     let extra = text.replacingOccurrences(
-      of: "{\n  \"bound\"", with: "{\n  \"approved\" : true,\n  \"bound\"")
+      of: "{\n  \"audit_epsilon\"", with: "{\n  \"approved\" : true,\n  \"audit_epsilon\"")
     #expect(extra != text)
     #expect(throws: RiskControlError.self) { try Certificate.read(Data(extra.utf8), name: "c") }
     let spaced = text.replacingOccurrences(of: "\n", with: " \n ")

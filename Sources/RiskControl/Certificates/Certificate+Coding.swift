@@ -23,6 +23,7 @@ extension Certificate: Codable {
     case pays
     case furtherRisks = "further_risks"
     case outsideShare = "outside_share"
+    case auditEpsilon = "audit_epsilon"
     case risk, metric
     case modelDigest = "model_sha256"
     case policyDigest = "policy_sha256"
@@ -79,6 +80,7 @@ extension Certificate: Codable {
     try container.encode(pays, forKey: .pays)
     try container.encode(furtherRisks, forKey: .furtherRisks)
     try container.encode(outsideShare, forKey: .outsideShare)
+    try container.encode(auditEpsilon, forKey: .auditEpsilon)
     try container.encode(subject.risk, forKey: .risk)
     try container.encode(subject.metric, forKey: .metric)
     try container.encode(subject.modelDigest, forKey: .modelDigest)
@@ -137,6 +139,7 @@ extension Certificate: Codable {
     safestCost = try container.decode(Double?.self, forKey: .safestCost)
     furtherRisks = try container.decode([FurtherRisk].self, forKey: .furtherRisks)
     outsideShare = try container.decode(Double?.self, forKey: .outsideShare)
+    auditEpsilon = try container.decode(Double?.self, forKey: .auditEpsilon)
     subject = Subject(
       risk: try container.decode(String.self, forKey: .risk),
       metric: try container.decode(String.self, forKey: .metric),

@@ -43,11 +43,13 @@ extension Certificate {
     }
     var again = Certificate(
       results[0], table: table, settings: settings, weights: weights, policiesCompared: policiesCompared,
-      further: Array(zip(results.dropFirst(), further)).map { (result: $0, table: $1) }, subject: subject,
+      further: Array(zip(results.dropFirst(), further)).map { (result: $0, table: $1) },
+      furtherMetrics: furtherRisks.map(\.metric), subject: subject,
       program: program)
     again.signature = signature
     // The table does not tell.
     again.outsideShare = outsideShare
+    again.auditEpsilon = auditEpsilon
     guard again != self else { return }
     func differs<Value: Equatable>(_ key: CodingKeys, _ path: KeyPath<Certificate, Value>) -> String? {
       self[keyPath: path] == again[keyPath: path]

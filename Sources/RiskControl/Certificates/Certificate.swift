@@ -31,6 +31,8 @@ public struct Certificate: Sendable, Equatable {
 
   /// Another risk that holds at the same threshold.
   public struct FurtherRisk: Sendable, Equatable, Codable {
+    /// What its losses are, or nil where the table alone is known.
+    public var metric: String?
     /// ε of this risk.
     public let epsilon: Double
     /// B of this risk.
@@ -43,7 +45,7 @@ public struct Certificate: Sendable, Equatable {
     public let dataDigest: String
 
     enum CodingKeys: String, CodingKey {
-      case epsilon
+      case epsilon, metric
       case lossBound = "loss_bound"
       case upperBound = "upper_bound"
       case empiricalRisk = "empirical_risk"
@@ -88,6 +90,9 @@ public struct Certificate: Sendable, Equatable {
   /// Share of the samples that a guard found unlike those it was made of, which count with the full model's output; nil without a
   /// guard.
   public var outsideShare: Double?
+  /// What a monitor of the deployed threshold holds the audited losses against, or nil where none were of texts: ε itself where
+  /// they need no references, else an upper bound of the loss against the full model's own output.
+  public var auditEpsilon: Double?
   /// SHA-256 of the table, see ``LossTable/digest()``.
   public let dataDigest: String
   /// SHA-256 of the weights and their bound, or nil.
@@ -106,13 +111,14 @@ public struct Certificate: Sendable, Equatable {
   ///   - weights: the weights it was made with, or nil.
   ///   - policiesCompared: how many policies shared δ.
   ///   - further: the other risks calibrated together with this one.
+  ///   - furtherMetrics: what the losses of those are, where that is known.
   ///   - subject: what the losses are.
   ///   - program: name and version of the program.
   public init(
     _ result: CalibrationResult, table: LossTable, settings: CalibrationSettings,
     weights: SampleWeights? = nil,
     policiesCompared: Int = 1, further: [(result: CalibrationResult, table: LossTable)] = [],
-    subject: Subject = Subject(), program: String
+    furtherMetrics: [String?] = [], subject: Subject = Subject(), program: String
   ) {
     let choice = result.outcome.choice
     outcome = result.outcome.name
@@ -132,8 +138,9 @@ public struct Certificate: Sendable, Equatable {
     startsAtFullModel = table.startsAtFullModel
     cost = choice?.cost
     safestCost = choice?.safestCost
-    furtherRisks = further.map { other in
+    furtherRisks = further.enumerated().map { index, other in
       FurtherRisk(
+        metric: furtherMetrics.indices.contains(index) ? furtherMetrics[index] : nil,
         epsilon: other.result.epsilon, lossBound: other.table.lossBound,
         upperBound: other.result.outcome.choice?.upperBound,
         empiricalRisk: other.result.outcome.choice?.empiricalRisk, dataDigest: other.table.digest())

@@ -18,6 +18,8 @@ struct BatchResult: Codable {
   var trippedAt: Int?
   /// Present for answers.
   var answered: Bool?
+  /// Present with a certificate of answers: whether this one is given.
+  var given: Bool?
   var confidence: Double?
   var source: DocumentAnswer.Source?
   /// Present for summaries.

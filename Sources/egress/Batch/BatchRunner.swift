@@ -10,6 +10,10 @@ struct BatchRunner {
   /// Whether exits are those of a certificate, which holds for whole documents.
   let isCertified: Bool
   let settings: BatchSettings
+  /// Who compares a share of the outputs with full depth.
+  var auditor: Auditor?
+  /// Which answers are given; `nil` for all.
+  var certified: CertifiedAnswers?
 
   /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
   func run(_ records: [BatchRecord], input: String, output path: String) throws {
@@ -19,44 +23,85 @@ struct BatchRunner {
     if before > 0 {
       Console.note("\(path) has \(before) of \(records.count) results already; the others follow")
     }
-    let rest = records[before...]
-    let batch = DocumentBatch(
-      model: model, options: options, rule: rule, raw: raw, exitsOnWholeOnly: isCertified,
-      shouldStop: { Interrupt.isRequested })
     let bar = ProgressBar(total: records.count, what: "documents")
     Interrupt.watch()
     bar.show(done: before)
     defer { bar.clear() }
-    let isComplete = try batch.run(rest.map(\.item)) { event in
+    if let auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
+    var done = before
+    while done < records.count {
+      // An alarm ends the run, and what is left is decoded at full depth.
+      let isAlarmed = auditor?.isAlarmed ?? false
+      done += try run(records[done...], after: done, isAudited: !isAlarmed, bar: bar, output: output)
+      if Interrupt.isRequested, done < records.count { throw ExitCode(Interrupt.exitCode) }
+    }
+  }
+
+  /// Runs documents to the end, an interruption, or an alarm.
+  ///
+  /// - Returns: How many are done.
+  private func run(
+    _ rest: ArraySlice<BatchRecord>, after before: Int, isAudited: Bool, bar: ProgressBar, output: BatchOutput
+  ) throws -> Int {
+    var options = options
+    if auditor != nil, !isAudited {
+      (options.exits, options.applicability, options.tripwire) = (nil, nil, nil)
+    }
+    let auditor = isAudited ? self.auditor : nil
+    let batch = DocumentBatch(
+      model: model, options: options, rule: rule, raw: raw, exitsOnWholeOnly: isCertified,
+      shouldStop: { Interrupt.isRequested || auditor?.isAlarmed ?? false })
+    var done = 0
+    var uncovered: Set<Int> = []
+    let records = Array(rest)
+    _ = try batch.run(records.map(\.item)) { event in
       switch event {
       case .note(let item, let note):
         bar.clear()
-        let name = "document \(rest[before + item].id)"
+        let name = "document \(records[item].id)"
         Console.warning(note.sentence(for: name))
+        uncovered.insert(item)
         if isCertified { Console.warning("\(name): \(ExitOptions.notCovered)") }
       case .finished(let item, let generation):
-        let record = rest[before + item]
-        var result = BatchResult(
-          id: record.id, settings: settings.digest(of: record.item), text: generation.text,
-          tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
-          stopReason: generation.stopReason,
-          averageExitLayer: options.exits == nil ? nil : generation.averageLayer)
-        result.guard = GuardResult(generation.applicability)
-        result.trippedAt = generation.trippedAt
-        if let found = generation.applicability, !found.isInside {
-          bar.clear()
-          Console.warning(GuardResult.sentence("document \(record.id)", found))
+        let record = records[item]
+        try output.append(
+          result(
+            generation, of: record, hasExits: options.exits != nil, isWhole: !uncovered.contains(item),
+            bar: bar))
+        done = item + 1
+        bar.show(done: before + done)
+        if let auditor, !auditor.isAlarmed, !uncovered.contains(item) {
+          try auditor.look(
+            at: generation, model: model,
+            options: model.options(options, for: record.item.task, document: record.item.document),
+            source: record.item.document)
         }
-        let findings = Findings(task: record.item.task, document: record.original, cites: false)
-        result.sentences = findings.sentences(generation)
-        if let answer = findings.answer(generation) {
-          (result.answered, result.confidence, result.source) =
-            (answer.answered, answer.confidence, answer.source)
-        }
-        try output.append(result)
-        bar.show(done: before + item + 1)
       }
     }
-    if !isComplete { throw ExitCode(Interrupt.exitCode) }
+    return done
+  }
+
+  private func result(
+    _ generation: Generation, of record: BatchRecord, hasExits: Bool, isWhole: Bool, bar: ProgressBar
+  ) -> BatchResult {
+    var result = BatchResult(
+      id: record.id, settings: settings.digest(of: record.item), text: generation.text,
+      tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
+      stopReason: generation.stopReason, averageExitLayer: hasExits ? generation.averageLayer : nil)
+    result.guard = GuardResult(generation.applicability)
+    result.trippedAt = generation.trippedAt
+    if let found = generation.applicability, !found.isInside {
+      bar.clear()
+      Console.warning(GuardResult.sentence("document \(record.id)", found))
+    }
+    let findings = Findings(task: record.item.task, document: record.original, cites: false)
+    result.sentences = findings.sentences(generation)
+    if let answer = findings.answer(generation) {
+      result.given = certified.map { $0.gives(generation, answer: answer, isWhole: isWhole) }
+      (result.answered, result.confidence, result.source) = (
+        answer.answered, answer.confidence, answer.source
+      )
+    }
+    return result
   }
 }

@@ -137,7 +137,14 @@ struct CertificateGuard {
     }
     guard let policy = try Certificate.read(path: path).subject.policy else { return (nil, nil) }
     let named = try JSONDecoder().decode(Policy.self, from: JSONEncoder().encode(policy))
-    guard let reference = named.guard else { return (nil, named.tripwire) }
+    return (try load(named.guard, beside: path, for: loaded), named.tripwire)
+  }
+
+  /// Reads a guard from the file beside a certificate.
+  static func load(
+    _ reference: ApplicabilityGuard.Reference?, beside path: String, for loaded: LoadedModel
+  ) throws -> ApplicabilityGuard? {
+    guard let reference else { return nil }
     let folder = URL(fileURLWithPath: path).deletingLastPathComponent()
     let name = URL(fileURLWithPath: reference.file).lastPathComponent
     let file = folder.appendingPathComponent(name).path
@@ -145,10 +152,9 @@ struct CertificateGuard {
       throw CommandError(
         "\(path): the certificate's guard is not there; it has to lie beside the certificate as \(name)")
     }
-    let applicability = try ApplicabilityGuard(
+    return try ApplicabilityGuard(
       path: file, modelDigest: loaded.digest(),
       hiddenSize: loaded.model.decoder.configuration.hiddenSize, digest: reference.digest)
-    return (applicability, named.tripwire)
   }
 }
 

@@ -43,10 +43,12 @@ extension ThresholdSweep {
   ///
   /// - Parameters:
   ///   - maxTokens: `nil` for what is usual for each document's task.
-  ///   - grid: The only thresholds to try, or `nil` for every one at which something changes.
+  ///   - grid: The only thresholds to try, or `nil` for ``usualGrid(_:)``.
+  ///   - isExhaustive: Tries every threshold at which something changes.
   static func exits(
     _ loaded: LoadedModel, options: ExitPolicyOptions, distance: DistributionDistance?, grid: [Double]?,
-    lowest: Double, maxTokens: Int?, regime: DecodingRegime, applicability: CertificateGuard?
+    isExhaustive: Bool, lowest: Double, maxTokens: Int?, regime: DecodingRegime,
+    applicability: CertificateGuard?
   ) throws -> ThresholdSweep {
     let model = loaded.model
     let heads = try options.loadHeads(loaded)
@@ -55,6 +57,7 @@ extension ThresholdSweep {
       throw CommandError("the exit plan has no exits, for none pays: there is no threshold to calibrate")
     }
     let strategy = try options.strategy(policy, heads: heads, model: model)
+    let grid = grid ?? (isExhaustive ? nil : usualGrid(strategy.measure.name))
     let sweep = try ExitSweep(
       model: model, strategy: strategy, policy: policy, distance: distance, grid: grid, lowest: lowest)
     let description = try ExitPolicyDescription(
@@ -96,6 +99,24 @@ extension ThresholdSweep {
           })
       }
     }
+  }
+}
+
+extension ThresholdSweep {
+  /// Two dozen thresholds to try. Neighbouring states are alike, so saturation is decided close to 1; the other measures are
+  /// probabilities.
+  static func usualGrid(_ measure: String) -> [Double] {
+    measure == SaturationConfidence().name
+      ? [
+        0.999, 0.998, 0.997, 0.996, 0.995, 0.994, 0.992, 0.99, 0.988, 0.985, 0.98, 0.975, 0.97, 0.96, 0.95,
+        0.93,
+        0.9, 0.87, 0.83, 0.78, 0.7, 0.6, 0.4, 0,
+      ]
+      : [
+        0.99, 0.98, 0.96, 0.94, 0.92, 0.9, 0.87, 0.84, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6, 0.55, 0.5, 0.45, 0.4,
+        0.35,
+        0.3, 0.25, 0.2, 0.1, 0,
+      ]
   }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import RiskControl
 
 struct AnswerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -27,12 +28,14 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
+  @OptionGroup(title: "Early Exit Options") var auditing: AuditOptions
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
   @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
     try exits.validate(raw: documents.raw)
     try speculation.validate(with: exits)
+    try auditing.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
     if documents.input == nil, asked.question == nil { throw ValidationError("Give a --question.") }
     if let question = asked.question, question.allSatisfy(\.isWhitespace) {
@@ -41,11 +44,23 @@ struct AnswerCommand: ParsableCommand {
   }
 
   func run() throws {
+    var exits = exits
+    // A certificate is of exits or drafts, or of answers.
+    let answering = try exits.certificate.flatMap { path in
+      try AnswerCertificate.read(path: path).map { (certificate: $0, path: path) }
+    }
+    if answering != nil {
+      if speculation.takesCertificate(exits) || exits.policy.exitHeads != nil || auditing.audit != nil {
+        throw ValidationError(
+          "--draft, --exit-heads and --audit have no effect with a certificate of answers.")
+      }
+      exits.certificate = nil
+    }
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      search: search, format: output.format,
+      search: search, auditing: auditing, format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens,
-      recordsProbabilities: true, isExtractive: asked.extractive
+      recordsProbabilities: true, isExtractive: asked.extractive, answering: answering
     ) { recorded in
       guard let question = recorded.question ?? asked.question, !question.allSatisfy(\.isWhitespace) else {
         throw CommandError("there is no question")

@@ -13,6 +13,7 @@ extension Calibrate {
     // What cannot come out is told before anything is run.
     func checkFeasibility(_ count: Int) throws {
       for epsilon in rule.epsilon.values {
+        // With several metrics these are theirs, and otherwise of one certificate each.
         var one = settings
         one.epsilon = epsilon
         try one.checkFeasibility(sampleCount: count, lossBound: metric.bound)
@@ -48,6 +49,7 @@ extension Calibrate {
           name: "exits", stem: stem,
           sweep: try ThresholdSweep.exits(
             loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
+            isExhaustive: documents.everyThreshold,
             lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime,
             applicability: applicability))
       ]
@@ -58,7 +60,9 @@ extension Calibrate {
         policyDigest: $0.sweep.policyDigest, policy: $0.sweep.policy)
     }
     // Before hours of work, not after.
-    let files = try rule.epsilon.values.map { epsilon in
+    let further = try furtherMetrics()
+    let epsilons = further.isEmpty ? rule.epsilon.values : Array(rule.epsilon.values.prefix(1))
+    let files = try epsilons.map { epsilon in
       let file = try CertificateFile(path: path(for: epsilon), replacing: force)
       var settings = settings
       settings.epsilon = epsilon
@@ -77,18 +81,30 @@ extension Calibrate {
         try measure(candidate.sweep)
       }
     }
-    if risk == .gap, case .text(let loss) = metric, loss.readsReferences, let lines = outputs.first {
+    for one in [(metric: metric, risk: risk)] + further.map({ (metric: $0.metric, risk: $0.risk) }) {
+      guard one.risk == .gap, case .text(let loss) = one.metric, loss.readsReferences,
+        let lines = outputs.first
+      else { continue }
       let losses = zip(lines, records).map { loss.loss($0.texts[0], references: $1.references ?? []) }
       if let reason = loss.vacuity(fullModelLosses: losses) { throw CommandError("\(data): \(reason)") }
     }
     let tables = try zip(candidates, outputs).map { candidate, lines in
       try writeLosses(
-        lines, of: records, metric: metric, risk: risk, path: candidate.stem + ".losses.jsonl")
+        lines, of: records, metric: metric, risk: risk, path: candidate.stem + ".losses.jsonl",
+        isAlone: further.isEmpty)
     }
     var certificates: [Certificate]
     var chosen = 0
     if candidates.count == 1 {
-      certificates = try calibrateOne(settings, subjects[0], losses: tables[0])
+      let others = try further.map { one in
+        (
+          table: try writeLosses(
+            outputs[0], of: records, metric: one.metric, risk: one.risk,
+            path: "\(candidates[0].stem).\(one.metric.name).losses.jsonl", isAlone: false),
+          epsilon: one.epsilon, metric: "\(one.metric.name), \(one.risk.name)"
+        )
+      }
+      certificates = try calibrateOne(settings, subjects[0], losses: tables[0], further: others)
     } else {
       let choice = try choose(
         settings, among: zip(candidates, tables).map { Calibration.Policy(name: $0.name, table: $1) })
@@ -100,6 +116,10 @@ extension Calibrate {
       ]
     }
     let lines = outputs[chosen]
+    for index in certificates.indices {
+      certificates[index].auditEpsilon = try auditEpsilon(
+        certificates[index], lines: lines, records: records, metric: metric, risk: risk)
+    }
     if applicability != nil {
       let outside = lines.reduce(0) { $0 + ($1.inside == false ? 1 : 0) }
       for index in certificates.indices {
@@ -149,15 +169,19 @@ extension Calibrate {
     let records = Array(
       try BatchInput.read(data).prefix(
         documents.limit ?? .max))
-    if risk == .gap, metric.readsReferences,
-      let record = records.first(where: { $0.references?.isEmpty ?? true })
-    {
+    let readsReferences =
+      try metric.readsReferences && risk == .gap
+      || furtherMetrics().contains { $0.metric.readsReferences && $0.risk == .gap }
+    if readsReferences, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
       throw CommandError(
         "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
     }
-    if risk == .gap, case .text(let loss) = metric, loss.readsReferences,
-      let reason = loss.vacuity(references: records.map { $0.references ?? [] })
+    for one in try [(metric: metric, risk: risk)]
+      + furtherMetrics().map({ (metric: $0.metric, risk: $0.risk) })
     {
+      guard one.risk == .gap, case .text(let loss) = one.metric, loss.readsReferences,
+        let reason = loss.vacuity(references: records.map { $0.references ?? [] })
+      else { continue }
       throw CommandError("\(data): \(reason)")
     }
     return records
@@ -201,7 +225,8 @@ extension Calibrate {
 
   /// Writes the table of losses and reads it back, so that the certificate is of what is in the file.
   private func writeLosses(
-    _ lines: [SweepLine], of records: [BatchRecord], metric: QualityMetric, risk: QualityRisk, path: String
+    _ lines: [SweepLine], of records: [BatchRecord], metric: QualityMetric, risk: QualityRisk, path: String,
+    isAlone: Bool
   ) throws -> LossTable {
     struct Line: Encodable {
       var id: BatchIdentifier
@@ -215,7 +240,7 @@ extension Calibrate {
         metric, risk: risk, references: record.references ?? [], source: record.item.document)
       var row = Line(id: line.id)
       for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times))
-      where loss != row.losses.last || cost != row.costs.last {
+      where !isAlone || loss != row.losses.last || cost != row.costs.last {
         row.thresholds.append(threshold)
         row.losses.append(loss)
         row.costs.append(cost)

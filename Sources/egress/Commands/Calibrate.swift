@@ -10,7 +10,7 @@ struct Calibrate: ParsableCommand {
     abstract:
       "Certify a threshold of exits or of drafts, from a model and documents or from a table of losses.",
     discussion: """
-      With --data, the model is run on every document at full depth and at every threshold at which something changes. NAME \
+      With --data, the model is run on every document at full depth and at two dozen thresholds. NAME \
       (--output) begins the names of the files: NAME.runs.jsonl, the outputs, by which an interrupted or repeated command \
       goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's guard, \
       NAME.guard.safetensors, which has to lie beside it.
@@ -26,6 +26,8 @@ struct Calibrate: ParsableCommand {
         egress summarize --certificate docs.certificate.json article.txt
         egress calibrate --model LARGE --draft SMALL --data docs.jsonl --epsilon 0.05
         egress summarize --model LARGE --draft SMALL --certificate docs.certificate.json article.txt
+        egress calibrate --data questions.jsonl --risk selective --metric exact-match --epsilon 0.1
+        egress answer --certificate questions.certificate.json --question "When was it built?" bridge.txt
         egress calibrate losses.csv --epsilon 0.05
 
       Exit status: 0 a threshold past the safest is certified; 3 only the safest (the full model) is; 2 nothing is; \
@@ -69,13 +71,14 @@ struct Calibrate: ParsableCommand {
   @Option(
     help: """
       With --data gap, the loss against the references less that of the full model, or consistency, the loss against the \
-      full model's output; with a table, any name for the certificate. (default: gap; with brier and hellinger consistency)
+      full model's output; or selective, the loss of the answers that are given, for which a confidence is certified; with a table, any name for the certificate. (default: gap; with brier and hellinger consistency)
       """)
   var risk: String?
 
   @Option(
     help: """
-      With --data, the loss: \(QualityMetric.names.joined(separator: ", ")); with a table, any name for the \
+      With --data, the loss: \(QualityMetric.names.joined(separator: ", ")), or several as rouge-l,repetition, which then \
+      hold together at one threshold, each with the epsilon or with its own of as many; with a table, any name for the \
       certificate. (default: rouge-l; with a table loss)
       """)
   var metric: String?
@@ -112,7 +115,7 @@ struct Calibrate: ParsableCommand {
     if (weights == nil) != (weightBound == nil) {
       throw ValidationError("--weights and --weight-bound belong together")
     }
-    _ = try rule.settings(isGrowing: documents.data != nil)
+    _ = try rule.settings(isGrowing: documents.data != nil && !isSelective)
     try documents.data == nil ? validateTables() : validateDocuments()
   }
 
@@ -128,7 +131,9 @@ struct Calibrate: ParsableCommand {
     guard tables.isEmpty else { throw ValidationError("Give either a table of losses or --data, not both.") }
     if policy != nil { throw ValidationError("--policy has no effect with --data.") }
     if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
+    if isSelective { return try validateAnswers() }
     let (metric, _) = try quality()
+    try validateFurtherMetrics()
     if drafting.draft != nil {
       if let fallback = drafting.fallback, fallback.values.count > 1, rule.epsilon.values.count > 1 {
         throw ValidationError("several values of --fallback take one epsilon")
@@ -138,7 +143,8 @@ struct Calibrate: ParsableCommand {
           "several values of --fallback take --rule ucb or ltt: crc controls an expectation, which does not hold for the best "
             + "of several")
       }
-      if let name = exits.given.first ?? (documents.lowest == nil ? nil : "lowest") {
+      let sweep = [("lowest", documents.lowest != nil), ("every-threshold", documents.everyThreshold)]
+      if let name = exits.given.first ?? sweep.first(where: { $0.1 })?.0 {
         throw ValidationError("--\(name) has no effect with --draft.")
       }
       guard metric.distance == nil else {
@@ -149,9 +155,14 @@ struct Calibrate: ParsableCommand {
     }
   }
 
-  /// With --data, the metric and the risk.
+  /// The names that --metric gives.
+  var metricNames: [String] {
+    (metric ?? "rouge-l").split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+  }
+
+  /// With --data, the metric and the risk; of several metrics, the first.
   func quality() throws -> (metric: QualityMetric, risk: QualityRisk) {
-    guard let metric = QualityMetric(name: metric ?? "rouge-l") else {
+    guard let metric = QualityMetric(name: metricNames.first ?? "") else {
       throw ValidationError("--metric must be one of \(QualityMetric.names.joined(separator: ", ")).")
     }
     let usual = metric.distance == nil ? QualityRisk.gap : .consistency
@@ -172,6 +183,7 @@ struct Calibrate: ParsableCommand {
   }
 
   func run() throws {
+    if let data = documents.data, isSelective { return try runOnAnswers(data) }
     let settings = try rule.settings(isGrowing: documents.data != nil)
     if documents.data != nil {
       try runOnDocuments(settings)
@@ -206,20 +218,21 @@ struct Calibrate: ParsableCommand {
   }
 
   func calibrateOne(
-    _ settings: CalibrationSettings, _ subject: Certificate.Subject, losses: LossTable
+    _ settings: CalibrationSettings, _ subject: Certificate.Subject, losses: LossTable,
+    further metrics: [(table: LossTable, epsilon: Double, metric: String)] = []
   ) throws -> [Certificate] {
     let calibration = try Calibration(settings)
-    if !also.isEmpty {
-      let further = try also.map {
-        (table: try table.read($0.path, lossBound: $0.lossBound), epsilon: $0.epsilon)
-      }
+    if !also.isEmpty || !metrics.isEmpty {
+      let further =
+        try also.map { (table: try table.read($0.path, lossBound: $0.lossBound), epsilon: $0.epsilon) }
+        + metrics.map { (table: $0.table, epsilon: $0.epsilon) }
       let results = try calibration.calibrate(
         together: [(table: losses, epsilon: settings.epsilon)] + further)
       let others = zip(results.dropFirst(), further).map { (result: $0, table: $1.table) }
       return [
         Certificate(
-          results[0], table: losses, settings: settings, further: others, subject: subject,
-          program: Self.program)
+          results[0], table: losses, settings: settings, further: others,
+          furtherMetrics: metrics.map(\.metric), subject: subject, program: Self.program)
       ]
     }
     let ratios = try weights.map { path in
@@ -264,7 +277,7 @@ struct Calibrate: ParsableCommand {
     let table = tables.first == "-" ? "standard-input" : tables.first ?? documents.stem
     let stem = documents.data == nil ? (table as NSString).deletingPathExtension : table
     let path = self.certificate ?? stem + ".certificate.json"
-    guard rule.epsilon.values.count > 1 else { return path }
+    guard rule.epsilon.values.count > 1, documents.data == nil || metricNames.count == 1 else { return path }
     let whole = path as NSString
     let (base, suffix) = (whole.deletingPathExtension, whole.pathExtension)
     return "\(base).epsilon-\(epsilon)" + (suffix.isEmpty ? "" : ".\(suffix)")

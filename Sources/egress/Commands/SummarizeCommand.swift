@@ -31,19 +31,21 @@ struct SummarizeCommand: ParsableCommand {
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
+  @OptionGroup(title: "Early Exit Options") var auditing: AuditOptions
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
   @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
   func validate() throws {
     try exits.validate(raw: documents.raw)
     try speculation.validate(with: exits)
+    try auditing.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }
 
   func run() throws {
     try DocumentReport(
       documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
-      search: search, format: output.format, prefix: reading.prefix,
+      search: search, auditing: auditing, format: output.format, prefix: reading.prefix,
       usualMaxTokens: DocumentTask.summary(wanted.request).usualMaxTokens
     ) { recorded in
       var request = wanted.request

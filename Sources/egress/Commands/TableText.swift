@@ -26,7 +26,8 @@ enum TableText {
     if let risk = certificate.empiricalRisk { lines.append(("observed", short(risk))) }
     for (number, risk) in certificate.furtherRisks.enumerated() {
       let bound = risk.upperBound.map { ", upper bound \(short($0))" } ?? ""
-      lines.append(("risk \(number + 2)", "epsilon \(short(risk.epsilon))\(bound)"))
+      let what = risk.metric.map { "\($0); " } ?? ""
+      lines.append(("risk \(number + 2)", "\(what)epsilon \(short(risk.epsilon))\(bound)"))
     }
     if let cost = certificate.cost, let safest = certificate.safestCost {
       let change = safest == 0 ? "" : String(format: " (%+.1f%%)", 100 * (cost / safest - 1))

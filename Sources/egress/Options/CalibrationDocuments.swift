@@ -16,10 +16,13 @@ struct CalibrationDocuments: ParsableArguments {
 
   @Option(
     help: """
-      The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: every one at \
-      which something changes; with --draft, 15 from 0.5 to 20)
+      The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: two dozen by the \
+      confidence measure; with --draft, 15 from 0.5 to 20)
       """)
   var grid: NumberList?
+
+  @Flag(help: "Try every threshold at which something changes, which takes much longer.")
+  var everyThreshold = false
 
   @Option(
     parsing: .unconditional,
@@ -36,6 +39,7 @@ struct CalibrationDocuments: ParsableArguments {
     if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
       throw ValidationError("--grid must hold thresholds at least 0.")
     }
+    if everyThreshold, grid != nil { throw ValidationError("Give either --grid or --every-threshold.") }
     if let lowest, !(lowest >= 0 && lowest < 1) {
       throw ValidationError("--lowest must be at least 0 and below 1, but is \(lowest).")
     }
@@ -48,7 +52,8 @@ struct CalibrationDocuments: ParsableArguments {
   /// The options that have no meaning without --data, where they are given.
   var given: [String] {
     let all = [
-      ("output", output != nil), ("grid", grid != nil), ("lowest", lowest != nil), ("limit", limit != nil),
+      ("output", output != nil), ("grid", grid != nil), ("every-threshold", everyThreshold),
+      ("lowest", lowest != nil), ("limit", limit != nil),
       ("max-tokens", maxTokens != nil),
     ]
     return all.filter(\.1).map(\.0)

@@ -1,14 +1,16 @@
 import ArgumentParser
 import EarlyExit
+import RiskControl
 
 /// Works on one document and shows the output, or on a file of many.
 struct DocumentReport {
   let documents: DocumentOptions
   let models: ModelOptions
   let sampling: SamplingOptions
-  let exits: ExitOptions
+  var exits: ExitOptions
   let speculation: SpeculationOptions
   let search: BeamOptions
+  var auditing = AuditOptions()
   let format: OutputOptions.Format
   /// What stands before a document that an encoder reads; nil for the model's own.
   var prefix: String?
@@ -17,6 +19,8 @@ struct DocumentReport {
   var recordsProbabilities = false
   /// Whether answers have to be spans of the document.
   var isExtractive = false
+  /// A certificate of answers, and its path.
+  var answering: (certificate: AnswerCertificate, path: String)?
   /// What is asked about a document; in a batch its record may say so.
   let makeTask: (RecordedRequest) throws -> DocumentTask
 
@@ -42,12 +46,20 @@ struct DocumentReport {
         regime: DecodingRegime(
           tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
       try exits.protect(&options, model)
+      let certified = try certifiedAnswers(
+        model,
+        DecodingRegime(
+          tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens), &options)
+      let auditor = try auditing.makeAuditor(exits)
+      var names = try exits.settings(model)
+      names["answers"] = try answering?.certificate.digest()
       let settings = try BatchSettings(
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
-        exits: exits.settings(model))
+        exits: names)
       try BatchRunner(
         model: model.model, options: options, rule: documents.long, raw: documents.raw,
-        isCertified: exits.certificate != nil, settings: settings
+        isCertified: exits.certificate != nil, settings: settings, auditor: auditor,
+        certified: certified
       )
       .run(records, input: input, output: output)
       return
@@ -60,6 +72,7 @@ struct DocumentReport {
     options = try model.model.options(options, for: task, document: document)
     options.exits = try speculation.exitStrategy(exits, model, regime: regime)
     try exits.protect(&options, model)
+    let certified = try certifiedAnswers(model, regime, &options)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
@@ -74,10 +87,12 @@ struct DocumentReport {
       isWhole = false
       Console.warning($0.sentence(for: input.name))
     }
+    let auditor = try auditing.makeAuditor(exits)
+    if let auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
     let isCovered = !isCertified || isWhole
     if !isCovered { Console.warning("\(input.name): \(ExitOptions.notCovered)") }
     let session: (any OutputSession)? = try prompt.map { prompt in
-      guard isCovered else {
+      guard isCovered, auditor?.isAlarmed != true else {
         return try model.model.makeSession(
           prompt: prompt, options: plain, shouldStop: { Interrupt.isRequested })
       }
@@ -88,8 +103,22 @@ struct DocumentReport {
     try GenerationReport(
       model: model, name: input.name, format: format, options: options, exits: exits,
       showsDrafts: speculation.showDrafts,
-      findings: Findings(task: task, document: input.text, cites: documents.cite)
+      findings: Findings(task: task, document: input.text, cites: documents.cite), certified: certified,
+      isWhole: isWhole
     ).run(session)
+    if isCovered, let auditor, !auditor.isAlarmed, let session {
+      try auditor.look(at: session.generation, model: model.model, options: options, source: document)
+    }
+  }
+
+  /// What a certificate of answers says here.
+  private func certifiedAnswers(
+    _ model: LoadedModel, _ regime: DecodingRegime, _ options: inout GenerationOptions
+  ) throws -> CertifiedAnswers? {
+    guard let answering else { return nil }
+    let certified = try CertifiedAnswers(answering.certificate, path: answering.path, model, regime: regime)
+    options.applicability = certified.applicability
+    return certified
   }
 
   private func load() throws -> LoadedModel {

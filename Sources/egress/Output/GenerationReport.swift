@@ -44,6 +44,8 @@ struct GenerationResult: Encodable {
   var timings: Timings
   /// Present for answers.
   var answered: Bool?
+  /// Present with a certificate of answers: whether this one is given.
+  var given: Bool?
   var confidence: Double?
   var source: DocumentAnswer.Source?
   /// Present for summaries.
@@ -62,6 +64,10 @@ struct GenerationReport {
   let showsDrafts: Bool
   /// What the output is about, where it is about a document.
   var findings: Findings?
+  /// Whether the answer is given at all; `nil` for outputs that are shown whatever they are.
+  var certified: CertifiedAnswers?
+  /// Whether the document fitted as it is.
+  var isWhole = true
 
   /// - Parameter session: `nil` when the work was interrupted before there was one.
   /// - Throws: `ExitCode` 130 after an interruption, when everything is written.
@@ -76,7 +82,10 @@ struct GenerationReport {
     let writers = WriterColors(wanted: showsDrafts)
     var last: Character?
     func show(_ text: String, step: TokenStep? = nil) throws {
-      guard format == .text, !text.isEmpty || step?.source?.discarded ?? 0 > 0 else { return }
+      // Whether it is given is known at its end.
+      guard certified == nil, format == .text, !text.isEmpty || step?.source?.discarded ?? 0 > 0 else {
+        return
+      }
       try TextOutput.standard.write(
         step.map { writers.paint(colors.paint(text, layer: $0.layer), source: $0.source) } ?? text)
       last = text.last ?? last
@@ -92,13 +101,22 @@ struct GenerationReport {
       start = .now
     }
     try show(session.cancelledText)
+    if format == .text, let certified, session.stopReason != .cancelled {
+      let generation = session.generation
+      let isGiven = findings?.answer(generation).map {
+        certified.gives(generation, answer: $0, isWhole: isWhole)
+      }
+      try TextOutput.standard.write(
+        (isGiven == true ? generation.text.trimmingWhitespace() : CertifiedAnswers.notSure) + "\n")
+      last = "\n"
+    }
     if format == .text {
       // The prompt of a shell should not stand in the last line.
       if last?.isNewline != true { try TextOutput.standard.write("\n") }
     } else {
       try write(session)
     }
-    if format == .text { try findings?.write(session.generation) }
+    if format == .text, certified == nil { try findings?.write(session.generation) }
     if exits.showExits, let average = session.generation.averageLayer {
       Console.note(
         "average exit layer \(average.formatted(places: 1)) of \(colors.layerCount), "
@@ -135,6 +153,7 @@ struct GenerationReport {
     result.trippedAt = generation.trippedAt
     result.sentences = findings?.sentences(generation)
     if let answer = findings?.answer(generation) {
+      result.given = certified.map { $0.gives(generation, answer: answer, isWhole: isWhole) }
       (result.answered, result.confidence, result.source) = (
         answer.answered, answer.confidence, answer.source
       )
