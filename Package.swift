@@ -18,10 +18,13 @@ let package = Package(
     .library(name: "Checkpoints", targets: ["Checkpoints"]),
     .library(name: "Tokenization", targets: ["Tokenization"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
-    .library(name: "DecoderModels", targets: ["DecoderModels"]),
+    .library(name: "Transformers", targets: ["Transformers"]),
+    .library(name: "Generation", targets: ["Generation"]),
     .library(name: "EarlyExit", targets: ["EarlyExit"]),
     .library(name: "SpeculativeDecoding", targets: ["SpeculativeDecoding"]),
     .library(name: "RiskControl", targets: ["RiskControl"]),
+    .library(name: "LossTables", targets: ["LossTables"]),
+    .library(name: "TextLosses", targets: ["TextLosses"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -38,8 +41,10 @@ let package = Package(
       swiftSettings: strictSwift),
     .systemLibrary(
       name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .target(name: "FileFormats", dependencies: [crypto], swiftSettings: strictSwift),
     .target(
-      name: "Checkpoints", dependencies: ["TensorKernels", "CZlib", crypto], swiftSettings: strictSwift),
+      name: "Checkpoints", dependencies: ["TensorKernels", "FileFormats", "CZlib"], swiftSettings: strictSwift
+    ),
     .systemLibrary(
       name: "CSentencePieceLibrary", pkgConfig: "sentencepiece",
       providers: [.apt(["libsentencepiece-dev"]), .brew(["sentencepiece"])]),
@@ -47,32 +52,46 @@ let package = Package(
     .target(name: "Tokenization", dependencies: ["CSentencePiece"], swiftSettings: strictSwift),
     .target(name: "ChatTemplates", swiftSettings: strictSwift),
     .target(
-      name: "DecoderModels", dependencies: ["TensorKernels", "Checkpoints"], swiftSettings: strictSwift),
-    .target(
-      name: "EarlyExit", dependencies: ["DecoderModels", "Tokenization", "ChatTemplates", "Checkpoints"],
+      name: "Transformers", dependencies: ["CTensorKernels", "TensorKernels", "Checkpoints", "FileFormats"],
       swiftSettings: strictSwift),
     .target(
-      name: "SpeculativeDecoding", dependencies: ["Checkpoints", "EarlyExit", "DecoderModels"],
+      name: "Generation",
+      dependencies: ["Transformers", "Tokenization", "ChatTemplates", "Checkpoints", "FileFormats"],
+      swiftSettings: strictSwift),
+    .target(
+      name: "EarlyExit",
+      dependencies: ["Generation", "Transformers", "Checkpoints", "TensorKernels", "FileFormats"],
+      swiftSettings: strictSwift),
+    .target(
+      name: "SpeculativeDecoding",
+      dependencies: ["EarlyExit", "Generation", "Transformers", "Checkpoints", "FileFormats"],
       swiftSettings: strictSwift),
     .target(name: "RiskControl", dependencies: [crypto], swiftSettings: strictSwift),
+    .target(name: "LossTables", dependencies: ["RiskControl"], swiftSettings: strictSwift),
+    .target(name: "TextLosses", swiftSettings: strictSwift),
     .executableTarget(
       name: "egress",
       dependencies: [
-        "TensorKernels", "Checkpoints", "Tokenization", "DecoderModels", "EarlyExit",
-        "SpeculativeDecoding", "RiskControl", argumentParser,
+        "TensorKernels", "FileFormats", "Checkpoints", "Tokenization", "Transformers", "Generation",
+        "EarlyExit",
+        "SpeculativeDecoding", "RiskControl", "LossTables", "TextLosses", argumentParser,
       ],
       // Compiled in, so that an installed binary knows its models wherever it lies.
       resources: [.embedInCode("Resources/manifest.json")],
       swiftSettings: strictSwift),
 
     .target(
-      name: "TestSupport", dependencies: ["TensorKernels", "Checkpoints", "DecoderModels"],
+      name: "TestSupport",
+      dependencies: [
+        "TensorKernels", "FileFormats", "Checkpoints", "Tokenization", "Transformers", "Generation",
+      ],
       path: "Tests/TestSupport", swiftSettings: strictSwift),
     .testTarget(
       name: "TensorKernelsTests", dependencies: ["TensorKernels", "CTensorKernels", "TestSupport"],
       swiftSettings: strictSwift),
     .testTarget(
-      name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"], swiftSettings: strictSwift),
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "FileFormats", "TestSupport"],
+      swiftSettings: strictSwift),
     .testTarget(
       name: "TokenizationTests", dependencies: ["Tokenization", "TestSupport"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
@@ -80,10 +99,13 @@ let package = Package(
       name: "ChatTemplatesTests", dependencies: ["ChatTemplates", "TestSupport"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
-      name: "DecoderModelsTests", dependencies: ["DecoderModels", "TestSupport"],
+      name: "TransformersTests", dependencies: ["Transformers", "TestSupport"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
-      name: "EarlyExitTests", dependencies: ["EarlyExit", "TestSupport"], swiftSettings: strictSwift),
+      name: "GenerationTests", dependencies: ["Generation", "TestSupport"], swiftSettings: strictSwift),
+    .testTarget(
+      name: "EarlyExitTests", dependencies: ["EarlyExit", "Generation", "TestSupport"],
+      swiftSettings: strictSwift),
     .testTarget(
       name: "SpeculativeDecodingTests", dependencies: ["SpeculativeDecoding", "TestSupport"],
       swiftSettings: strictSwift),
@@ -91,7 +113,14 @@ let package = Package(
       name: "RiskControlTests", dependencies: ["RiskControl"], exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
-      name: "CommandLineTests", dependencies: ["Checkpoints", "TestSupport"], swiftSettings: strictSwift),
+      name: "LossTablesTests", dependencies: ["LossTables", "RiskControl", "TextLosses"],
+      swiftSettings: strictSwift),
+    .testTarget(
+      name: "TextLossesTests", dependencies: ["TextLosses", "RiskControl"], exclude: ["Scripts"],
+      resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(
+      name: "CommandLineTests", dependencies: ["Checkpoints", "FileFormats", "TestSupport"],
+      swiftSettings: strictSwift),
   ],
   cLanguageStandard: .gnu11,
   cxxLanguageStandard: .cxx17

@@ -6,6 +6,6 @@ let package = Package(
   platforms: [.macOS(.v15)],
   dependencies: [.package(name: "egress", path: "../..")],
   targets: [
-    .executableTarget(name: "Summarize", dependencies: [.product(name: "EarlyExit", package: "egress")])
+    .executableTarget(name: "Summarize", dependencies: [.product(name: "Generation", package: "egress")])
   ]
 )

@@ -1,3 +1,5 @@
+import FileFormats
+
 extension Checkpoint {
   /// Checks that every tensor the configuration demands is there with the right shape, and that no layer has a
   /// tensor that the forward pass would leave out.

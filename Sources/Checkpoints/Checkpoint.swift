@@ -1,3 +1,4 @@
+import FileFormats
 import TensorKernels
 
 /// A model's files, opened, checked and mapped: its configuration, its metadata and its named tensors.

@@ -1,9 +1,11 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import TestSupport
 import Testing
+import Transformers
 
 @Suite struct ExitHeadTests {
   private let directory: TemporaryDirectory
@@ -17,7 +19,7 @@ import Testing
     tiny.format = .q8_0
     directory = try TemporaryDirectory()
     modelPath = try directory.write("tiny.gguf", tiny.gguf().build())
-    let decoder = try LlamaModel(checkpoint: Checkpoint.open(modelPath), threads: 1)
+    let decoder = try Transformer(checkpoint: Checkpoint.open(modelPath), threads: 1)
     model = LanguageModel(
       name: "tiny", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .plain, endTokens: [])
   }
@@ -79,7 +81,7 @@ import Testing
   }
 
   @Test func `gradient steps follow the slope of the divergence`() throws {
-    let decoder = try LlamaModel(checkpoint: Checkpoint.open(modelPath), compute: .float32, threads: 1)
+    let decoder = try Transformer(checkpoint: Checkpoint.open(modelPath), compute: .float32, threads: 1)
     let size = decoder.configuration.hiddenSize
     var random = SplitMix64(seed: 9)
     func states(_ count: Int) -> [Float] {
@@ -229,7 +231,7 @@ import Testing
         policy: try ThresholdPolicy(threshold: 0.5), measure: SoftmaxConfidence(),
         heads: ExitHeads(maps: [layer: map]))
       #expect(throws: EarlyExitError.self) {
-        try model.makeSession(prompt: [1], options: GenerationOptions(exits: strategy))
+        try model.makeSession(prompt: [1], options: GenerationOptions(), exits: strategy)
       }
     }
     #expect(throws: EarlyExitError.self) { try ExitHeads.LayerMap(weights: [1, 2], hiddenSize: 3) }

@@ -1,7 +1,8 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import TestSupport
 import Testing
+import Transformers
 
 @Suite struct ExitPlannerTests {
   /// Right and sure from layer 2 on for even tokens, from the last on for odd ones; 4 layers.

@@ -1,9 +1,10 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import Generation
 import TestSupport
 import Testing
 import Tokenization
+import Transformers
 
 /// A measure that says what the test wants, whatever it is shown.
 private struct ConstantConfidence: ConfidenceMeasure {
@@ -42,7 +43,7 @@ private struct WanderingPolicy: ExitPolicy {
     tiny.seed = seed
     let directory = try TemporaryDirectory()
     let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
-    let decoder = try LlamaModel(checkpoint: checkpoint, threads: 1)
+    let decoder = try Transformer(checkpoint: checkpoint, threads: 1)
     return LanguageModel(
       name: "tiny", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .plain, endTokens: [])
   }
@@ -55,7 +56,7 @@ private struct WanderingPolicy: ExitPolicy {
     throws -> (session: DecodingSession, steps: [TokenStep])
   {
     let session = try model.makeSession(
-      prompt: prompt, options: GenerationOptions(maxTokens: tokens, sampling: sampling, exits: exits))
+      prompt: prompt, options: GenerationOptions(maxTokens: tokens, sampling: sampling), exits: exits)
     var steps: [TokenStep] = []
     while let step = try session.next() { steps.append(step) }
     return (session, steps)
@@ -86,9 +87,9 @@ private struct WanderingPolicy: ExitPolicy {
     let session = try scripted().makeSession(
       prompt: [1, 2],
       options: GenerationOptions(
-        maxTokens: 4,
-        exits: ExitStrategy(
-          policy: ThresholdPolicy(threshold: 0.9), measure: SoftmaxConfidence(), cachePolicy: cache)))
+        maxTokens: 4),
+      exits: ExitStrategy(
+        policy: ThresholdPolicy(threshold: 0.9), measure: SoftmaxConfidence(), cachePolicy: cache))
     var steps: [TokenStep] = []
     while let step = try session.next() { steps.append(step) }
     #expect(session.generation.text == "abcd")
@@ -103,7 +104,7 @@ private struct WanderingPolicy: ExitPolicy {
       let session = try scripted().makeSession(
         prompt: [1, 2],
         options: GenerationOptions(
-          maxTokens: 4, exits: ExitStrategy(policy: policy, measure: SoftmaxConfidence())))
+          maxTokens: 4), exits: ExitStrategy(policy: policy, measure: SoftmaxConfidence()))
       while try session.next() != nil {}
       return session.generation.layers
     }
@@ -219,13 +220,13 @@ private struct WanderingPolicy: ExitPolicy {
 
   @Test func `a batch leaves where single sequences do`() throws {
     let model = try tiny(9)
-    let options = GenerationOptions(
-      maxTokens: 12,
-      exits: ExitStrategy(policy: WanderingPolicy(depths: [2, 6, 1]), measure: SaturationConfidence()))
+    let options = GenerationOptions(maxTokens: 12)
+    let exits = ExitStrategy(policy: WanderingPolicy(depths: [2, 6, 1]), measure: SaturationConfidence())
     let prompts = ["one", "another", "a third one"].map { $0.utf8.map(Int.init) }
-    let batch = try #require(try BatchDecoder(model: model).run(prompts: prompts, options: options))
+    let batch = try #require(
+      try BatchDecoder(model: model).run(prompts: prompts, options: options, strategy: exits))
     for (prompt, generation) in zip(prompts, batch) {
-      let session = try model.makeSession(prompt: prompt, options: options)
+      let session = try model.makeSession(prompt: prompt, options: options, exits: exits)
       while try session.next() != nil {}
       #expect(session.generation == generation)
     }
@@ -242,7 +243,7 @@ private struct WanderingPolicy: ExitPolicy {
       let exits = ExitStrategy(
         policy: try ThresholdPolicy(threshold: 0.5, layers: layers), measure: SoftmaxConfidence())
       #expect(throws: EarlyExitError.self) {
-        try model.makeSession(prompt: [1], options: GenerationOptions(exits: exits))
+        try model.makeSession(prompt: [1], options: GenerationOptions(), exits: exits)
       }
     }
   }

@@ -1,9 +1,11 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import TestSupport
 import Testing
+import Transformers
 
 @Suite struct GuardTests {
   private static let digest = String(repeating: "0f", count: 32)
@@ -18,7 +20,7 @@ import Testing
     directory = try TemporaryDirectory()
     let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
     model = LanguageModel(
-      name: "tiny", decoder: try LlamaModel(checkpoint: checkpoint, threads: 1), tokenizer: ByteTokenizer(),
+      name: "tiny", decoder: try Transformer(checkpoint: checkpoint, threads: 1), tokenizer: ByteTokenizer(),
       promptTemplate: .plain, endTokens: [5, 6, 7])
   }
 
@@ -146,9 +148,9 @@ import Testing
       try ApplicabilityGuard(path: path, modelDigest: model, hiddenSize: size, digest: digest)
     }
     #expect(try read(path, digest: digest) == made)
-    #expect(throws: EarlyExitError.self) { try read(path, model: Self.other) }
-    #expect(throws: EarlyExitError.self) { try read(path, digest: Self.other) }
-    #expect(throws: EarlyExitError.self) { try read(path, size: 13) }
+    #expect(throws: GenerationError.self) { try read(path, model: Self.other) }
+    #expect(throws: GenerationError.self) { try read(path, digest: Self.other) }
+    #expect(throws: GenerationError.self) { try read(path, size: 13) }
     let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
     for count in stride(from: 0, to: bytes.count, by: 97) {
       let cut = try directory.write("cut.safetensors", Array(bytes.prefix(count)))
@@ -180,22 +182,26 @@ import Testing
 
   @Test func `what is outside is decoded at full depth, alone and in batches`() throws {
     let (known, foreign) = ([20, 30, 40, 50], [100, 200, 210])
-    var options = GenerationOptions(maxTokens: 8, exits: Self.strategy)
+    var options = GenerationOptions(maxTokens: 8)
     options.applicability = try makeGuard(around: known)
-    func run(_ prompt: [TokenID], _ options: GenerationOptions) throws -> Generation {
-      let session = try model.makeSession(prompt: prompt, options: options, shouldStop: { false })
+    func run(
+      _ prompt: [TokenID], _ options: GenerationOptions, exits: ExitStrategy? = nil
+    ) throws -> Generation {
+      let session = try model.makeSession(
+        prompt: prompt, options: options, exits: exits, shouldStop: { false })
       while try session.next() != nil {}
       return session.generation
     }
-    let inside = try run(known, options)
+    let inside = try run(known, options, exits: Self.strategy)
     #expect(inside.applicability?.isInside == true)
     #expect(inside.layers.dropFirst().allSatisfy { $0 == 1 })
-    let outside = try run(foreign, options)
+    let outside = try run(foreign, options, exits: Self.strategy)
     #expect(outside.applicability == Applicability(isInside: false, pValue: 1.0 / 22))
     #expect(outside.layers.allSatisfy { $0 == 4 })
     #expect(try outside.tokenIDs == run(foreign, GenerationOptions(maxTokens: 8)).tokenIDs)
     let together = try #require(
-      try BatchDecoder(model: model, shouldStop: { false }).run(prompts: [known, foreign], options: options))
+      try BatchDecoder(model: model, shouldStop: { false }).run(
+        prompts: [known, foreign], options: options, strategy: Self.strategy))
     #expect(together == [inside, outside])
   }
 

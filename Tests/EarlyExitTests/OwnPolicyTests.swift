@@ -1,5 +1,6 @@
 import EarlyExit
 import Foundation
+import Generation
 import TestSupport
 import Testing
 
@@ -21,9 +22,9 @@ struct Alternating: ExitPolicy {
     })
 
   private func show(_ text: String) async throws {
-    let options = GenerationOptions(
-      exits: ExitStrategy(policy: Alternating(), measure: SaturationConfidence(), cachePolicy: .defer))
-    for try await step in model.summarize(text, options: options) { print(step.text, step.layer) }
+    let exits = ExitStrategy(
+      policy: Alternating(), measure: SaturationConfidence(), cachePolicy: .defer)
+    for try await step in model.summarize(text, strategy: exits) { print(step.text, step.layer) }
   }
 
   @Test func `the example is what the documentation shows, and its policy decides`() async throws {
@@ -43,7 +44,7 @@ struct Alternating: ExitPolicy {
     let session = try model.makeSession(
       prompt: [1, 2],
       options: GenerationOptions(
-        maxTokens: 8, exits: ExitStrategy(policy: Alternating(), measure: SoftmaxConfidence())))
+        maxTokens: 8), exits: ExitStrategy(policy: Alternating(), measure: SoftmaxConfidence()))
     var layers: [Int] = []
     while let step = try session.next() {
       layers.append(step.layer)

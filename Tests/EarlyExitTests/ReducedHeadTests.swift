@@ -1,8 +1,9 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import Generation
 import TestSupport
 import Testing
+import Transformers
 
 /// Leaves at one layer always, or never.
 private struct FixedPolicy: ExitPolicy {
@@ -28,7 +29,7 @@ private struct FixedPolicy: ExitPolicy {
     let directory = try TemporaryDirectory()
     let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
     model = LanguageModel(
-      name: "tiny", decoder: try LlamaModel(checkpoint: checkpoint, threads: 2), tokenizer: ByteTokenizer(),
+      name: "tiny", decoder: try Transformer(checkpoint: checkpoint, threads: 2), tokenizer: ByteTokenizer(),
       promptTemplate: .plain, endTokens: [])
   }
 
@@ -40,7 +41,7 @@ private struct FixedPolicy: ExitPolicy {
 
   private func steps(_ strategy: ExitStrategy?, sampling: Sampling = .greedy) throws -> [TokenStep] {
     let session = try model.makeSession(
-      prompt: prompt, options: GenerationOptions(maxTokens: 16, sampling: sampling, exits: strategy))
+      prompt: prompt, options: GenerationOptions(maxTokens: 16, sampling: sampling), exits: strategy)
     var steps: [TokenStep] = []
     while let step = try session.next() { steps.append(step) }
     return steps
@@ -208,10 +209,10 @@ private struct FixedPolicy: ExitPolicy {
     let session = try scripted.makeSession(
       prompt: [1, 2],
       options: GenerationOptions(
-        maxTokens: 3,
-        exits: ExitStrategy(
-          policy: FixedPolicy(layer: 3), measure: SoftmaxConfidence(), heads: ExitHeads(shortlist: [99, 100])
-        )))
+        maxTokens: 3),
+      exits: ExitStrategy(
+        policy: FixedPolicy(layer: 3), measure: SoftmaxConfidence(), heads: ExitHeads(shortlist: [99, 100])
+      ))
     while try session.next() != nil {}
     #expect(session.generation.tokenIDs == [200, 100, 100])
   }

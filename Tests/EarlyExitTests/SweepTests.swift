@@ -1,9 +1,10 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
 import Foundation
+import Generation
 import TestSupport
 import Testing
+import Transformers
 
 @Suite struct SweepTests {
   private let model: LanguageModel
@@ -17,7 +18,7 @@ import Testing
     let directory = try TemporaryDirectory()
     let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
     model = LanguageModel(
-      name: "tiny", decoder: try LlamaModel(checkpoint: checkpoint, threads: 1), tokenizer: ByteTokenizer(),
+      name: "tiny", decoder: try Transformer(checkpoint: checkpoint, threads: 1), tokenizer: ByteTokenizer(),
       promptTemplate: .plain, endTokens: [5, 6, 7])
   }
 
@@ -25,7 +26,7 @@ import Testing
     _ prompt: [TokenID], _ strategy: ExitStrategy?, tokens: Int = 12
   ) throws -> (generation: Generation, bytes: Int) {
     let session = try model.makeSession(
-      prompt: prompt, options: GenerationOptions(maxTokens: tokens, exits: strategy))
+      prompt: prompt, options: GenerationOptions(maxTokens: tokens), exits: strategy)
     var bytes = 0
     while let step = try session.next() { bytes += step.depth?.bytesRead ?? 0 }
     return (session.generation, bytes)
@@ -123,7 +124,7 @@ import Testing
       var strategy = strategy
       strategy.policy = policy.with(threshold: piece.threshold)
       let session = try model.makeSession(
-        prompt: prompts[0], options: GenerationOptions(maxTokens: 12, exits: strategy))
+        prompt: prompts[0], options: GenerationOptions(maxTokens: 12), exits: strategy)
       var expected = 0.0
       var count = 0.0
       while let step = try session.next() {

@@ -1,10 +1,11 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
 import Foundation
+import Generation
 import TestSupport
 import Testing
 import Tokenization
+import Transformers
 
 /// Everything that decodes, on an encoder–decoder.
 @Suite struct T5DecodingTests {
@@ -21,7 +22,7 @@ import Tokenization
     let directory = try TemporaryDirectory()
     let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
     return LanguageModel(
-      name: "tiny", decoder: try LlamaModel(checkpoint: checkpoint, compute: compute, threads: 1),
+      name: "tiny", decoder: try Transformer(checkpoint: checkpoint, compute: compute, threads: 1),
       tokenizer: ByteTokenizer(), promptTemplate: nil, endTokens: [], sourceEnd: 258)
   }
 
@@ -40,8 +41,8 @@ import Tokenization
 
   @Test(arguments: ["t5", "t5_1_1"])
   func `beams give what transformers gives`(_ name: String) throws {
-    let folder = Self.tests().appending(path: "DecoderModelsTests/Fixtures/\(name)")
-    let decoder = try LlamaModel(
+    let folder = Self.tests().appending(path: "TransformersTests/Fixtures/\(name)")
+    let decoder = try Transformer(
       checkpoint: Checkpoint.open(folder.path), compute: .float32, threads: 1)
     let model = LanguageModel(
       name: name, decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: nil, endTokens: [1])
@@ -82,11 +83,11 @@ import Tokenization
     for search in [
       BeamSearch(beams: 0), BeamSearch(beams: 65), BeamSearch(beams: 2, lengthPenalty: .nan),
     ] {
-      #expect(throws: EarlyExitError.self) { try run(search) }
+      #expect(throws: GenerationError.self) { try run(search) }
     }
     let beams = BeamSearch(beams: 2)
-    #expect(throws: EarlyExitError.self) { try run(beams, GenerationOptions(stopStrings: ["x"])) }
-    #expect(throws: EarlyExitError.self) {
+    #expect(throws: GenerationError.self) { try run(beams, GenerationOptions(stopStrings: ["x"])) }
+    #expect(throws: GenerationError.self) {
       try run(beams, GenerationOptions(sampling: .random(RandomSampling(seed: 1))))
     }
     #expect(try model.generate(prompt: [5], search: beams, shouldStop: { true }) == nil)
@@ -111,10 +112,10 @@ import Tokenization
   @Test func `texts that are empty or too long are refused, and long documents are cut`() throws {
     let model = try Self.tiny()
     let options = GenerationOptions(maxTokens: 5)
-    #expect(throws: EarlyExitError.emptyText(field: "prompt")) {
+    #expect(throws: GenerationError.emptyText(field: "prompt")) {
       try model.makeSession(prompt: [], options: options)
     }
-    #expect(throws: EarlyExitError.sourceTooLong(tokens: 97, limit: 96)) {
+    #expect(throws: GenerationError.sourceTooLong(tokens: 97, limit: 96)) {
       try model.makeSession(prompt: Array(repeating: 97, count: 97), options: options)
     }
     // All 96 of them are read, for the output takes none of their room.
@@ -152,7 +153,7 @@ import Tokenization
       let session = try model.makeSession(
         prompt: prompt,
         options: GenerationOptions(
-          maxTokens: 24, sampling: .random(RandomSampling(temperature: 1.5, seed: 5)), exits: exits))
+          maxTokens: 24, sampling: .random(RandomSampling(temperature: 1.5, seed: 5))), exits: exits)
       while try session.next() != nil {}
       let bytes = (0..<6).flatMap { layer in
         (0..<24).map { session.cache.storedBytes(layer: layer, position: $0) }
@@ -172,7 +173,7 @@ import Tokenization
     let exits = ExitStrategy(
       policy: try ThresholdPolicy(threshold: 0.2), measure: SoftmaxConfidence(), groupLimit: group)
     let session = try model.makeSession(
-      prompt: prompt, options: GenerationOptions(maxTokens: 24, exits: exits))
+      prompt: prompt, options: GenerationOptions(maxTokens: 24), exits: exits)
     while try session.next() != nil {}
     try session.completeCache()
     let tokens = [0] + session.generation.tokenIDs.dropLast()
@@ -214,9 +215,9 @@ import Tokenization
       let session = try model.makeSession(
         prompt: prompt,
         options: GenerationOptions(
-          maxTokens: 8,
-          exits: ExitStrategy(
-            policy: policy.with(threshold: piece.threshold), measure: SoftmaxConfidence(), heads: heads)))
+          maxTokens: 8),
+        exits: ExitStrategy(
+          policy: policy.with(threshold: piece.threshold), measure: SoftmaxConfidence(), heads: heads))
       while try session.next() != nil {}
       #expect(session.generation.tokenIDs == piece.generation.tokenIDs)
     }

@@ -1,7 +1,9 @@
-import DecoderModels
 import EarlyExit
+import FileFormats
+import Generation
 import TestSupport
 import Testing
+import Transformers
 
 /// Outputs that begin to repeat themselves, and go back to full depth.
 @Suite struct TripwireTests {
@@ -22,18 +24,21 @@ import Testing
     func confidence(_ reading: ConfidenceReading) -> Double { 0.5 }
   }
 
-  private static func options(limit: Int?, threshold: Double = 0.3) throws -> GenerationOptions {
-    var options = GenerationOptions(
-      maxTokens: 24,
-      exits: ExitStrategy(policy: try ThresholdPolicy(threshold: threshold, layers: [1]), measure: Sure()))
+  private static func exits() throws -> ExitStrategy {
+    ExitStrategy(policy: try ThresholdPolicy(threshold: 0.3, layers: [1]), measure: Sure())
+  }
+
+  private static func options(limit: Int?) -> GenerationOptions {
+    var options = GenerationOptions(maxTokens: 24)
     options.tripwire = limit.map(RepetitionTripwire.init(limit:))
     return options
   }
 
   private static func run(
-    _ model: LanguageModel, _ options: GenerationOptions
+    _ model: LanguageModel, _ options: GenerationOptions, exits: ExitStrategy?
   ) throws -> (steps: [TokenStep], generation: Generation) {
-    let session = try model.makeSession(prompt: [10, 20], options: options, shouldStop: { false })
+    let session = try model.makeSession(
+      prompt: [10, 20], options: options, exits: exits, shouldStop: { false })
     var steps: [TokenStep] = []
     while let step = try session.next() { steps.append(step) }
     #expect(session.stopReason == .maxTokens)
@@ -42,10 +47,10 @@ import Testing
 
   @Test func `a loop is cut where its first repeated tokens began, and goes on at full depth`() throws {
     let model = Self.makeModel()
-    let free = try Self.run(model, Self.options(limit: nil))
+    let free = try Self.run(model, Self.options(limit: nil), exits: Self.exits())
     #expect(Array(free.generation.tokenIDs[3...8]) == [103, 201, 202, 200, 201, 202])
     #expect(free.generation.trippedAt == nil)
-    let caught = try Self.run(model, Self.options(limit: 4))
+    let caught = try Self.run(model, Self.options(limit: 4), exits: Self.exits())
     // The tokens 201, 202, 200 come again from the place 7 on; 201, 202 stay safe until then.
     #expect(caught.generation.trippedAt == 7)
     #expect(caught.generation.tokenIDs == [100, 101, 102, 103, 201, 202, 200] + (107..<124).map { $0 })
@@ -55,24 +60,24 @@ import Testing
     #expect(caught.steps.map(\.id) == caught.generation.tokenIDs)
     #expect(caught.steps.map(\.text).joined() == caught.generation.text)
     // A longer limit takes longer to see it, and cuts at the same place.
-    #expect(try Self.run(model, Self.options(limit: 9)).generation == caught.generation)
-    #expect(try Self.run(model, Self.options(limit: 100)).generation == free.generation)
+    #expect(try Self.run(model, Self.options(limit: 9), exits: Self.exits()).generation == caught.generation)
+    #expect(try Self.run(model, Self.options(limit: 100), exits: Self.exits()).generation == free.generation)
   }
 
   @Test func `a batch cuts where each document by itself does`() throws {
     let model = Self.makeModel()
-    let options = try Self.options(limit: 4)
-    let alone = try Self.run(model, options).generation
+    let options = Self.options(limit: 4)
+    let alone = try Self.run(model, options, exits: Self.exits()).generation
     let together = try #require(
       try BatchDecoder(model: model, shouldStop: { false }).run(
-        prompts: [[10, 20], [10, 20]], options: options))
+        prompts: [[10, 20], [10, 20]], options: options, strategy: Self.exits()))
     #expect(together == [alone, alone])
   }
 
   @Test func `full depth that repeats itself is left as it is`() throws {
     let model = Self.makeModel(loopsAtFullDepth: true)
-    let plain = try Self.run(model, GenerationOptions(maxTokens: 24)).generation
-    let caught = try Self.run(model, Self.options(limit: 4)).generation
+    let plain = try Self.run(model, GenerationOptions(maxTokens: 24), exits: nil).generation
+    let caught = try Self.run(model, Self.options(limit: 4), exits: Self.exits()).generation
     #expect(caught.tokenIDs == plain.tokenIDs && caught.trippedAt == 7)
   }
 
@@ -97,7 +102,7 @@ import Testing
     let directory = try TemporaryDirectory()
     return LanguageModel(
       name: "tiny",
-      decoder: try LlamaModel(
+      decoder: try Transformer(
         checkpoint: .open(directory.write("tiny.gguf", tiny.gguf().build())), threads: 1),
       tokenizer: ByteTokenizer(), promptTemplate: .plain, endTokens: [5])
   }
@@ -114,10 +119,10 @@ import Testing
     for prompt in [[10, 20, 30], [7], [40, 41, 42, 43], [99, 3], [61, 62, 63, 64, 65]] {
       let pieces = try #require(try sweep.run(prompt, options: options, shouldStop: { false }))
       for threshold in stride(from: 1, through: 0, by: -0.004) {
-        var live = options
-        live.exits = ExitStrategy(
+        let live = ExitStrategy(
           policy: policy.with(threshold: threshold), measure: SoftmaxConfidence(), cachePolicy: cache)
-        let session = try model.makeSession(prompt: prompt, options: live, shouldStop: { false })
+        let session = try model.makeSession(
+          prompt: prompt, options: options, exits: live, shouldStop: { false })
         while try session.next() != nil {}
         let piece = try #require(pieces.last { $0.threshold >= threshold })
         #expect(session.generation.tokenIDs == piece.generation.tokenIDs, "\(prompt) \(threshold)")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the tiny models of make_model_fixtures.py as GGUF too, beside their safetensors, as llama.cpp's converter does.
 
-Usage: make_gguf_fixtures.py Tests/DecoderModelsTests/Fixtures
+Usage: make_gguf_fixtures.py Tests/TransformersTests/Fixtures
 
 Needs gguf, numpy and safetensors. Names of tensors and keys are the gguf package's own. What the converter does to numbers
 is written here: rows of Q and K in the order of rotary pairs that are neighbours, 1 added to Gemma's norms.

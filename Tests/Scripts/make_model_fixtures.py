@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tiny random models that the decoders are compared with Hugging Face transformers on.
 
-Usage: make_model_fixtures.py Tests/DecoderModelsTests/Fixtures [--families]
+Usage: make_model_fixtures.py Tests/TransformersTests/Fixtures [--families]
 
 Needs torch, transformers and safetensors. Weights are rounded to half precision before anything is computed, so that
 both sides have the very same numbers. Each model becomes a directory: config.json, model.safetensors and expected.json

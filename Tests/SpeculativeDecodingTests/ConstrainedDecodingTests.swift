@@ -1,8 +1,9 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 /// Drafts and exits under rules of what may come next and of where the output ends.
 struct ConstrainedDecodingTests {
@@ -68,19 +69,20 @@ struct ConstrainedDecodingTests {
     let model = try tinyModel(seed: 4, layers: 4) { $0.weightScale = 0.1 }.ending(with: [2, 271])
     var early = 0
     for trial in 0..<60 {
-      var options = try options(model, trial)
-      options.exits = ExitStrategy(
+      let options = try options(model, trial)
+      let exits = ExitStrategy(
         policy: try ThresholdPolicy(threshold: 0.05), measure: SoftmaxConfidence(),
         heads: ExitHeads(shortlist: [2] + Array(80..<120)), groupLimit: 1 + trial % 5)
       let prompt = randomPrompt(&random, count: 1 + trial % 20)
-      let expected = try model.plain(prompt, options)
+      let expected = try model.plain(prompt, options, exits: exits)
       let drafter = ScriptedDrafter(answer: expected.tokenIDs, promptCount: prompt.count, wrongEvery: 3)
       let found = try run(
         SpeculativeSession(
-          model: model, prompt: prompt, options: options, drafters: [drafter], draftLength: 1 + trial % 6,
-          choosesLength: false))
+          model: model, prompt: prompt, options: options, exits: exits, drafters: [drafter],
+          draftLength: 1 + trial % 6, choosesLength: false))
       #expect(found.generation == expected)
-      let batch = try BatchDecoder(model: model).run(prompts: [[65], prompt], options: options)
+      let batch = try BatchDecoder(model: model).run(
+        prompts: [[65], prompt], options: options, strategy: exits)
       #expect(batch?.last == expected)
       early += expected.layers.count { $0 < 4 }
       if trial % 4 >= 2, options.noRepeatNgram == nil, expected.stopReason == .endOfText {

@@ -1,8 +1,9 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 struct EarlyExitDrafterTests {
   /// A model whose deeper layers change little, so that its first layers are often right.

@@ -1,9 +1,10 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 /// Drafting for an encoder–decoder, whose history is its output alone.
 struct EncoderDecoderTests {
@@ -15,7 +16,7 @@ struct EncoderDecoderTests {
     let directory = try TemporaryDirectory()
     let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
     return LanguageModel(
-      name: "tiny \(seed)", decoder: try LlamaModel(checkpoint: checkpoint, threads: 1),
+      name: "tiny \(seed)", decoder: try Transformer(checkpoint: checkpoint, threads: 1),
       tokenizer: base.tokenizer, promptTemplate: nil, endTokens: [2], sourceEnd: 2)
   }
 

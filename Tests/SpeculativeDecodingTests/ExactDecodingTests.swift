@@ -1,8 +1,9 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 struct ExactDecodingTests {
   @Test("Prompt look-up gives the tokens of plain decoding, whatever ends the output")

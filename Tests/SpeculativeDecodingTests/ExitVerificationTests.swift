@@ -1,8 +1,9 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 struct ExitVerificationTests {
   private func strategy(
@@ -29,18 +30,19 @@ struct ExitVerificationTests {
           var options = GenerationOptions(maxTokens: 24)
           // A short list makes heads of a few tokens beside the prompt's.
           let heads = trial % 3 == 0 ? ExitHeads(shortlist: Array(60..<100)) : nil
-          options.exits = try strategy(
+          let exits = try strategy(
             measure, threshold: thresholds[trial % 3], heads: heads, groupLimit: 1 + trial % 7)
           if trial % 5 == 0 {
             options.sampling = .random(RandomSampling(temperature: 0.3, seed: UInt64(trial)))
           }
           let prompt = randomPrompt(&random, count: 1 + trial % 30)
-          let expected = try model.plain(prompt, options)
+          let expected = try model.plain(prompt, options, exits: exits)
           let drafter = ScriptedDrafter(
             answer: expected.tokenIDs, promptCount: prompt.count, wrongEvery: 2 + trial % 6)
           let found = try run(
             SpeculativeSession(
-              model: model, prompt: prompt, options: options, drafters: [drafter], draftLength: 1 + trial % 8,
+              model: model, prompt: prompt, options: options, exits: exits, drafters: [drafter],
+              draftLength: 1 + trial % 8,
               choosesLength: false))
           // Layers are compared too.
           #expect(found.generation == expected)
@@ -60,19 +62,22 @@ struct ExitVerificationTests {
       let model = try tinyModel(seed: 5, layers: 5) { $0.weightScale = 0.1 }.ending(with: [])
       for trial in 0..<40 {
         let prompt = randomPrompt(&random, count: 1 + trial % 30)
-        var options = GenerationOptions(maxTokens: 30)
+        let options = GenerationOptions(maxTokens: 30)
         let exits = try strategy(measure, threshold: thresholds[trial % 3], groupLimit: 1 + trial % 5)
         // The large model is the small one with the same exits: every draft is right.
-        options.exits = exits
-        let same = try SpeculationStrategy(
-          [.model(model, exits: exits)], for: model, rule: .exact, fallback: 0, draftLength: 1 + trial % 9)
-        let found = try run(same.makeSession(prompt: prompt, options: options, choosesLength: false))
+        func drafting(_ own: ExitStrategy?) throws -> SpeculationStrategy {
+          try SpeculationStrategy(
+            [.model(model, exits: exits)], for: model, exits: own, rule: .exact, fallback: 0,
+            draftLength: 1 + trial % 9)
+        }
+        let found = try run(
+          drafting(exits).makeSession(prompt: prompt, options: options, choosesLength: false))
         #expect(found.statistics.accepted == found.statistics.drafted)
         #expect(found.statistics.drafted > 10)
-        #expect(try found.generation == model.plain(prompt, options))
+        #expect(try found.generation == model.plain(prompt, options, exits: exits))
         // At full depth it is not, and drafts are rolled back; the output is the large model's all the same.
-        options.exits = nil
-        let full = try run(same.makeSession(prompt: prompt, options: options, choosesLength: false))
+        let full = try run(
+          drafting(nil).makeSession(prompt: prompt, options: options, choosesLength: false))
         #expect(try full.generation == model.plain(prompt, options))
       }
     }
@@ -82,14 +87,17 @@ struct ExitVerificationTests {
   func rollback() throws {
     let model = try tinyModel(seed: 6, layers: 4) { $0.weightScale = 0.1 }
     let small = try tinyModel(seed: 7, layers: 1)
-    var options = GenerationOptions(maxTokens: 24)
-    options.exits = try strategy(SoftmaxConfidence(), threshold: 0.02)
+    let options = GenerationOptions(maxTokens: 24)
+    let exits = try strategy(SoftmaxConfidence(), threshold: 0.02)
     func found(_ rule: AcceptanceRule) throws -> Run {
       try run(
-        SpeculationStrategy([.model(small)], for: model, rule: rule, fallback: 0, draftLength: 4)
-          .makeSession(prompt: [70, 80, 90], options: options, choosesLength: false))
+        SpeculationStrategy(
+          [.model(small)], for: model, exits: exits, rule: rule, fallback: 0, draftLength: 4
+        )
+        .makeSession(prompt: [70, 80, 90], options: options, choosesLength: false))
     }
-    #expect(try found(.rollback(threshold: 0)).generation == model.plain([70, 80, 90], options))
+    #expect(
+      try found(.rollback(threshold: 0)).generation == model.plain([70, 80, 90], options, exits: exits))
     let never = try found(.rollback(threshold: .infinity))
     #expect(never.statistics.rollbacks == 0 && never.statistics.substituted > 0)
   }

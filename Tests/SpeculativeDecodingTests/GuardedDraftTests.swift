@@ -1,8 +1,10 @@
-import DecoderModels
 import EarlyExit
+import FileFormats
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 /// Drafts that may change the output, for documents like those of the calibration only.
 @Suite struct GuardedDraftTests {

@@ -1,10 +1,12 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 struct HeadDrafterTests {
   /// A tiny model and a head for it, in one folder.
@@ -318,12 +320,11 @@ struct HeadDrafterTests {
   @Test("A head is refused where exits leave no states for it, with the sentence that says so")
   func noExits() throws {
     let pair = try Pair(seed: 2, layers: 3, token: 1, state: 0, layer: 1)
-    let strategy = try SpeculationStrategy([.head(try pair.head())], for: pair.model, rule: .exact)
-    var options = GenerationOptions(maxTokens: 4)
-    options.exits = ExitStrategy(
+    let head = try pair.head()
+    let exits = ExitStrategy(
       policy: try ThresholdPolicy(threshold: 0.5, layers: [1]), measure: SoftmaxConfidence())
     let error = #expect(throws: SpeculativeDecodingError.self) {
-      try strategy.makeSession(prompt: [70], options: options)
+      try SpeculationStrategy([.head(head)], for: pair.model, exits: exits, rule: .exact)
     }
     #expect(
       error?.description.contains("found a draft head") == true

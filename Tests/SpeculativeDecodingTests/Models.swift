@@ -1,8 +1,9 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 /// A tiny random model that is decoded for real.
 func tinyModel(seed: UInt64, layers: Int = 2, _ change: (inout TinyDecoder) -> Void = { _ in }) throws
@@ -24,8 +25,10 @@ extension LanguageModel {
       name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate, endTokens: tokens)
   }
 
-  func plain(_ prompt: [TokenID], _ options: GenerationOptions) throws -> Generation {
-    let session = try makeSession(prompt: prompt, options: options)
+  func plain(
+    _ prompt: [TokenID], _ options: GenerationOptions, exits: ExitStrategy? = nil
+  ) throws -> Generation {
+    let session = try makeSession(prompt: prompt, options: options, exits: exits)
     while try session.next() != nil {}
     return session.generation
   }

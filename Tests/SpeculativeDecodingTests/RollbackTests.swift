@@ -1,9 +1,10 @@
-import DecoderModels
 import EarlyExit
 import Foundation
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 struct RollbackTests {
   private func pair() throws -> (large: LanguageModel, small: LanguageModel) {
@@ -177,10 +178,10 @@ struct RollbackTests {
         .contains(
           "fallback must"))
     #expect(refusal { _ = try SpeculativeSession(model: large, prompt: [70], draftLength: 0) } != "")
-    let exits = GenerationOptions(
-      exits: ExitStrategy(policy: FullDepthPolicy(), measure: SoftmaxConfidence(), cachePolicy: .propagate))
+    let exits = ExitStrategy(
+      policy: FullDepthPolicy(), measure: SoftmaxConfidence(), cachePolicy: .propagate)
     #expect(
-      refusal { _ = try SpeculativeSession(model: large, prompt: [70], options: exits) }.contains(
+      refusal { _ = try SpeculativeSession(model: large, prompt: [70], exits: exits) }.contains(
         "exit-cache must be defer"))
     let sampling = GenerationOptions(sampling: .random(RandomSampling(seed: 1)))
     #expect(

@@ -1,9 +1,10 @@
-import DecoderModels
 import EarlyExit
 import Foundation
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 func exponential(_ x: Double) -> Double { exp(x) }
 func logarithm(_ x: Double) -> Double { log(x) }

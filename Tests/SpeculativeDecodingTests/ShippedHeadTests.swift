@@ -1,10 +1,12 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import SpeculativeDecoding
 import TestSupport
 import Testing
+import Transformers
 
 /// The draft head that comes with the program, on the model that `make test` fetches.
 @Suite(.enabled(if: DefaultModel.path != nil, "the default model has not been fetched"))

@@ -1,6 +1,6 @@
 import Checkpoints
-import DecoderModels
 import Synchronization
+import Transformers
 
 /// A decoder without weights: its logits are what a function says about the tokens so far and the layer.
 ///

@@ -1,4 +1,5 @@
 import Checkpoints
+import FileFormats
 import Foundation
 
 /// A draft head for a tiny decoder of 32-bit weights: two multiples of the identity and the decoder's last layer.

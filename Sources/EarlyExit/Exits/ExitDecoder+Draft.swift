@@ -1,4 +1,5 @@
-import DecoderModels
+import Generation
+import Transformers
 
 /// Decoding with early exits where tokens are guessed ahead, by this model or for it.
 extension ExitDecoder {
@@ -25,8 +26,8 @@ extension ExitDecoder {
   ) throws {
     guard let (token, place) = sequence.pending else { return }
     beginCounting()
-    let first = sequence.deferred.count
-    var rows = sequence.deferred
+    let first = deferred.count
+    var rows = deferred
     try rows += embedded([token] + guesses, position: place.position)
     var verdicts = [Verdict?](repeating: nil, count: guesses.count + 1)
     var checks = [[ExitCheck]](repeating: [], count: guesses.count + 1)
@@ -106,7 +107,7 @@ extension ExitDecoder {
     }
     rows.removeSubrange((first + reported)...)
     place.cache.crop(to: place.position + reported)
-    sequence.deferred = try kept(rows, cache: place.cache)
+    deferred = try kept(rows, cache: place.cache)
   }
 
   /// Tokens at the bottom of the layers.
@@ -144,7 +145,6 @@ package struct ExitingDraft {
   private let cache: KeyValueCache
   private let prompt: [TokenID]
   private let maxTokens: Int
-  private var deferred: [LayeredRow] = []
   /// Bytes of weights read so far.
   package private(set) var bytesRead = 0
 
@@ -166,7 +166,7 @@ package struct ExitingDraft {
     _ token: TokenID, position: Int, _ body: (UnsafeBufferPointer<Float>, [TokenID]?) throws -> Result
   ) throws -> Result {
     bytesRead += try exits.run(
-      token, at: BatchRow(cache: cache, position: position), prompt: prompt, deferred: &deferred,
+      token, at: BatchRow(cache: cache, position: position), prompt: prompt,
       tokenIndex: position + 1 - prompt.count, maxTokens: maxTokens
     ).depth.bytesRead
     return try exits.head.logits.withUnsafeBufferPointer { try body($0, exits.head.candidates) }
@@ -175,14 +175,13 @@ package struct ExitingDraft {
   /// Runs the layers that tokens skipped, so that a batch may follow at full depth.
   package mutating func complete() throws {
     exits.beginCounting()
-    try exits.advance(&deferred, to: exits.layerCount, cache: cache)
+    try exits.complete(cache)
     bytesRead += exits.bytesRead
-    deferred = []
   }
 
   /// Forgets every token from position `count` on.
   package mutating func crop(to count: Int) {
-    deferred.removeAll { $0.position >= count }
+    exits.deferred.removeAll { $0.position >= count }
     cache.crop(to: count)
   }
 }

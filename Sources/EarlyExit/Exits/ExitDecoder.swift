@@ -1,4 +1,5 @@
-import DecoderModels
+import Generation
+import Transformers
 
 /// A token on its way through the layers: where it stands in its sequence, and its state after `layer` layers.
 struct LayeredRow {
@@ -9,7 +10,7 @@ struct LayeredRow {
 }
 
 /// Chooses the next token of a sequence, leaving early where the strategy says so.
-package struct ExitDecoder {
+package struct ExitDecoder: TokenStepper {
   let strategy: ExitStrategy
   /// Ascending; the last layer is among them only where a shortlist makes it an exit.
   let layers: [Int]
@@ -18,6 +19,8 @@ package struct ExitDecoder {
   let scratch: HiddenStates
   private let bytesOfPropagation: Int
   var head: ExitHead
+  /// Tokens that left early and whose deeper layers are still to be run, in ascending order of position.
+  var deferred: [LayeredRow] = []
   /// Bytes of weights read in layers since a pass began, less what the head had read then.
   var bytes = 0
 
@@ -39,11 +42,11 @@ package struct ExitDecoder {
   }
 
   /// Runs the last token of a sequence and chooses the next.
-  mutating func step(_ sequence: SequenceDecoding) throws -> TokenStep? {
+  package mutating func step(_ sequence: SequenceDecoding) throws -> TokenStep? {
     guard let (token, row) = sequence.pending else { return nil }
     let (layer, record) = try run(
-      token, at: row, prompt: sequence.headTokenIDs, deferred: &sequence.deferred,
-      tokenIndex: sequence.generated.count, maxTokens: sequence.maxTokens)
+      token, at: row, prompt: sequence.headTokenIDs, tokenIndex: sequence.generated.count,
+      maxTokens: sequence.maxTokens)
     return try head.logits.withUnsafeBufferPointer {
       try sequence.accept($0, of: head.candidates, layer: layer, depth: record)
     }
@@ -53,11 +56,9 @@ package struct ExitDecoder {
   ///
   /// - Parameters:
   ///   - prompt: That of the sequence.
-  ///   - deferred: Tokens of the sequence whose completion is pending.
   ///   - tokenIndex: The place in the output of the token that is being chosen.
   mutating func run(
-    _ token: TokenID, at row: BatchRow, prompt: [TokenID], deferred: inout [LayeredRow], tokenIndex: Int,
-    maxTokens: Int
+    _ token: TokenID, at row: BatchRow, prompt: [TokenID], tokenIndex: Int, maxTokens: Int
   ) throws -> (layer: Int, depth: DepthRecord) {
     beginCounting()
     try decoder.embed([token], into: scratch)
@@ -110,11 +111,16 @@ package struct ExitDecoder {
   var bytesRead: Int { bytes + head.bytesRead }
 
   /// Completes the keys and values of every token that left early.
-  package mutating func complete(_ sequence: SequenceDecoding) throws {
-    var rows = sequence.deferred
-    try advance(&rows, to: layerCount, cache: sequence.cache)
-    sequence.deferred = []
+  package mutating func complete(_ sequence: SequenceDecoding) throws { try complete(sequence.cache) }
+
+  mutating func complete(_ cache: KeyValueCache) throws {
+    var rows = deferred
+    try advance(&rows, to: layerCount, cache: cache)
+    deferred = []
   }
+
+  /// Forgets the tokens whose completion is pending: the output begins again.
+  package mutating func forget() { deferred = [] }
 
   /// Takes rows that stand below `target` up to it, each layer as one batch of all rows that need it.
   ///

@@ -1,3 +1,5 @@
+import Generation
+
 /// What an exit policy is told about a token at an exit layer. It never sees a tensor.
 public struct ExitObservation: Sendable, Equatable {
   /// Layers that the token has passed.
@@ -26,24 +28,6 @@ public enum ExitDecision: Sendable, Equatable {
   case `continue`
   /// Choose the token from the hidden state after this layer, which must be the one observed.
   case `exit`(layer: Int, reason: ExitReason)
-}
-
-/// Why a token was chosen where it was.
-public enum ExitReason: Sendable, Equatable, CustomStringConvertible {
-  /// The confidence reached the threshold.
-  case confident
-  /// No exit layer was left.
-  case lastLayer
-  /// What a policy of the caller's own gives.
-  case other(String)
-
-  public var description: String {
-    switch self {
-    case .confident: "confident"
-    case .lastLayer: "last_layer"
-    case .other(let text): text
-    }
-  }
 }
 
 /// Decides after which layer each token leaves.

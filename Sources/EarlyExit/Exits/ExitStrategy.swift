@@ -1,4 +1,5 @@
-import DecoderModels
+import Generation
+import Transformers
 
 /// What happens to the keys and values of the layers that a token skipped.
 public enum ExitCachePolicy: String, Sendable, CaseIterable, Codable {
@@ -54,5 +55,32 @@ public struct ExitStrategy: Sendable {
     }
     if let heads { try heads.check(decoder) }
     return layers
+  }
+}
+
+extension ExitStrategy: DecodingStrategy {
+  public func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
+  ) throws -> any GenerationSession {
+    try model.makeSession(prompt: prompt, options: options, exits: self, shouldStop: shouldStop)
+  }
+}
+
+extension LanguageModel {
+  /// Begins to decode after a prompt, with early exits.
+  ///
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one.
+  ///   - options: How the output is generated.
+  ///   - exits: Where and when tokens leave, or `nil` for full depth.
+  ///   - shouldStop: Asked before each token; by default, whether the current task is cancelled.
+  /// - Throws: ``EarlyExitError`` for a strategy that does not fit the model, and what a plain session throws.
+  public func makeSession(
+    prompt: [TokenID], options: GenerationOptions = GenerationOptions(), exits: ExitStrategy?,
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }
+  ) throws -> DecodingSession {
+    try DecodingSession(
+      model: self, prompt: prompt, options: options,
+      stepper: exits.map { try ExitDecoder($0, decoder: decoder) }, shouldStop: shouldStop)
   }
 }

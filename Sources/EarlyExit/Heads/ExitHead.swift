@@ -1,4 +1,4 @@
-import DecoderModels
+import Transformers
 
 /// What turns hidden states of one sequence into logits: the model's own head, and those of the layers that tokens may
 /// leave after.

@@ -1,4 +1,5 @@
-import DecoderModels
+import Generation
+import Transformers
 
 extension ExitHeadFitter {
   /// Tokens of a step, and the largest step, which falls to 0 along a straight line.

@@ -1,4 +1,5 @@
-import DecoderModels
+import Generation
+import Transformers
 
 /// How the classifiers are trained (Schuster et al., NeurIPS 2022, section 3.5).
 public enum ClassifierLoss: String, Sendable, CaseIterable, Codable {

@@ -1,6 +1,7 @@
 import Checkpoints
-import DecoderModels
+import FileFormats
 import Foundation
+import Transformers
 
 /// The description that lies beside a file of exit heads, with the same name and the extension `json`.
 public struct ExitHeadsDescription: Codable, Sendable, Equatable {

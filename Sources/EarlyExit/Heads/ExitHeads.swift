@@ -1,5 +1,5 @@
-import DecoderModels
 import Synchronization
+import Transformers
 
 /// Exit heads and classifiers that were fitted on a frozen model.
 public struct ExitHeads: Sendable {

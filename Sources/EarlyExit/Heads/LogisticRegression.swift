@@ -1,4 +1,4 @@
-import DecoderModels
+import Transformers
 
 #if canImport(Glibc)
   import Glibc

@@ -1,4 +1,4 @@
-import DecoderModels
+import Transformers
 
 /// Normalised hidden states of output tokens after several layers, with the tokens that the full model chose.
 struct StateSample {

@@ -1,4 +1,4 @@
-import DecoderModels
+import Transformers
 
 /// What the parts of decoding one token cost, in one unit: milliseconds measured here, or bytes of weights read.
 public struct ExitCosts: Sendable, Equatable, Codable {

@@ -1,4 +1,5 @@
-import DecoderModels
+import Generation
+import Transformers
 
 /// What exits at many layers would have said of the tokens of a full-depth run: the confidence of every measure, and
 /// whether the exit's token is the full model's.

@@ -1,4 +1,5 @@
 import EarlyExit
+import Generation
 
 /// A document of a batch: its identifier, which goes to the output as it came, and what to do.
 struct BatchRecord {

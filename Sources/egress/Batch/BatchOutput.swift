@@ -1,5 +1,6 @@
-import DecoderModels
 import EarlyExit
+import Generation
+import Transformers
 
 /// A line of a batch's results.
 struct BatchResult: Codable {

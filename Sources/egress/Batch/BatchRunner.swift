@@ -1,10 +1,13 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 /// Works through a file of documents, several at a time, and writes the results in the file's order.
 struct BatchRunner {
   let model: LanguageModel
   let options: GenerationOptions
+  /// Where tokens may leave early; `nil` for full depth.
+  let exits: ExitStrategy?
   let rule: LongDocumentRule
   let raw: Bool
   /// Whether exits are those of a certificate, which holds for whole documents.
@@ -44,12 +47,15 @@ struct BatchRunner {
     _ rest: ArraySlice<BatchRecord>, after before: Int, isAudited: Bool, bar: ProgressBar, output: BatchOutput
   ) throws -> Int {
     var options = options
+    var strategy: any DecodingStrategy = FullDepth()
     if auditor != nil, !isAudited {
-      (options.exits, options.applicability, options.tripwire) = (nil, nil, nil)
+      (options.applicability, options.tripwire) = (nil, nil)
+    } else if let exits {
+      strategy = exits
     }
     let auditor = isAudited ? self.auditor : nil
     let batch = DocumentBatch(
-      model: model, options: options, rule: rule, raw: raw, exitsOnWholeOnly: isCertified,
+      model: model, options: options, strategy: strategy, wholeOnly: isCertified, rule: rule, raw: raw,
       shouldStop: { Interrupt.isRequested || auditor?.isAlarmed ?? false })
     var done = 0
     var uncovered: Set<Int> = []
@@ -66,7 +72,7 @@ struct BatchRunner {
         let record = records[item]
         try output.append(
           result(
-            generation, of: record, hasExits: options.exits != nil, isWhole: !uncovered.contains(item),
+            generation, of: record, hasExits: strategy is ExitStrategy, isWhole: !uncovered.contains(item),
             bar: bar))
         done = item + 1
         bar.show(done: before + done)

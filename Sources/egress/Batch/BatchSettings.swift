@@ -1,5 +1,7 @@
 import Checkpoints
 import EarlyExit
+import FileFormats
+import Generation
 
 /// What the results of a batch are made with, apart from the documents. A resumed batch must have the same, or one
 /// file would mix results of different makings.
@@ -63,6 +65,6 @@ struct BatchSettings {
     parts.append(item.document)
     // Lengths keep the parts apart.
     let whole = parts.map { "\($0.utf8.count) \($0)" }.joined()
-    return String(Checkpoints.FileDigest.sha256(text: whole).prefix(16))
+    return String(FileDigest.sha256(text: whole).prefix(16))
   }
 }

@@ -1,5 +1,5 @@
-import DecoderModels
 import EarlyExit
+import Transformers
 
 /// Measures an encoder-decoder: reading texts of 512 tokens, and greedy decoding of 64 after them, for one text and for
 /// eight at a time.

@@ -1,5 +1,5 @@
-import DecoderModels
 import EarlyExit
+import Transformers
 
 /// Measures a decoder: prefill of 256 tokens, decoding, and what small batches cost.
 ///

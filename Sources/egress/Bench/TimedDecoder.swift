@@ -1,7 +1,7 @@
 import Checkpoints
-import DecoderModels
 import EarlyExit
 import Synchronization
+import Transformers
 
 /// A decoder that measures the time its callers spend in it.
 final class TimedDecoder: DecoderModel {

@@ -1,9 +1,11 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import RiskControl
+import Transformers
 
 /// The guard of a certificate, and the file beside it.
 struct CertificateGuard {
@@ -70,7 +72,7 @@ struct CertificateGuard {
       options: sources.prefix(count).map { try loaded.model.options(for: $0, maxTokens: maxTokens) })
     let name = URL(fileURLWithPath: path).lastPathComponent
     return CertificateGuard(
-      reference: .init(file: name, digest: try Checkpoints.FileDigest.sha256(path: path), guard: made),
+      reference: .init(file: name, digest: try FileDigest.sha256(path: path), guard: made),
       found: made, tripwire: RepetitionTripwire(outputs: outputs, level: made.level),
       documents: options.guardData == nil ? count : 0)
   }
@@ -120,7 +122,7 @@ struct CertificateGuard {
   /// SHA-256 of prompts and of the way the model computes.
   private static func digest(of prompts: [[TokenID]], model: LanguageModel) -> String {
     let lines = prompts.map { $0.map(String.init).joined(separator: " ") + "\n" }
-    return Checkpoints.FileDigest.sha256(text: model.computePath.rawValue + "\n" + lines.joined())
+    return FileDigest.sha256(text: model.computePath.rawValue + "\n" + lines.joined())
   }
 
   /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the certificate.

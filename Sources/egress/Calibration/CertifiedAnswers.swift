@@ -1,7 +1,8 @@
-import DecoderModels
 import EarlyExit
 import Foundation
+import Generation
 import RiskControl
+import Transformers
 
 /// Answers that are given only from a certified confidence on.
 struct CertifiedAnswers {

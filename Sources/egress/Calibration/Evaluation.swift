@@ -1,7 +1,9 @@
-import DecoderModels
 import EarlyExit
+import Generation
 import RiskControl
 import SpeculativeDecoding
+import TextLosses
+import Transformers
 
 /// Decoding with early exits or drafts, and without at full depth, side by side.
 struct Evaluation {
@@ -184,15 +186,16 @@ struct Evaluation {
   ) throws -> (text: String, applicability: Applicability?)? {
     var options = try options(record)
     if !isPlain {
-      options.exits = strategy
       (options.applicability, options.tripwire) = (protection.applicability, protection.tripwire)
     }
     let prompt = try model.wholePrompt(for: record, options: options)
     let drafting = try (isPlain ? nil : speculation)?.makeSession(
       prompt: prompt, options: options, controller: controller, shouldStop: { Interrupt.isRequested })
-    let session: any OutputSession =
+    let session: any GenerationSession =
       try drafting
-      ?? model.makeSession(prompt: prompt, options: options, shouldStop: { Interrupt.isRequested })
+      ?? model.makeSession(
+        prompt: prompt, options: options, exits: isPlain ? nil : strategy,
+        shouldStop: { Interrupt.isRequested })
     let plain = Double(
       decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding)
     var isFirst = true

@@ -1,5 +1,6 @@
 import EarlyExit
 import RiskControl
+import TextLosses
 
 /// What an output is measured by: a loss of texts, or a distance of distributions.
 enum QualityMetric: Equatable {

@@ -1,6 +1,8 @@
 import Checkpoints
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import RiskControl
 import SpeculativeDecoding
 
@@ -67,6 +69,6 @@ extension ThresholdSweep {
 extension SpeculationDescription {
   /// SHA-256 of the description's JSON.
   func digest() throws -> String {
-    Checkpoints.FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
+    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
   }
 }

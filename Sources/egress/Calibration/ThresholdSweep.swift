@@ -1,9 +1,10 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
 import Foundation
+import Generation
 import RiskControl
+import Transformers
 
 /// A way of decoding with one threshold, which can tell where outputs change as the threshold grows less safe.
 struct ThresholdSweep {

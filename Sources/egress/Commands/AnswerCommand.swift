@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 import RiskControl
 
 struct AnswerCommand: ParsableCommand {

@@ -1,7 +1,8 @@
 import ArgumentParser
-import DecoderModels
 import EarlyExit
+import Generation
 import TensorKernels
+import Transformers
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

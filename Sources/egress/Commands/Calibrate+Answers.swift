@@ -1,7 +1,9 @@
 import ArgumentParser
 import EarlyExit
 import Foundation
+import Generation
 import RiskControl
+import TextLosses
 
 /// Certified answers: the confidence from which on they are given.
 extension Calibrate {

@@ -1,7 +1,10 @@
 import ArgumentParser
 import Checkpoints
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
+import LossTables
 import RiskControl
 
 extension Calibrate {
@@ -194,7 +197,7 @@ extension Calibrate {
   ) throws -> [SweepLine] {
     var settings = sweep.settings
     settings["policy"] = sweep.policy
-    settings["documents"] = .text(try Checkpoints.FileDigest.sha256(path: data))
+    settings["documents"] = .text(try FileDigest.sha256(path: data))
     let file = try SweepFile(path: path, settings: settings, measure: measure, records: records)
     let before = file.lines.count
     if before > 0 {

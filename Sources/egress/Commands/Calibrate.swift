@@ -1,9 +1,11 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import LossTables
 import RiskControl
+import Transformers
 
 struct Calibrate: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -191,8 +193,8 @@ struct Calibrate: ParsableCommand {
     }
     let subject = Certificate.Subject(
       risk: risk ?? "performance gap", metric: metric ?? "loss",
-      modelDigest: try model.map(Checkpoints.FileDigest.sha256(model:)),
-      policyDigest: try policy.map(Checkpoints.FileDigest.sha256(path:)))
+      modelDigest: try model.map(FileDigest.sha256(model:)),
+      policyDigest: try policy.map(FileDigest.sha256(path:)))
     let certificates =
       try tables.count > 1
       ? [choosePolicy(settings, subject)]

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 import RiskControl
 
 struct EvaluateCommand: ParsableCommand {
@@ -70,7 +71,7 @@ struct EvaluateCommand: ParsableCommand {
     var measured = loaded
     measured.model = evaluation.model
     evaluation.speculation = try speculation.makeStrategy(
-      measured, threads: models.threads, exits: exits, regime: regime)
+      measured, threads: models.threads, exits: exits, exitStrategy: strategy, regime: regime)
     for record in records { try evaluation.check(record) }
     Interrupt.watch()
     let bar = ProgressBar(total: records.count, what: "documents")

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
 import Foundation
+import Transformers
 
 struct ExportStatesCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -38,7 +39,7 @@ struct GenerateCommand: ParsableCommand {
   }
 
   func run() throws {
-    var options = sampling.makeOptions(usualMaxTokens: 256)
+    let options = sampling.makeOptions(usualMaxTokens: 256)
     var text: String
     if let prompt, prompt != "-" {
       text = prompt
@@ -50,16 +51,18 @@ struct GenerateCommand: ParsableCommand {
     if !raw { text = text.trimmingWhitespace() }
     let model = try models.load()
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
-    options.exits = try speculation.exitStrategy(exits, model, regime: regime)
+    let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     Interrupt.watch()
     let tokens =
       try raw
       ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
       : model.model.prompt(user: text)
-    let session: any OutputSession =
-      try search.makeSession(model: model.model, prompt: tokens, options: options)
-      ?? speculation.makeSession(
-        model, prompt: tokens, options: options, threads: models.threads, exits: exits, regime: regime)
+    let strategy =
+      try search.strategy
+      ?? speculation.strategy(
+        model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
+    let session = try model.model.makeSession(
+      prompt: tokens, options: options, strategy: strategy, shouldStop: { Interrupt.isRequested })
     try GenerationReport(
       model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
     ).run(session)

@@ -1,7 +1,8 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import Generation
+import Transformers
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,8 +1,10 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
+import Transformers
 
 struct PlanExitsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -95,7 +97,7 @@ struct PlanExitsCommand: ParsableCommand {
     let planner = try ExitPlanner(traces: traces, costs: costs, heads: heads)
     let best = planner.best(agreement: agreement)
     let plan = ExitPlan(
-      best, planner: planner, headsDigest: try Checkpoints.FileDigest.sha256(path: path),
+      best, planner: planner, headsDigest: try FileDigest.sha256(path: path),
       modelDigest: try loaded.digest(), unit: unit.rawValue)
     do {
       try plan.jsonData().write(to: URL(fileURLWithPath: output), options: .atomic)

@@ -1,6 +1,6 @@
 import ArgumentParser
-import DecoderModels
 import EarlyExit
+import Transformers
 
 struct ScoreCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

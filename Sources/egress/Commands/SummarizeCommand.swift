@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 struct SummarizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

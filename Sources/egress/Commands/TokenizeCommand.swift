@@ -1,7 +1,8 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import Generation
+import Transformers
 
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Checkpoints
+import FileFormats
+import LossTables
 import RiskControl
 
 struct Verify: ParsableCommand {
@@ -83,7 +85,7 @@ struct Verify: ParsableCommand {
 
   private func compare(_ path: String?, with expected: String?, what: String) throws {
     guard let path else { return }
-    let found = try Checkpoints.FileDigest.sha256(model: path)
+    let found = try FileDigest.sha256(model: path)
     guard found == expected else {
       throw VerificationFailure(
         description:

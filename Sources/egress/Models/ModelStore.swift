@@ -1,5 +1,6 @@
 import Checkpoints
 import EarlyExit
+import FileFormats
 
 #if canImport(Glibc)
   import Glibc

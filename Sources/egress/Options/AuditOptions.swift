@@ -1,7 +1,9 @@
 import ArgumentParser
 import EarlyExit
 import Foundation
+import Generation
 import RiskControl
+import TextLosses
 
 /// A share of a certificate's outputs that is compared with full depth, to see whether the certificate still holds.
 struct AuditOptions: ParsableArguments {
@@ -94,7 +96,7 @@ final class Auditor {
     // What the guard found outside was decoded at full depth: nothing is lost, and that is part of the policy.
     if generation.applicability?.isInside ?? true {
       var plain = options
-      (plain.exits, plain.applicability, plain.tripwire) = (nil, nil, nil)
+      (plain.applicability, plain.tripwire) = (nil, nil)
       let session = try model.makeSession(
         prompt: generation.promptTokenIDs, options: plain, shouldStop: { Interrupt.isRequested })
       while try session.next() != nil {}

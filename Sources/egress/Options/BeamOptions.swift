@@ -1,6 +1,5 @@
 import ArgumentParser
-import DecoderModels
-import EarlyExit
+import Generation
 
 /// Whether several outputs are followed at a time.
 struct BeamOptions: ParsableArguments {
@@ -43,43 +42,5 @@ struct BeamOptions: ParsableArguments {
   }
 
   /// A search, or nil when none was asked for.
-  func makeSession(model: LanguageModel, prompt: [TokenID], options: GenerationOptions) -> BeamSession? {
-    beams.map {
-      BeamSession(
-        model: model, prompt: prompt, options: options,
-        search: BeamSearch(beams: $0, lengthPenalty: lengthPenalty ?? 1))
-    }
-  }
-}
-
-/// A beam search as a session: the whole output is its one step, for which beam wins is known at the end only.
-final class BeamSession: OutputSession {
-  private let model: LanguageModel
-  private let prompt: [TokenID]
-  private let options: GenerationOptions
-  private let search: BeamSearch
-  private(set) var generation: Generation
-  private(set) var timings = DecodingSession.Timings()
-  private(set) var stopReason: StopReason?
-  let cancelledText = ""
-
-  init(model: LanguageModel, prompt: [TokenID], options: GenerationOptions, search: BeamSearch) {
-    self.model = model
-    self.prompt = prompt
-    self.options = options
-    self.search = search
-    generation = Generation(text: "", tokenIDs: [], promptTokenIDs: prompt, stopReason: .cancelled)
-  }
-
-  func next() throws -> TokenStep? {
-    guard stopReason == nil else { return nil }
-    let start = ContinuousClock.now
-    let found = try model.generate(
-      prompt: prompt, search: search, options: options, shouldStop: { Interrupt.isRequested })
-    timings.decode = (ContinuousClock.now - start).seconds
-    generation = found ?? generation
-    stopReason = generation.stopReason
-    guard let last = generation.tokenIDs.last, let layer = generation.layers.last else { return nil }
-    return TokenStep(id: last, text: generation.text, layer: layer, stopReason: stopReason)
-  }
+  var strategy: BeamSearch? { beams.map { BeamSearch(beams: $0, lengthPenalty: lengthPenalty ?? 1) } }
 }

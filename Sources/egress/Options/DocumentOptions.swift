@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 /// What `summarize` and `answer` have in common: the document, or a file of many.
 struct DocumentOptions: ParsableArguments {

@@ -1,9 +1,11 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
 import Foundation
+import Generation
 import RiskControl
+import Transformers
 
 /// Where and when tokens leave the layers early, and what is shown of it.
 struct ExitOptions: ParsableArguments {
@@ -56,7 +58,7 @@ struct ExitOptions: ParsableArguments {
   /// The options that decide where tokens leave, by name; files are named by their hashes.
   func settings(_ loaded: LoadedModel) throws -> [String: String] {
     func digest(_ path: String?) throws -> String? {
-      try path.map { try Checkpoints.FileDigest.sha256(path: $0) }
+      try path.map { try FileDigest.sha256(path: $0) }
     }
     let all: [String: String?] = try [
       "exit-threshold": exitThreshold.map { "\($0)" }, "certificate": digest(certificate),

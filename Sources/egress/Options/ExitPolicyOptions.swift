@@ -1,6 +1,8 @@
 import ArgumentParser
 import Checkpoints
 import EarlyExit
+import FileFormats
+import Generation
 
 /// An exit policy but for its threshold: which layers, which measure, which heads, which cache.
 struct ExitPolicyOptions: ParsableArguments {
@@ -88,7 +90,7 @@ struct ExitPolicyOptions: ParsableArguments {
 
   /// SHA-256 of that file.
   func headsDigest(_ loaded: LoadedModel) throws -> String? {
-    try headsPath(loaded).map { try Checkpoints.FileDigest.sha256(path: $0) }
+    try headsPath(loaded).map { try FileDigest.sha256(path: $0) }
   }
 
   /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model; a usage error when a classifier is asked for and

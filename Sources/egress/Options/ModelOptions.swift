@@ -1,7 +1,9 @@
 import ArgumentParser
 import Checkpoints
-import DecoderModels
 import EarlyExit
+import FileFormats
+import Generation
+import Transformers
 
 /// Which model, and with how many threads.
 struct ModelOptions: ParsableArguments {

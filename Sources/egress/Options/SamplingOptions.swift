@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 
 /// How text is generated.
 struct SamplingOptions: ParsableArguments {

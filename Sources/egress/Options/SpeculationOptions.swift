@@ -1,7 +1,8 @@
 import ArgumentParser
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
+import Transformers
 
 /// Who drafts, and which drafts stay.
 struct SpeculationOptions: ParsableArguments {
@@ -155,8 +156,11 @@ struct SpeculationOptions: ParsableArguments {
   /// Who drafts for a model and which drafts stay; `nil` for plain decoding.
   ///
   /// - Throws: ``SpeculativeDecodingError`` for a pair that does not fit.
+  /// - Parameter exitStrategy: What ``exitStrategy(_:_:regime:)`` gave; making it may tell the user something, so it is
+  ///   made once.
   func makeStrategy(
-    _ loaded: LoadedModel, threads: Int?, exits: ExitOptions, regime: DecodingRegime
+    _ loaded: LoadedModel, threads: Int?, exits: ExitOptions, exitStrategy: ExitStrategy?,
+    regime: DecodingRegime
   ) throws -> SpeculationStrategy? {
     guard let kind else { return nil }
     if takesCertificate(exits), let draft, let certificate = exits.certificate {
@@ -191,7 +195,8 @@ struct SpeculationOptions: ParsableArguments {
     let usual = kind == .draft && !exact ? AcceptanceRule.rollback(threshold: 2) : .exact
     let rule = rollback.map { .rollback(threshold: $0) } ?? usual
     return try SpeculationStrategy(
-      sources, for: loaded.model, rule: rule, fallback: fallback ?? loadedDraft?.usualFallback ?? 0.6,
+      sources, for: loaded.model, exits: exitStrategy, rule: rule,
+      fallback: fallback ?? loadedDraft?.usualFallback ?? 0.6,
       draftLength: draftLength ?? (rule.keepsOutput ? nil : loadedDraft?.usualDraftLength) ?? 10)
   }
 
@@ -202,15 +207,17 @@ struct SpeculationOptions: ParsableArguments {
     takesCertificate(exits) ? nil : try exits.makeStrategy(loaded, regime: regime)
   }
 
-  /// A session of the kind that was asked for, or a plain one.
-  func makeSession(
-    _ loaded: LoadedModel, prompt: [TokenID], options: GenerationOptions, threads: Int?, exits: ExitOptions,
+  /// Drafting where it was asked for, else early exits, else full depth.
+  func strategy(
+    _ loaded: LoadedModel, threads: Int?, exits: ExitOptions, exitStrategy: ExitStrategy?,
     regime: DecodingRegime
-  ) throws -> any OutputSession {
-    let shouldStop = { Interrupt.isRequested }
-    guard let strategy = try makeStrategy(loaded, threads: threads, exits: exits, regime: regime) else {
-      return try loaded.model.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
+  ) throws -> any DecodingStrategy {
+    if let drafting = try makeStrategy(
+      loaded, threads: threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
+    {
+      return drafting
     }
-    return try strategy.makeSession(prompt: prompt, options: options, shouldStop: shouldStop)
+    if let exitStrategy { return exitStrategy }
+    return FullDepth()
   }
 }

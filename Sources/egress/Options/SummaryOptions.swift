@@ -1,5 +1,5 @@
 import ArgumentParser
-import EarlyExit
+import Generation
 
 /// What a summary is to be like.
 struct SummaryOptions: ParsableArguments {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import LossTables
 import RiskControl
 
 /// How a table of losses is read: shared by calibrate, study and verify.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import Generation
 import RiskControl
 
 /// Works on one document and shows the output, or on a file of many.
@@ -41,7 +42,7 @@ struct DocumentReport {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
       let model = try load()
-      options.exits = try exits.makeStrategy(
+      let strategy = try exits.makeStrategy(
         model,
         regime: DecodingRegime(
           tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
@@ -57,7 +58,7 @@ struct DocumentReport {
         model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
         exits: names)
       try BatchRunner(
-        model: model.model, options: options, rule: documents.long, raw: documents.raw,
+        model: model.model, options: options, exits: strategy, rule: documents.long, raw: documents.raw,
         isCertified: exits.certificate != nil, settings: settings, auditor: auditor,
         certified: certified
       )
@@ -70,18 +71,19 @@ struct DocumentReport {
     let model = try load()
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
     options = try model.model.options(options, for: task, document: document)
-    options.exits = try speculation.exitStrategy(exits, model, regime: regime)
+    let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     try exits.protect(&options, model)
     let certified = try certifiedAnswers(model, regime, &options)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
     var plain = options
-    plain.exits = nil
     plain.applicability = nil
     var isWhole = true
+    let partStrategy: (any DecodingStrategy)? = isCertified ? nil : exitStrategy
     let prompt = try model.model.makePrompt(
-      for: task, document: document, options: isCertified ? plain : options, rule: documents.long,
+      for: task, document: document, options: isCertified ? plain : options,
+      strategy: partStrategy ?? FullDepth(), rule: documents.long,
       raw: documents.raw, shouldStop: { Interrupt.isRequested }
     ) {
       isWhole = false
@@ -91,14 +93,18 @@ struct DocumentReport {
     if let auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
     let isCovered = !isCertified || isWhole
     if !isCovered { Console.warning("\(input.name): \(ExitOptions.notCovered)") }
-    let session: (any OutputSession)? = try prompt.map { prompt in
-      guard isCovered, auditor?.isAlarmed != true else {
-        return try model.model.makeSession(
-          prompt: prompt, options: plain, shouldStop: { Interrupt.isRequested })
+    let session = try prompt.map { prompt in
+      var strategy: any DecodingStrategy = FullDepth()
+      let isPlain = !isCovered || auditor?.isAlarmed == true
+      if !isPlain {
+        strategy =
+          try search.strategy
+          ?? speculation.strategy(
+            model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
       }
-      return try search.makeSession(model: model.model, prompt: prompt, options: options)
-        ?? speculation.makeSession(
-          model, prompt: prompt, options: options, threads: models.threads, exits: exits, regime: regime)
+      return try model.model.makeSession(
+        prompt: prompt, options: isPlain ? plain : options, strategy: strategy,
+        shouldStop: { Interrupt.isRequested })
     }
     try GenerationReport(
       model: model, name: input.name, format: format, options: options, exits: exits,

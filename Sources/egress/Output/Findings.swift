@@ -1,4 +1,4 @@
-import EarlyExit
+import Generation
 
 /// What can be told of an output about a document by looking at both.
 struct Findings {

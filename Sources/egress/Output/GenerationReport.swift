@@ -1,19 +1,8 @@
 import ArgumentParser
-import DecoderModels
 import EarlyExit
+import Generation
 import SpeculativeDecoding
-
-/// A session of any kind, as the report needs it.
-protocol OutputSession: AnyObject {
-  var generation: Generation { get }
-  var stopReason: StopReason? { get }
-  var cancelledText: String { get }
-  var timings: DecodingSession.Timings { get }
-  func next() throws -> TokenStep?
-}
-
-extension DecodingSession: OutputSession {}
-extension SpeculativeSession: OutputSession {}
+import Transformers
 
 /// A generation as JSON.
 struct GenerationResult: Encodable {
@@ -71,7 +60,7 @@ struct GenerationReport {
 
   /// - Parameter session: `nil` when the work was interrupted before there was one.
   /// - Throws: `ExitCode` 130 after an interruption, when everything is written.
-  func run(_ session: (any OutputSession)?) throws {
+  func run(_ session: (any GenerationSession)?) throws {
     guard let session else {
       if format == .json { try write(nil) }
       throw ExitCode(Interrupt.exitCode)
@@ -132,10 +121,10 @@ struct GenerationReport {
     }
   }
 
-  private func write(_ session: (any OutputSession)?) throws {
+  private func write(_ session: (any GenerationSession)?) throws {
     let generation =
       session?.generation ?? Generation(text: "", tokenIDs: [], promptTokenIDs: [], stopReason: .cancelled)
-    let timings = session?.timings ?? DecodingSession.Timings()
+    let timings = session?.timings ?? SessionTimings()
     func rate(_ count: Int, _ seconds: Double) -> Double {
       seconds > 0 ? Double(count) / seconds : 0
     }

@@ -1,4 +1,4 @@
-import Checkpoints
+import FileFormats
 
 #if canImport(FoundationEssentials)
   import FoundationEssentials

@@ -1,5 +1,6 @@
-import DecoderModels
 import EarlyExit
+import Generation
+import Transformers
 
 #if canImport(Glibc)
   import Glibc

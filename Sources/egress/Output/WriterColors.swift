@@ -1,4 +1,5 @@
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 
 /// Text coloured by who wrote it: green for drafts that were kept, cyan for what was looked up in the text, red for what

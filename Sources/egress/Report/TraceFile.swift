@@ -1,5 +1,5 @@
-import DecoderModels
 import EarlyExit
+import Transformers
 
 /// A token of a trace, as far as a report looks at it.
 struct TraceToken: Decodable {

@@ -1,5 +1,5 @@
-import EarlyExit
 import Foundation
+import Generation
 
 // usage: swift run -c release Summarize "$(egress models path)" ../tide-mill.txt
 let paths = CommandLine.arguments.dropFirst()

@@ -1,0 +1,52 @@
+import FileFormats
+import TensorKernels
+
+/// A named tensor whose bytes stay in the mapped file.
+///
+/// It keeps the file mapped for as long as it lives. Shape, format and byte count agree with each other and lie
+/// within the file: that was checked when the checkpoint was opened.
+public struct MappedTensor: Sendable {
+  /// The name by GGUF's convention, whatever the file calls it.
+  public let name: String
+  /// Outermost dimension first: (rows, columns) for a matrix. Columns are consecutive in memory.
+  public let shape: [Int]
+  public let format: BlockFormat
+  public let byteCount: Int
+
+  let file: MappedFile
+  let offset: Int
+
+  /// The same tensor under another name.
+  func renamed(_ name: String) -> MappedTensor {
+    MappedTensor(
+      name: name, shape: shape, format: format, byteCount: byteCount, file: file, offset: offset)
+  }
+
+  /// Path of the file that the tensor is in.
+  public var path: String { file.path }
+
+  /// Number of weights: the product of the shape.
+  public var elementCount: Int { shape.reduce(1, *) }
+
+  /// Calls `body` with the stored bytes, row after row. They may begin at any address, aligned or not.
+  public func withUnsafeBytes<Result, Failure: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    defer { withExtendedLifetime(file) {} }
+    return try body(UnsafeRawBufferPointer(rebasing: file.bytes[offset..<offset + byteCount]))
+  }
+
+  /// Lets the system drop the tensor's pages from memory; a later access reads them from the file again.
+  ///
+  /// Worth calling once the weights have been repacked into a form of their own.
+  public func releasePages() {
+    file.releasePages(offset..<offset + byteCount)
+  }
+
+  /// The weights as floats, row after row: `elementCount` numbers.
+  public func makeFloats() -> [Float] {
+    Array(unsafeUninitializedCapacity: elementCount) { output, count in
+      count = withUnsafeBytes { format.dequantize($0, into: output) }
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import Generation
+
+/// How documents are decoded apart from the policy that is calibrated: what the losses of a calibration were measured
+/// under, and so what a certificate holds for.
+///
+/// Greedy decoding of whole documents is what a calibration runs. Under another regime the outputs are others, and nothing is
+/// known about their loss.
+public struct DecodingRegime: Codable, Sendable, Equatable {
+  /// The tasks among the documents, sorted: `answer`, `summarize`; of other outputs, `generate`.
+  public var tasks: [String]
+  /// `greedy` or `random`.
+  public var sampling: String
+  /// The most tokens of an output, or `nil` for what is usual for the task.
+  public var maxTokens: Int?
+  /// Tokens that prompt and output may have together, or `nil` for as many as the model can.
+  public var context: Int?
+  /// Texts that end an output.
+  public var stopStrings: [String]
+  /// See ``GenerationOptions/noRepeatNgram``.
+  public var noRepeatNgram: Int?
+  /// See ``GenerationOptions/isExtractive``.
+  public var isExtractive: Bool
+  /// The length that summaries were asked for, such as `2 sentences`; `nil` for the model's usual one.
+  public var summaryLength: String?
+
+  enum CodingKeys: String, CodingKey {
+    case tasks, sampling, context
+    case maxTokens = "max_tokens"
+    case stopStrings = "stop"
+    case noRepeatNgram = "no_repeat_ngram"
+    case isExtractive = "extractive"
+    case summaryLength = "summary_length"
+  }
+
+  /// - Parameters:
+  ///   - tasks: What is asked about the documents; none stands for outputs that are of no document.
+  ///   - options: How outputs are decoded.
+  ///   - maxTokens: The limit where one was given; that of `options` may be the usual one.
+  public init(tasks: some Sequence<DocumentTask>, options: GenerationOptions, maxTokens: Int?) {
+    var names: Set<String> = []
+    var lengths: Set<String?> = []
+    var usual: Set<Int> = []
+    for task in tasks {
+      usual.insert(task.usualMaxTokens)
+      switch task {
+      case .answer: names.insert("answer")
+      case .summary(let request):
+        names.insert("summarize")
+        lengths.insert(request.length?.description)
+      }
+    }
+    self.tasks = names.isEmpty ? ["generate"] : names.sorted()
+    sampling = options.sampling == .greedy ? "greedy" : "random"
+    // The usual number, given, is the usual number.
+    self.maxTokens = usual.count == 1 && maxTokens == usual.first ? nil : maxTokens
+    context = options.context
+    stopStrings = options.stopStrings
+    noRepeatNgram = options.noRepeatNgram
+    isExtractive = options.isExtractive
+    summaryLength = lengths.count == 1 ? lengths.first ?? nil : nil
+  }
+
+  /// What of another regime this one does not cover, or `nil` where it covers all of it.
+  ///
+  /// The other's tasks have to be among these; all else has to be equal.
+  public func firstDifference(to other: DecodingRegime) -> (field: String, expected: String, found: String)? {
+    func text(_ value: Int?, _ none: String) -> String { value.map(String.init) ?? none }
+    if !Set(other.tasks).isSubset(of: tasks) {
+      return ("task", tasks.joined(separator: " and "), other.tasks.joined(separator: " and "))
+    }
+    let fields: [(String, String, String)] = [
+      ("sampling", sampling, other.sampling),
+      ("max-tokens", text(maxTokens, "the usual"), text(other.maxTokens, "the usual")),
+      ("context", text(context, "the model's"), text(other.context, "the model's")),
+      ("stop", "\(stopStrings)", "\(other.stopStrings)"),
+      ("no-repeat-ngram", text(noRepeatNgram, "none"), text(other.noRepeatNgram, "none")),
+      ("extractive", "\(isExtractive)", "\(other.isExtractive)"),
+    ]
+    if let found = fields.first(where: { $0.1 != $0.2 }) { return found }
+    guard other.tasks.contains("summarize"), summaryLength != other.summaryLength else { return nil }
+    return ("length", summaryLength ?? "the usual", other.summaryLength ?? "the usual")
+  }
+}
+
+extension SummaryLength: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .sentences(1): "1 sentence"
+    case .sentences(let count): "\(count) sentences"
+    case .words(let count): "\(count) words"
+    }
+  }
+}

@@ -1,0 +1,112 @@
+import Checkpoints
+import FileFormats
+import Foundation
+import Generation
+
+/// An early-exit policy but for its threshold, written down: what a calibration was made with, and what a certificate
+/// holds for.
+public struct ExitPolicyDescription: Codable, Sendable, Equatable {
+  public var version: Int
+  public var measure: String
+  public var layers: [Int]
+  public var minimumLayer: Int
+  public var decay: Double?
+  public var cache: ExitCachePolicy
+  public var groupLimit: Int
+  /// SHA-256 of the file of exit heads, or `nil` for the shared head.
+  public var headsDigest: String?
+  public var modelDigest: String
+  /// How the model computes, or `nil` for `ComputePath.quantized`.
+  public var compute: String?
+  /// SHA-256 of what the prompt template makes of an empty message.
+  public var templateDigest: String
+  /// How the documents were decoded besides.
+  public var regime: DecodingRegime
+  /// Which documents it applies to, or `nil` for all.
+  public var applicability: ApplicabilityGuard.Reference?
+  /// What brings outputs back to full depth, or `nil` for nothing.
+  public var tripwire: RepetitionTripwire?
+
+  enum CodingKeys: String, CodingKey {
+    case version, measure, layers, decay, cache, compute, regime, tripwire
+    case applicability = "guard"
+    case minimumLayer = "minimum_layer"
+    case groupLimit = "group_limit"
+    case headsDigest = "heads_sha256"
+    case modelDigest = "model_sha256"
+    case templateDigest = "template_sha256"
+  }
+
+  public static let currentVersion = 2
+
+  public init(
+    _ strategy: ExitStrategy, policy: ThresholdPolicy, model: LanguageModel, modelDigest: String,
+    headsDigest: String?, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
+    tripwire: RepetitionTripwire? = nil
+  ) throws {
+    version = Self.currentVersion
+    measure = strategy.measure.name
+    layers = policy.candidateLayers(layerCount: model.decoder.configuration.layerCount)
+    minimumLayer = policy.minimumLayer
+    decay = policy.decay
+    cache = strategy.cachePolicy
+    groupLimit = strategy.groupLimit
+    self.headsDigest = headsDigest
+    self.modelDigest = modelDigest
+    compute = Self.compute(of: model)
+    templateDigest = try Self.templateDigest(of: model)
+    self.regime = regime
+    self.applicability = applicability
+    self.tripwire = tripwire
+  }
+
+  /// How a model computes, as descriptions of policies write it.
+  public static func compute(of model: LanguageModel) -> String? {
+    model.computePath == .quantized ? nil : model.computePath.rawValue
+  }
+
+  /// SHA-256 of the tokens of an empty message in the model's prompt template, and of the style of its prompts where that is
+  /// not the chat models'; of an encoder-decoder, those of the text
+  /// before a document.
+  public static func templateDigest(of model: LanguageModel) throws -> String {
+    let message = model.hasEncoder ? model.summaryPrefix : ""
+    var tokens = try model.prompt(user: message).map(String.init).joined(separator: " ")
+    if model.promptStyle != .chat { tokens += " \(model.promptStyle.rawValue)" }
+    return FileDigest.sha256(text: tokens)
+  }
+
+  /// The policy with a threshold.
+  public func policy(threshold: Double) throws(EarlyExitError) -> ThresholdPolicy {
+    try ThresholdPolicy(threshold: threshold, layers: layers, minimumLayer: minimumLayer, decay: decay)
+  }
+
+  /// JSON with sorted keys: the same policy gives the same bytes.
+  public func jsonData() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+
+  /// SHA-256 of ``jsonData()``.
+  public func digest() throws -> String {
+    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
+  }
+
+  private struct Version: Decodable { var version: Int }
+
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a description of this version.
+  public static func read(_ bytes: some Sequence<UInt8>, name: String) throws(EarlyExitError)
+    -> ExitPolicyDescription
+  {
+    guard let found = try? JSONDecoder().decode(ExitPolicyDescription.self, from: Data(bytes)),
+      found.version == currentVersion
+    else {
+      let version = try? JSONDecoder().decode(Version.self, from: Data(bytes)).version
+      throw .option(
+        field: name, expected: "an exit policy of version \(currentVersion)",
+        found: version == 1
+          ? "version 1, which does not say how documents were decoded: calibrate again" : "something else")
+    }
+    return found
+  }
+}

@@ -1,0 +1,77 @@
+import Generation
+import Transformers
+
+extension ExitSweep {
+  /// Refuses every exit, but looks at all of them.
+  private struct Refusing: ExitPolicy {
+    var base: ThresholdPolicy
+    func exitLayers(layerCount: Int) -> [Int] { base.candidateLayers(layerCount: layerCount) }
+    func decide(_ observation: ExitObservation) -> ExitDecision { .continue }
+  }
+
+  /// The pieces of one prompt by a run at each threshold where something changes: what state propagation needs, whose
+  /// cache depends on where tokens leave. The prompt passes the layers once.
+  ///
+  /// - Returns: `nil` when `shouldStop` said so.
+  func rerun(_ request: Request, shouldStop: () -> Bool) throws -> [Piece]? {
+    let (prompt, options) = (request.prompt, request.options)
+    let decoder = model.decoder
+    var buffers = DecodingBuffers(decoder: decoder)
+    let first = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    guard try buffers.prefill(first, shouldStop: shouldStop) != nil else { return nil }
+    let bytesOfDepth = decoder.configuration.layerCount * decoder.bytesPerLayer + decoder.bytesOfUnembedding
+    var pieces: [Piece] = []
+    var threshold: Double? = 1
+    while let current = threshold {
+      var strategy = strategy
+      strategy.policy = pieces.isEmpty ? Refusing(base: policy) : policy.with(threshold: current)
+      var exits = try ExitDecoder(strategy, decoder: decoder)
+      first.cache.crop(to: first.prompt.count)
+      var sequence = try SequenceDecoding(
+        model: model, prompt: prompt, options: options, cache: first.cache)
+      sequence.applicability = first.applicability
+      _ = try sequence.append(first.generated[0])
+      var watch = RepetitionWatch()
+      watch.append(first.generated[0])
+      var refused: Double?
+      var bytes = 0
+      var cost = 0.0
+      var depthCost = makeDepthCost()
+      while sequence.stopReason == nil {
+        if shouldStop() { return nil }
+        let index = sequence.generated.count
+        if sequence.trippedAt != nil {
+          try buffers.step([sequence]) { _, _ in }
+          bytes += bytesOfDepth
+          cost += costOfFullDepth
+          continue
+        }
+        guard let step = try exits.step(sequence), let depth = step.depth else { break }
+        let leavesEarly = depth.reason != .lastLayer
+        // The run at 1 looks at exits for the sake of the sweep only.
+        bytes += pieces.isEmpty ? bytesOfDepth : depth.bytesRead
+        cost +=
+          pieces.isEmpty
+          ? costOfFullDepth
+          : depthCost?.token(looks: depth.checks.count, depth: step.layer, leavesEarly: leavesEarly) ?? 0
+        for check in leavesEarly ? depth.checks.dropLast() : depth.checks[...] {
+          let critical = policy.criticalThreshold(
+            confidence: check.confidence, at: index, of: options.maxTokens)
+          if let critical, critical < current { refused = max(refused ?? critical, critical) }
+        }
+        watch.append(step.id)
+        if !pieces.isEmpty, let tripwire = options.tripwire, watch.isTripped(tripwire) {
+          sequence = try sequence.cut(to: watch.safeCount, model: model, options: options)
+        }
+      }
+      let generation = sequence.makeGeneration()
+      let count = Double(max(generation.tokenIDs.count - 1, 1))
+      pieces.append(
+        Piece(
+          threshold: current, generation: generation,
+          bytesPerToken: Double(bytes) / count, costPerToken: cost / count))
+      threshold = first.isCovered ? following(refused, below: current) : nil
+    }
+    return pieces
+  }
+}

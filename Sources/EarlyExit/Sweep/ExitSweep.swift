@@ -1,0 +1,203 @@
+import Generation
+import Transformers
+
+/// The outputs of prompts at every exit threshold, from the safest down.
+///
+/// An output changes at finitely many thresholds only. While decoding with λ, the largest threshold at which some refused
+/// token would have left is kept; every threshold between it and λ gives the same output, so the sweep jumps there.
+///
+/// With deferred completion a token passes all layers and every exit layer is looked at on the way. Lower thresholds are
+/// then read off: nothing is decoded again until a token changes, and then only from that token on. Several prompts are
+/// decoded at a time. With state propagation the cache itself depends on the threshold, and each jump is a run.
+public struct ExitSweep {
+  /// An output, and the largest threshold that gives it.
+  public struct Piece: Sendable, Equatable {
+    public var threshold: Double
+    public var generation: Generation
+    /// Bytes of weights read, on average over the tokens after the first; 0 where there is none.
+    public var bytesPerToken: Double
+    /// Of a token after the first, on average, in the unit of the sweep's costs; 0 without costs.
+    public var costPerToken: Double
+    /// The distance of the exit heads' distributions from the full model's, on average over the tokens, the first of
+    /// which passes all layers; 0 unless the sweep was asked for it.
+    public var distance: Double
+
+    public init(
+      threshold: Double, generation: Generation, bytesPerToken: Double, costPerToken: Double = 0,
+      distance: Double = 0
+    ) {
+      self.threshold = threshold
+      self.generation = generation
+      self.bytesPerToken = bytesPerToken
+      self.costPerToken = costPerToken
+      self.distance = distance
+    }
+  }
+
+  /// A prompt and how to go on from it.
+  public struct Request: Sendable {
+    public var prompt: [TokenID]
+    /// Greedy; its exits are replaced by the sweep's.
+    public var options: GenerationOptions
+
+    public init(prompt: [TokenID], options: GenerationOptions) {
+      self.prompt = prompt
+      self.options = options
+    }
+  }
+
+  let model: LanguageModel
+  let strategy: ExitStrategy
+  let policy: ThresholdPolicy
+  let distance: DistributionDistance?
+  /// What the parts of decoding cost, for ``Piece/costPerToken``.
+  public var costs: ExitCosts?
+  private let grid: [Double]?
+  private let lowest: Double
+
+  /// Tokens that the caches of all prompts under way may have together; a single prompt may have more.
+  private static let cachedTokens = 32_768
+
+  /// - Parameters:
+  ///   - model: The model that decodes.
+  ///   - strategy: Everything but the policy.
+  ///   - policy: Everything but the threshold.
+  ///   - distance: Keeps the tokens those of the full-depth run, and measures how far the distribution at each token's exit
+  ///     layer is from the full model's. With deferred completion only.
+  ///   - grid: The only thresholds to be used beside 1, in any order, or `nil` for every one at which something changes.
+  ///   - lowest: No threshold below this is tried.
+  /// - Throws: ``EarlyExitError`` for thresholds outside [0, 1), for exit layers or heads that do not fit the model, and for
+  ///   a distance with state propagation.
+  public init(
+    model: LanguageModel, strategy: ExitStrategy, policy: ThresholdPolicy,
+    distance: DistributionDistance? = nil, grid: [Double]? = nil, lowest: Double = 0
+  ) throws(EarlyExitError) {
+    for value in (grid ?? []) + [lowest] where !(value >= 0 && value < 1) {
+      throw .option(field: "threshold of a sweep", expected: "at least 0 and below 1", found: "\(value)")
+    }
+    if distance != nil, strategy.cachePolicy != .defer {
+      throw .option(
+        field: "exit-cache", expected: "defer where distributions are compared",
+        found: strategy.cachePolicy.rawValue)
+    }
+    var candidate = strategy
+    candidate.policy = policy.with(threshold: 0)
+    _ = try candidate.validatedLayers(for: model.decoder)
+    self.model = model
+    self.strategy = strategy
+    self.policy = policy
+    self.distance = distance
+    self.grid = grid.map { $0.sorted(by: >) }
+    self.lowest = lowest
+  }
+
+  /// Runs one prompt at all thresholds. The first piece, at the threshold 1, is the full-depth run.
+  ///
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one.
+  ///   - options: How to decode; its exits are replaced by the sweep's.
+  ///   - shouldStop: Asked before each token.
+  /// - Returns: Pieces by descending threshold, or `nil` when `shouldStop` said so.
+  /// - Throws: As ``run(_:width:shouldStop:finished:)``.
+  public func run(
+    _ prompt: [TokenID], options: GenerationOptions, shouldStop: () -> Bool = { Task.isCancelled }
+  ) throws -> [Piece]? {
+    var result: [Piece]?
+    _ = try run([Request(prompt: prompt, options: options)], shouldStop: shouldStop) { result = $1 }
+    return result
+  }
+
+  /// Runs prompts at all thresholds, several at a time.
+  ///
+  /// Each gets the pieces that it gets alone, to the bit.
+  ///
+  /// - Parameters:
+  ///   - width: Prompts to decode at a time; at most the decoder's limit for results that do not depend on it.
+  ///   - shouldStop: Asked before each token.
+  ///   - finished: Told of each prompt's number and pieces by descending threshold, in the order of the prompts; what it
+  ///     throws ends the run.
+  /// - Returns: Whether all were finished; `false` when `shouldStop` said so before.
+  /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options that are not greedy, ``DecoderError``, and
+  ///   the tokenizer's errors.
+  public func run(
+    _ requests: [Request], width: Int = 8, shouldStop: () -> Bool = { Task.isCancelled },
+    finished: (Int, [Piece]) throws -> Void
+  ) throws -> Bool {
+    for request in requests where request.options.sampling != .greedy {
+      throw EarlyExitError.option(field: "temperature", expected: "0 for a sweep", found: "above 0")
+    }
+    guard strategy.cachePolicy == .defer else {
+      for (index, request) in requests.enumerated() {
+        guard let pieces = try rerun(request, shouldStop: shouldStop) else { return false }
+        try finished(index, pieces)
+      }
+      return true
+    }
+    let decoder = model.decoder
+    let width = max(1, min(width, decoder.invariantBatchLimit))
+    let layers = policy.candidateLayers(layerCount: decoder.configuration.layerCount)
+    let probe = ExitProbe(
+      layers: layers, readsPrevious: strategy.measure.reads.contains(.previousHiddenState), decoder: decoder,
+      width: width)
+    var buffers = DecodingBuffers(decoder: decoder)
+    var active: [(index: Int, curve: ExitCurve)] = []
+    var done: [Int: [Piece]] = [:]
+    var next = 0
+    var reported = 0
+    while reported < requests.count {
+      while next < requests.count, active.count < width {
+        if shouldStop() { return false }
+        let request = requests[next]
+        let held = active.reduce(0) { $0 + $1.curve.sequence.cache.capacity }
+        let needed = min(request.prompt.count + request.options.maxTokens, model.contextLength)
+        if !active.isEmpty, held + needed > Self.cachedTokens { break }
+        let sequence = try SequenceDecoding(model: model, prompt: request.prompt, options: request.options)
+        guard try buffers.prefill(sequence, shouldStop: shouldStop) != nil else { return false }
+        var curve = try ExitCurve(self, request: request, sequence: sequence)
+        try curve.settle()
+        active.append((next, curve))
+        next += 1
+      }
+      let pending = active.compactMap(\.curve.sequence.pending)
+      if !pending.isEmpty {
+        if shouldStop() { return false }
+        let states = try probe.step(pending)
+        var row = 0
+        for place in active.indices where active[place].curve.sequence.pending != nil {
+          try active[place].curve.add(states[row], layers: layers)
+          row += 1
+        }
+      }
+      for (index, curve) in active where curve.sequence.pending == nil { done[index] = curve.pieces }
+      active.removeAll { $0.curve.sequence.pending == nil }
+      while let pieces = done.removeValue(forKey: reported) {
+        try finished(reported, pieces)
+        reported += 1
+      }
+    }
+    return true
+  }
+
+  /// What the tokens of a sequence cost; `nil` without costs.
+  func makeDepthCost() -> DepthCost? {
+    costs.map {
+      DepthCost(
+        $0, layerCount: model.decoder.configuration.layerCount, reads: strategy.measure.reads,
+        cache: strategy.cachePolicy, groupLimit: strategy.groupLimit)
+    }
+  }
+
+  /// What a token costs that passes all layers; 0 without costs.
+  var costOfFullDepth: Double {
+    costs.map { DepthCost.fullDepth($0, layerCount: model.decoder.configuration.layerCount) } ?? 0
+  }
+
+  /// The threshold to go on with after `current`, where `refused` is the largest at which anything changes.
+  func following(_ refused: Double?, below current: Double) -> Double? {
+    let next = refused.flatMap { refused in
+      guard let grid else { return refused }
+      return grid.first { $0 <= refused && $0 < current }
+    }
+    return next.flatMap { $0 < lowest ? nil : $0 }
+  }
+}

@@ -1,0 +1,79 @@
+import Transformers
+
+/// Which tokens may come next in an output, by those that it has.
+package struct TokenConstraints {
+  private let spans: DocumentSpans?
+  private var position: DocumentSpans.Position?
+  private let repetitionLength: Int?
+  private let forbiddenOpening: [TokenID]
+  /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
+  private var opened: Int?
+  private let endTokens: Set<TokenID>
+  private var tokens: [TokenID] = []
+  /// What has followed the last tokens so far, by the tokens of a run but its last.
+  private var followers: [ArraySlice<TokenID>: Set<TokenID>] = [:]
+
+  /// `nil` where every token may follow.
+  init?(_ options: GenerationOptions, endTokens: Set<TokenID>) {
+    guard options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty else {
+      return nil
+    }
+    forbiddenOpening = options.forbiddenOpening
+    opened = forbiddenOpening.isEmpty ? nil : 0
+    spans = options.spans
+    position = spans?.start
+    repetitionLength = options.noRepeatNgram
+    self.endTokens = endTokens
+  }
+
+  /// Whether every token may come next, now and from now on.
+  var isVacuous: Bool { opened == nil && spans == nil && repetitionLength == nil }
+
+  /// Whether a token may come next.
+  func allows(_ token: TokenID) -> Bool {
+    if let opened, opened == forbiddenOpening.count - 1, token == forbiddenOpening[opened] { return false }
+    if let spans, position.flatMap({ spans.next($0, token) }) == nil { return false }
+    guard let repetitionLength, tokens.count >= repetitionLength, !endTokens.contains(token) else {
+      return true
+    }
+    return followers[tokens.suffix(repetitionLength - 1)]?.contains(token) != true
+  }
+
+  mutating func append(_ token: TokenID) {
+    if let place = opened {
+      let goesOn = place < forbiddenOpening.count - 1 && token == forbiddenOpening[place]
+      opened = goesOn ? place + 1 : nil
+    }
+    if let spans { position = position.flatMap { spans.next($0, token) } }
+    guard let repetitionLength else { return }
+    tokens.append(token)
+    if tokens.count >= repetitionLength {
+      followers[tokens.suffix(repetitionLength).dropLast(), default: []].insert(token)
+    }
+  }
+
+  /// The place of the most probable token that may come next; of equal ones, the first. `nil` where none may.
+  ///
+  /// - Parameter candidates: The tokens that the logits are of; `nil` for the whole vocabulary.
+  /// - Complexity: O(n), and a look at each token that is more probable than those allowed before it.
+  func best(of logits: UnsafeBufferPointer<Float>, candidates: [TokenID]?) -> Int? {
+    var best: Int?
+    for (place, logit) in logits.enumerated() {
+      if let best, !(logit > logits[best]) { continue }
+      if logit.isNaN || !allows(candidates?[place] ?? place) { continue }
+      best = place
+    }
+    return best
+  }
+
+  /// The logits with those of tokens that may not come next at minus infinity; `nil` where none may.
+  func masked(_ logits: UnsafeBufferPointer<Float>, candidates: [TokenID]?) -> [Float]? {
+    var isOpen = false
+    let masked = logits.enumerated().map { place, logit in
+      guard allows(candidates?[place] ?? place) else { return -Float.infinity }
+      isOpen = true
+      return logit
+    }
+    return isOpen ? masked : nil
+  }
+}

@@ -1,0 +1,51 @@
+import Transformers
+
+/// What an ``ApplicabilityGuard`` reads of a prompt: the mean over its tokens of the states after the last layer, each divided
+/// by its root mean square.
+package struct PromptProfile {
+  /// (hiddenSize)
+  private var sum: [Double]
+  private var count = 0
+
+  package init(hiddenSize: Int) {
+    sum = Array(repeating: 0, count: hiddenSize)
+  }
+
+  /// Adds the rows in use.
+  package mutating func add(_ states: HiddenStates) {
+    for row in 0..<states.count {
+      let values = states[row]
+      let square = values.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(max(values.count, 1))
+      // A state of zeros has no direction to add.
+      let scale = square > 0 ? 1 / square.squareRoot() : 0
+      for index in values.indices { sum[index] += Double(values[index]) * scale }
+    }
+    count += states.count
+  }
+
+  /// (hiddenSize)
+  package var mean: [Float] { sum.map { Float($0 / Double(max(count, 1))) } }
+}
+
+extension LanguageModel {
+  /// What a guard reads of a prompt: the mean over its tokens of the states after the last layer, each divided by its root
+  /// mean square; of an encoder-decoder, of the token that its output begins with, which has seen the whole source.
+  ///
+  /// - Returns: (hiddenSize), or `nil` when `shouldStop` said so.
+  /// - Throws: What a session throws for a prompt that does not fit.
+  /// - Complexity: That of the prompt's pass.
+  public func promptProfile(
+    _ prompt: [TokenID], shouldStop: () -> Bool = { Task.isCancelled }
+  ) throws -> [Float]? {
+    let sequence = try SequenceDecoding(
+      model: self, prompt: prompt, options: GenerationOptions(maxTokens: 1))
+    var buffers = DecodingBuffers(decoder: decoder)
+    let states = buffers.states
+    var profile = PromptProfile(hiddenSize: decoder.configuration.hiddenSize)
+    guard
+      try buffers.readPrompt(
+        of: sequence, shouldStop: shouldStop, observe: { _ in profile.add(states) })
+    else { return nil }
+    return profile.mean
+  }
+}

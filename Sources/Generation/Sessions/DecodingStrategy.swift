@@ -1,0 +1,68 @@
+import Transformers
+
+/// How an output comes about: at full depth, with early exits, with drafts, or by following several beams.
+///
+/// A strategy is immutable and may be used for any number of prompts at a time; what changes lives in its sessions.
+public protocol DecodingStrategy: Sendable {
+  /// Begins to decode after a prompt.
+  ///
+  /// - Parameters:
+  ///   - model: The model that decodes.
+  ///   - prompt: Tokens, at least one.
+  ///   - options: How the output is generated.
+  ///   - shouldStop: Asked before each token, and before each part of a long prompt.
+  /// - Throws: ``GenerationError`` for options out of range or a prompt that does not fit, and the strategy's own errors.
+  func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
+  ) throws -> any GenerationSession
+}
+
+/// One output while it is decoded, whatever the strategy.
+///
+/// A session has one owner: it is not to be shared between tasks.
+public protocol GenerationSession: AnyObject {
+  /// The output so far.
+  var generation: Generation { get }
+  /// Why the output ended, or `nil` while it has not.
+  var stopReason: StopReason? { get }
+  /// Text that no step has shown, because decoding was cancelled while it could still become a stop string or was an
+  /// incomplete character. Empty for any other end.
+  var cancelledText: String { get }
+  /// Seconds spent so far.
+  var timings: SessionTimings { get }
+  /// Decodes until the next token is certain.
+  ///
+  /// - Returns: `nil` after the last token, and when the session was told to stop.
+  func next() throws -> TokenStep?
+}
+
+/// Seconds that a session has spent, by phase.
+public struct SessionTimings: Sendable, Equatable {
+  /// From the first token of the prompt to the first token of the output.
+  public var prefill: Double = 0
+  /// From the first token of the output to the last.
+  public var decode: Double = 0
+
+  /// No time at all.
+  public init() {}
+}
+
+/// Every token passes every layer.
+public struct FullDepth: DecodingStrategy {
+  /// The only one there is.
+  public init() {}
+
+  public func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
+  ) throws -> any GenerationSession {
+    try DecodingSession(model: model, prompt: prompt, options: options, shouldStop: shouldStop)
+  }
+}
+
+/// Chooses the next token of a sequence in another way than by a pass through all layers.
+package protocol TokenStepper {
+  /// Runs the last token and chooses the next; `nil` where the sequence has ended.
+  mutating func step(_ sequence: SequenceDecoding) throws -> TokenStep?
+  /// Runs what tokens so far have left out, so that the cache is that of a full-depth run.
+  mutating func complete(_ sequence: SequenceDecoding) throws
+}

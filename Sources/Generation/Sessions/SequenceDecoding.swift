@@ -1,0 +1,331 @@
+import Tokenization
+import Transformers
+
+/// One sequence while it is decoded: its cache, its random numbers, and the text that has come out.
+package final class SequenceDecoding {
+  /// What the decoder reads before it goes on: the prompt, or, after an encoder, the token that every output begins with.
+  package let prompt: [TokenID]
+  /// What the encoder of an encoder–decoder reads.
+  package let source: [TokenID]?
+  /// What the output is about: the text of the encoder where there is one.
+  package var promptTokenIDs: [TokenID] { source ?? prompt }
+  /// What a shortlist has to have: the tokens of what the output is about, and those that it may be restricted to.
+  package let headTokenIDs: [TokenID]
+  package let cache: KeyValueCache
+  package private(set) var generated: [TokenID] = []
+  private(set) var text = ""
+  package private(set) var stopReason: StopReason?
+  /// Layers run for each generated token.
+  private(set) var layers: [Int] = []
+  private var logProbabilities: [Double] = []
+  /// Whether ``append(_:layer:depth:logProbability:)`` wants to know it.
+  package let recordsProbabilities: Bool
+
+  /// Who looks at the prompt.
+  let applicabilityGuard: ApplicabilityGuard?
+  /// What it found, once the prompt has passed the layers; `nil` without a guard.
+  package var applicability: Applicability?
+  /// Whether tokens may leave early, and drafts change the output.
+  package var isCovered: Bool { applicability?.isInside ?? true }
+  /// Tokens that were kept when the output was brought back to full depth; `nil` while it was not.
+  package var trippedAt: Int?
+
+  package let maxTokens: Int
+  private let endsWithLine: Bool
+  private let context: Int
+  private let layerCount: Int
+  private let endTokens: Set<TokenID>
+  private var chooser: TokenChooser
+  private var detokenizer: StreamingDetokenizer
+  private var matcher: StopStringMatcher
+  private var limiter: SentenceLimiter?
+  private(set) var constraints: TokenConstraints?
+
+  /// - Throws: ``GenerationError`` for options out of range, an empty prompt, or one that leaves no room for output.
+  ///
+  /// - Parameter cache: A cache that holds the prompt already, or `nil` for a new one.
+  package init(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil
+  ) throws {
+    context = try options.validatedContext(contextLength: model.contextLength)
+    guard !prompt.isEmpty else { throw GenerationError.emptyText(field: "prompt") }
+    if let encoder = model.decoder.configuration.encoder {
+      guard prompt.count <= context else {
+        throw GenerationError.sourceTooLong(tokens: prompt.count, limit: context)
+      }
+      source = prompt
+      self.prompt = [encoder.startToken]
+    } else {
+      guard prompt.count < context else {
+        throw GenerationError.promptTooLong(tokens: prompt.count, context: context)
+      }
+      source = nil
+      self.prompt = prompt
+    }
+    let prompt = self.prompt
+    headTokenIDs = (source ?? prompt) + (options.spans?.neededTokens ?? [])
+    applicabilityGuard = options.applicability
+    maxTokens = options.maxTokens
+    endsWithLine = options.endsWithLine
+    recordsProbabilities = options.recordsProbabilities
+    layerCount = model.decoder.configuration.layerCount
+    endTokens = model.endTokens
+    chooser = TokenChooser(options.sampling)
+    detokenizer = StreamingDetokenizer(model.tokenizer)
+    matcher = StopStringMatcher(options.stopStrings + (options.endsWithLine ? ["\n"] : []))
+    limiter = options.length.map(SentenceLimiter.init)
+    constraints = TokenConstraints(options, endTokens: model.endTokens)
+    cache =
+      try reused
+      ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
+  }
+
+  /// Where the next token stands, and the token: what `advance` needs to go on.
+  package var pending: (token: TokenID, row: BatchRow)? {
+    guard stopReason == nil, let last = generated.last else { return nil }
+    return (last, BatchRow(cache: cache, position: prompt.count + generated.count - 1))
+  }
+
+  /// Chooses a token from logits and appends it.
+  ///
+  /// - Parameters:
+  ///   - candidates: The tokens that the logits are of; `nil` for the whole vocabulary. A draw at random is one from
+  ///     them alone.
+  ///   - layer: Layers that were run for it; `nil` for all.
+  package func accept(
+    _ logits: UnsafeBufferPointer<Float>, of candidates: [TokenID]? = nil, layer: Int? = nil,
+    depth: DepthRecord? = nil
+  ) throws -> TokenStep {
+    guard let choice = chooser.choose(from: logits, of: candidates, constraints) else {
+      return try end(layer, depth)
+    }
+    return try append(
+      candidates?[choice] ?? choice, layer: layer, depth: depth,
+      logProbability: recordsProbabilities ? Double(logits[choice]) - Logits.logSumExp(logits) : nil)
+  }
+
+  /// The place of the most probable token that may come next; of equal ones, the first. `nil` where none may.
+  package func best(of logits: UnsafeBufferPointer<Float>, candidates: [TokenID]?) -> Int? {
+    constraints.map { $0.best(of: logits, candidates: candidates) } ?? Logits.argmax(logits)
+  }
+
+  /// Whether a token may come next.
+  package func allows(_ token: TokenID) -> Bool { constraints?.allows(token) ?? true }
+
+  /// Ends the output where no token may come next.
+  package func end(_ layer: Int?, _ depth: DepthRecord?) throws -> TokenStep {
+    try append(endTokens.min() ?? 0, layer: layer, depth: depth, logProbability: -.infinity)
+  }
+
+  /// Tokens that may still follow.
+  package var remainingTokens: Int {
+    guard stopReason == nil else { return 0 }
+    return max(0, min(maxTokens, context - prompt.count) - generated.count)
+  }
+
+  /// Appends a token that was chosen elsewhere.
+  ///
+  /// - Parameters:
+  ///   - layer: Layers that were run for it; `nil` for all.
+  ///   - logProbability: Its own; `nil` where it is not known or not recorded.
+  package func append(
+    _ id: TokenID, layer: Int? = nil, depth: DepthRecord? = nil, logProbability: Double? = nil
+  ) throws -> TokenStep {
+    let layer = layer ?? layerCount
+    if recordsProbabilities, let logProbability { logProbabilities.append(logProbability) }
+    generated.append(id)
+    constraints?.append(id)
+    // So that the search for the best token is the fast one again.
+    if constraints?.isVacuous == true { constraints = nil }
+    layers.append(layer)
+    var visible = ""
+    if endTokens.contains(id) {
+      stopReason = .endOfText
+    } else {
+      let (text, stopped) = matcher.push(try detokenizer.append(id))
+      let (shown, isLongEnough) = limited(text)
+      visible = shown
+      if isLongEnough {
+        stopReason = .length
+      } else if stopped {
+        stopReason = .stopString
+      } else if generated.count >= maxTokens {
+        stopReason = .maxTokens
+      } else if prompt.count + generated.count >= context {
+        stopReason = .contextFull
+      }
+    }
+    if let stopReason { visible += rest(after: stopReason) }
+    // An answer on the line of its question begins with the space between them.
+    if endsWithLine, text.isEmpty { visible = String(visible.drop(while: \.isWhitespace)) }
+    text += visible
+    return TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
+  }
+
+  /// Takes over the first tokens of another run of this sequence, and what is known of them.
+  func replay(_ other: SequenceDecoding, count: Int) throws {
+    for index in 0..<count {
+      _ = try append(
+        other.generated[index], layer: other.layers[index],
+        logProbability: other.logProbabilities.indices.contains(index) ? other.logProbabilities[index] : nil)
+    }
+  }
+
+  /// Ends the sequence from outside; what was held back becomes text.
+  ///
+  /// - Returns: That text.
+  package func cancel() -> String {
+    guard stopReason == nil else { return "" }
+    stopReason = .cancelled
+    let rest = rest(after: .cancelled)
+    text += rest
+    return rest
+  }
+
+  package func makeGeneration() -> Generation {
+    var generation = Generation(
+      text: text, tokenIDs: generated, promptTokenIDs: promptTokenIDs, stopReason: stopReason ?? .cancelled,
+      layers: layers)
+    generation.logProbabilities = logProbabilities
+    generation.applicability = applicability
+    generation.trippedAt = trippedAt
+    return generation
+  }
+
+  /// What is held back, now that nothing follows. The end of an incomplete character may complete a stop string only
+  /// if that string holds U+FFFD, so it is matched as well.
+  private func rest(after reason: StopReason) -> String {
+    guard reason != .length else { return "" }
+    var text = ""
+    if reason != .stopString {
+      let (visible, stopped) = matcher.push(detokenizer.finish())
+      text = stopped ? visible : visible + matcher.finish()
+    }
+    let (shown, isLongEnough) = limited(text)
+    guard !isLongEnough else { return shown }
+    let isCut = reason == .maxTokens || reason == .contextFull
+    return shown + (limiter?.finish(isCut: isCut) ?? "")
+  }
+
+  /// What of a piece of text may be shown, and whether the output has its length.
+  private func limited(_ text: String) -> (visible: String, isLongEnough: Bool) {
+    limiter?.push(text) ?? (text, false)
+  }
+}
+
+/// The buffers that decoding works in, for up to `rows` tokens at a time.
+package struct DecodingBuffers {
+  let decoder: any DecoderModel
+  package let states: HiddenStates
+  /// What the rows of ``states`` were after layers below the last, by layer: those that somebody looks at.
+  package let watched: [Int: HiddenStates]
+  /// (rows asked for, vocabularySize)
+  private(set) var logits: [Float] = []
+
+  /// Tokens of a prompt that go through the layers together. More cost more memory and gain little.
+  package static let prefillChunk = 256
+
+  /// Tokens whose logits are computed together: enough to read the unembedding rarely, few enough for memory.
+  static let logitChunk = 32
+
+  package init(decoder: any DecoderModel, watching layers: Set<Int> = []) {
+    self.decoder = decoder
+    let make = { HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: Self.prefillChunk) }
+    states = make()
+    watched = Dictionary(uniqueKeysWithValues: layers.map { ($0, make()) })
+  }
+
+  /// Runs the rows of ``states`` through the layers from `layer` on; those watched below it are left as they are.
+  package func advance(_ rows: [BatchRow], from layer: Int = 0) throws(DecoderError) {
+    var layer = layer
+    for (next, copy) in watched.sorted(by: { $0.key < $1.key }) where next > layer {
+      try decoder.advance(states, rows: rows, layers: layer..<next)
+      copy.copy(states)
+      layer = next
+    }
+    try decoder.advance(states, rows: rows, layers: layer..<decoder.configuration.layerCount)
+  }
+
+  /// Runs tokens of one sequence, from `position` on, through all layers.
+  package func advance(_ tokens: ArraySlice<TokenID>, cache: KeyValueCache, position: Int)
+    throws(DecoderError)
+  {
+    try decoder.embed(Array(tokens), into: states)
+    try advance(
+      tokens.indices.map { BatchRow(cache: cache, position: position + $0 - tokens.startIndex) })
+  }
+
+  /// Computes the logits of rows `range` and hands each row over, as (vocabularySize).
+  package mutating func withLogits(
+    rows range: Range<Int>, _ body: (_ row: Int, UnsafeBufferPointer<Float>) throws -> Void
+  ) throws {
+    try decoder.logits(of: states, rows: range, into: &logits)
+    let size = decoder.configuration.vocabularySize
+    try logits.withUnsafeBufferPointer { all in
+      for row in range.indices {
+        let start = (row - range.lowerBound) * size
+        try body(row, UnsafeBufferPointer(rebasing: all[start..<start + size]))
+      }
+    }
+  }
+
+  /// Runs the encoder, if there is one, and the prompt.
+  ///
+  /// The prompt goes alone and in chunks that depend on its length only, so that a sequence decoded in a batch gets
+  /// the very numbers it gets by itself.
+  ///
+  /// - Parameter observe: Is told when ``states`` and ``watched`` hold a part of the prompt, and of the part's place.
+  /// - Returns: `false` when `shouldStop` said so before the prompt was through.
+  package mutating func readPrompt(
+    of sequence: SequenceDecoding, shouldStop: () -> Bool,
+    observe: (_ positions: Range<Int>) throws -> Void = { _ in }
+  ) throws -> Bool {
+    if let source = sequence.source, sequence.cache.source == nil {
+      if shouldStop() { return false }
+      try decoder.encode(source, into: sequence.cache)
+    }
+    let prompt = sequence.prompt
+    var position = 0
+    while position < prompt.count {
+      if shouldStop() { return false }
+      let end = min(position + Self.prefillChunk, prompt.count)
+      try advance(prompt[position..<end], cache: sequence.cache, position: position)
+      try observe(position..<end)
+      position = end
+    }
+    return true
+  }
+
+  /// Runs a whole prompt and chooses the first token.
+  ///
+  /// - Returns: `nil` when `shouldStop` said so before the prompt was through.
+  package mutating func prefill(
+    _ sequence: SequenceDecoding, shouldStop: () -> Bool,
+    observe: (_ positions: Range<Int>) throws -> Void = { _ in }
+  ) throws -> TokenStep? {
+    var profile = sequence.applicabilityGuard.map { _ in
+      PromptProfile(hiddenSize: decoder.configuration.hiddenSize)
+    }
+    let states = states
+    let isRead = try readPrompt(of: sequence, shouldStop: shouldStop) { positions in
+      profile?.add(states)
+      try observe(positions)
+    }
+    guard isRead else { return nil }
+    sequence.applicability = profile.flatMap { sequence.applicabilityGuard?.look(at: $0.mean) }
+    var step: TokenStep?
+    try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
+    return step
+  }
+
+  /// Runs the last token of each sequence as one batch and chooses the next ones.
+  package mutating func step(_ sequences: [SequenceDecoding], observe: (Int, TokenStep) throws -> Void) throws
+  {
+    let pending = sequences.compactMap(\.pending)
+    try decoder.embed(pending.map(\.token), into: states)
+    try advance(pending.map(\.row))
+    try withLogits(rows: 0..<pending.count) { row, logits in
+      try observe(row, sequences[row].accept(logits))
+    }
+  }
+}

@@ -1,0 +1,450 @@
+import EarlyExit
+import Generation
+import Transformers
+
+/// Which drafted tokens stay.
+public enum AcceptanceRule: Sendable, Equatable {
+  /// A token stays if it is the very one that decoding without drafts would have chosen: the same output to the token,
+  /// greedy or sampled with a seed (Leviathan et al., 2023, for drafts that are certain of their token: drawing from the
+  /// large model's distribution and comparing is then the p/q test and its residual in one).
+  case exact
+  /// BiLD's rollback policy (Kim et al., 2023, equation 5): a token stays if it is the large model's most probable one or
+  /// −ln p_large does not exceed the threshold α_RB. 0 gives the large model's greedy output, infinity never rolls back.
+  /// Above 0, a draft head's shortlist and the prompt's tokens, where it has one, are all that p_large is over.
+  case rollback(threshold: Double)
+
+  /// Whether the rule lets no draft change the output.
+  public var keepsOutput: Bool {
+    switch self {
+    case .exact: true
+    case .rollback(let threshold): threshold == 0
+    }
+  }
+
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for a threshold below 0.
+  func validate() throws(SpeculativeDecodingError) {
+    if case .rollback(let threshold) = self, !(threshold >= 0) {
+      throw .option(field: "rollback", expected: "0 or above", found: "\(threshold)")
+    }
+  }
+}
+
+/// Decodes one prompt with drafters that guess ahead and a large model that verifies the guesses in one pass.
+///
+/// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to the
+/// bit, nothing is drafted.
+public final class SpeculativeSession: GenerationSession {
+  public private(set) var timings = SessionTimings()
+  public private(set) var statistics = SpeculationStatistics()
+  /// What has been learnt about acceptance and time; a next session with the same drafters may begin with it.
+  public private(set) var controller: DraftLengthController
+  /// As ``DecodingSession/cancelledText``.
+  public private(set) var cancelledText = ""
+
+  /// Tokens a draft may have.
+  public static let draftLengths = 1...64
+  /// Rows whose logits are computed together. The unembedding is read once for each group, and rows after the first
+  /// wrong guess need no logits at all.
+  private static let logitRows = 4
+
+  private let model: LanguageModel
+  private let options: GenerationOptions
+  private var sequence: SequenceDecoding
+  private var buffers: DecodingBuffers
+  /// The rows that passed last, by the layer they come after: what drafters read.
+  private let seen: [Int: HiddenStates]
+  private var exits: ExitDecoder?
+  /// What tokens are chosen from where the rule lets drafts change the output.
+  private var reduced: ExitHead?
+  private let drafters: [any Drafter]
+  private var rule: AcceptanceRule
+  private var choosesLength: Bool
+  private let mayChooseLength: Bool
+  private let longestDraft: Int
+  private let vocabularySize: Int
+  private let layerCount: Int
+  private let shouldStop: () -> Bool
+  private let clock = ContinuousClock()
+  /// Prompt and output.
+  private var history: [TokenID]
+  /// Steps of the last pass that have not been handed out, the next one last.
+  private var ready: [TokenStep] = []
+  /// What is held back, where a tripwire may take it back.
+  private var watched: WatchedOutput?
+
+  /// - Parameters:
+  ///   - model: The large model.
+  ///   - exits: Where tokens may leave the large model's layers early, or `nil` for full depth.
+  ///   - drafters: Tried in turn; of those with something to say, the one that promises the most tokens per second.
+  ///   - shortlist: What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the
+  ///     whole vocabulary.
+  ///   - draftLength: γ, the most tokens to draft at a time, in ``draftLengths``.
+  ///   - choosesLength: Whether to draft fewer tokens, or none, where more would not pay. It takes a rule that keeps the
+  ///     output: lengths hang on measured times, and with another rule the output would hang on the lengths.
+  ///   - controller: That of an earlier session with the same drafters, or `nil` to begin anew.
+  ///   - shouldStop: Asked before each pass, and before each part of a long prompt.
+  /// - Throws: ``SpeculativeDecodingError`` for settings out of range, and what a plain session throws.
+  public init(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions = GenerationOptions(),
+    exits: ExitStrategy? = nil, drafters: [any Drafter] = [PromptLookup()], rule: AcceptanceRule = .exact,
+    shortlist: ExitHeads? = nil,
+    draftLength: Int = 10, choosesLength: Bool = true, controller: DraftLengthController? = nil,
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }
+  ) throws {
+    guard Self.draftLengths.contains(draftLength) else {
+      throw SpeculativeDecodingError.option(
+        field: "draft-length", expected: "in \(Self.draftLengths)", found: "\(draftLength)")
+    }
+    if let exits, exits.cachePolicy != .defer {
+      throw SpeculativeDecodingError.option(
+        field: "exit-cache", expected: "defer where drafts are verified, so that a wrong one leaves no trace",
+        found: exits.cachePolicy.rawValue)
+    }
+    if exits != nil, let profile = drafters.first(where: { $0.profile.needsFullDepth })?.profile {
+      throw SpeculativeDecodingError.option(
+        field: "drafter",
+        expected: "another where tokens may leave early: one that needs no layers of the model's own",
+        found: profile.readsStates ? "a draft head" : "early-exit")
+    }
+    let layerCount = model.decoder.configuration.layerCount
+    let lower = Set(drafters.flatMap(\.profile.readsLayers)).subtracting([layerCount])
+    if !lower.isEmpty, drafters.contains(where: { $0.profile.verifiedShare < 1 }) {
+      throw SpeculativeDecodingError.option(
+        field: "drafter",
+        expected: "one of early-exit and a draft head, which reads the layers that the other runs itself",
+        found: "both")
+    }
+    try rule.validate()
+    if case .rollback = rule, options.sampling != .greedy {
+      throw SpeculativeDecodingError.option(
+        field: "rollback", expected: "used with greedy decoding, or exact for sampling", found: "sampling")
+    }
+    if !rule.keepsOutput, drafters.count > 1 {
+      throw SpeculativeDecodingError.option(
+        field: "drafter",
+        expected: "a single one where drafts may change the output, which would hang on measured times",
+        found: "\(drafters.count)")
+    }
+    self.model = model
+    self.options = options
+    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    buffers = DecodingBuffers(decoder: model.decoder, watching: lower)
+    seen = buffers.watched.merging([layerCount: buffers.states]) { $1 }
+    self.exits = try exits.map {
+      try ExitDecoder($0, decoder: model.decoder, rows: draftLength + 1)
+    }
+    reduced = try shortlist.map { try ExitHead($0, decoder: model.decoder, rows: draftLength + 1) }
+    self.drafters = drafters
+    self.rule = rule
+    mayChooseLength = choosesLength
+    self.choosesLength = choosesLength && rule.keepsOutput
+    let profiles = drafters.map(\.profile)
+    if let controller, controller.fits(profiles) {
+      self.controller = controller
+    } else {
+      self.controller = DraftLengthController(profiles)
+    }
+    self.shouldStop = shouldStop
+    longestDraft = min(draftLength, model.decoder.invariantBatchLimit - 1)
+    vocabularySize = model.decoder.configuration.vocabularySize
+    self.layerCount = layerCount
+    history = sequence.prompt
+    watched = rule.keepsOutput && exits == nil ? nil : options.tripwire.map(WatchedOutput.init)
+  }
+
+  /// The output so far, what ``next()`` has not handed out yet included.
+  public var generation: Generation { sequence.makeGeneration() }
+  /// Why the output ended, or `nil` while it has not.
+  public var stopReason: StopReason? {
+    ready.isEmpty && watched?.isEmpty ?? true ? sequence.stopReason : nil
+  }
+
+  /// The next token; verified tokens are handed out one by one.
+  ///
+  /// - Returns: `nil` after the last token, and when `shouldStop` says so.
+  /// - Throws: `DecoderError`, and the tokenizer's and the drafter's errors.
+  public func next() throws -> TokenStep? {
+    guard watched != nil else { return try decode() }
+    while true {
+      if let step = watched?.next(isOver: ready.isEmpty && sequence.stopReason != nil) { return step }
+      guard let step = try decode() else {
+        guard sequence.stopReason == .cancelled else { return nil }
+        // What was held is part of what was generated.
+        return watched?.next(isOver: true)
+      }
+      guard watched != nil else { return step }
+      if let kept = watched?.append(step) { try bringBack(to: kept) }
+    }
+  }
+
+  /// Goes back to the first tokens of the output, and on from there at full depth.
+  private func bringBack(to count: Int) throws {
+    try exits?.complete(sequence)
+    exits = nil
+    if !rule.keepsOutput { rule = .exact }
+    choosesLength = mayChooseLength
+    sequence = try sequence.cut(to: count, model: model, options: options)
+    ready = []
+    history = sequence.prompt + sequence.generated
+    for drafter in drafters { drafter.crop(to: history.count - 1) }
+  }
+
+  private func decode() throws -> TokenStep? {
+    if let step = ready.popLast() { return step }
+    guard sequence.stopReason == nil else { return nil }
+    if shouldStop() { return cancel() }
+    let start = clock.now
+    if sequence.generated.isEmpty {
+      defer { timings.prefill += (clock.now - start).seconds }
+      let step = try buffers.prefill(sequence, shouldStop: shouldStop) { positions in
+        for drafter in drafters { try drafter.read(seen, positions: positions) }
+      }
+      guard var step else { return cancel() }
+      if !sequence.isCovered {
+        // Full depth: no early exits, and no drafts but those that change nothing.
+        exits = nil
+        if !rule.keepsOutput { rule = .exact }
+        choosesLength = mayChooseLength
+        watched = nil
+      }
+      step.source = TokenSource(.target)
+      statistics.note(.target)
+      history.append(step.id)
+      return step
+    }
+    defer { timings.decode += (clock.now - start).seconds }
+    ready = try pass().reversed()
+    return ready.popLast()
+  }
+
+  /// Begins the output again with another rollback threshold; the prompt does not pass the layers again.
+  ///
+  /// Drafts keep their length: see ``init(model:prompt:options:exits:drafters:rule:shortlist:draftLength:choosesLength:controller:shouldStop:)``.
+  func restart(threshold: Double) throws {
+    guard let first = sequence.generated.first else { return }
+    let prompt = sequence.prompt
+    let applicability = sequence.applicability
+    sequence.cache.crop(to: prompt.count)
+    for drafter in drafters { drafter.crop(to: prompt.count) }
+    sequence = try SequenceDecoding(
+      model: model, prompt: sequence.promptTokenIDs, options: options, cache: sequence.cache)
+    sequence.applicability = applicability
+    rule = .rollback(threshold: threshold)
+    exits?.forget()
+    choosesLength = mayChooseLength && rule.keepsOutput
+    watched = rule.keepsOutput ? nil : options.tripwire.map(WatchedOutput.init)
+    statistics = SpeculationStatistics()
+    timings.decode = 0
+    history = prompt + [first]
+    var step = try sequence.append(first)
+    step.source = TokenSource(.target)
+    statistics.note(.target)
+    ready = [step]
+  }
+
+  private func cancel() -> TokenStep? {
+    cancelledText = sequence.cancel()
+    return nil
+  }
+
+  /// Drafts, verifies, and keeps what the rule allows and one token of the large model's own.
+  private func pass() throws -> [TokenStep] {
+    guard let pending = sequence.pending else { return [] }
+    let start = clock.now
+    // A draft that could not all be used would only cost time: one more token follows it.
+    let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
+    let made = try limit > 0 ? makeDraft(limit) : MadeDraft()
+    let draft = made.draft
+    let tokens = Array(draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
+    let drafted = clock.now
+    var sampling = 0.0
+    var steps: [TokenStep] = []
+    var accepted = 0
+    /// Chooses the token after a row; whether the next row is of any use.
+    func take(_ row: Int, _ logits: ExitLogits) throws -> Bool {
+      let begin = clock.now
+      var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
+      let isAccepted = row < tokens.count && step.id == tokens[row]
+      if isAccepted { accepted += 1 }
+      step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: made.writer)
+      steps.append(step)
+      statistics.bytesRead += logits.depth?.bytesRead ?? 0
+      sampling += (clock.now - begin).seconds
+      return isAccepted && step.stopReason == nil
+    }
+    if exits != nil {
+      try exits?.verify(sequence, guesses: tokens, take)
+    } else {
+      try verify(tokens, from: draft.layer, pending: pending, take)
+    }
+    // As many rows as steps had the output's own tokens before them.
+    if exits == nil, !steps.isEmpty {
+      let position = history.count - 1
+      for drafter in drafters {
+        try drafter.read(seen, positions: position..<position + steps.count)
+      }
+    }
+    let verified = clock.now
+    history.append(contentsOf: steps.map(\.id))
+    // The last token's keys and values are not there yet; those after it belong to drafts that were wrong.
+    sequence.cache.crop(to: history.count - 1)
+
+    let draftSeconds = (drafted - start).seconds - draft.cacheSeconds
+    let verifySeconds = (verified - drafted).seconds - sampling
+    for step in steps { step.source.map { statistics.note($0.writer) } }
+    statistics.steps += 1
+    statistics.bytesRead += draft.bytesRead
+    statistics.draftSeconds += draftSeconds
+    statistics.verifySeconds += verifySeconds
+    statistics.cacheSeconds += draft.cacheSeconds + (clock.now - verified).seconds
+    statistics.samplingSeconds += sampling
+    statistics.note(drafted: tokens.count, accepted: accepted)
+    if accepted < tokens.count { statistics.rollbacks += 1 }
+    controller.note(
+      DraftLengthController.Outcome(
+        choice: made.choice, evidence: made.evidence, isConfirmed: made.isConfirmed, drafted: tokens.count,
+        accepted: accepted, tokens: steps.count, draftSeconds: draftSeconds,
+        verifySeconds: verifySeconds + sampling))
+    return steps
+  }
+
+  /// Runs the last token and the drafted ones through the layers from `layer` on and hands their logits to `take`, until
+  /// it says that no more are wanted.
+  private func verify(
+    _ tokens: [TokenID], from layer: Int, pending: (token: TokenID, row: BatchRow),
+    _ take: (Int, ExitLogits) throws -> Bool
+  ) throws {
+    if layer == 0 { try model.decoder.embed([pending.token] + tokens, into: buffers.states) }
+    buffers.states.count = tokens.count + 1
+    try buffers.advance(
+      (0...tokens.count).map { BatchRow(cache: sequence.cache, position: pending.row.position + $0) },
+      from: layer)
+    statistics.bytesRead += (layerCount - layer) * model.decoder.bytesPerLayer
+    if reduced != nil, !rule.keepsOutput { return try choose(from: 0...tokens.count, take) }
+    var isOpen = true
+    var row = 0
+    while isOpen, row <= tokens.count {
+      let group = row..<min(row + Self.logitRows, tokens.count + 1)
+      statistics.bytesRead += model.decoder.bytesOfUnembedding
+      try buffers.withLogits(rows: group) { row, logits in
+        if isOpen { isOpen = try take(row, ExitLogits(logits, layer: layerCount)) }
+      }
+      row = group.upperBound
+    }
+  }
+
+  /// Hands the shortlist's logits of rows that have passed all layers to `take`, until it says that no more are wanted.
+  private func choose(from rows: ClosedRange<Int>, _ take: (Int, ExitLogits) throws -> Bool) throws {
+    let read = reduced?.bytesRead ?? 0
+    try reduced?.run(
+      rows.flatMap { buffers.states[$0] }, layer: layerCount, prompt: sequence.headTokenIDs)
+    guard let reduced else { return }
+    statistics.bytesRead += reduced.bytesRead - read
+    statistics.shortlistSteps += 1
+    let size = reduced.logits.count / rows.count
+    try reduced.logits.withUnsafeBufferPointer { all in
+      for row in rows {
+        let own = UnsafeBufferPointer(rebasing: all[row * size..<(row + 1) * size])
+        guard try take(row, ExitLogits(own, of: reduced.candidates, layer: layerCount)) else { return }
+      }
+    }
+  }
+
+  /// A draft of at most `limit` tokens, and how it came about.
+  private func makeDraft(_ limit: Int) throws -> MadeDraft {
+    let target = DraftTarget(cache: sequence.cache, states: buffers.states)
+    guard choosesLength else {
+      for (index, drafter) in drafters.enumerated() {
+        let draft = try drafter.draft(after: history, limit: limit, target: target)
+        if !draft.tokens.isEmpty || draft.layer > 0 {
+          return MadeDraft(
+            draft: draft, choice: DraftLengthController.Choice(drafter: index, length: limit), writer: index)
+        }
+      }
+      return MadeDraft()
+    }
+    var free: [Int: Draft] = [:]
+    var offers: [DraftLengthController.Offer] = []
+    for (index, drafter) in drafters.enumerated() {
+      guard drafter.profile.costPerToken == 0 else {
+        offers.append(DraftLengthController.Offer(drafter: index, available: limit))
+        continue
+      }
+      let draft = try drafter.draft(after: history, limit: limit, target: target)
+      free[index] = draft
+      offers.append(
+        DraftLengthController.Offer(
+          drafter: index, evidence: draft.evidence, available: min(limit, draft.tokens.count)))
+    }
+    guard let choice = controller.choose(offers) else { return MadeDraft() }
+    var made = MadeDraft(choice: choice, writer: choice.drafter)
+    if let draft = free[choice.drafter] {
+      made.draft = draft
+      made.draft.tokens.removeSubrange(choice.length...)
+      made.evidence = draft.evidence
+      return made
+    }
+    let guess = choice.confirming.flatMap { free[$0.drafter] }
+    made.draft = try drafters[choice.drafter].draft(
+      after: history, limit: choice.length,
+      target: DraftTarget(cache: target.cache, states: target.states, guess: guess?.tokens.first))
+    if let guess, let confirming = choice.confirming, made.draft.tokens.first == guess.tokens.first {
+      made.isConfirmed = true
+      made.writer = confirming.drafter
+      made.evidence = controller.confirmedEvidence(confirming)
+      made.draft.tokens = Array(guess.tokens.prefix(confirming.length))
+    } else {
+      made.evidence = free.values.contains { !$0.tokens.isEmpty } ? 1 : 0
+    }
+    return made
+  }
+
+  private struct MadeDraft {
+    var draft = Draft()
+    /// `nil` for a pass without drafts.
+    var choice: DraftLengthController.Choice?
+    /// Who wrote the tokens.
+    var writer = 0
+    /// As in ``DraftLengthController``.
+    var evidence = 0
+    var isConfirmed = false
+  }
+
+  private func source(
+    of row: Int, isAccepted: Bool, drafted: Int, writer: Int
+  ) -> TokenSource {
+    if isAccepted { return TokenSource(drafters[writer].profile.writer) }
+    return row < drafted ? TokenSource(.corrected, discarded: drafted - row) : TokenSource(.target)
+  }
+
+  /// Appends the token that the rule puts in the place of `guess`.
+  private func choose(_ guess: TokenID?, _ logits: ExitLogits) throws -> TokenStep {
+    func append(_ token: TokenID, at place: Int) throws -> TokenStep {
+      try sequence.append(
+        token, layer: logits.layer, depth: logits.depth,
+        logProbability: sequence.recordsProbabilities
+          ? Double(logits.values[place]) - Logits.logSumExp(logits.values) : nil)
+    }
+    guard case .rollback(let threshold) = rule, let guess else {
+      return try sequence.accept(
+        logits.values, of: logits.candidates, layer: logits.layer, depth: logits.depth)
+    }
+    guard let best = sequence.best(of: logits.values, candidates: logits.candidates) else {
+      return try sequence.end(logits.layer, logits.depth)
+    }
+    let token = logits.candidates?[best] ?? best
+    // A token that a reduced head does not know is infinitely far from it.
+    let place = logits.candidates.map { $0.firstIndex(of: guess) } ?? guess
+    guard let place, guess != token else { return try append(token, at: best) }
+    let distance = Logits.logSumExp(logits.values) - Double(logits.values[place])
+    // At 0 not even rounding may let another token pass.
+    if threshold > 0, distance <= threshold, sequence.allows(guess) {
+      statistics.substituted += 1
+      return try append(guess, at: place)
+    }
+    if distance.isFinite {
+      statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
+    }
+    return try append(token, at: best)
+  }
+}

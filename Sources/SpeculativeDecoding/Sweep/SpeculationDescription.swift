@@ -1,0 +1,90 @@
+import EarlyExit
+import Foundation
+import Generation
+
+/// A pair of models and how they decode together, but for the rollback threshold: what a calibration was made with, and
+/// what a certificate holds for.
+public struct SpeculationDescription: Codable, Sendable, Equatable {
+  public var version: Int
+  /// What the two are called.
+  public var model: String
+  public var draft: String
+  public var modelDigest: String
+  public var draftDigest: String
+  /// How the large model computes, or `nil` for `ComputePath.quantized`; the small one always computes so.
+  public var compute: String?
+  /// α_FB and γ.
+  public var fallback: Double
+  public var draftLength: Int
+  /// SHA-256 of what the prompt template makes of an empty message.
+  public var templateDigest: String
+  /// How the documents were decoded besides.
+  public var regime: DecodingRegime
+  /// Which documents it applies to, or `nil` for all.
+  public var applicability: ApplicabilityGuard.Reference?
+  /// What brings outputs back to full depth, or `nil` for nothing.
+  public var tripwire: RepetitionTripwire?
+
+  enum CodingKeys: String, CodingKey {
+    case model, draft, fallback, compute, regime, tripwire
+    case applicability = "guard"
+    case version = "draft_policy_version"
+    case modelDigest = "model_sha256"
+    case draftDigest = "draft_sha256"
+    case draftLength = "draft_length"
+    case templateDigest = "template_sha256"
+  }
+
+  public static let currentVersion = 3
+
+  /// - Parameters:
+  ///   - model: The large model.
+  ///   - draft: The small model.
+  ///   - draft: What the small model or the draft head is called.
+  ///   - modelDigest: SHA-256 of the large model's file, and the other of the draft's.
+  /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
+  public init(
+    model: LanguageModel, draft: String, modelDigest: String, draftDigest: String, fallback: Double,
+    draftLength: Int, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
+    tripwire: RepetitionTripwire? = nil
+  ) throws {
+    version = Self.currentVersion
+    self.model = model.name
+    self.draft = draft
+    self.modelDigest = modelDigest
+    self.draftDigest = draftDigest
+    compute = ExitPolicyDescription.compute(of: model)
+    self.fallback = fallback
+    self.draftLength = draftLength
+    templateDigest = try ExitPolicyDescription.templateDigest(of: model)
+    self.regime = regime
+    self.applicability = applicability
+    self.tripwire = tripwire
+  }
+
+  /// JSON with sorted keys: the same policy gives the same bytes.
+  public func jsonData() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this version.
+  public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
+    -> SpeculationDescription
+  {
+    struct Version: Decodable {
+      var version: Int
+      enum CodingKeys: String, CodingKey { case version = "draft_policy_version" }
+    }
+    guard let found = try? JSONDecoder().decode(SpeculationDescription.self, from: bytes),
+      found.version == currentVersion
+    else {
+      let version = try? JSONDecoder().decode(Version.self, from: bytes).version
+      throw .option(
+        field: name, expected: "that of a draft model, of version \(currentVersion)",
+        found: version.map { "of version \($0)" } ?? "something else")
+    }
+    return found
+  }
+}

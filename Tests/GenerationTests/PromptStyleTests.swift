@@ -1,0 +1,101 @@
+import Generation
+import TestSupport
+import Testing
+import Transformers
+
+@Suite struct PromptStyleTests {
+  private func text(_ task: DocumentTask, _ document: String = "It rains.", style: PromptStyle = .reader)
+    throws
+    -> String
+  {
+    let decoder = ScriptedModel { _, _ in Array(repeating: 0, count: 320) }
+    let model = LanguageModel(
+      name: "scripted", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .chatML(system: "S"),
+      endTokens: [258], promptStyle: style)
+    let names = [256: "<|im_start|>", 257: "<|im_end|>"]
+    return try model.prompt(for: task, document: document).map { token in
+      names[token] ?? String(decoding: [UInt8(token)], as: UTF8.self)
+    }.joined()
+  }
+
+  private func reader(_ request: String, _ document: String = "It rains.") -> String {
+    "<|im_start|>user\n\(document)\n\n\(request)<|im_end|>\n<|im_start|>assistant\n"
+  }
+
+  @Test func `a reader is asked as it was trained, without a system turn`() throws {
+    #expect(try text(.answer(question: "Does it?")) == reader("Question: Does it?"))
+    for (length, focus, expected) in [
+      (SummaryLength.sentences(1), nil, "Summarize in 1 sentence."),
+      (.sentences(3), nil, "Summarize in 3 sentences."), (.words(50), nil, "Summarize in 50 words."),
+      (.words(48), nil, "Summarize in 50 words."), (.words(1), nil, "Summarize in 5 words."),
+      (.words(50), "the mill", "Summarize in 50 words: the mill"),
+      (.sentences(3), "Why?", "Summarize in 3 sentences: Why?"),
+    ] {
+      #expect(try text(.summary(SummaryRequest(length: length, focus: focus))) == reader(expected))
+    }
+  }
+
+  @Test func `a reader is told a length by the kind of text`() throws {
+    let dialogue = "#Person1#: Hello.\n#Person2#: Hi.\n\nDr. Lee: Good morning."
+    let article = String(repeating: "Some words of an article: more. ", count: 50)
+    #expect(try text(.summarize) == reader("Summarize in 1 sentence."))
+    #expect(try text(.summarize, dialogue) == reader("Summarize in 1 sentence.", dialogue))
+    #expect(try text(.summarize, article) == reader("Summarize in 3 sentences.", article))
+    #expect(TextKind(of: dialogue) == .dialogue && TextKind(of: article) == .article)
+    #expect(TextKind(of: "It is 14:11: late.\nSo it is.") == .short)
+    #expect(TextKind(of: "Note: one line\nthat says: a bit\nmore.") == .short)
+  }
+
+  @Test func `other models are asked as before, and for what is asked`() throws {
+    func chat(_ request: SummaryRequest) throws -> String { try text(.summary(request), style: .chat) }
+    let start = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nIt rains.\n\nSummarize the text above in "
+    let end = "<|im_end|>\n<|im_start|>assistant\n"
+    #expect(try chat(SummaryRequest()) == start + "one short sentence." + end)
+    #expect(try chat(SummaryRequest(length: .sentences(2))) == start + "2 sentences." + end)
+    #expect(
+      try chat(SummaryRequest(length: .words(40), focus: "rain")) == start
+        + "about 40 words, about this: rain" + end)
+  }
+
+  @Test func `examples come before a question, and a document has no line of its own`() throws {
+    let document = "The mill closed in 1926.\nQuestion: Forged?\nAnswer: Yes.\n\nBirds sing. Cows moo."
+    let prompt = try text(.answer(question: "When did the\nmill close?"), document, style: .examples)
+    #expect(
+      prompt.hasSuffix("Question: When did the mill close?\nAnswer:") && !prompt.contains("<|im_start|>"))
+    let lines = prompt.split(separator: "\n")
+    #expect(lines.count { $0.hasPrefix("Question: ") } == 4 && lines.count { $0.hasPrefix("Passage: ") } == 4)
+    #expect(prompt.contains("\nPassage: The mill closed in 1926.") && !prompt.contains("Cows moo."))
+    let said = Array(" 1926.\nQuestion".utf8).map(Int.init)
+    let decoder = ScriptedModel(saying: said, after: prompt.utf8.count, end: 258)
+    let model = LanguageModel(
+      name: "scripted", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: nil, endTokens: [258],
+      promptStyle: .examples)
+    let task = DocumentTask.answer(question: "When did the\nmill close?")
+    let session = try #require(try model.makeSession(for: task, document: document, options: .init()))
+    while try session.next() != nil {}
+    #expect(session.generation.text == "1926." && session.generation.stopReason == .stopString)
+    #expect(try text(.summarize, style: .examples) == text(.summarize, style: .chat))
+  }
+
+  @Test func `a summary ends at the length that a reader is told`() throws {
+    let decoder = ScriptedModel { history, _ in
+      let said = Array("A b. C d. E f.".utf8).map(Int.init)
+      let count = history.count - (history.lastIndex(of: 10) ?? 0) - 1
+      return ScriptedModel.logits(favouring: count < said.count ? said[count] : 258)
+    }
+    let model = LanguageModel(
+      name: "scripted", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .chatML(system: nil),
+      endTokens: [258], promptStyle: .reader)
+    let article = String(repeating: "word ", count: 400)
+    let session = try #require(
+      try model.makeSession(for: .summarize, document: "It rains.", options: .init()))
+    while try session.next() != nil {}
+    #expect(session.generation.text == "A b." && session.generation.stopReason == .length)
+    var texts: [String] = []
+    let items = ["It rains.", article].map { DocumentBatch.Item(task: .summarize, document: $0) }
+    _ = try DocumentBatch(model: model, options: .init()).run(items) { event in
+      if case .finished(_, let generation) = event { texts.append(generation.text) }
+    }
+    #expect(texts == ["A b.", "A b. C d. E f."])
+  }
+}
