@@ -1,6 +1,6 @@
 import Checkpoints
-import Transformers
 import Testing
+import Transformers
 
 /// Families and rotary scalings against what Hugging Face transformers computes for tiny random models.
 @Suite struct FamilyTests {

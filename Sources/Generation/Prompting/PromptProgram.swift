@@ -1,6 +1,6 @@
 import ChatTemplates
-import Transformers
 import Tokenization
+import Transformers
 
 /// A turn of a conversation.
 public struct ChatMessage: Sendable, Equatable {
