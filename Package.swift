@@ -17,6 +17,7 @@ let package = Package(
     .library(name: "TensorKernels", targets: ["TensorKernels"]),
     .library(name: "Checkpoints", targets: ["Checkpoints"]),
     .library(name: "Tokenization", targets: ["Tokenization"]),
+    .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "Generation", targets: ["Generation"]),
     .library(name: "EarlyExit", targets: ["EarlyExit"]),
@@ -49,11 +50,13 @@ let package = Package(
       providers: [.apt(["libsentencepiece-dev"]), .brew(["sentencepiece"])]),
     .target(name: "CSentencePiece", dependencies: ["CSentencePieceLibrary"], cxxSettings: strictCXX),
     .target(name: "Tokenization", dependencies: ["CSentencePiece"], swiftSettings: strictSwift),
+    .target(name: "ChatTemplates", swiftSettings: strictSwift),
     .target(
       name: "Transformers", dependencies: ["CTensorKernels", "TensorKernels", "Checkpoints", "FileFormats"],
       swiftSettings: strictSwift),
     .target(
-      name: "Generation", dependencies: ["Transformers", "Tokenization", "Checkpoints", "FileFormats"],
+      name: "Generation",
+      dependencies: ["Transformers", "Tokenization", "ChatTemplates", "Checkpoints", "FileFormats"],
       swiftSettings: strictSwift),
     .target(
       name: "EarlyExit",
@@ -91,6 +94,9 @@ let package = Package(
       swiftSettings: strictSwift),
     .testTarget(
       name: "TokenizationTests", dependencies: ["Tokenization", "TestSupport"],
+      resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(
+      name: "ChatTemplatesTests", dependencies: ["ChatTemplates", "TestSupport"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
       name: "TransformersTests", dependencies: ["Transformers", "TestSupport"],

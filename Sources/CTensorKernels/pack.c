@@ -100,12 +100,78 @@ static void pack_k_quant_row(uint8_t *row_block, int32_t k_blocks, int bits, int
   }
 }
 
+// One row of Q3_K: blocks of 256 in sub-blocks of 16. A scale of 6 bits times a quant of 3 lies in -124...128, so that its
+// negative is a signed byte and the negative of the block's own scale serves all 256: nothing is rounded.
+static void pack_q3_k_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < k_blocks; super++, from += 110) {
+    const uint8_t *third = from, *pairs = from + 32, *scales = from + 96;
+    uint16_t scale = (uint16_t)(get_half(from + 108) ^ 0x8000);
+    for (int j = 0; j < 8; j++) {
+      int8_t quants[32];
+      for (int i = 0; i < 32; i++) {
+        int part = 2 * j + i / 16;
+        int factor = ((scales[part % 8] >> part / 8 * 4 & 15) | (scales[8 + part % 4] >> part / 4 * 2 & 3) << 4) - 32;
+        int quant = (pairs[j / 4 * 32 + i] >> j % 4 * 2 & 3) - (third[i] >> j & 1 ? 0 : 4);
+        quants[i] = (int8_t)-(factor * quant);
+      }
+      block_place p = place(row_block, k_blocks, 8, row, super * 8 + j);
+      put_quants8(p.quants, quants);
+      put_half(p.scale, scale);
+    }
+  }
+}
+
+static const int8_t non_linear_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int8_t doubled_float4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// Sixteen bytes of nibbles that stand for the numbers of a table, as signed bytes.
+static inline void put_values(uint8_t *at, const uint8_t *nibbles, const int8_t values[16], int factor) {
+  int8_t quants[32];
+  for (int i = 0; i < 16; i++) {
+    quants[i] = (int8_t)(values[nibbles[i] & 15] * factor);
+    quants[i + 16] = (int8_t)(values[nibbles[i] >> 4] * factor);
+  }
+  put_quants8(at, quants);
+}
+
+// One row of IQ4_XS: blocks of 256 in sub-blocks of 32, the products of their scales rounded to half precision.
+static void pack_iq4_xs_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < k_blocks; super++, from += 136) {
+    float scale = half_bits_to_float(get_half(from));
+    int high = get_half(from + 2);
+    for (int j = 0; j < 8; j++) {
+      int factor = ((from[4 + j / 2] >> j % 2 * 4 & 15) | (high >> 2 * j & 3) << 4) - 32;
+      block_place p = place(row_block, k_blocks, 8, row, super * 8 + j);
+      put_values(p.quants, from + 8 + 16 * j, non_linear_values, 1);
+      put_half(p.scale, float_to_half_bits(scale * (float)factor));
+    }
+  }
+}
+
+// One block of MXFP4: a power of two, w = 2^(exponent - 128) * value. What is too large for half precision goes into the
+// quants; below 2^-24 weights become multiples of that.
+static void pack_mxfp4_block(uint8_t *row_block, int32_t k_blocks, int row, int k, const uint8_t *from) {
+  int exponent = from[0] - 128, factor = 1;
+  while (exponent > 15 && factor < 8) {
+    exponent--;
+    factor *= 2;
+  }
+  block_place p = place(row_block, k_blocks, 8, row, k);
+  put_values(p.quants, from + 1, doubled_float4_values, factor);
+  put_half(p.scale, float_to_half_bits(ldexpf(1, exponent > 15 ? 15 : exponent)));
+}
+
 bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes, int rows) {
-  enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13 };
+  enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q3_K = 11, Q4_K = 12, Q5_K = 13, IQ4_NL = 20,
+         IQ4_XS = 23, MXFP4 = 39 };
   for (int row = 0; row < rows; row++) {
     const uint8_t *from = source + (size_t)row * row_bytes;
     if (type == Q4_K || type == Q5_K) {
       pack_k_quant_row(row_block, k_blocks, type == Q4_K ? 4 : 8, row, from);
+      continue;
+    }
+    if (type == Q3_K || type == IQ4_XS) {
+      (type == Q3_K ? pack_q3_k_row : pack_iq4_xs_row)(row_block, k_blocks, row, from);
       continue;
     }
     for (int32_t k = 0; k < k_blocks; k++) {
@@ -152,6 +218,17 @@ bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uin
         from += 34;
         break;
       }
+      case IQ4_NL: {
+        block_place p = place(row_block, k_blocks, 8, row, k);
+        put_values(p.quants, from + 2, non_linear_values, 1);
+        put_half(p.scale, get_half(from));
+        from += 18;
+        break;
+      }
+      case MXFP4:
+        pack_mxfp4_block(row_block, k_blocks, row, k, from);
+        from += 17;
+        break;
       default: return false;
       }
     }

@@ -55,36 +55,35 @@ extension DecoderConfiguration {
   func demandedTensors(ofLayer layer: Int) -> [(name: String, shape: [Int])] {
     let queries = headCount * headSize
     let keys = keyValueHeadCount * headSize
+    let prefix = "blk.\(layer)."
     var result: [(name: String, shape: [Int])] = [
-      ("blk.\(layer).attn_norm.weight", [hiddenSize]),
-      ("blk.\(layer).attn_q.weight", [queries, hiddenSize]),
-      ("blk.\(layer).attn_k.weight", [keys, hiddenSize]),
-      ("blk.\(layer).attn_v.weight", [keys, hiddenSize]),
-      ("blk.\(layer).attn_output.weight", [hiddenSize, queries]),
-      ("blk.\(layer).ffn_norm.weight", [hiddenSize]),
-      ("blk.\(layer).ffn_gate.weight", [feedForwardSize, hiddenSize]),
-      ("blk.\(layer).ffn_up.weight", [feedForwardSize, hiddenSize]),
-      ("blk.\(layer).ffn_down.weight", [hiddenSize, feedForwardSize]),
+      ("attn_q.weight", [queries, hiddenSize]),
+      ("attn_k.weight", [keys, hiddenSize]),
+      ("attn_v.weight", [keys, hiddenSize]),
+      ("attn_output.weight", [hiddenSize, queries]),
+      ("ffn_gate.weight", [feedForwardSize, hiddenSize]),
+      ("ffn_up.weight", [feedForwardSize, hiddenSize]),
+      ("ffn_down.weight", [hiddenSize, feedForwardSize]),
     ]
-    if hasQueryKeyNorm {
-      result += [
-        ("blk.\(layer).attn_q_norm.weight", [headSize]),
-        ("blk.\(layer).attn_k_norm.weight", [headSize]),
-      ]
-    }
+    if hasInputNorms { result += [("attn_norm.weight", [hiddenSize]), ("ffn_norm.weight", [hiddenSize])] }
     if hasPostNorms {
-      result += [
-        ("blk.\(layer).post_attention_norm.weight", [hiddenSize]),
-        ("blk.\(layer).post_ffw_norm.weight", [hiddenSize]),
-      ]
+      result += [("post_attention_norm.weight", [hiddenSize]), ("post_ffw_norm.weight", [hiddenSize])]
+    }
+    switch queryKeyNorm {
+    case .none: break
+    case .heads: result += [("attn_q_norm.weight", [headSize]), ("attn_k_norm.weight", [headSize])]
+    case .whole: result += [("attn_q_norm.weight", [queries]), ("attn_k_norm.weight", [keys])]
     }
     if hasAttentionBias {
+      result += [("attn_q.bias", [queries]), ("attn_k.bias", [keys]), ("attn_v.bias", [keys])]
+    }
+    if hasOutputBias { result.append(("attn_output.bias", [hiddenSize])) }
+    if hasFeedForwardBias {
       result += [
-        ("blk.\(layer).attn_q.bias", [queries]),
-        ("blk.\(layer).attn_k.bias", [keys]),
-        ("blk.\(layer).attn_v.bias", [keys]),
+        ("ffn_gate.bias", [feedForwardSize]), ("ffn_up.bias", [feedForwardSize]),
+        ("ffn_down.bias", [hiddenSize]),
       ]
     }
-    return result
+    return result.map { (prefix + $0.name, $0.shape) }
   }
 }

@@ -9,7 +9,7 @@ import TensorKernels
 public struct Checkpoint: Sendable {
   /// How the model is stored.
   public enum Kind: Sendable, Equatable {
-    /// One GGUF file.
+    /// One GGUF file, or several parts.
     case gguf
     /// A directory with `config.json` and safetensors files, as the Hugging Face libraries write it.
     case huggingFace
@@ -21,17 +21,25 @@ public struct Checkpoint: Sendable {
   public let configuration: DecoderConfiguration
   /// The key-value pairs of a GGUF file; empty for a Hugging Face directory.
   public let metadata: [String: MetadataValue]
+  /// What a reader should know of the files although the model is sound, a sentence each.
+  public let notes: [String]
   private let tensors: [String: MappedTensor]
 
   init(
-    path: String, kind: Kind, configuration: DecoderConfiguration, metadata: [String: MetadataValue],
-    tensors: [String: MappedTensor]
+    path: String, kind: Kind, configuration stated: DecoderConfiguration, metadata: [String: MetadataValue],
+    tensors stored: [String: MappedTensor]
   ) throws(CheckpointError) {
+    var (configuration, tensors, notes) = (stated, stored, [String]())
+    if configuration.encoder == nil {
+      try TensorLayout.cutFused(&tensors, configuration)
+      if let note = TensorLayout.settleHead(&tensors, &configuration, path: path) { notes.append(note) }
+    }
     self.path = path
     self.kind = kind
     self.configuration = configuration
     self.metadata = metadata
     self.tensors = tensors
+    self.notes = notes
     try validateDecoderTensors()
   }
 
@@ -45,19 +53,19 @@ public struct Checkpoint: Sendable {
     kind = .gguf
     self.configuration = configuration
     metadata = [:]
+    notes = []
     self.tensors = tensors
     try validate(configuration.demandedTensors(ofLayer: 0))
   }
 
-  /// Opens a `.gguf` file, or a directory that holds `config.json` and either `model.safetensors` or
+  /// Opens a `.gguf` file, of several parts any one, or a directory that holds `config.json` and either `model.safetensors` or
   /// `model.safetensors.index.json` with the shards it names.
   ///
   /// - Complexity: linear in the headers and metadata; weights are not touched.
   /// - Throws: ``CheckpointError`` for anything missing, unreadable, damaged or not supported.
   public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
     if MappedFile.isDirectory(path) { return try openDirectory(path) }
-    let file = try MappedFile(path: path)
-    let gguf = try GGUFFile(file)
+    let gguf = try GGUFParts(path: path)
     return try Checkpoint(
       path: path, kind: .gguf, configuration: DecoderConfiguration(gguf: gguf, path: path),
       metadata: gguf.metadata, tensors: gguf.tensors)
@@ -73,6 +81,8 @@ public struct Checkpoint: Sendable {
     guard let tensor = tensors[name] else { throw missingTensor(name, expected: "a tensor") }
     return tensor
   }
+
+  func tensorIfAny(_ name: String) -> MappedTensor? { tensors[name] }
 
   /// Whether there is a tensor of that name.
   public func hasTensor(_ name: String) -> Bool { tensors[name] != nil }

@@ -18,7 +18,7 @@ package enum JSONStructure {
   ) throws(FileError) -> Value {
     try check(bytes, file: file, field: field)
     do {
-      return try JSONDecoder().decode(type, from: Data(bytes))
+      return try JSONDecoder().decode(type, from: PythonJSON.normalized(Data(bytes)))
     } catch let error as DecodingError {
       throw describe(error, file: file, field: field)
     } catch {

@@ -41,6 +41,14 @@ package final class MappedFile: @unchecked Sendable {
     self.bytes = UnsafeRawBufferPointer(start: address, count: length)
   }
 
+  /// Refuses what Git leaves in place of a large file that was not fetched.
+  package func refusePointer() throws(FileError) {
+    guard bytes.starts(with: "version https://git-lfs.github.com/spec/".utf8) else { return }
+    throw FileError(
+      kind: .unreadable, file: path, field: "", expected: "the file itself",
+      found: "a Git LFS pointer to it: run \"git lfs pull\" in its repository")
+  }
+
   deinit {
     munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
   }

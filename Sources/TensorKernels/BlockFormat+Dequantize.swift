@@ -25,23 +25,28 @@ extension BlockFormat {
     case .q5_0: for i in 0..<blocks { dequantizeQ5_0(input + i * 22, output + i * 32) }
     case .q5_1: for i in 0..<blocks { dequantizeQ5_1(input + i * 24, output + i * 32) }
     case .q8_0: for i in 0..<blocks { dequantizeQ8_0(input + i * 34, output + i * 32) }
+    case .q2_K: for i in 0..<blocks { dequantizeQ2_K(input + i * 84, output + i * 256) }
+    case .q3_K: for i in 0..<blocks { dequantizeQ3_K(input + i * 110, output + i * 256) }
     case .q4_K: for i in 0..<blocks { dequantizeQ4_K(input + i * 144, output + i * 256) }
     case .q5_K: for i in 0..<blocks { dequantizeQ5_K(input + i * 176, output + i * 256) }
     case .q6_K: for i in 0..<blocks { dequantizeQ6_K(input + i * 210, output + i * 256) }
+    case .iq4_NL: for i in 0..<blocks { dequantizeIQ4_NL(input + i * 18, output + i * 32) }
+    case .iq4_XS: for i in 0..<blocks { dequantizeIQ4_XS(input + i * 136, output + i * 256) }
+    case .mxfp4: for i in 0..<blocks { dequantizeMXFP4(input + i * 17, output + i * 32) }
     }
     return blocks * blockLength
   }
 }
 
-private func word(_ input: UnsafeRawPointer, _ offset: Int) -> UInt16 {
+func word(_ input: UnsafeRawPointer, _ offset: Int) -> UInt16 {
   UInt16(littleEndian: input.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
 }
 
-private func half(_ input: UnsafeRawPointer, _ offset: Int) -> Float {
+func half(_ input: UnsafeRawPointer, _ offset: Int) -> Float {
   Float(halfBits: word(input, offset))
 }
 
-private func byte(_ input: UnsafeRawPointer, _ offset: Int) -> UInt8 {
+func byte(_ input: UnsafeRawPointer, _ offset: Int) -> UInt8 {
   input.load(fromByteOffset: offset, as: UInt8.self)
 }
 

@@ -48,6 +48,8 @@ public enum KernelError: Error, Sendable, Equatable, CustomStringConvertible {
   case instructionSet(String)
   /// The operating system gave no thread or no memory.
   case resources(String)
+  /// The weight of this number, counted row after row, or one of its block, is infinite or no number.
+  case notFinite(Int)
 
   public var description: String {
     switch self {
@@ -56,6 +58,7 @@ public enum KernelError: Error, Sendable, Equatable, CustomStringConvertible {
         + InstructionSet.allCases.filter(\.isAvailable).map(\.rawValue).joined(separator: ", ")
         + " on this machine"
     case .resources(let what): "the operating system did not give \(what)"
+    case .notFinite(let index): "weight \(index) is not a finite number"
     }
   }
 }

@@ -1,11 +1,12 @@
 import CTensorKernels
 import Foundation
+import Synchronization
 
 /// A matrix repacked for the kernels: weights stay quantised, 16 rows interleaved.
 ///
-/// Formats of 4 bits keep 4 bits with a scale and a minimum per 32 weights; those of 5 bits and Q8_0 become 8 bits
-/// without loss. Scales and minimums are kept in half precision, to which those of Q4_K and Q5_K are rounded: a
-/// relative error of at most 2^-11 each. Q6_K and the float formats are requantised to 8 bits with one scale per 32
+/// Formats of 16 even steps keep 4 bits with a scale and a minimum per 32 weights; those of 5 bits, Q3_K, IQ4_NL, MXFP4
+/// and Q8_0 become 8 bits without loss (MXFP4 as long as its powers of two are normal in half precision). Scales and minimums are kept in half precision, to which those of Q4_K, Q5_K and IQ4_XS are
+/// rounded: a relative error of at most 2^-11 each. Q2_K, Q6_K and the float formats are requantised to 8 bits with one scale per 32
 /// weights: a weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random
 /// weights reach; blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal.
 /// On demand the float formats are rounded to 4 bits instead.
@@ -27,6 +28,7 @@ package final class PackedMatrix: Sendable {
   ///     for a small sum of squared errors. Other formats are kept as they are.
   ///   - source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
   ///   - memory: where the packed weights go; matrices that are read one after the other share one.
+  /// - Throws: ``KernelError/resources(_:)``, and ``KernelError/notFinite(_:)`` for weights that are no finite numbers.
   package init(
     rows: Int, columns: Int, format: BlockFormat, isRoundedTo4Bits: Bool = false,
     source: UnsafeRawBufferPointer,
@@ -53,11 +55,17 @@ package final class PackedMatrix: Sendable {
     let target = UInt(bitPattern: memory)
     let origin = UInt(bitPattern: source.baseAddress)
     let blocksPerChunk = max(1, rowBlocks / (pool.threadCount * 8))
+    let firstFault = Atomic(Int.max)
     pool.run(chunks: (rowBlocks + blocksPerChunk - 1) / blocksPerChunk) { chunk in
       for block in chunk * blocksPerChunk..<min((chunk + 1) * blocksPerChunk, rowBlocks) {
         guard let into = UnsafeMutablePointer<UInt8>(bitPattern: target + UInt(block * rowBlockBytes)),
           let from = UnsafePointer<UInt8>(bitPattern: origin + UInt(block * 16 * rowBytes))
         else { continue }
+        let sixteen = UnsafeRawBufferPointer(start: from, count: min(16, rows - block * 16) * rowBytes)
+        if let fault = format.firstNonFinite(in: sixteen) {
+          firstFault.min(block * 16 * columns + fault, ordering: .relaxed)
+          return
+        }
         // A whole row block is overwritten; the rows that a last one lacks must be zero.
         if rows - block * 16 < 16 { into.update(repeating: 0, count: rowBlockBytes) }
         Self.pack(
@@ -66,6 +74,8 @@ package final class PackedMatrix: Sendable {
           rows: min(16, rows - block * 16))
       }
     }
+    let fault = firstFault.load(ordering: .relaxed)
+    guard fault == .max else { throw .notFinite(fault) }
   }
 
   /// Bits per weight in memory, and whether blocks have a minimum beside their scale.
@@ -73,7 +83,7 @@ package final class PackedMatrix: Sendable {
     switch format {
     case .q4_0, .q4_1, .q4_K: (4, true)
     case .q5_1, .q5_K: (8, true)
-    case .q5_0, .q8_0, .q6_K, .f32, .f16, .bf16: (8, false)
+    case .q5_0, .q8_0, .q2_K, .q3_K, .q6_K, .iq4_NL, .iq4_XS, .mxfp4, .f32, .f16, .bf16: (8, false)
     }
   }
 

@@ -39,6 +39,9 @@ public protocol Tokenizer: Sendable {
 
   /// The ID of the special token of this name, or nil if there is none.
   func id(ofSpecial name: String) -> Int?
+
+  /// The special token whose name stands at a place of a text, the longest where several do.
+  func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)?
 }
 
 extension Tokenizer {

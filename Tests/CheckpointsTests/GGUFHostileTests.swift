@@ -95,13 +95,15 @@ struct GGUFHostileTests {
     Case("infinite base", field: "freq_base") { $0.set("llama.rope.freq_base", .float32(.infinity)) },
     Case("context 0", field: "context_length") { $0.set("llama.context_length", .uint32(0)) },
     Case("context 2^31", field: "context_length") { $0.set("llama.context_length", .uint32(1 << 31)) },
-    Case("yarn", field: "rope.scaling.type") { $0.set("llama.rope.scaling.type", .string("yarn")) },
+    Case("yarn without its context", field: "rope.scaling.original_context_length") {
+      $0.set("llama.rope.scaling.type", .string("yarn"))
+    },
+    Case("an unknown scaling", field: "rope.scaling.type") {
+      $0.set("llama.rope.scaling.type", .string("abrakadabra"))
+    },
     Case("negative factor", field: "rope.scaling") { $0.set("llama.rope.scaling.factor", .float32(-2)) },
     Case("experts", field: "expert_count") { $0.set("llama.expert_count", .uint32(8)) },
     Case("vocabulary unlike the embedding", field: "vocab_size") { $0.set("llama.vocab_size", .uint32(271)) },
-    Case("fewer tokens than rows", field: "tokenizer.ggml.tokens") {
-      $0.set("tokenizer.ggml.tokens", .strings(["a"]))
-    },
     Case("tokens that are numbers", field: "tokenizer.ggml.tokens") {
       $0.set("tokenizer.ggml.tokens", .int32s([1]))
     },
@@ -118,7 +120,7 @@ struct GGUFHostileTests {
       builder.editTensor("blk.0.attn_k.weight") { $0.dimensions = [32, 64] }
     },
     Case("more layers than the configuration", field: "blk.1.") { $0.set("llama.block_count", .uint32(1)) },
-    Case("a bias the forward pass does not have", field: "blk.0.attn_output.bias") {
+    Case("a bias in one layer alone", field: "blk.1.attn_output.bias") {
       $0.tensors.append(
         .init(
           name: "blk.0.attn_output.bias", dimensions: [64], type: 0, bytes: Array(repeating: 0, count: 256)))
@@ -145,7 +147,7 @@ struct GGUFHostileTests {
       builder.editTensor("blk.0.attn_k.weight") { ($0.dimensions, $0.type) = ([48, 32], 8) }
     },
     Case("a type of other programs", field: "blk.0.attn_k.weight: type") { builder in
-      builder.editTensor("blk.0.attn_k.weight") { $0.type = 10 }
+      builder.editTensor("blk.0.attn_k.weight") { $0.type = 16 }
     },
     Case("type 2^32 - 1", field: "blk.0.attn_k.weight: type") { builder in
       builder.editTensor("blk.0.attn_k.weight") { $0.type = .max }

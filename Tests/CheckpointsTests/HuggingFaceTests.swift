@@ -135,11 +135,10 @@ struct HuggingFaceTests {
     ("\"vocab_size\": 272", "\"vocab_size\": 271", "model.embed_tokens.weight"),
     ("\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 0", "rms_norm_eps"),
     ("\"rope_theta\": 10000.0", "\"rope_theta\": -1", "rope_theta"),
-    ("\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}", "rope_scaling"),
+    ("\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"ntk\", \"factor\": 2}", "rope_scaling"),
     ("\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\"}", "rope_scaling"),
     ("\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}", "rope_scaling"),
     ("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act"),
-    ("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", "lm_head.weight"),
     (
       "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": true, \"attention_bias\": true",
       "q_proj.bias"

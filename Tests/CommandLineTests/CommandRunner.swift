@@ -99,11 +99,15 @@ struct CommandRunner {
     )
   }
 
+  static let chatTemplate =
+    #"{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"#
+    + #"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"#
+
   /// Writes a small model with random weights, 128 tokens of context and a ChatML template.
   func writeModel(_ name: String = "tiny.gguf", edit: (inout GGUFBuilder) -> Void = { _ in }) throws -> String
   {
     var builder = TinyDecoder().gguf()
-    builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    builder.set("tokenizer.chat_template", .string(Self.chatTemplate))
     edit(&builder)
     return try folder.write(name, builder.build())
   }

@@ -15,7 +15,7 @@ import Testing
     tiny.hasTiedEmbedding = false
     var gguf = tiny.gguf()
     gguf.set("general.name", .string("large"))
-    gguf.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    gguf.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
     model = try egress.folder.write("large.gguf", gguf.build())
     head = try TinyDraftHead(of: tiny, gguf: gguf, token: 3, state: 0.5).write(
       to: egress.folder, name: "tiny", modelPath: model)

@@ -137,7 +137,7 @@ import Testing
     var tiny = TinyDecoder()
     tiny.layerCount = 4
     var builder = tiny.gguf()
-    builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    builder.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
     let deep = try egress.folder.write("deep.gguf", builder.build())
     func fit(_ name: String, _ layers: String) throws -> String {
       let fit = try egress.run([

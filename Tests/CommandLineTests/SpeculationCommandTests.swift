@@ -24,7 +24,7 @@ import Testing
     change(&decoder)
     var builder = decoder.gguf()
     builder.set("general.name", .string(String(name.prefix { $0 != "." })))
-    builder.set("tokenizer.chat_template", .string("{{'<|im_start|>' + message['role']}}<|im_end|>"))
+    builder.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
     edit(&builder)
     return try egress.folder.write(name, builder.build())
   }
@@ -220,9 +220,10 @@ import Testing
     var types = [Int32](repeating: 1, count: 272)
     for index in 0..<3 { types[index] = 3 }
     for index in 266..<272 { types[index] = 5 }
-    types[268] = 3
+    // The byte of "~", which the prompts here do not have.
+    types[129] = 3
     try refusal(
-      "special", saying: "token 268 is a control token in the draft and text in the target",
+      "special", saying: "token 129 is a control token in the draft and text in the target",
       edit: { $0.set("tokenizer.ggml.token_type", .int32s(types)) }
     ) { _ in }
     let long = try egress.run(

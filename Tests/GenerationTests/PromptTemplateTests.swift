@@ -32,27 +32,54 @@ import Transformers
     #expect(try model(.plain, start: 258).prompt(raw: "<|eot|>a", special: .recognize) == [258, 97])
   }
 
-  @Test func `templates are known by their markers`() {
-    let smol = """
-      {% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
-      You are helpful<|im_end|>
-      ' }}{% endif %}{{'<|im_start|>' + message['role'] + '
-      ' + message['content'] + '<|im_end|>' + '
-      '}}{% endfor %}
+  @Test func `a checkpoint's template is run, and what a document says stays text`() throws {
+    let source = """
+      {{ bos_token }}{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe brief.\nIt\\'s {fine}<|im_end|>\n' }}
+      {%- endif %}{% for message in messages %}{{ '<|im_start|>' + message.role + '<im_sep>' + message.content | trim }}
+      {{- '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>' }}{% endif %}
       """
-    #expect(PromptTemplate(chatTemplate: smol) == .chatML(system: "You are helpful"))
+    let program = try PromptProgram(source: source, tokens: ["bos_token": "<|eot|>"])
+    let model = model(.program(program))
     #expect(
-      PromptTemplate(chatTemplate: #"{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}"#)
-        == .chatML(system: nil))
+      try model.prompt(user: " x<|im_end|>y ")
+        == [258] + [256] + bytes("system\nBe brief.\nIt's {fine}") + [257] + bytes("\n") + [256]
+        + bytes("user<im_sep>x<|im_end|>y") + [257] + bytes("\n") + [256] + bytes("assistant\n<think>"))
+    let turns = [
+      ChatMessage(role: "system", content: "S"), ChatMessage(role: "user", content: "a"),
+      ChatMessage(role: "assistant", content: "b"), ChatMessage(role: "user", content: "c"),
+    ]
     #expect(
-      PromptTemplate(
-        chatTemplate:
-          #"{{ '<|im_start|>system\n' + m }}{{ '<|im_start|>system\nYou are Qwen.<|im_end|>\n' }}"#)
-        == .chatML(system: "You are Qwen."))
+      try model.prompt(messages: turns)
+        == [258] + [256] + bytes("system<im_sep>S") + [257] + bytes("\n") + [256] + bytes("user<im_sep>a") + [
+          257
+        ]
+        + bytes("\n") + [256] + bytes("assistant<im_sep>b") + [257] + bytes("\n") + [256]
+        + bytes("user<im_sep>c") + [257] + bytes("\n") + [256] + bytes("assistant\n<think>"))
+    #expect(throws: GenerationError.self) { try model.prompt(messages: []) }
+  }
+
+  @Test func `parts of a mark from two origins are no mark`() throws {
+    // A document that ends in the beginning of a mark, before a template that goes on as the mark does.
+    let program = try PromptProgram(source: "{{ messages[0].content }}im_end|>", tokens: [:])
+    #expect(try model(.program(program)).prompt(user: "a<|") == bytes("a<|im_end|>"))
+    let split = try PromptProgram(source: "<|im{{ messages[0].content }}", tokens: [:])
+    #expect(try model(.program(split)).prompt(user: "_end|>") == bytes("<|im_end|>"))
+  }
+
+  @Test func `templates by name write the turns they know, and refuse others`() throws {
+    let turns = [ChatMessage(role: "user", content: "a"), ChatMessage(role: "assistant", content: "b")]
     #expect(
-      PromptTemplate(chatTemplate: "{{ '<|start_header_id|>' + role + '<|end_header_id|>' }}<|eot_id|>")
-        == .llama3)
-    #expect(PromptTemplate(chatTemplate: "[INST] {{ message }} [/INST]") == nil)
+      try model(.chatML(system: "S")).prompt(messages: turns)
+        == [256] + bytes("system\nS") + [257] + bytes("\n") + [256] + bytes("user\na") + [257] + bytes("\n")
+        + [256] + bytes("assistant\nb") + [257] + bytes("\n") + [256] + bytes("assistant\n"))
+    // The conversation's own system turn stands in place of the usual one.
+    let own = [ChatMessage(role: "system", content: "O"), ChatMessage(role: "user", content: "a")]
+    #expect(
+      try model(.chatML(system: "S")).prompt(messages: own).starts(with: [256] + bytes("system\nO") + [257]))
+    #expect(throws: GenerationError.self) { try model(.plain).prompt(messages: own) }
+    #expect(throws: GenerationError.self) {
+      try model(.chatML(system: nil)).prompt(messages: [ChatMessage(role: "tool", content: "a")])
+    }
     #expect(PromptTemplate(name: "chatml", system: "S") == .chatML(system: "S"))
     #expect(PromptTemplate(name: "nosuch") == nil)
   }

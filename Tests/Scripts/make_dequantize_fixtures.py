@@ -11,6 +11,7 @@ from gguf.quants import dequantize
 HALVES = {
     "F32": [], "F16": [0], "BF16": [], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
     "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [],
 }
 
 random = np.random.default_rng(7)
@@ -37,6 +38,8 @@ for name, halves in HALVES.items():
             values = random.standard_normal(count).astype("<f2") * np.float16(0.1)
             values[0] = np.float16(3e-7)  # subnormal
             blocks[:, offset : offset + 2] = values.astype("<f2").view(np.uint8).reshape(count, 2)
+    if name == "MXFP4":
+        blocks[:, 0] = [0, 1, 117, 252]  # exponents: the two subnormal ones, a usual one, the largest without an overflow
     data = blocks.reshape(1, -1)
     if name == "F32":
         data = data.view("<f4")
@@ -45,7 +48,7 @@ for name, halves in HALVES.items():
     floats = np.asarray(dequantize(data, kind), dtype="<f4").reshape(-1)
     assert floats.size == count * length and np.isfinite(floats).all()
     entries.append(
-        f"    .init(\n      format: .{name.lower().replace('_k', '_K')},\n"
+        f"    .init(\n      format: .{name.lower().replace('_k', '_K').replace('_nl', '_NL').replace('_xs', '_XS')},\n"
         f"      blocks: {quoted(blocks.tobytes())},\n      floats: {quoted(floats.tobytes())}),"
     )
 

@@ -130,7 +130,7 @@ struct PackedProductTests {
       randomFloats(columns, in: -1...1, using: &random), columns: columns, with: set.functions)
     let y = matrix.multiply(&x, count: 1, with: set.functions)
     // Half the step of 8 bits for the formats that are requantised, 2^-11 for rounded scales; signs are random.
-    let allowed = [.q6_K, .f32, .f16, .bf16].contains(format) ? 1.0 / 254 : 0x1p-11
+    let allowed = [.q2_K, .q6_K, .f32, .f16, .bf16].contains(format) ? 1.0 / 254 : 0x1p-11
     for row in 0..<rows {
       var (sum, magnitude) = (0.0, 0.0)
       for i in 0..<columns {

@@ -36,11 +36,13 @@ struct PackingTests {
   }
 
   @Test(
-    "of Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 keeps every number",
-    arguments: [BlockFormat.q4_0, .q4_1, .q5_0, .q5_1, .q8_0], [Float(0.3), 3e-4, 100])
+    "of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q3_K, IQ4_NL and MXFP4 keeps every number",
+    arguments: [BlockFormat.q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .q3_K, .iq4_NL, .mxfp4],
+    [Float(0.3), 3e-4, 100])
   func losslessFormats(_ format: BlockFormat, _ scale: Float) throws {
     // What remains is the rounding of the reference's own last addition.
-    let error = try largestError(format, rows: 37, columns: 320, scale: scale)
+    let error = try largestError(
+      format, rows: 37, columns: format.blockLength == 256 ? 512 : 320, scale: scale)
     #expect(error <= 0x1p-23)
   }
 
@@ -80,11 +82,60 @@ struct PackingTests {
     #expect(error <= 0x1p-9)
   }
 
+  @Test("of IQ4_XS rounds the scales of 32 weights to half precision", arguments: [Float(0.3), 30])
+  func roundedScales(_ scale: Float) throws {
+    let error = try largestError(.iq4_XS, rows: 37, columns: 512, scale: scale)
+    #expect(error <= 0x1p-11)
+    #expect(error > 0x1p-14)
+  }
+
   @Test(
-    "of Q6_K and floats errs by at most half a step of 8 bits",
-    arguments: [BlockFormat.q6_K, .f32, .f16, .bf16])
+    "of numbers that are not finite is refused, with the place of the first", arguments: BlockFormat.allCases)
+  func notFinite(_ format: BlockFormat) throws {
+    let (rows, columns) = (37, 512)
+    let pool = try WorkerPool(threads: 2)
+    var random = SplitMix64(seed: 3)
+    let sound = format.randomBlocks(count: rows * columns, scale: 0.3, using: &random)
+    #expect(sound.withUnsafeBytes { format.firstNonFinite(in: $0) } == nil)
+    let blocksPerRow = columns / format.blockLength
+    for (row, block) in [(36, 0), (20, blocksPerRow - 1), (0, 0)] {
+      var bytes = sound
+      let index = row * blocksPerRow + block
+      let at = index * format.bytesPerBlock
+      switch format {
+      case .f32: bytes.replaceSubrange(at..<at + 4, with: [0, 0, 0xC0, 0x7F])
+      case .bf16: bytes.replaceSubrange(at..<at + 2, with: [0x80, 0xFF])
+      case .mxfp4: bytes[at] = 255
+      default:
+        let scale =
+          switch format {
+          case .q2_K: 80
+          case .q3_K: 108
+          case .q6_K: 208
+          default: 0
+          }
+        bytes.replaceSubrange(at + scale..<at + scale + 2, with: [0, 0x7C])
+      }
+      #expect(throws: KernelError.notFinite(index * format.blockLength)) {
+        try bytes.withUnsafeBytes {
+          _ = try PackedMatrix(rows: rows, columns: columns, format: format, source: $0, pool: pool)
+        }
+      }
+      // What the check calls not finite decodes to numbers that are not, and all else to finite ones.
+      var floats = [Float](repeating: 0, count: rows * columns)
+      bytes.withUnsafeBytes { bytes in
+        _ = floats.withUnsafeMutableBufferPointer { format.dequantize(bytes, into: $0) }
+      }
+      let found = floats.firstIndex { !$0.isFinite } ?? -1
+      #expect(found / format.blockLength == index)
+    }
+  }
+
+  @Test(
+    "of Q2_K, Q6_K and floats errs by at most half a step of 8 bits",
+    arguments: [BlockFormat.q2_K, .q6_K, .f32, .f16, .bf16])
   func requantisedFormats(_ format: BlockFormat) throws {
-    let columns = format == .q6_K ? 512 : 301
+    let columns = format.blockLength == 256 ? 512 : 301
     let error = try largestError(format, rows: 37, columns: columns, scale: 0.3)
     // Half a step of the rounded scale: 0.5 · (1 + 2^-11) / 127. That much is reached, and no more.
     #expect(error <= 0.5 / 127 * (1 + 0x1p-10))

@@ -36,6 +36,24 @@ extension BlockFormat {
         appendHalf(scale / 32 / (self == .q4_K ? 7.5 : 15.5))
         appendHalf(scale / 32)
         appendNoise(bytesPerBlock - 4)
+      case .q2_K:
+        // As Q4_K: 4-bit scales of mean 7.5, numbers of mean 1.5.
+        appendNoise(bytesPerBlock - 4)
+        appendHalf(scale / 7.5 / 1.5)
+        appendHalf(scale / 7.5)
+      case .q3_K:
+        appendNoise(bytesPerBlock - 2)
+        appendHalf(scale / 32 / 4)
+      case .iq4_NL:
+        appendHalf(scale / 120)
+        appendNoise(bytesPerBlock - 2)
+      case .iq4_XS:
+        appendHalf(scale / 120 / 32)
+        appendNoise(bytesPerBlock - 2)
+      case .mxfp4:
+        // The power of two below the scale: the largest number is 12, half a number its unit.
+        output.append(UInt8(clamping: (scale / 12).exponent + 128))
+        appendNoise(bytesPerBlock - 1)
       case .q6_K:
         appendNoise(bytesPerBlock - 2)
         appendHalf(scale / 74 / 32)

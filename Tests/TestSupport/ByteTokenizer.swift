@@ -25,6 +25,11 @@ package struct ByteTokenizer: Tokenizer {
     return tokens
   }
 
+  package func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
+    Self.specials.firstIndex { text[position...].starts(with: $0.utf8) }
+      .map { (256 + $0, Self.specials[$0].utf8.count) }
+  }
+
   package func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     startsText = false
     return switch token {

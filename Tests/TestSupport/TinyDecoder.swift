@@ -108,6 +108,8 @@ public struct TinyDecoder: Sendable {
       case .qwen2: ("Qwen2ForCausalLM", "qwen2", "silu")
       case .t5: ("T5ForConditionalGeneration", "t5", "relu")
       case .gemma3: ("Gemma3ForCausalLM", "gemma3_text", "gelu_pytorch_tanh")
+      // Of the others there are models made by transformers itself: Tests/Scripts/make_model_fixtures.py.
+      default: ("\(family.rawValue)ForCausalLM", family.rawValue, "silu")
       }
     let windows =
       family == .gemma3 ? "\"sliding_window\": \(slidingWindow), \"rope_local_base_freq\": 10000.0," : ""

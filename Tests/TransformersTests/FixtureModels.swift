@@ -22,7 +22,7 @@ enum FixtureModels {
   /// bits, more roughly when to 4.
   static func expect(
     _ found: [Float], equal expected: [Float], compute: ComputePath, _ comment: Comment,
-    sourceLocation: SourceLocation = #_sourceLocation
+    rounding: Double = 0.06, sourceLocation: SourceLocation = #_sourceLocation
   ) {
     #expect(found.count == expected.count, sourceLocation: sourceLocation)
     let scale = max(1, expected.map(abs).max() ?? 1)
@@ -33,7 +33,7 @@ enum FixtureModels {
       let error = zip(found, expected).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
       let size = expected.reduce(0) { $0 + $1 * $1 }
       #expect(
-        (error / size).squareRoot() < (compute == .fourBit ? 0.3 : 0.06), comment,
+        (error / size).squareRoot() < (compute == .fourBit ? 0.3 : Float(rounding)), comment,
         sourceLocation: sourceLocation)
     }
   }

@@ -53,7 +53,7 @@ typedef struct {
 void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
                    const ek_weight_block *block);
 // Repacks rows of a quantised format without requantising: type is the GGUF number of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
-// Q4_K or Q5_K; source holds row_bytes per row. Returns false for another type.
+// Q3_K, Q4_K, Q5_K, IQ4_NL, IQ4_XS or MXFP4; source holds row_bytes per row. Returns false for another type.
 bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
                   int rows);
 // Quantises one row of floats to 8 bits in blocks of 32 and packs it; `columns` need not be a multiple of 32.

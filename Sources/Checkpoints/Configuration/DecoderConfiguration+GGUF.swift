@@ -2,15 +2,16 @@ import FileFormats
 
 extension DecoderConfiguration {
   /// Reads the configuration from GGUF metadata and, for what metadata does not state, from the tensors.
-  init(gguf: GGUFFile, path: String) throws(CheckpointError) {
+  init(gguf: GGUFParts, path: String) throws(CheckpointError) {
     let facts = GGUFFacts(gguf: gguf, path: path)
     let architecture = try facts.string("general.architecture")
-    guard let family = Family(rawValue: architecture) else {
+    guard let family = Family(architecture: architecture) else {
       throw .unsupported(
         path, "metadata key general.architecture",
-        expected: Family.allCases.map(\.rawValue).joined(separator: " or "),
-        found: "\"\(CheckpointError.printable(architecture))\"")
+        expected: Family.allCases.compactMap(\.description.architecture).joined(separator: " or "),
+        found: "\"\(CheckpointError.printable(architecture))\"\(Family.hint(for: architecture))")
     }
+    let description = family.description
     try facts.refuseForeignFeatures(of: architecture)
     if family == .t5 {
       self = try facts.t5Configuration(
@@ -48,25 +49,23 @@ extension DecoderConfiguration {
       normEpsilon: try facts.float("\(architecture).attention.layer_norm_rms_epsilon"),
       rotaryBase: try facts.float("\(architecture).rope.freq_base", default: 10_000),
       rotaryDimension: rotaryDimension,
-      // The converter reorders the rows of Q and K of the Llama family, and of no other.
-      rotaryLayout: family == .llama ? .interleaved : .halves,
+      rotaryLayout: description.interleavesInGGUF ? .interleaved : .halves,
       rotaryScaling: try facts.rotaryScaling(architecture, rotaryDimension: rotaryDimension),
-      hasAttentionBias: family == .qwen2 || gguf.tensors["blk.0.attn_q.bias"] != nil,
+      hasAttentionBias: description.hasQueryBias || gguf.tensors["blk.0.attn_q.bias"] != nil
+        || gguf.tensors["blk.0.attn_qkv.bias"] != nil,
       hasTiedEmbedding: gguf.tensors["output.weight"] == nil)
-    if family == .gemma3 {
-      setGemma3(
-        window: try facts.int("\(architecture).attention.sliding_window", default: 0), period: 6,
-        localBase: try facts.float("\(architecture).rope.freq_base_swa", default: 10_000))
-      // The largest model alone scales its queries by the width of the residual stream.
-      if layerCount == 62 { queryScale = 1 / (Float(hiddenSize) / Float(headCount)).squareRoot() }
-    }
+    apply(description)
+    hasOutputBias = gguf.tensors["blk.0.attn_output.bias"] != nil
+    hasFeedForwardBias = gguf.tensors["blk.0.ffn_down.bias"] != nil
+    try facts.setWindow(&self, description, architecture)
+    try facts.setScales(&self, architecture)
     try checkLimits(file: path) { GGUFFacts.field($0, architecture) }
   }
 }
 
 /// Typed access to the metadata of one GGUF file, with errors that name the key.
 private struct GGUFFacts {
-  let gguf: GGUFFile
+  let gguf: GGUFParts
   let path: String
 
   private func value<Value>(
@@ -119,6 +118,44 @@ private struct GGUFFacts {
     }
   }
 
+  /// The window of the families that have one. A window of 0 is written for none.
+  func setWindow(
+    _ configuration: inout DecoderConfiguration, _ description: FamilyDescription, _ architecture: String
+  ) throws(CheckpointError) {
+    guard description.windowPeriod > 0 || description.windowsEveryLayer else { return }
+    let size = try int("\(architecture).attention.sliding_window", default: 0)
+    guard size != 0 || description.windowPeriod > 0 else { return }
+    configuration.slidingWindow = DecoderConfiguration.SlidingWindow(
+      size: size, layers: configuration.windowedLayers(description),
+      rotaryBase: configuration.family == .gemma3
+        ? try float("\(architecture).rope.freq_base_swa", default: 10_000) : nil)
+  }
+
+  /// Factors and caps of Gemma and Granite.
+  func setScales(
+    _ configuration: inout DecoderConfiguration, _ architecture: String
+  ) throws(CheckpointError) {
+    switch configuration.family {
+    case .gemma2, .gemma3:
+      // The largest models alone scale their queries by the width of the residual stream.
+      if configuration.layerCount == (configuration.family == .gemma2 ? 46 : 62) {
+        configuration.queryScale =
+          1 / (Float(configuration.hiddenSize) / Float(configuration.headCount)).squareRoot()
+      }
+      if configuration.family == .gemma2 {
+        configuration.attentionLogitCap = try float("\(architecture).attn_logit_softcapping", default: 50)
+        configuration.outputLogitCap = try float("\(architecture).final_logit_softcapping", default: 30)
+      }
+    case .granite:
+      configuration.embeddingScale = try float("\(architecture).embedding_scale", default: 1)
+      configuration.residualScale = try float("\(architecture).residual_scale", default: 1)
+      configuration.queryScale = try float(
+        "\(architecture).attention.scale", default: configuration.queryScale)
+      configuration.outputScale = 1 / (try float("\(architecture).logit_scale", default: 1))
+    default: break
+    }
+  }
+
   /// T5's encoder and decoder. What its files leave out is the same in every model of the family.
   func t5Configuration(name: String) throws(CheckpointError) -> DecoderConfiguration {
     let layers = try int("t5.block_count")
@@ -159,12 +196,10 @@ private struct GGUFFacts {
         path, "metadata key \(architecture).vocab_size", expected: "the rows of token_embd.weight, \(rows)",
         found: "\(stated)")
     }
-    if let tokens = gguf.metadata["tokenizer.ggml.tokens"] {
-      guard let tokens = tokens.mappedStrings, tokens.count == rows else {
-        throw .damaged(
-          path, "metadata key tokenizer.ggml.tokens",
-          expected: "\(rows) strings, one a row of token_embd.weight", found: tokens.kindName)
-      }
+    // Rows of padding have no token, and a token that was added later may have no row.
+    if let tokens = gguf.metadata["tokenizer.ggml.tokens"], tokens.mappedStrings == nil {
+      throw .damaged(
+        path, "metadata key tokenizer.ggml.tokens", expected: "an array of strings", found: tokens.kindName)
     }
     return rows
   }
@@ -172,37 +207,49 @@ private struct GGUFFacts {
   func rotaryScaling(
     _ architecture: String, rotaryDimension: Int
   ) throws(CheckpointError) -> DecoderConfiguration.RotaryScaling {
-    let factor = try rotaryFactor(architecture)
-    guard let tensor = gguf.tensors["rope_freqs.weight"] else {
-      return factor == 1 ? .none : .linear(factor: factor)
-    }
-    guard tensor.shape == [rotaryDimension / 2], tensor.format == .f32 else {
-      throw CheckpointError(
-        kind: .tensor, file: path, field: "tensor rope_freqs.weight",
-        expected: "\(rotaryDimension / 2) of F32",
-        found: "\(MappedTensor.describe(tensor.shape)) of \(tensor.format.name)")
-    }
-    // Both rules divide the frequencies, so that one list of divisors states them together.
-    return .divisors(tensor.makeFloats().map { $0 * factor })
-  }
-
-  /// The factor of linear scaling; 1 when there is none.
-  private func rotaryFactor(_ architecture: String) throws(CheckpointError) -> Float {
     let key = "\(architecture).rope.scaling"
     let type = try value("\(key).type", expected: "a string", \.string)
+    // Files older than the `scaling` keys call the factor `scale_linear`. A factor of 0 is written for none.
+    let stated = try float(
+      "\(key).factor", default: try float("\(architecture).rope.scale_linear", default: 1))
+    let factor = stated == 0 || type == "none" ? 1 : stated
+    if gguf.tensors["rope_factors_long.weight"] != nil || type == "longrope" {
+      return .longRope(
+        short: try divisors("rope_factors_short.weight", count: rotaryDimension / 2),
+        long: try divisors("rope_factors_long.weight", count: rotaryDimension / 2),
+        originalContext: try int("\(key).original_context_length"),
+        magnitude: try float("\(key).attn_factor", default: 1))
+    }
     switch type {
-    case "none": return 1
-    case "linear", nil:
-      // Files older than the `scaling` keys call the factor `scale_linear`.
-      let factor = try float(
-        "\(key).factor", default: try float("\(architecture).rope.scale_linear", default: 1))
-      // A factor of 0 is written for "none".
-      return factor == 0 ? 1 : factor
+    case "none", "linear", nil:
+      guard gguf.tensors["rope_freqs.weight"] != nil else {
+        return factor == 1 ? .none : .linear(factor: factor)
+      }
+      // Both rules divide the frequencies, so that one list of divisors states them together.
+      return .divisors(try divisors("rope_freqs.weight", count: rotaryDimension / 2).map { $0 * factor })
+    case "yarn":
+      // As llama.cpp does: the attention factor comes on top of the rule's own.
+      let extra = try float("\(key).attn_factor", default: 1)
+      return .yarn(
+        factor: factor, originalContext: try int("\(key).original_context_length"),
+        betaFast: try float("\(key).yarn_beta_fast", default: 32),
+        betaSlow: try float("\(key).yarn_beta_slow", default: 1),
+        magnitude: extra * DecoderConfiguration.yarnMagnitude(factor), roundsRange: true)
     case let type?:
       throw .unsupported(
-        path, "metadata key \(key).type", expected: "none or linear",
+        path, "metadata key \(key).type", expected: "none, linear, yarn or longrope",
         found: "\"\(CheckpointError.printable(type))\"")
     }
+  }
+
+  private func divisors(_ name: String, count: Int) throws(CheckpointError) -> [Float] {
+    guard let tensor = gguf.tensors[name], tensor.shape == [count], tensor.format == .f32 else {
+      let found = gguf.tensors[name].map { "\(MappedTensor.describe($0.shape)) of \($0.format.name)" }
+      throw CheckpointError(
+        kind: .tensor, file: path, field: "tensor \(name)", expected: "\(count) of F32",
+        found: found ?? "no such tensor")
+    }
+    return tensor.makeFloats()
   }
 
   /// What a GGUF file calls a property of the configuration.

@@ -33,6 +33,14 @@ extension DecoderConfiguration {
         found: "\(headCount) and \(hiddenSize)")
     }
     let headSize = try whole(stated.head_dim ?? Double(hiddenSize / headCount), "head_dim")
+    let description = family.description
+    let partial = stated.rope_parameters?.all.partial_rotary_factor ?? stated.partial_rotary_factor ?? 1
+    guard partial > 0, partial <= 1 else {
+      throw .damaged(
+        file.path, "partial_rotary_factor", expected: "above 0 and at most 1", found: "\(partial)")
+    }
+    let contextLength = try whole(stated.max_position_embeddings, "max_position_embeddings")
+    let rotaryDimension = Int(Double(max(0, min(headSize, 1 << 20))) * partial)
     self.init(
       family: family,
       name: name,
@@ -43,27 +51,34 @@ extension DecoderConfiguration {
       keyValueHeadCount: try whole(stated.num_key_value_heads ?? Double(headCount), "num_key_value_heads"),
       headSize: headSize,
       vocabularySize: try whole(stated.vocab_size, "vocab_size"),
-      contextLength: try whole(stated.max_position_embeddings, "max_position_embeddings"),
+      contextLength: contextLength,
       normEpsilon: Float(stated.rms_norm_eps),
-      rotaryBase: Float(stated.rotaryBase(family)),
-      rotaryDimension: headSize,
+      rotaryBase: Float(stated.rotaryBase(description)),
+      rotaryDimension: rotaryDimension,
       rotaryLayout: .halves,
-      rotaryScaling: try stated.rotaryScaling(file.path),
-      hasAttentionBias: family == .qwen2 || stated.attention_bias == true,
-      hasTiedEmbedding: stated.tie_word_embeddings ?? (family == .gemma3))
-    if family == .gemma3 {
-      setGemma3(
-        window: try whole(stated.sliding_window ?? 4096, "sliding_window"),
-        period: try whole(stated.sliding_window_pattern ?? 6, "sliding_window_pattern"),
-        localBase: Float(stated.localRotaryBase))
-      if let types = stated.layer_types {
-        guard types.count == layerCount else {
-          throw .damaged(
-            file.path, "layer_types", expected: "\(layerCount) of them", found: "\(types.count)")
-        }
-        slidingWindow?.layers = Set(types.indices.filter { types[$0] == "sliding_attention" })
-      }
-      if let scalar = stated.query_pre_attn_scalar { queryScale = 1 / Float(scalar).squareRoot() }
+      rotaryScaling: try stated.rotaryScaling(
+        file.path, contextLength: contextLength, dimension: rotaryDimension),
+      hasAttentionBias: description.hasQueryBias || stated.attention_bias == true,
+      hasTiedEmbedding: stated.tie_word_embeddings ?? description.isTiedByDefault)
+    apply(description)
+    hasOutputBias = stated.attention_bias == true && description.biasesOutput
+    hasFeedForwardBias = stated.mlp_bias == true
+    if case .dynamic(let factor, let original) = rotaryScaling, factor >= 1, factor <= 1024 {
+      // The rule is for sequences longer than those the model was trained on.
+      self.contextLength = max(contextLength, Int(Float(min(original, 1 << 24)) * factor))
+    }
+    try stated.setWindow(&self, description, file.path)
+    try stated.setPositionless(&self, file.path)
+    if let scalar = stated.query_pre_attn_scalar { queryScale = 1 / Float(scalar).squareRoot() }
+    if family == .granite {
+      embeddingScale = Float(stated.embedding_multiplier ?? 1)
+      residualScale = Float(stated.residual_multiplier ?? 1)
+      queryScale = Float(stated.attention_multiplier ?? 1)
+      outputScale = 1 / Float(stated.logits_scaling ?? 1)
+    }
+    if family == .gemma2 {
+      attentionLogitCap = stated.attn_logit_softcapping.map { Float($0) }
+      outputLogitCap = stated.final_logit_softcapping.map { Float($0) }
     }
     try checkLimits(file: file.path, field: HuggingFaceConfiguration.field)
   }
@@ -77,7 +92,7 @@ private struct ModelKind: Decodable {
 /// The part of `config.json` that a decoder's forward pass depends on, in the spelling of the file.
 ///
 /// Numbers are decoded as `Double`: when one does not fit an integer type, Foundation's error does not say which.
-private struct HuggingFaceConfiguration: Decodable {
+struct HuggingFaceConfiguration: Decodable {
   static let byteLimit = 16_000_000
 
   var model_type: String
@@ -110,6 +125,16 @@ private struct HuggingFaceConfiguration: Decodable {
   var final_logit_softcapping: Double?
   var use_bidirectional_attention: Bool?
   var quantization_config: Quantization?
+  var max_window_layers: Double?
+  var no_rope_layers: [Double]?
+  var no_rope_layer_interval: Double?
+  var original_max_position_embeddings: Double?
+  var embedding_multiplier: Double?
+  var residual_multiplier: Double?
+  var attention_multiplier: Double?
+  var logits_scaling: Double?
+  var num_local_experts: Double?
+  var num_experts: Double?
 
   struct Quantization: Decodable {
     var quant_method: String?
@@ -124,6 +149,15 @@ private struct HuggingFaceConfiguration: Decodable {
     var low_freq_factor: Double?
     var high_freq_factor: Double?
     var original_max_position_embeddings: Double?
+    var partial_rotary_factor: Double?
+    var attention_factor: Double?
+    var beta_fast: Double?
+    var beta_slow: Double?
+    var mscale: Double?
+    var mscale_all_dim: Double?
+    var truncate: Bool?
+    var short_factor: [Double]?
+    var long_factor: [Double]?
   }
 
   /// One set of parameters, or one for each kind of layer.
@@ -143,8 +177,8 @@ private struct HuggingFaceConfiguration: Decodable {
     }
   }
 
-  func rotaryBase(_ family: DecoderConfiguration.Family) -> Double {
-    rope_parameters?.all.rope_theta ?? rope_theta ?? (family == .gemma3 ? 1_000_000 : 10_000)
+  func rotaryBase(_ description: FamilyDescription) -> Double {
+    rope_parameters?.all.rope_theta ?? rope_theta ?? description.usualRotaryBase
   }
 
   var localRotaryBase: Double { rope_parameters?.sliding?.rope_theta ?? rope_local_base_freq ?? 10_000 }
@@ -158,12 +192,12 @@ private struct HuggingFaceConfiguration: Decodable {
   }
 
   func family(_ path: String) throws(CheckpointError) -> DecoderConfiguration.Family {
-    guard let family = DecoderConfiguration.Family.allCases.first(where: { $0.modelType == model_type })
-    else {
+    guard let family = DecoderConfiguration.Family(modelType: model_type) else {
       throw .unsupported(
         path, "model_type",
-        expected: DecoderConfiguration.Family.allCases.map(\.modelType).joined(separator: " or "),
-        found: "\"\(CheckpointError.printable(model_type))\"")
+        expected: DecoderConfiguration.Family.allCases.map(\.description.modelType).joined(separator: " or "),
+        found: "\"\(CheckpointError.printable(model_type))\""
+          + DecoderConfiguration.Family.hint(for: model_type))
     }
     return family
   }
@@ -172,8 +206,11 @@ private struct HuggingFaceConfiguration: Decodable {
   func refuseForeignFeatures(
     _ path: String, family: DecoderConfiguration.Family
   ) throws(CheckpointError) {
-    let activations = family == .gemma3 ? ["gelu_pytorch_tanh"] : ["silu", "swish"]
-    for (field, found) in [("hidden_act", hidden_act), ("hidden_activation", hidden_activation)] {
+    let activations = family.description.activationNames
+    // Gemma 2 states the exact function too, and computes by the formula of `hidden_activation`.
+    let stated =
+      hidden_activation == nil ? [("hidden_act", hidden_act)] : [("hidden_activation", hidden_activation)]
+    for (field, found) in stated {
       guard let found, !activations.contains(found) else { continue }
       throw .unsupported(
         path, field, expected: activations[0], found: "\"\(CheckpointError.printable(found))\"")
@@ -182,51 +219,20 @@ private struct HuggingFaceConfiguration: Decodable {
       ("attn_logit_softcapping", attn_logit_softcapping),
       ("final_logit_softcapping", final_logit_softcapping),
     ] {
-      if let found { throw .unsupported(path, field, expected: "null", found: "\(found)") }
+      if let found, family != .gemma2 { throw .unsupported(path, field, expected: "null", found: "\(found)") }
     }
     if use_bidirectional_attention == true {
       throw .unsupported(path, "use_bidirectional_attention", expected: "false", found: "true")
     }
-    if use_sliding_window == true {
-      throw .unsupported(path, "use_sliding_window", expected: "false", found: "true")
-    }
-    if mlp_bias == true {
-      throw .unsupported(path, "mlp_bias", expected: "false", found: "true")
-    }
-    if let partial_rotary_factor, partial_rotary_factor != 1 {
-      throw .unsupported(path, "partial_rotary_factor", expected: "1", found: "\(partial_rotary_factor)")
+    for (field, found) in [("num_local_experts", num_local_experts), ("num_experts", num_experts)] {
+      if let found, found != 0 {
+        throw .unsupported(path, field, expected: "a model without experts", found: "\(found)")
+      }
     }
     if let quantization_config {
       throw .unsupported(
         path, "quantization_config", expected: "weights of F32, F16 or BF16",
         found: CheckpointError.printable(quantization_config.quant_method ?? "another"))
-    }
-  }
-
-  func rotaryScaling(_ path: String) throws(CheckpointError) -> DecoderConfiguration.RotaryScaling {
-    let field = rope_parameters == nil ? "rope_scaling" : "rope_parameters"
-    guard let scaling = rope_parameters?.all ?? rope_scaling else { return .none }
-    func required<Value>(_ value: Value?, _ name: String) throws(CheckpointError) -> Value {
-      guard let value else {
-        throw .damaged(path, "\(field): \(name)", expected: "a number", found: "no such key")
-      }
-      return value
-    }
-    switch scaling.rope_type ?? scaling.type {
-    case "default", nil: return .none
-    case "linear": return .linear(factor: Float(try required(scaling.factor, "factor")))
-    case "llama3":
-      return .llama3(
-        factor: Float(try required(scaling.factor, "factor")),
-        lowFrequencyFactor: Float(try required(scaling.low_freq_factor, "low_freq_factor")),
-        highFrequencyFactor: Float(try required(scaling.high_freq_factor, "high_freq_factor")),
-        originalContext: try HuggingFaceConfiguration.whole(
-          try required(scaling.original_max_position_embeddings, "original_max_position_embeddings"),
-          "\(field): original_max_position_embeddings", path))
-    case let type?:
-      throw .unsupported(
-        path, "\(field): rope_type", expected: "default, linear or llama3",
-        found: "\"\(CheckpointError.printable(type))\"")
     }
   }
 

@@ -55,15 +55,24 @@ extension DecoderConfiguration {
       }
     }
     try checkPositive(\.queryScale, upTo: 65_536)
+    try checkPositive(\.embeddingScale, upTo: 65_536)
+    try checkPositive(\.residualScale, upTo: 65_536)
+    try checkPositive(\.outputScale, upTo: 65_536)
+    for (name, cap) in [("attention", attentionLogitCap), ("output", outputLogitCap)] {
+      if let cap, !(cap > 0 && cap.isFinite) {
+        throw .damaged(
+          file, "logit softcapping of the \(name)", expected: "a positive, finite number", found: "\(cap)")
+      }
+    }
     if let slidingWindow {
       guard (1...16_777_216).contains(slidingWindow.size) else {
         throw .damaged(
           file, field(\.slidingWindow), expected: "a window of 1 to 16777216", found: "\(slidingWindow.size)")
       }
-      guard slidingWindow.rotaryBase > 0, slidingWindow.rotaryBase.isFinite else {
+      if let base = slidingWindow.rotaryBase, !(base > 0 && base.isFinite) {
         throw .damaged(
           file, "\(field(\.slidingWindow)): rotary base", expected: "a positive, finite number",
-          found: "\(slidingWindow.rotaryBase)")
+          found: "\(base)")
       }
     }
     try checkPositive(\.normEpsilon, upTo: 1)
@@ -93,12 +102,42 @@ extension DecoderConfiguration {
         throw .damaged(
           file, "\(field): original_max_position_embeddings", expected: "1 to 16777216", found: "\(original)")
       }
-    case .divisors(let divisors):
+    case .divisors(let divisors): try checkDivisors(divisors, "divisors")
+    case .dynamic(let factor, let original):
+      try checkFactor(factor, "factor")
+      try checkContext(original)
+      guard factor <= 1024, rotaryDimension > 2 else {
+        throw .damaged(
+          file, "\(field): factor", expected: "at most 1024, for heads of more than 2 numbers",
+          found: "\(factor), \(rotaryDimension)")
+      }
+    case .yarn(let factor, let original, let fast, let slow, let magnitude, _):
+      for (value, name) in [
+        (factor, "factor"), (fast, "beta_fast"), (slow, "beta_slow"), (magnitude, "attention_factor"),
+      ] { try checkFactor(value, name) }
+      try checkContext(original)
+      // The range is found by a logarithm of the base.
+      guard rotaryBase > 1 else {
+        throw .damaged(file, "\(field): base", expected: "above 1", found: "\(rotaryBase)")
+      }
+    case .longRope(let short, let long, let original, let magnitude):
+      try checkFactor(magnitude, "attention_factor")
+      try checkContext(original)
+      try checkDivisors(short, "short_factor")
+      try checkDivisors(long, "long_factor")
+    }
+    func checkContext(_ original: Int) throws(CheckpointError) {
+      guard (1...16_777_216).contains(original) else {
+        throw .damaged(
+          file, "\(field): original_max_position_embeddings", expected: "1 to 16777216", found: "\(original)")
+      }
+    }
+    func checkDivisors(_ divisors: [Float], _ name: String) throws(CheckpointError) {
       guard divisors.count == rotaryDimension / 2 else {
         throw .damaged(
-          file, field, expected: "\(rotaryDimension / 2) divisors", found: "\(divisors.count)")
+          file, "\(field): \(name)", expected: "\(rotaryDimension / 2) of them", found: "\(divisors.count)")
       }
-      for divisor in divisors { try checkFactor(divisor, "divisor") }
+      for divisor in divisors { try checkFactor(divisor, name) }
     }
   }
 }

@@ -3,8 +3,15 @@ public struct DecoderConfiguration: Sendable, Equatable {
   /// The families of decoders whose forward pass is implemented.
   public enum Family: String, Sendable, CaseIterable {
     case llama
+    case mistral
     case qwen2
+    case qwen3
+    case smolLM3 = "smollm3"
+    case phi3
+    case gemma2
     case gemma3
+    case olmo2
+    case granite
     case t5
   }
 
@@ -25,6 +32,26 @@ public struct DecoderConfiguration: Sendable, Equatable {
     case llama3(factor: Float, lowFrequencyFactor: Float, highFrequencyFactor: Float, originalContext: Int)
     /// Divisors per frequency that the file states itself (GGUF's `rope_freqs.weight`), one per pair.
     case divisors([Float])
+    /// YaRN (Peng et al., 2023): frequencies that turn less than `betaSlow` times within the original context are
+    /// divided by `factor`, those that turn more than `betaFast` times kept, those between interpolated; cosines and
+    /// sines are multiplied by `magnitude`.
+    case yarn(
+      factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, magnitude: Float,
+      roundsRange: Bool)
+    /// The base grows with the room that a sequence has ("dynamic NTK"), from the original context on.
+    case dynamic(factor: Float, originalContext: Int)
+    /// Divisors per frequency, one list for sequences with room for no more than the original context and one for
+    /// longer ones (LongRoPE; Phi-3); cosines and sines are multiplied by `magnitude`.
+    case longRope(short: [Float], long: [Float], originalContext: Int, magnitude: Float)
+  }
+
+  /// Whether queries and keys pass an RMSNorm of their own.
+  public enum QueryKeyNorm: Sendable, Equatable {
+    case none
+    /// Each head by itself, all with the same weights (Gemma 3, Qwen 3).
+    case heads
+    /// All heads of a token together (OLMo 2).
+    case whole
   }
 
   /// What comes between the two products of the feed-forward block.
@@ -46,10 +73,10 @@ public struct DecoderConfiguration: Sendable, Equatable {
     public var size: Int
     /// The layers it holds for.
     public var layers: Set<Int>
-    /// The base of rotary frequencies in those layers, which are not stretched.
-    public var rotaryBase: Float
+    /// The base of rotary frequencies in those layers, which are not stretched; nil where they are those of all layers.
+    public var rotaryBase: Float?
 
-    public init(size: Int, layers: Set<Int>, rotaryBase: Float) {
+    public init(size: Int, layers: Set<Int>, rotaryBase: Float?) {
       self.size = size
       self.layers = layers
       self.rotaryBase = rotaryBase
@@ -74,6 +101,10 @@ public struct DecoderConfiguration: Sendable, Equatable {
   public var rotaryScaling: RotaryScaling
   /// Whether Q, K and V have a bias (Qwen 2).
   public var hasAttentionBias: Bool
+  /// Whether the output matrix of attention has a bias.
+  public var hasOutputBias = false
+  /// Whether gate, up and down have biases.
+  public var hasFeedForwardBias = false
   /// Whether the unembedding is the embedding matrix.
   public var hasTiedEmbedding: Bool
   public var activation = Activation.gatedSilu
@@ -81,11 +112,20 @@ public struct DecoderConfiguration: Sendable, Equatable {
   public var queryScale: Float
   /// Embeddings are multiplied by it (Gemma: √hiddenSize).
   public var embeddingScale: Float = 1
-  /// Whether each head of Q and K passes an RMSNorm of its own (Gemma 3).
-  public var hasQueryKeyNorm = false
-  /// Whether what a block adds to the residual stream passes another RMSNorm first (Gemma 3).
+  public var queryKeyNorm = QueryKeyNorm.none
+  /// Whether a block's input passes an RMSNorm; in OLMo 2 only its output does.
+  public var hasInputNorms = true
+  /// Whether what a block adds to the residual stream passes another RMSNorm first (Gemma, OLMo 2).
   public var hasPostNorms = false
   public var slidingWindow: SlidingWindow?
+  /// Layers whose queries and keys are not rotated (SmolLM3).
+  public var layersWithoutPositions: Set<Int> = []
+  /// What blocks add to the residual stream is multiplied by it (Granite).
+  public var residualScale: Float = 1
+  /// Attention scores s become c tanh(s / c) (Gemma 2).
+  public var attentionLogitCap: Float?
+  /// Logits x become c tanh(x / c) (Gemma 2).
+  public var outputLogitCap: Float?
   /// Instead of rotary embedding, in T5.
   public var relativePositions: RelativePositions?
   /// The encoder that a decoder of T5 attends to; nil for a decoder that stands alone.
@@ -118,34 +158,5 @@ public struct DecoderConfiguration: Sendable, Equatable {
     self.hasAttentionBias = hasAttentionBias
     self.hasTiedEmbedding = hasTiedEmbedding
     queryScale = 1 / Float(max(headSize, 1)).squareRoot()
-  }
-}
-
-extension DecoderConfiguration.Family {
-  /// What `config.json` calls it.
-  var modelType: String {
-    switch self {
-    case .llama, .qwen2, .t5: rawValue
-    // The text decoder alone; "gemma3" is the model that sees pictures too.
-    case .gemma3: "gemma3_text"
-    }
-  }
-}
-
-extension DecoderConfiguration {
-  /// Sets what Gemma 3 does unlike the Llama family.
-  ///
-  /// - Parameters:
-  ///   - window: Tokens that most layers see.
-  ///   - period: The last of every so many layers sees all tokens.
-  ///   - localBase: The rotary base of the other layers.
-  mutating func setGemma3(window: Int, period: Int, localBase: Float) {
-    activation = .gatedGelu
-    embeddingScale = Float(hiddenSize).squareRoot()
-    hasQueryKeyNorm = true
-    hasPostNorms = true
-    // An absurd number of layers is refused later; it must not cost memory here.
-    let layers = (0..<max(0, min(layerCount, 1024))).filter { period > 0 && ($0 + 1) % period != 0 }
-    slidingWindow = SlidingWindow(size: window, layers: Set(layers), rotaryBase: localBase)
   }
 }

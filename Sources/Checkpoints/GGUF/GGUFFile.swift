@@ -18,6 +18,7 @@ struct GGUFFile {
   private static let dimensionLimit = 4
 
   init(_ file: MappedFile) throws(CheckpointError) {
+    try file.refusePointer()
     var cursor = ByteCursor(file)
     let magic = try cursor.skip(4, "magic")
     guard file.bytes[magic..<magic + 4].elementsEqual("GGUF".utf8) else {
@@ -163,10 +164,9 @@ extension GGUFFile {
 
   /// Type numbers that other programs know and this one does not, for messages.
   private static let foreignTypes: [UInt32: String] = [
-    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64",
-    28: "F64",
-    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+    22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0",
+    35: "TQ2_0", 40: "NVFP4",
   ]
 
   private static func readTensors(

@@ -5,12 +5,7 @@ struct HuggingFaceNames {
 
   init(_ family: DecoderConfiguration.Family) {
     self.family = family
-    switch family {
-    case .llama, .qwen2:
-      ofLayer = Self.common.merging(["post_attention_layernorm.weight": "ffn_norm.weight"]) { $1 }
-    case .gemma3: ofLayer = Self.common.merging(Self.ofGemma3) { $1 }
-    case .t5: ofLayer = [:]
-    }
+    ofLayer = family == .t5 ? [:] : Self.common.merging(family.description.tensorNames) { $1 }
   }
 
   private static let whole = [
@@ -32,14 +27,9 @@ struct HuggingFaceNames {
     "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
-  ]
-
-  private static let ofGemma3 = [
-    "self_attn.q_norm.weight": "attn_q_norm.weight",
-    "self_attn.k_norm.weight": "attn_k_norm.weight",
-    "post_attention_layernorm.weight": "post_attention_norm.weight",
-    "pre_feedforward_layernorm.weight": "ffn_norm.weight",
-    "post_feedforward_layernorm.weight": "post_ffw_norm.weight",
+    "mlp.gate_proj.bias": "ffn_gate.bias",
+    "mlp.up_proj.bias": "ffn_up.bias",
+    "mlp.down_proj.bias": "ffn_down.bias",
   ]
 
   /// Tensors that old checkpoints store although they follow from the configuration.

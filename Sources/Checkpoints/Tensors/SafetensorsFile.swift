@@ -16,6 +16,7 @@ struct SafetensorsFile {
 
   /// - Parameter ignoring: names of tensors that nobody reads and whose type need not be known.
   init(_ file: MappedFile, ignoring: (String) -> Bool) throws(CheckpointError) {
+    try file.refusePointer()
     var cursor = ByteCursor(file)
     let length = try cursor.readCount(bytesEach: 1, "header length")
     guard (2...SafetensorsFile.headerLimit).contains(length) else {

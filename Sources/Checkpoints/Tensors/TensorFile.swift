@@ -62,10 +62,15 @@ public enum TensorFile {
 }
 
 extension FileDigest {
-  /// The SHA-256 of a model: of the file itself, or, for a directory, of the names and hashes of all its
-  /// weights, vocabularies and settings: whatever can change an output.
+  /// The SHA-256 of a model: of the file itself, or, for a model in several parts, of their names and hashes, or, for a
+  /// directory, of the names and hashes of all its weights, vocabularies and settings: whatever can change an output.
   public static func sha256(model path: String) throws -> String {
-    guard MappedFile.isDirectory(path) else { return try sha256(path: path) }
+    guard MappedFile.isDirectory(path) else {
+      let parts = GGUFParts.paths(path)
+      guard parts.count > 1 else { return try sha256(path: path) }
+      let list = try parts.map { "\(try sha256(path: $0))  \(URL(fileURLWithPath: $0).lastPathComponent)\n" }
+      return sha256(text: list.joined())
+    }
     // Weights, vocabularies, and every setting: generation_config.json and tokenizer_config.json change outputs too.
     let names = try FileManager.default.contentsOfDirectory(atPath: path).filter { name in
       [".safetensors", ".json", ".model", ".jinja", ".txt"].contains { name.hasSuffix($0) }

@@ -30,7 +30,8 @@ extension LanguageModel {
     if case .answer = task, promptStyle == .examples { raw = true }
     if raw { return try prompt(raw: message) }
     return try prompt(
-      user: message, template: promptStyle == .reader ? promptTemplate?.withoutSystem : promptTemplate)
+      messages: [ChatMessage(role: "user", content: message)],
+      template: promptStyle == .reader ? promptTemplate?.withoutSystem : promptTemplate)
   }
 
   /// The task as the model is asked it: one that is always told a length gets that which is usual for such a text.

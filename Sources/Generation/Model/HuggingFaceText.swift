@@ -1,3 +1,5 @@
+import Checkpoints
+import FileFormats
 import Tokenization
 
 #if canImport(FoundationEssentials)
@@ -35,6 +37,9 @@ struct HuggingFaceText {
   private struct TokenizerConfig: Decodable {
     var addsStartToken: Bool?
     var startToken: NameOrToken?
+    var endToken: NameOrToken?
+    var unknownToken: NameOrToken?
+    var paddingToken: NameOrToken?
     var chatTemplate: Templates?
     var tokenizerClass: String?
     var sentinelCount: Int?
@@ -43,6 +48,9 @@ struct HuggingFaceText {
       case sentinelCount = "extra_ids"
       case addsStartToken = "add_bos_token"
       case startToken = "bos_token"
+      case endToken = "eos_token"
+      case unknownToken = "unk_token"
+      case paddingToken = "pad_token"
       case chatTemplate = "chat_template"
     }
   }
@@ -112,6 +120,13 @@ struct HuggingFaceText {
     }
     return tokenizerConfig.addsStartToken ?? addsByDefault
   }
+  /// What a chat template calls tokens, and their names.
+  var tokenNames: [String: String] {
+    [
+      "bos_token": tokenizerConfig.startToken, "eos_token": tokenizerConfig.endToken,
+      "unk_token": tokenizerConfig.unknownToken, "pad_token": tokenizerConfig.paddingToken,
+    ].compactMapValues { $0?.name }
+  }
   var startTokenName: String? { tokenizerConfig.startToken?.name }
 
   /// A SentencePiece model is preferred to `tokenizer.json`, which for such models is a conversion of it.
@@ -160,7 +175,7 @@ struct HuggingFaceText {
   private static func read<Value: Decodable>(_ name: String, in directory: String) throws -> Value? {
     guard let data = try data(name, in: directory) else { return nil }
     do {
-      return try JSONDecoder().decode(Value.self, from: data)
+      return try JSONDecoder().decode(Value.self, from: PythonJSON.normalized(data))
     } catch let error as DecodingError {
       throw GenerationError.modelFile(
         file: directory + "/" + name, field: error.place, expected: "JSON as its library writes it",

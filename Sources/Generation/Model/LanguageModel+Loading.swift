@@ -1,3 +1,4 @@
+import ChatTemplates
 import Checkpoints
 import FileFormats
 import Tokenization
@@ -31,20 +32,18 @@ extension LanguageModel {
   ) throws {
     let vocabulary = try TextFacts(checkpoint)
     let size = checkpoint.configuration.vocabularySize
-    // A few rows of padding at the end of the embedding are common; a token without a row would be a trap.
-    guard vocabulary.tokenizer.vocabularySize <= size else {
-      throw GenerationError.modelFile(
-        file: checkpoint.path, field: "vocabulary", expected: "at most \(size) tokens, as the embedding has",
-        found: "\(vocabulary.tokenizer.vocabularySize)")
-    }
     let decoder = try Transformer(
       checkpoint: checkpoint, compute: compute, threads: threads ?? Self.defaultThreadCount)
     self.init(
-      name: checkpoint.configuration.name, decoder: decoder, tokenizer: vocabulary.tokenizer,
+      name: checkpoint.configuration.name, decoder: decoder,
+      // A few rows of padding at the end of the embedding are common. A token without a row is refused where a text
+      // has it.
+      tokenizer: PaddedTokenizer(vocabulary.tokenizer, rows: size),
       promptTemplate: promptTemplate ?? vocabulary.template, endTokens: vocabulary.endTokens,
       startToken: vocabulary.startToken, templateFound: vocabulary.templateFound,
       sourceEnd: vocabulary.sourceEnd, summaryPrefix: vocabulary.summaryPrefix ?? Self.usualSummaryPrefix,
       computePath: compute, promptStyle: promptStyle ?? vocabulary.promptStyle)
+    notes = checkpoint.notes + vocabulary.notes
   }
 
   /// The processors that this process may use, but at most 8: reading weights from memory does not get faster with more.
@@ -63,8 +62,10 @@ public struct TextFacts: Sendable {
   let summaryPrefix: String?
   /// How the model wants to be asked about documents.
   public let promptStyle: PromptStyle
-  /// What was found instead of a known template.
+  /// What was found instead of a template that can be run.
   let templateFound: String
+  /// What a reader should know of the files, a sentence each.
+  public let notes: [String]
 
   /// Tokens that end a text in the models of these families, whether or not a file lists them: a chat model may end a
   /// turn with one and a text with another.
@@ -79,6 +80,8 @@ public struct TextFacts: Sendable {
     var start: TokenID?
     var ends: Set<TokenID> = []
     var prefix: String?
+    var names: [String: String] = [:]
+    var notes: [String] = []
     var style = PromptStyle.chat
     switch checkpoint.kind {
     case .gguf:
@@ -97,7 +100,23 @@ public struct TextFacts: Sendable {
       // Files with scores leave the flag out where the library's own default, a start token, holds.
       let addsStart =
         checkpoint.metadata["tokenizer.ggml.add_bos_token"]?.bool
-        ?? (checkpoint.metadata["tokenizer.ggml.model"]?.string == "llama")
+        ?? (checkpoint.metadata["tokenizer.ggml.model"]?.string == "llama"
+          || PreTokenizer.addsStartToken(ggufName: checkpoint.metadata["tokenizer.ggml.pre"]?.string))
+      let tokens = checkpoint.metadata["tokenizer.ggml.tokens"]?.mappedStrings
+      for name in ["bos", "eos", "unknown", "padding"] {
+        if let id = checkpoint.metadata["tokenizer.ggml.\(name)_token_id"]?.int, let tokens,
+          (0..<tokens.count).contains(id)
+        {
+          names[["unknown": "unk", "padding": "pad"][name, default: name] + "_token"] = tokens[id]
+        }
+      }
+      if checkpoint.metadata["tokenizer.ggml.model"]?.string == "gpt2",
+        checkpoint.metadata["tokenizer.ggml.pre"] == nil
+      {
+        notes.append(
+          "\(checkpoint.path): tokenizer.ggml.pre is missing, so that words are cut by the usual rule of its family: "
+            + "outputs may be worse than those of a file that names its own")
+      }
       if addsStart {
         start = checkpoint.metadata["tokenizer.ggml.bos_token_id"]?.int
       }
@@ -107,14 +126,12 @@ public struct TextFacts: Sendable {
       chatTemplate = directory.chatTemplate
       ends = Set(directory.endTokens)
       prefix = directory.summaryPrefix
+      names = directory.tokenNames
       if directory.addsStartToken, let name = directory.startTokenName {
         start = tokenizer.id(ofSpecial: name)
       }
     }
-    template = chatTemplate.flatMap(PromptTemplate.init(chatTemplate:))
-    templateFound = chatTemplate == nil ? "it has none" : "it is neither ChatML nor Llama 3's nor Gemma's"
-    // Llama 3's files leave it to the reader to know this.
-    if template == .llama3, start == nil { start = tokenizer.id(ofSpecial: "<|begin_of_text|>") }
+    (template, templateFound) = Self.program(chatTemplate, names)
     for name in Self.endNames {
       if let id = tokenizer.id(ofSpecial: name), tokenizer.isControl(id) { ends.insert(id) }
     }
@@ -123,12 +140,42 @@ public struct TextFacts: Sendable {
     // All of T5's texts end with the same token, the encoder's and the decoder's.
     sourceEnd = checkpoint.configuration.encoder == nil ? nil : tokenizer.id(ofSpecial: "</s>") ?? ends.min()
     let size = checkpoint.configuration.vocabularySize
-    for id in ends.union(start.map { [$0] } ?? []).sorted() where !(0..<size).contains(id) {
+    if let start, !(0..<size).contains(start) {
       throw GenerationError.modelFile(
-        file: checkpoint.path, field: "end and start tokens", expected: "in 0..<\(size)", found: "\(id)")
+        file: checkpoint.path, field: "start token", expected: "in 0..<\(size)", found: "\(start)")
     }
-    endTokens = ends
+    // No output can end with a token that the model does not have.
+    for id in ends.sorted() where !(0..<size).contains(id) {
+      notes.append(
+        "\(checkpoint.path): the end token \(id) is not among the \(size) of the model and is left out")
+    }
+    self.notes = notes
+    endTokens = ends.filter { (0..<size).contains($0) }
     startToken = start
+  }
+
+  /// The checkpoint's template, or why there is none.
+  private static func program(
+    _ source: String?, _ tokens: [String: String]
+  ) -> (template: PromptTemplate?, found: String) {
+    guard let source else { return (nil, "it has none") }
+    do throws(TemplateError) {
+      return (.program(try PromptProgram(source: source, tokens: tokens)), "")
+    } catch {
+      return (nil, error.description)
+    }
+  }
+
+  /// The name that files of a family have in `tokenizer.ggml.pre`, for one that was written before the key existed.
+  private static func usualPreTokenizer(_ checkpoint: Checkpoint) -> String? {
+    switch checkpoint.configuration.family {
+    case .qwen2, .qwen3: return "qwen2"
+    case .llama:
+      // Llama 3 is the first of its family with a byte-level vocabulary; others of that architecture are not told apart.
+      let tokens = checkpoint.metadata["tokenizer.ggml.tokens"]?.mappedStrings
+      return (tokens?.count ?? 0) >= 128_000 ? "llama-bpe" : nil
+    default: return nil
+    }
   }
 
   private static func promptStyle(gguf checkpoint: Checkpoint) throws -> PromptStyle {
@@ -160,7 +207,9 @@ public struct TextFacts: Sendable {
     case "gpt2":
       return try ByteLevelBPE(
         tokens: table("tokens"), merges: table("merges"), tokenTypes: value("token_type")?.int32s,
-        preTokenizer: PreTokenizer(ggufName: value("pre")?.string))
+        preTokenizer: PreTokenizer(ggufName: value("pre")?.string ?? usualPreTokenizer(checkpoint)),
+        ignoresMerges: PreTokenizer.ignoresMerges(
+          ggufName: value("pre")?.string ?? usualPreTokenizer(checkpoint)))
     case "llama"?, "t5"?:
       guard let scores = value("scores")?.floats else { throw fault("scores", "an array of F32", "none") }
       guard let types = value("token_type")?.int32s else {

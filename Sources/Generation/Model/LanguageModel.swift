@@ -32,6 +32,8 @@ public struct LanguageModel: Sendable {
   /// What an encoder–decoder wants to read before a text that it is to summarise, such as "summarize: ".
   public var summaryPrefix: String
 
+  /// What a reader should know of the model's files, a sentence each.
+  public internal(set) var notes: [String] = []
   private let tokenTable = TokenTable.Lazy()
 
   /// Why there is no prompt template.
@@ -109,15 +111,27 @@ public struct LanguageModel: Sendable {
   ///
   /// - Throws: ``GenerationError/unknownPromptTemplate(model:found:)`` when the model's template is not known.
   public func prompt(user message: String) throws -> [TokenID] {
-    if hasEncoder { return try prompt(raw: message) }
-    return try prompt(user: message, template: promptTemplate)
+    try prompt(messages: [ChatMessage(role: "user", content: message)])
   }
 
-  func prompt(user message: String, template: PromptTemplate?) throws -> [TokenID] {
+  /// The tokens of a conversation, up to where the model's own turn begins.
+  ///
+  /// - Parameter messages: At least one. An encoder–decoder reads the last alone.
+  /// - Throws: ``GenerationError/unknownPromptTemplate(model:found:)`` when the model's template is not known, and what
+  ///   the template refuses.
+  public func prompt(messages: [ChatMessage]) throws -> [TokenID] {
+    try prompt(messages: messages, template: promptTemplate)
+  }
+
+  func prompt(messages: [ChatMessage], template: PromptTemplate?) throws -> [TokenID] {
+    guard let last = messages.last else {
+      throw GenerationError.option(field: "messages", expected: "at least one", found: "none")
+    }
+    if hasEncoder { return try prompt(raw: last.content) }
     guard let template else {
       throw GenerationError.unknownPromptTemplate(model: name, found: templateFound)
     }
-    return try template.encode(user: message, tokenizer: tokenizer, start: startToken, model: name)
+    return try template.encode(messages, tokenizer: tokenizer, start: startToken, model: name)
   }
 
   /// The tokens of a text as it is, without a template.

@@ -14,6 +14,8 @@ public enum PromptTemplate: Sendable, Equatable {
   case gemma
   /// The message alone, for models that were not trained on conversations.
   case plain
+  /// The checkpoint's own template, run as a program.
+  case program(PromptProgram)
 
   /// The template of that name, or `nil` if there is none.
   ///
@@ -30,22 +32,6 @@ public enum PromptTemplate: Sendable, Equatable {
     }
   }
 
-  /// The template that a checkpoint's chat template (a Jinja program) amounts to, or `nil` when it is none of these.
-  ///
-  /// The program is not run. Its markers tell the kind; a ChatML system turn is taken over when the program writes one
-  /// as fixed text.
-  public init?(chatTemplate: String) {
-    if chatTemplate.contains("<|im_start|>") {
-      self = .chatML(system: Self.fixedSystemTurn(chatTemplate))
-    } else if chatTemplate.contains("<|start_header_id|>"), chatTemplate.contains("<|eot_id|>") {
-      self = .llama3
-    } else if chatTemplate.contains("<start_of_turn>"), chatTemplate.contains("<end_of_turn>") {
-      self = .gemma
-    } else {
-      return nil
-    }
-  }
-
   /// The name that ``init(name:system:)`` knows it by.
   public var name: String {
     switch self {
@@ -53,40 +39,32 @@ public enum PromptTemplate: Sendable, Equatable {
     case .llama3: "llama3"
     case .gemma: "gemma"
     case .plain: "plain"
+    case .program: "chat template"
     }
   }
 
-  /// The same without a system turn.
+  /// The same without a system turn, for models that are asked in the reader's style: they were trained on ChatML
+  /// without one, whatever the template that their files inherited writes by itself.
   var withoutSystem: PromptTemplate {
-    if case .chatML = self { .chatML(system: nil) } else { self }
-  }
-
-  private static func fixedSystemTurn(_ chatTemplate: String) -> String? {
-    // The newline after the role is a real one or the two characters `\n`, by how the template was stored.
-    for opening in ["<|im_start|>system\n", #"<|im_start|>system\n"#] {
-      var rest = chatTemplate[...]
-      while let found = rest.firstRange(of: opening) {
-        rest = rest[found.upperBound...]
-        guard let end = rest.firstRange(of: "<|im_end|>") else { break }
-        let text = rest[..<end.lowerBound]
-        // Quotes and braces mean that the program puts something together here.
-        if !text.isEmpty, !text.contains(where: { "'\"{}".contains($0) }) { return String(text) }
-      }
+    switch self {
+    case .chatML: .chatML(system: nil)
+    case .program(let program) where program.source.contains("<|im_start|>"): .chatML(system: nil)
+    default: self
     }
-    return nil
   }
 }
 
 extension PromptTemplate {
-  /// The tokens of a conversation of one user turn, ending where the model's own turn begins.
+  /// The tokens of a conversation, ending where the model's own turn begins.
   ///
   /// - Parameters:
-  ///   - message: What the user says; special tokens spelled in it stay text.
-  ///   - start: The token a text begins with, for models that want one.
+  ///   - messages: What was said; special tokens spelled in it stay text.
+  ///   - start: The token a text begins with, for models that want one; a program writes it itself.
   ///   - model: The model's name, for messages.
-  /// - Throws: ``GenerationError/missingSpecialToken(model:template:token:)``, and the tokenizer's errors.
+  /// - Throws: ``GenerationError/missingSpecialToken(model:template:token:)``, ``GenerationError/option(field:expected:found:)``
+  ///   for a role that the template has no turn for, the program's errors and the tokenizer's.
   func encode(
-    user message: String, tokenizer: any Tokenizer, start: TokenID?, model: String
+    _ messages: [ChatMessage], tokenizer: any Tokenizer, start: TokenID?, model: String
   ) throws -> [TokenID] {
     func special(_ token: String) throws -> TokenID {
       guard let id = tokenizer.id(ofSpecial: token) else {
@@ -95,25 +73,45 @@ extension PromptTemplate {
       return id
     }
     func text(_ text: String) throws -> [TokenID] { try tokenizer.encode(text, special: .asText) }
+    func refuse(_ message: ChatMessage) -> GenerationError {
+      .option(field: "messages", expected: "roles that \(name) has", found: "\"\(message.role)\"")
+    }
+    if case .program(let program) = self { return try tokenizer.encode(program.pieces(messages)) }
 
     var tokens: [TokenID] = start.map { [$0] } ?? []
     switch self {
+    case .program: break
     case .plain:
-      tokens += try text(message)
+      guard messages.count == 1, messages[0].role == "user" else {
+        throw refuse(messages.last ?? .init(role: "", content: ""))
+      }
+      tokens += try text(messages[0].content)
     case .chatML(let system):
       let (opening, closing) = (try special("<|im_start|>"), try special("<|im_end|>"))
-      if let system {
-        tokens += try [opening] + text("system\n" + system) + [closing] + text("\n")
+      var turns = messages
+      if let system, turns.first?.role != "system" {
+        turns.insert(.init(role: "system", content: system), at: 0)
       }
-      tokens += try [opening] + text("user\n" + message) + [closing] + text("\n")
+      for turn in turns {
+        guard ["system", "user", "assistant"].contains(turn.role) else { throw refuse(turn) }
+        tokens += try [opening] + text(turn.role + "\n" + turn.content) + [closing] + text("\n")
+      }
       tokens += try [opening] + text("assistant\n")
     case .llama3:
       let (opening, closing) = (try special("<|start_header_id|>"), try special("<|end_header_id|>"))
-      tokens += try [opening] + text("user") + [closing] + text("\n\n" + message) + [special("<|eot_id|>")]
+      for turn in messages {
+        guard ["system", "user", "assistant"].contains(turn.role) else { throw refuse(turn) }
+        tokens += try [opening] + text(turn.role) + [closing] + text("\n\n" + turn.content)
+        tokens.append(try special("<|eot_id|>"))
+      }
       tokens += try [opening] + text("assistant") + [closing] + text("\n\n")
     case .gemma:
       let (opening, closing) = (try special("<start_of_turn>"), try special("<end_of_turn>"))
-      tokens += try [opening] + text("user\n" + message) + [closing] + text("\n")
+      for turn in messages {
+        // The family has no system turn.
+        guard let role = ["user": "user", "assistant": "model"][turn.role] else { throw refuse(turn) }
+        tokens += try [opening] + text(role + "\n" + turn.content) + [closing] + text("\n")
+      }
       tokens += try [opening] + text("model\n")
     }
     return tokens

@@ -54,7 +54,11 @@ public struct ByteLevelBPE: Tokenizer {
   public func isControl(_ token: Int) -> Bool {
     guard token >= 0, token < vocabulary.count else { return false }
     let kind = vocabulary.kinds[token]
-    return kind == .control || kind == .unknown
+    return kind == .control || kind == .unknown || kind == .unused
+  }
+
+  public func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
+    text.withUnsafeBufferPointer { vocabulary.allSpecials.longestMatch($0, at: position) }
   }
 
   public func id(ofSpecial name: String) -> Int? {

@@ -26,7 +26,7 @@ public enum PreTokenizer: Sendable, Hashable, CaseIterable {
       self = .gpt2
     case "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone":
       self = .smolLM
-    case "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1":
+    case "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "dbrx", "smaug-bpe":
       self = .llama3
     case "qwen2", "deepseek-r1-qwen", "stablelm2":
       self = .qwen2
@@ -34,6 +34,18 @@ public enum PreTokenizer: Sendable, Hashable, CaseIterable {
       throw .unsupported(field: "tokenizer.ggml.pre", found: TokenizerError.excerpt(name.utf8))
     }
   }
+
+  /// Names with which llama.cpp takes a word that is a token whole, and puts a start token before every text, where the
+  /// file does not say.
+  private static let namesOfLlama3: Set<String> = ["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1"]
+
+  /// Whether a word that is a token is taken whole, for a name in `tokenizer.ggml.pre`.
+  public static func ignoresMerges(ggufName: String?) -> Bool {
+    ggufName.map(namesOfLlama3.contains) ?? false
+  }
+
+  /// Whether a text begins with the start token where the file does not say, for a name in `tokenizer.ggml.pre`.
+  public static func addsStartToken(ggufName: String?) -> Bool { ignoresMerges(ggufName: ggufName) }
 
   /// The lengths in bytes of the words of a text, in order; they add up to the length of the text.
   ///

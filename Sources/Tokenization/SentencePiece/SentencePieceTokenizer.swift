@@ -154,6 +154,12 @@ public struct SentencePieceTokenizer: Tokenizer {
     token >= 0 && token < kinds.count && kinds[token] == .control
   }
 
+  public func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
+    // User-defined pieces are found by the library, together with the text around them.
+    let match = text.withUnsafeBufferPointer { specials.longestMatch($0, at: position) }
+    return match.flatMap { kinds[$0.token] == .control ? $0 : nil }
+  }
+
   public func id(ofSpecial name: String) -> Int? {
     specials.token(named: Array(name.utf8))
   }

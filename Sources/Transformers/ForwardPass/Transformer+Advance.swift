@@ -1,5 +1,6 @@
 import CTensorKernels
 import Checkpoints
+import Foundation
 import TensorKernels
 
 /// A row as the forward pass uses it: where its sequence's cache lies and its place there.
@@ -7,6 +8,8 @@ struct RowPlace {
   var memory: UnsafeMutableRawPointer
   var layout: KeyValueCache.Layout
   var position: Int
+  /// Tokens that the sequence may have in all.
+  var room = 0
   /// Keys and values of the encoder's output, and its length.
   var sourceMemory: UnsafeMutableRawPointer?
   var sourceLayout = KeyValueCache.Layout()
@@ -69,6 +72,7 @@ extension Transformer {
             place.sourceLayout = source.layout
             place.sourceCount = source.capacity
           }
+          place.room = row.cache.capacity
           places.append(place)
         }
         places.withUnsafeBufferPointer { places in
@@ -149,10 +153,11 @@ struct ForwardPass {
     let half = configuration.rotaryDimension / 2
     for row in 0..<count {
       model.rotary.fill(
-        position: places[row].position, cosines: workspace.cosines.start + row * workspace.rotaryStride,
+        position: places[row].position, room: places[row].room,
+        cosines: workspace.cosines.start + row * workspace.rotaryStride,
         sines: workspace.sines.start + row * workspace.rotaryStride)
       model.localRotary?.fill(
-        position: places[row].position,
+        position: places[row].position, room: places[row].room,
         cosines: workspace.cosines.start + row * workspace.rotaryStride + half,
         sines: workspace.sines.start + row * workspace.rotaryStride + half)
     }
@@ -198,14 +203,14 @@ struct ForwardPass {
     let layer = model.layers[index]
     project(layer, at: index)
     attend(index)
-    add(layer.output, workspace.mixedInput.view, norm: layer.postAttentionNorm)
+    add(layer.output, workspace.mixedInput.view, bias: layer.outputBias, norm: layer.postAttentionNorm)
     if let cross = layer.cross { attendToSource(cross, at: index) }
     feedForward(layer)
   }
 
-  /// residual += W x, or norm(W x) where the family has such a norm.
-  func add(_ projection: Projection, _ x: ek_activations, norm: [Float]?) {
-    guard let norm else {
+  /// residual += W x, or what the family makes of W x first.
+  func add(_ projection: Projection, _ x: ek_activations, bias: [Float]? = nil, norm: [Float]?) {
+    guard configuration.changesBranches else {
       project(
         projection.plans, x, into: workspace.residual.start, stride: workspace.residualStride,
         accumulate: true)
@@ -213,20 +218,21 @@ struct ForwardPass {
     }
     project(
       projection.plans, x, into: workspace.branch.start, stride: workspace.residualStride, accumulate: false)
-    addNormalized(norm)
+    addBranch(bias: bias, norm: norm)
   }
 
-  /// residual += norm(branch)
-  func addNormalized(_ norm: [Float]) {
+  /// residual += scale · norm(branch + bias), without what is nil.
+  func addBranch(bias: [Float]?, norm: [Float]?) {
     let size = configuration.hiddenSize
-    norm.withUnsafeBufferPointer { norm in
-      guard let weight = norm.baseAddress else { return }
-      forEachRow { row in
-        let branch = workspace.branch.start + row * workspace.residualStride
-        let residual = workspace.residual.start + row * workspace.residualStride
-        kernels.rms_norm(branch, weight, size, configuration.normEpsilon, branch)
-        for i in 0..<size { residual[i] += branch[i] }
+    let scale = configuration.residualScale
+    forEachRow { row in
+      let branch = workspace.branch.start + row * workspace.residualStride
+      let residual = workspace.residual.start + row * workspace.residualStride
+      if let bias {
+        for i in 0..<size { branch[i] += bias[i] }
       }
+      if let norm { kernels.rms_norm(branch, norm, size, configuration.normEpsilon, branch) }
+      for i in 0..<size { residual[i] += scale * branch[i] }
     }
   }
 
@@ -258,9 +264,16 @@ struct ForwardPass {
     }
   }
 
-  /// RMSNorm of the residual stream, quantised for the next product.
-  func normalize(_ weight: [Float], into target: ek_activations) {
+  /// RMSNorm of the residual stream, quantised for the next product; without weights, the stream itself.
+  func normalize(_ weight: [Float]?, into target: ek_activations) {
     let size = configuration.hiddenSize
+    guard let weight else {
+      forEachRow { row in
+        kernels.quantize(
+          workspace.residual.start + row * workspace.residualStride, columns: size, into: target, row: row)
+      }
+      return
+    }
     weight.withUnsafeBufferPointer { weight in
       forEachRow { row in
         withUnsafeTemporaryAllocation(of: Float.self, capacity: size) { normalized in
@@ -278,22 +291,21 @@ struct ForwardPass {
     let place = places[row]
     let headSize = configuration.headSize
     let queries = workspace.attention.start + row * workspace.attentionStride
-    let local = model.layers[layer].window == nil ? 0 : configuration.rotaryDimension / 2
+    let local = model.layers[layer].hasLocalAngles ? configuration.rotaryDimension / 2 : 0
     let cosines = workspace.cosines.start + row * workspace.rotaryStride + local
     let sines = workspace.sines.start + row * workspace.rotaryStride + local
-    if configuration.hasQueryKeyNorm {
-      normalizeHeads(queries, configuration.headCount, model.layers[layer].queryNorm)
-      normalizeHeads(queries + keyOffset, configuration.keyValueHeadCount, model.layers[layer].keyNorm)
+    normalizeHeads(queries, configuration.headCount, model.layers[layer].queryNorm)
+    normalizeHeads(queries + keyOffset, configuration.keyValueHeadCount, model.layers[layer].keyNorm)
+    if model.layers[layer].isRotated {
+      let interleaved = configuration.rotaryLayout == .interleaved
+      for (start, heads) in [(0, configuration.headCount), (keyOffset, configuration.keyValueHeadCount)] {
+        kernels.rotate(
+          queries + start, Int32(heads), Int32(headSize), Int32(configuration.rotaryDimension), cosines,
+          sines,
+          interleaved)
+      }
     }
-    let interleaved = configuration.rotaryLayout == .interleaved
-    kernels.rotate(
-      queries, Int32(configuration.headCount), Int32(headSize), Int32(configuration.rotaryDimension), cosines,
-      sines,
-      interleaved)
     kernels.scale(queries, configuration.headCount * headSize, configuration.queryScale)
-    kernels.rotate(
-      queries + keyOffset, Int32(configuration.keyValueHeadCount), Int32(headSize),
-      Int32(configuration.rotaryDimension), cosines, sines, interleaved)
     store(place, layer: layer, keys: queries + keyOffset, values: queries + valueOffset)
   }
 
@@ -329,6 +341,10 @@ struct ForwardPass {
 
   private func normalizeHeads(_ heads: UnsafeMutablePointer<Float>, _ count: Int, _ weight: [Float]?) {
     guard let weight else { return }
+    if configuration.queryKeyNorm == .whole {
+      kernels.rms_norm(heads, weight, count * configuration.headSize, configuration.normEpsilon, heads)
+      return
+    }
     for head in 0..<count {
       let values = heads + head * configuration.headSize
       kernels.rms_norm(values, weight, configuration.headSize, configuration.normEpsilon, values)
@@ -379,7 +395,21 @@ struct ForwardPass {
       guard let scores = scores.baseAddress else { return }
       var attention = attention(row, head, layer: layer, scores: scores)
       kernels.score(&attention, 0, attention.positions, isFloat)
+      capScores(attention, 0..<Int(attention.positions))
       kernels.mix(&attention, scores, 0, attention.head_size, isFloat)
+    }
+  }
+
+  /// s becomes c tanh(s / c), where the family has such a cap. Scores that get no weight stay as they are.
+  private func capScores(_ attention: ek_attention, _ range: Range<Int>) {
+    guard let cap = configuration.attentionLogitCap else { return }
+    let stride = roundedUp(Int(attention.positions), to: 16)
+    for head in 0..<Int(attention.group) {
+      let scores = attention.scores + head * stride
+      for position in max(range.lowerBound, Int(attention.skip))..<max(range.upperBound, Int(attention.skip))
+      {
+        scores[position] = cap * tanh(scores[position] / cap)
+      }
     }
   }
 
@@ -396,6 +426,7 @@ struct ForwardPass {
       var attention = attention(0, task / 2, layer: layer, scores: scratch + task / 2 * size)
       let range = task % 2 == 0 ? (0, Int32(middle)) : (Int32(middle), positions)
       kernels.score(&attention, range.0, range.1, isFloat)
+      capScores(attention, Int(range.0)..<max(Int(range.0), Int(range.1)))
     }
     model.pool.run(chunks: 2 * heads) { task in
       var attention = attention(0, task / 2, layer: layer, scores: scratch + task / 2 * size)
@@ -450,6 +481,7 @@ struct ForwardPass {
     let base = workspace.gateAndUp.start
     let half = workspace.feedForwardStride
     let activate = activate
+    let bias = layer.gateAndUpBias
     plan.pieces.withUnsafeBufferPointer { pieces in
       let isGated = configuration.activation.isGated
       let pairs = isGated ? pieces.count / 2 : pieces.count
@@ -467,17 +499,28 @@ struct ForwardPass {
           let length = Int(gate.steps) * 16
           for row in 0..<count {
             let values = base + row * workspace.gateAndUpStride + start
+            if let bias {
+              for i in 0..<length {
+                values[i] += bias[start + i]
+                values[half + i] += bias[half + start + i]
+              }
+            }
             activate(values, values + half, length, values)
             kernels.quantize(values, columns: length, into: output, row: row, block: start / 32)
           }
         }
       }
     }
-    add(layer.down, output, norm: layer.postFeedForwardNorm)
+    add(layer.down, output, bias: layer.downBias, norm: layer.postFeedForwardNorm)
   }
 
   /// Final norm and unembedding of rows firstRow..<firstRow + count of `states`.
   func logits(_ states: HiddenStates, count: Int, into output: UnsafeMutablePointer<Float>) {
+    uncappedLogits(states, count: count, into: output)
+    model.capLogits(output, count: count * configuration.vocabularySize)
+  }
+
+  private func uncappedLogits(_ states: HiddenStates, count: Int, into output: UnsafeMutablePointer<Float>) {
     let size = configuration.hiddenSize
     let vocabulary = configuration.vocabularySize
     let padded = model.unembedding.paddedRows

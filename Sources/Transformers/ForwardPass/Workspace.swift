@@ -36,7 +36,7 @@ final class Workspace: @unchecked Sendable {
   private(set) var gateAndUp = Buffer<Float>(0)
   let gateAndUpStride: Int
   let feedForwardStride: Int
-  /// (rows, hiddenSize rounded up to 32): what a block adds, where a norm comes first; else without memory.
+  /// (rows, hiddenSize rounded up to 32): what a block adds, where something comes first; else without memory.
   private(set) var branch = Buffer<Float>(0)
   /// (rows, rotaryDimension / 2) each; twice that where layers with a sliding window have angles of their own.
   private(set) var cosines = Buffer<Float>(0)
@@ -59,7 +59,8 @@ final class Workspace: @unchecked Sendable {
       + 2 * roundedUp(configuration.keyValueHeadCount * configuration.headSize, to: 32)
     feedForwardStride = roundedUp(configuration.feedForwardSize, to: 32)
     gateAndUpStride = 2 * feedForwardStride
-    rotaryStride = configuration.rotaryDimension / 2 * (configuration.slidingWindow == nil ? 1 : 2)
+    rotaryStride =
+      configuration.rotaryDimension / 2 * (configuration.slidingWindow?.rotaryBase == nil ? 1 : 2)
   }
 
   /// Room for a single token's attention scores and weights.
@@ -80,7 +81,7 @@ final class Workspace: @unchecked Sendable {
     attention = Buffer(count * attentionStride)
     mixed = Buffer(count * mixedStride)
     gateAndUp = Buffer(count * gateAndUpStride)
-    if configuration.hasPostNorms { branch = Buffer(count * residualStride) }
+    if configuration.changesBranches { branch = Buffer(count * residualStride) }
     cosines = Buffer(count * rotaryStride)
     sines = Buffer(count * rotaryStride)
     hiddenInput = QuantizedRows(rows: count, columns: configuration.hiddenSize)

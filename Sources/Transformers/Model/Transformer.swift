@@ -19,8 +19,9 @@ public enum ComputePath: String, Sendable, CaseIterable {
   case fourBit = "4-bit"
 }
 
-/// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; Qwen 2 with its biases;
-/// Gemma 3 with its further norms, GeGLU and sliding windows; and of T5, with relative positions and an encoder.
+/// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; of those that its
+/// configuration sets apart from it by biases, further norms, GeGLU, windows, factors and caps; and of T5, with relative
+/// positions and an encoder.
 public final class Transformer: DecoderModel {
   public let configuration: DecoderConfiguration
   public let computePath: ComputePath
@@ -46,12 +47,17 @@ public final class Transformer: DecoderModel {
   let workspace: Workspace
 
   struct Layer: Sendable {
-    var attentionNorm: [Float]
-    var feedForwardNorm: [Float]
+    /// nil where a block reads the residual stream as it is.
+    var attentionNorm: [Float]?
+    var feedForwardNorm: [Float]?
     /// Q, K and V, one below the other.
     var attention: Projection
     var attentionBias: [Float]?
-    /// (headSize) each: norms of the heads of Q and K.
+    var outputBias: [Float]?
+    /// Gate and up, each padded to 32 rows.
+    var gateAndUpBias: [Float]?
+    var downBias: [Float]?
+    /// (headSize) each, norms of the heads of Q and K; or as wide as all heads together.
     var queryNorm: [Float]?
     var keyNorm: [Float]?
     /// Norms of what attention and the feed-forward block add to the residual stream.
@@ -59,6 +65,9 @@ public final class Transformer: DecoderModel {
     var postFeedForwardNorm: [Float]?
     /// Tokens that the layer sees, if not all.
     var window: Int?
+    /// Whether its angles are those of layers with a window.
+    var hasLocalAngles = false
+    var isRotated = true
     var cross: Cross?
     var output: Projection
     /// Gate and up, each padded to 32 rows, one below the other.
@@ -105,6 +114,7 @@ public final class Transformer: DecoderModel {
       var unembedding = try loader.projection([head], isLayer: false)
       unembeddingRows = try checkpoint.tensor(head)
       embedding = try checkpoint.tensor("token_embd.weight")
+      if !configuration.hasTiedEmbedding { try loader.checkFinite(embedding) }
       var layers: [Layer]
       if let stated = configuration.encoder {
         let stack = try loader.t5Stack("dec", layerCount: configuration.layerCount)
@@ -120,7 +130,7 @@ public final class Transformer: DecoderModel {
           unembedding: unembedding)
       } else {
         layers = try (0..<configuration.layerCount).map { try loader.layer($0) }
-        finalNorm = try loader.norm("output_norm.weight")
+        finalNorm = try loader.norm("output_norm.weight").map { $0 * configuration.outputScale }
         relativeBias = nil
         encoder = nil
       }
@@ -128,7 +138,7 @@ public final class Transformer: DecoderModel {
       self.unembedding = unembedding
       self.layers = layers
       rotary = RotaryTable(configuration)
-      localRotary = configuration.slidingWindow.map { RotaryTable(configuration, base: $0.rotaryBase) }
+      localRotary = configuration.slidingWindow?.rotaryBase.map { RotaryTable(configuration, base: $0) }
     } catch {
       throw DecoderError(error)
     }
@@ -196,6 +206,7 @@ public final class Transformer: DecoderModel {
     var facts = configuration
     facts.layerCount = 1
     facts.slidingWindow = nil
+    facts.layersWithoutPositions = []
     do {
       let checkpoint = try Checkpoint(layerOf: facts, path: path, tensors: tensors)
       var layers = [

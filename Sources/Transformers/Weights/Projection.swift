@@ -1,5 +1,6 @@
 import CTensorKernels
 import Checkpoints
+import Synchronization
 import TensorKernels
 
 /// A weight matrix, or several that read the same input, one below the other.
@@ -79,14 +80,37 @@ struct WeightLoader {
   let memory = WeightMemory()
 
   func floats(_ name: String) throws -> [Float] {
-    try checkpoint.tensor(name).makeFloats()
+    let tensor = try checkpoint.tensor(name)
+    try checkFinite(tensor)
+    return tensor.makeFloats()
+  }
+
+  /// Refuses weights that are infinite or no numbers: what is computed with them is worth nothing.
+  func checkFinite(_ tensor: MappedTensor) throws {
+    let format = tensor.format
+    // A chunk of about a megabyte, in whole blocks.
+    let blocks = max(1, (1 << 20) / format.bytesPerBlock)
+    let chunk = blocks * format.bytesPerBlock
+    let first = Atomic(Int.max)
+    tensor.withUnsafeBytes { bytes in
+      let address = UInt(bitPattern: bytes.baseAddress)
+      pool.run(chunks: (bytes.count + chunk - 1) / chunk) { index in
+        let part = UnsafeRawBufferPointer(
+          start: UnsafeRawPointer(bitPattern: address + UInt(index * chunk)),
+          count: min(chunk, tensor.byteCount - index * chunk))
+        if let fault = format.firstNonFinite(in: part) {
+          first.min(index * blocks * format.blockLength + fault, ordering: .relaxed)
+        }
+      }
+    }
+    let fault = first.load(ordering: .relaxed)
+    guard fault == .max else { throw checkpoint.notFinite(tensor.name, at: fault) }
   }
 
   /// The weights of a norm. Gemma's own files hold what is to be added to 1.
   func norm(_ name: String) throws -> [Float] {
     let values = try floats(name)
-    let isOffset = checkpoint.kind == .huggingFace && checkpoint.configuration.family == .gemma3
-    return isOffset ? values.map { $0 + 1 } : values
+    return checkpoint.normsAddOne ? values.map { $0 + 1 } : values
   }
 
   /// Whether some layer has a matrix that ``ComputePath/fourBit`` changes.
@@ -111,15 +135,19 @@ struct WeightLoader {
       columns = tensor.shape[1]
       let weights: Projection.Weights
       switch compute {
-      case .float32: weights = .float32(tensor.makeFloats())
+      case .float32: weights = .float32(try floats(name))
       case .quantized, .fourBit:
-        weights = .packed(
-          try tensor.withUnsafeBytes { bytes in
-            try PackedMatrix(
-              rows: rows, columns: columns, format: tensor.format,
-              isRoundedTo4Bits: isLayer && compute == .fourBit,
-              source: bytes, memory: memory, pool: pool)
-          })
+        do {
+          weights = .packed(
+            try tensor.withUnsafeBytes { bytes in
+              try PackedMatrix(
+                rows: rows, columns: columns, format: tensor.format,
+                isRoundedTo4Bits: isLayer && compute == .fourBit,
+                source: bytes, memory: memory, pool: pool)
+            })
+        } catch KernelError.notFinite(let index) {
+          throw checkpoint.notFinite(tensor.name, at: index)
+        }
       }
       tensor.releasePages()
       parts.append(Projection.Part(weights: weights, offset: offset, rows: rows))
@@ -132,32 +160,40 @@ struct WeightLoader {
 
   func layer(_ index: Int) throws -> Transformer.Layer {
     let prefix = "blk.\(index)."
+    let configuration = checkpoint.configuration
     let attention = try projection(["attn_q", "attn_k", "attn_v"].map { "\(prefix)\($0).weight" })
-    var bias: [Float]?
-    if checkpoint.configuration.hasAttentionBias {
-      var values = [Float](repeating: 0, count: attention.paddedRows)
-      for (part, name) in zip(attention.parts, ["attn_q", "attn_k", "attn_v"]) {
+    let gateAndUp = try projection(["\(prefix)ffn_gate.weight", "\(prefix)ffn_up.weight"], paired: true)
+    /// The biases of a projection's parts, laid out as its result is.
+    func bias(_ projection: Projection, _ names: [String], _ isThere: Bool) throws -> [Float]? {
+      guard isThere else { return nil }
+      var values = [Float](repeating: 0, count: projection.paddedRows)
+      for (part, name) in zip(projection.parts, names) {
         values.replaceSubrange(
           part.offset..<part.offset + part.rows, with: try floats("\(prefix)\(name).bias"))
       }
-      bias = values
+      return values
     }
-    let configuration = checkpoint.configuration
+    let window = configuration.slidingWindow.flatMap { $0.layers.contains(index) ? $0 : nil }
+    let hasQueryKeyNorm = configuration.queryKeyNorm != .none
     func norm(_ name: String, _ isThere: Bool) throws -> [Float]? {
       isThere ? try self.norm("\(prefix)\(name).weight") : nil
     }
     return Transformer.Layer(
-      attentionNorm: try self.norm("\(prefix)attn_norm.weight"),
-      feedForwardNorm: try self.norm("\(prefix)ffn_norm.weight"),
+      attentionNorm: try norm("attn_norm", configuration.hasInputNorms),
+      feedForwardNorm: try norm("ffn_norm", configuration.hasInputNorms),
       attention: attention,
-      attentionBias: bias,
-      queryNorm: try norm("attn_q_norm", configuration.hasQueryKeyNorm),
-      keyNorm: try norm("attn_k_norm", configuration.hasQueryKeyNorm),
+      attentionBias: try bias(attention, ["attn_q", "attn_k", "attn_v"], configuration.hasAttentionBias),
+      outputBias: configuration.hasOutputBias ? try floats("\(prefix)attn_output.bias") : nil,
+      gateAndUpBias: try bias(gateAndUp, ["ffn_gate", "ffn_up"], configuration.hasFeedForwardBias),
+      downBias: configuration.hasFeedForwardBias ? try floats("\(prefix)ffn_down.bias") : nil,
+      queryNorm: try norm("attn_q_norm", hasQueryKeyNorm),
+      keyNorm: try norm("attn_k_norm", hasQueryKeyNorm),
       postAttentionNorm: try norm("post_attention_norm", configuration.hasPostNorms),
       postFeedForwardNorm: try norm("post_ffw_norm", configuration.hasPostNorms),
-      window: configuration.slidingWindow.flatMap { $0.layers.contains(index) ? $0.size : nil },
+      window: window?.size, hasLocalAngles: window?.rotaryBase != nil,
+      isRotated: !configuration.layersWithoutPositions.contains(index),
       output: try projection(["\(prefix)attn_output.weight"]),
-      gateAndUp: try projection(["\(prefix)ffn_gate.weight", "\(prefix)ffn_up.weight"], paired: true),
+      gateAndUp: gateAndUp,
       down: try projection(["\(prefix)ffn_down.weight"]))
   }
 }

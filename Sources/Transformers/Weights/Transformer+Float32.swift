@@ -17,8 +17,13 @@ extension ForwardPass {
     }
   }
 
-  func normalized(_ weight: [Float]) -> [Float] {
+  func normalized(_ weight: [Float]?) -> [Float] {
     let size = configuration.hiddenSize
+    guard let weight else {
+      return (0..<count).flatMap { row in
+        UnsafeBufferPointer(start: workspace.residual.start + row * workspace.residualStride, count: size)
+      }
+    }
     return [Float](unsafeUninitializedCapacity: count * size) { output, initialized in
       guard let out = output.baseAddress else { return }
       for row in 0..<count {
@@ -51,7 +56,7 @@ extension ForwardPass {
     for row in 0..<count {
       for head in 0..<configuration.keyValueHeadCount { attend(row, head, layer: index) }
     }
-    addToResidual(layer.output, workspace.mixed.start, norm: layer.postAttentionNorm)
+    addToResidual(layer.output, workspace.mixed.start, bias: layer.outputBias, norm: layer.postAttentionNorm)
     if let cross = layer.cross { attendToSourceInFloat32(cross, at: index) }
     feedForwardInFloat32(layer)
   }
@@ -67,18 +72,23 @@ extension ForwardPass {
       guard let out = activated.baseAddress else { return }
       for row in 0..<count {
         let gate = workspace.gateAndUp.start + row * workspace.gateAndUpStride
+        if let bias = layer.gateAndUpBias {
+          for i in 0..<bias.count { gate[i] += bias[i] }
+        }
         activate(gate, gate + workspace.feedForwardStride, width, out + row * width)
       }
     }
-    addToResidual(layer.down, activated, norm: layer.postFeedForwardNorm)
+    addToResidual(layer.down, activated, bias: layer.downBias, norm: layer.postFeedForwardNorm)
   }
 
-  func addToResidual(_ projection: Projection, _ x: UnsafePointer<Float>, norm: [Float]?) {
+  func addToResidual(
+    _ projection: Projection, _ x: UnsafePointer<Float>, bias: [Float]? = nil, norm: [Float]?
+  ) {
     let size = configuration.hiddenSize
-    if let norm {
+    if configuration.changesBranches {
       multiplyInFloat32(
         projection, x, count: count, into: workspace.branch.start, stride: workspace.residualStride)
-      addNormalized(norm)
+      addBranch(bias: bias, norm: norm)
       return
     }
     var result = [Float](repeating: 0, count: count * size)

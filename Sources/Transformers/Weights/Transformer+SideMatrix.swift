@@ -63,6 +63,16 @@ extension Transformer {
   public func product(
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {
+    try uncappedProduct(matrix, of: states, into: &output)
+    guard matrix.input == .finalNorm else { return }
+    output.withUnsafeMutableBufferPointer { output in
+      if let start = output.baseAddress { capLogits(start, count: output.count) }
+    }
+  }
+
+  private func uncappedProduct(
+    _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
+  ) throws(DecoderError) {
     let size = configuration.hiddenSize
     let columns = matrix.columns
     let count = try rowCount(states, size: columns)

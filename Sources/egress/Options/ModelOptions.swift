@@ -48,6 +48,7 @@ struct ModelOptions: ParsableArguments {
     let loaded = try LanguageModel(
       path: path, compute: compute, threads: threads, promptTemplate: entry?.template,
       promptStyle: prompts ?? entry?.prompts)
+    for note in loaded.notes { Console.warning(note) }
     return LoadedModel(
       model: loaded, path: path, entry: entry, seconds: (ContinuousClock.now - start).seconds)
   }

@@ -1,3 +1,5 @@
+import FileFormats
+
 #if canImport(FoundationEssentials)
   import FoundationEssentials
 #else
@@ -17,6 +19,6 @@ enum JSONOutput {
   static func decode<Value: Decodable>(_ type: Value.Type, from bytes: some Sequence<UInt8>) throws -> Value {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
-    return try decoder.decode(type, from: Data(bytes))
+    return try decoder.decode(type, from: PythonJSON.normalized(Data(bytes)))
   }
 }
