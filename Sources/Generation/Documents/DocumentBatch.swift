@@ -33,6 +33,8 @@ public final class DocumentBatch {
     var tickets: [BatchDecoder.Ticket] = []
     var outputs: [BatchDecoder.Ticket: Generation] = [:]
     var isWhole = false
+    /// Whether the document had to be made to fit, where strategies are for whole documents only.
+    var isUncovered = false
   }
 
   private let model: LanguageModel
@@ -128,8 +130,12 @@ public final class DocumentBatch {
     } catch {
       throw DocumentBatchError(item: job.item, underlying: error)
     }
-    let strategy = wholeOnly && plan.note != nil ? FullDepth() : strategy
-    if wholeOnly, plan.note != nil { job.options.applicability = nil }
+    // What parts were made of stays at full depth: the text of their summaries is no document of the kind.
+    if wholeOnly, plan.note != nil {
+      job.isUncovered = true
+      job.options.applicability = nil
+    }
+    let strategy = job.isUncovered ? FullDepth() : strategy
     switch plan {
     case .whole(let prompt, let note):
       if let note { try observe(.note(item: job.item, note)) }
