@@ -49,4 +49,40 @@ import Transformers
     #expect(pieces.map(\.threshold) == [0])
     #expect(pieces[0].generation.tokenIDs == plain[1].tokenIDs)
   }
+
+  @Test func `drafts that repeat themselves are taken back, and the large model goes on alone`() throws {
+    let (large, small) = (try tinyModel(seed: 21, layers: 3), try tinyModel(seed: 22, layers: 1))
+    let endless = (large.ending(with: []), small.ending(with: []))
+    let strategy = try SpeculationStrategy(
+      [.model(endless.1)], for: endless.0, rule: .rollback(threshold: .infinity), fallback: 0, draftLength: 4)
+    var random = SplitMix64(seed: 5)
+    var trips = 0
+    for _ in 0..<40 {
+      let prompt = randomPrompt(&random, count: 6)
+      var options = GenerationOptions(maxTokens: 40)
+      func run(_ options: GenerationOptions) throws -> Run {
+        try SpeculativeDecodingTests.run(
+          strategy.makeSession(prompt: prompt, options: options, choosesLength: false))
+      }
+      let free = try run(options)
+      options.tripwire = RepetitionTripwire(limit: 1)
+      let caught = try run(options)
+      // What was shown was never taken back.
+      #expect(caught.text == caught.generation.text)
+      guard let kept = caught.generation.trippedAt else {
+        #expect(caught.generation.tokenIDs == free.generation.tokenIDs)
+        continue
+      }
+      trips += 1
+      #expect(caught.generation.tokenIDs.prefix(kept) == free.generation.tokenIDs.prefix(kept))
+      // The rest is the large model's own.
+      let rest = try endless.0.plain(
+        prompt + caught.generation.tokenIDs.prefix(kept), GenerationOptions(maxTokens: 40 - kept))
+      #expect(caught.generation.tokenIDs.dropFirst(kept).elementsEqual(rest.tokenIDs))
+      let pieces = try #require(
+        try RollbackSweep(strategy, options: options, grid: [1000]).run(prompt, shouldStop: { false }))
+      #expect(pieces.last?.generation.tokenIDs == caught.generation.tokenIDs)
+    }
+    #expect(trips > 5)
+  }
 }
