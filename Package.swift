@@ -110,13 +110,14 @@ let package = Package(
       name: "SpeculativeDecodingTests", dependencies: ["SpeculativeDecoding", "TestSupport"],
       swiftSettings: strictSwift),
     .testTarget(
-      name: "RiskControlTests", dependencies: ["RiskControl"], exclude: ["Scripts"],
+      name: "RiskControlTests", dependencies: ["RiskControl", "TestSupport"], exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
-      name: "LossTablesTests", dependencies: ["LossTables", "RiskControl", "TextLosses"],
+      name: "LossTablesTests", dependencies: ["LossTables", "RiskControl", "TextLosses", "TestSupport"],
       swiftSettings: strictSwift),
     .testTarget(
-      name: "TextLossesTests", dependencies: ["TextLosses", "RiskControl"], exclude: ["Scripts"],
+      name: "TextLossesTests", dependencies: ["TextLosses", "RiskControl", "TestSupport"],
+      exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
     .testTarget(
       name: "CommandLineTests", dependencies: ["Checkpoints", "FileFormats", "TestSupport"],

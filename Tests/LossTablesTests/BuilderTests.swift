@@ -1,6 +1,7 @@
 import Foundation
 import LossTables
 import RiskControl
+import TestSupport
 import Testing
 import TextLosses
 
@@ -130,7 +131,7 @@ import TextLosses
   }
 
   @Test func `raw arrays of other systems come from safetensors`() throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     func tensors(_ parts: [(String, [Int], [Double])]) throws -> String {
       var offset = 0
       let entries = parts.map { name, shape, values -> String in
@@ -139,7 +140,7 @@ import TextLosses
           "\"\(name)\":{\"dtype\":\"F64\",\"shape\":\(shape),\"data_offsets\":[\(offset),\(offset + 8 * values.count)]}"
       }
       return try folder.write(
-        InputTests.safetensors("{\(entries.joined(separator: ","))}", parts.flatMap { $0.2 }), "t.safetensors"
+        "t.safetensors", InputTests.safetensors("{\(entries.joined(separator: ","))}", parts.flatMap { $0.2 })
       )
     }
     let logits = [2.0, 1, 0, 3, 5, 1, 4, 0]

@@ -1,16 +1,17 @@
 import Foundation
 import LossTables
 import RiskControl
+import TestSupport
 import Testing
 
 /// Files written by the tests themselves, good ones in every format and hostile ones byte by byte.
 @Suite struct InputTests {
-  private let folder: ScratchFolder
+  private let folder: TemporaryDirectory
 
-  init() throws { folder = try ScratchFolder() }
+  init() throws { folder = try TemporaryDirectory() }
 
   private func message(_ text: String, _ options: TableOptions = TableOptions()) throws -> String {
-    try message(path: folder.write(text, "table"), options)
+    try message(path: folder.write("table", text), options)
   }
 
   /// What was said of the file, without its name.
@@ -57,51 +58,51 @@ import Testing
   }
 
   @Test func `the same table in every format is the same table`() throws {
-    let csv = try LossTable(path: folder.write("threshold,a,b\n1,0,0\n0.5,0.25,-1\n", "t.csv"))
+    let csv = try LossTable(path: folder.write("t.csv", "threshold,a,b\n1,0,0\n0.5,0.25,-1\n"))
     #expect(csv.thresholds == [1, 0.5] && csv.sampleCount == 2 && csv.losses(atRow: 1) == [0.25, -1])
     for version: UInt8 in 1...3 {
       let npy = try LossTable(
-        path: folder.write(Self.npy([2, 3], [1, 0, 0, 0.5, 0.25, -1], version: version), "t.npy"))
+        path: folder.write("t.npy", Self.npy([2, 3], [1, 0, 0, 0.5, 0.25, -1], version: version)))
       #expect(npy == csv)
     }
     #expect(
-      try LossTable(path: folder.write(Self.npy([2, 3], [1, 0, 0, 0.5, 0.25, -1], type: "<f4"), "t.npy"))
+      try LossTable(path: folder.write("t.npy", Self.npy([2, 3], [1, 0, 0, 0.5, 0.25, -1], type: "<f4")))
         == csv)
     let fortran = Self.npy([2, 3], [1, 0.5, 0, 0.25, 0, -1], order: "True")
-    #expect(try LossTable(path: folder.write(fortran, "t.npy")) == csv)
+    #expect(try LossTable(path: folder.write("t.npy", fortran)) == csv)
     let header =
       #"{"__metadata__":{"a":"b"},"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},"thresholds":{"dtype":"F64","shape":[2],"data_offsets":[32,48]}}"#
     #expect(
-      try LossTable(path: folder.write(Self.safetensors(header, [0, 0, 0.25, -1, 1, 0.5]), "t.st")) == csv)
+      try LossTable(path: folder.write("t.st", Self.safetensors(header, [0, 0, 0.25, -1, 1, 0.5]))) == csv)
     let lines = "{\"threshold\": 1, \"losses\": [0, 0]}\n{\"threshold\": 0.5, \"losses\": [0.25, -1]}\n"
-    #expect(try LossTable(path: folder.write(lines, "t.jsonl")) == csv)
-    #expect(try LossTable(path: folder.write("\u{FEFF}1,0,0\r\n0.5, 0.25 ,\"-1.0\"\r\n\r\n", "t.csv")) == csv)
-    let thresholds = try folder.write("1\n0.5\n", "thresholds.csv")
+    #expect(try LossTable(path: folder.write("t.jsonl", lines)) == csv)
+    #expect(try LossTable(path: folder.write("t.csv", "\u{FEFF}1,0,0\r\n0.5, 0.25 ,\"-1.0\"\r\n\r\n")) == csv)
+    let thresholds = try folder.write("thresholds.csv", "1\n0.5\n")
     #expect(
       try LossTable(
-        path: folder.write("0,0\n0.25,-1\n", "t.csv"), options: TableOptions(thresholdsPath: thresholds))
+        path: folder.write("t.csv", "0,0\n0.25,-1\n"), options: TableOptions(thresholdsPath: thresholds))
         == csv)
   }
 
   @Test func `confidences and losses by exit come from csv, safetensors and JSON Lines`() throws {
     let expected = try LossTable(
       confidences: [0.9, 0.1, 0.4, 0.2], losses: [0.5, 0, -0.5, 0], exitCount: 2, exitCosts: [1, 2])
-    let confidences = try folder.write("0.9,0.1\n0.4,0.2\n", "c.csv")
-    let costs = try LossTable.costs(path: folder.write("1\n2\n", "costs.csv"))
+    let confidences = try folder.write("c.csv", "0.9,0.1\n0.4,0.2\n")
+    let costs = try LossTable.costs(path: folder.write("costs.csv", "1\n2\n"))
     let options = TableOptions(costs: costs, confidencesPath: confidences)
-    #expect(try LossTable(path: folder.write("0.5,0\n-0.5,0\n", "l.csv"), options: options) == expected)
+    #expect(try LossTable(path: folder.write("l.csv", "0.5,0\n-0.5,0\n"), options: options) == expected)
     let header =
       #"{"confidences":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[32,64]},"costs":{"dtype":"F64","shape":[2],"data_offsets":[64,80]}}"#
     #expect(
       try LossTable(
-        path: folder.write(Self.safetensors(header, [0.9, 0.1, 0.4, 0.2, 0.5, 0, -0.5, 0, 1, 2]), "e"))
+        path: folder.write("e", Self.safetensors(header, [0.9, 0.1, 0.4, 0.2, 0.5, 0, -0.5, 0, 1, 2])))
         == expected)
     let lines =
       "{\"confidences\":[0.9,0.1],\"losses\":[0.5,0],\"costs\":[1,2]}\n{\"confidences\":[0.4,0.2],\"losses\":[-0.5,0],\"costs\":[1,2]}\n"
-    #expect(try LossTable(path: folder.write(lines, "e.jsonl")) == expected)
+    #expect(try LossTable(path: folder.write("e.jsonl", lines)) == expected)
     let steps =
       "{\"thresholds\":[1,0.9],\"losses\":[0,0.5],\"costs\":[2,1]}\n{\"thresholds\":[1,0.4],\"losses\":[0,-0.5],\"costs\":[2,1]}\n"
-    #expect(try LossTable(path: folder.write(steps, "s.jsonl")) == expected)
+    #expect(try LossTable(path: folder.write("s.jsonl", steps)) == expected)
   }
 
   @Test func `numbers are read to the last digit`() throws {
@@ -109,7 +110,7 @@ import Testing
       "0.1", "-0.30000000000000004", "1e-3", "0.123456789012345", "5e-324", "1E0", ".5", "-0",
       "0.99999999999999999",
     ] {
-      let table = try LossTable(path: folder.write("1,\(text)\n", "n.csv"))
+      let table = try LossTable(path: folder.write("n.csv", "1,\(text)\n"))
       #expect(
         table.losses(atRow: 0)?[0].bitPattern == Double(text == ".5" ? "0.5" : text)?.bitPattern, "\(text)")
     }
@@ -171,7 +172,7 @@ import Testing
   }
 
   @Test func `hostile .npy files are refused before they are read`() throws {
-    func message(_ data: Data) throws -> String { try self.message(path: folder.write(data, "t.npy")) }
+    func message(_ data: Data) throws -> String { try self.message(path: folder.write("t.npy", data)) }
     let good = Self.npy([2, 2], [1, 0, 0.5, 0])
     #expect(try message(good) == "no error")
     #expect(try message(good.dropLast()) == "31 bytes of data, expected 32 for the shape 2 × 2")
@@ -203,20 +204,20 @@ import Testing
     for k in 0..<4 {
       for j in 0..<3 { for i in 0..<2 { values.append(Double(100 * i + 10 * j + k)) } }
     }
-    let path = try folder.write(Self.npy(shape, values, order: "True"), "t.npy")
+    let path = try folder.write("t.npy", Self.npy(shape, values, order: "True"))
     let array = try NumPyFile.read(ByteSource(path: path))
     var expected: [Double] = []
     for i in 0..<2 {
       for j in 0..<3 { for k in 0..<4 { expected.append(Double(100 * i + 10 * j + k)) } }
     }
     #expect(array.shape == shape && array.values == expected)
-    let one = try folder.write(Self.npy([3], [1, 2, 3], order: "True"), "one.npy")
+    let one = try folder.write("one.npy", Self.npy([3], [1, 2, 3], order: "True"))
     #expect(try NumPyFile.read(ByteSource(path: one)).values == [1, 2, 3])
   }
 
   @Test func `hostile safetensors files are refused before they are read`() throws {
     func message(_ header: String, _ values: [Double] = [0, 0]) throws -> String {
-      try self.message(path: folder.write(Self.safetensors(header, values), "t.st"))
+      try self.message(path: folder.write("t.st", Self.safetensors(header, values)))
     }
     func tensor(_ shape: String, _ offsets: String, type: String = "F64") -> String {
       "{\"losses\":{\"dtype\":\"\(type)\",\"shape\":[\(shape)],\"data_offsets\":[\(offsets)]}}"
@@ -231,7 +232,7 @@ import Testing
     #expect(try message(tensor("1,2", "0,16")) == "no tensor \"thresholds\"; the file has losses")
     var data = Self.safetensors("{}", [])
     data[4] = 1
-    #expect(try self.message(path: folder.write(data, "t.st")).hasPrefix("the safetensors header claims"))
+    #expect(try self.message(path: folder.write("t.st", data)).hasPrefix("the safetensors header claims"))
   }
 
   @Test func `random damage to a file never traps`() throws {
@@ -249,7 +250,7 @@ import Testing
           damaged[damaged.startIndex + generator.index(below: damaged.count)] = UInt8(
             generator.index(below: 256))
         }
-        _ = try? LossTable(path: folder.write(damaged, "damaged"))
+        _ = try? LossTable(path: folder.write("damaged", damaged))
       }
     }
   }

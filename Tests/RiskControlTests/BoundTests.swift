@@ -1,5 +1,6 @@
 import Foundation
 import RiskControl
+import TestSupport
 import Testing
 
 /// Bounds against evaluations with 60 decimal digits (Scripts/make_bound_fixtures.py).
@@ -37,7 +38,7 @@ import Testing
   }
 
   @Test func `upper bounds and p-values agree with high-precision evaluation`() throws {
-    let fixture = try FixtureFile.decode("bounds.json", as: Fixture.self)
+    let fixture = try FixtureFile.decode("bounds.json", as: Fixture.self, in: .module)
     #expect(fixture.bounds.count == 30)
     for item in fixture.bounds {
       let (losses, delta, b) = (item.values, item.delta, item.lossBound)
@@ -61,7 +62,7 @@ import Testing
   }
 
   @Test func `binomial tails agree with high-precision evaluation`() throws {
-    for tail in try FixtureFile.decode("bounds.json", as: Fixture.self).binomial {
+    for tail in try FixtureFile.decode("bounds.json", as: Fixture.self, in: .module).binomial {
       let found = Binomial.cumulative(tail.k, n: tail.n, p: tail.p)
       #expect(
         close(found, tail.cumulative, 1e-12),

@@ -1,5 +1,6 @@
 import Foundation
 import RiskControl
+import TestSupport
 import Testing
 
 @Suite struct CertificateTests {
@@ -126,7 +127,7 @@ import Testing
   }
 
   @Test func `a file is written whole`() throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     let certificate = try makeCertificate(makeTable())
     try certificate.write(to: folder.path + "/c.json")
     #expect(try Certificate.read(path: folder.path + "/c.json") == certificate)
@@ -135,20 +136,22 @@ import Testing
   }
 
   @Test func `a signature holds for its key and its contents alone`() throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     let certificate = try makeCertificate(makeTable())
     // openssl genpkey -algorithm ed25519; openssl pkey -pubout.
     let key = try CertificateSigningKey(
       path: folder.write(
-        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n",
-        "key.pem"))
+        "key.pem",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n"
+      ))
     // The key and its public half are the first test of RFC 8032, section 7.1.
     #expect(
       key.verifyingKey.hexadecimal == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
     let publicKey = try CertificateVerifyingKey(
       path: folder.write(
-        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n",
-        "public.pem"))
+        "public.pem",
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n"
+      ))
     let signed = try certificate.signed(with: key)
     let back = try Certificate.read(signed.jsonData(), name: "c")
     #expect(back == signed && back.signature != nil)
@@ -174,7 +177,7 @@ import Testing
     other = try Certificate.read(Data(moved.utf8), name: "c")
     #expect(message(other, publicKey).contains("is not of this certificate"))
     for bad in ["", "nonsense", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
-      #expect(throws: RiskControlError.self) { try CertificateSigningKey(path: folder.write(bad, "bad.pem")) }
+      #expect(throws: RiskControlError.self) { try CertificateSigningKey(path: folder.write("bad.pem", bad)) }
     }
     #expect(throws: RiskControlError.self) { try CertificateVerifyingKey(path: folder.path + "/key.pem") }
   }

@@ -1,5 +1,6 @@
 import Foundation
 import RiskControl
+import TestSupport
 import Testing
 
 @Suite struct MonitorTests {
@@ -90,7 +91,7 @@ import Testing
     certificate: "ab12", epsilon: 0.05, delta: 0.1, metric: "rouge-l")
 
   @Test func `a log is the state, over restarts and between two writers`() throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     let path = folder.path + "/audit.jsonl"
     var expected = try RiskMonitor(epsilon: 0.05)
     var generator = SeededGenerator(seed: 205)
@@ -110,7 +111,7 @@ import Testing
   }
 
   @Test func `writers at the same time lose nothing`() async throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     let path = folder.path + "/audit.jsonl"
     try await withThrowingTaskGroup(of: Void.self) { group in
       for _ in 0..<4 {
@@ -128,7 +129,7 @@ import Testing
   }
 
   @Test func `a line that is being written is no audit yet, and one cut off by a crash is dropped`() throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     let path = folder.path + "/audit.jsonl"
     let log = try AuditLog(path: path, header: Self.header)
     try log.append(.init(loss: 0.5))
@@ -141,7 +142,7 @@ import Testing
   }
 
   @Test func `logs of another certificate and damaged ones are refused and left as they are`() throws {
-    let folder = try ScratchFolder()
+    let folder = try TemporaryDirectory()
     let path = folder.path + "/audit.jsonl"
     try AuditLog(path: path, header: Self.header).append(.init(loss: 0.5))
     let before = try Data(contentsOf: URL(fileURLWithPath: path))
@@ -164,7 +165,7 @@ import Testing
     try (before + Data("nonsense\n{\"loss\":0.5}\n".utf8)).write(to: URL(fileURLWithPath: path))
     #expect(message(Self.header).contains("line 3 is no audit"))
     #expect(throws: RiskControlError.self) { try AuditLog.read(path: path) }
-    _ = try folder.write("{\"text\": 1}\n", "other.jsonl")
+    _ = try folder.write("other.jsonl", "{\"text\": 1}\n")
     #expect(throws: RiskControlError.self) {
       try AuditLog(path: folder.path + "/other.jsonl", header: Self.header)
     }

@@ -23,6 +23,11 @@ public final class TemporaryDirectory: Sendable {
   }
 
   @discardableResult
+  public func write(_ name: String, _ data: Data) throws -> String {
+    try write(name, Array(data))
+  }
+
+  @discardableResult
   public func write(_ name: String, _ text: String) throws -> String {
     try write(name, Array(text.utf8))
   }

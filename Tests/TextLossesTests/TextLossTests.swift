@@ -1,4 +1,5 @@
 import RiskControl
+import TestSupport
 import Testing
 import TextLosses
 
@@ -21,13 +22,13 @@ import TextLosses
   }
 
   @Test func `scores agree with the public packages`() throws {
-    let cases = try FixtureFile.decode("text-losses.json", as: Fixture.self).cases
+    let cases = try FixtureFile.decode("text-losses.json", as: Fixture.self, in: .module).cases
     #expect(cases.count == 97)
     try check(cases)
   }
 
   @Test func `texts are compared by their scalars, as the public packages do`() throws {
-    let cases = try FixtureFile.decode("text-scalars.json", as: Fixture.self).cases
+    let cases = try FixtureFile.decode("text-scalars.json", as: Fixture.self, in: .module).cases
     #expect(cases.count == 22)
     try check(cases)
     // What Swift takes for equal, white space that Swift knows and Python does not, and the other way round.
@@ -57,7 +58,7 @@ import TextLosses
   }
 
   @Test func `stems agree with the reference stemmer`() throws {
-    let stems = try FixtureFile.decode("text-losses.json", as: Fixture.self).stems
+    let stems = try FixtureFile.decode("text-losses.json", as: Fixture.self, in: .module).stems
     #expect(stems.count > 1000)
     for (word, stem) in stems { #expect(PorterStemmer.stem(word) == stem, "\(word)") }
   }

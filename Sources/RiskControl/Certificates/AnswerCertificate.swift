@@ -153,21 +153,10 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   }
 
   /// The JSON of a certificate file.
-  public func jsonData() throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    return try encoder.encode(self) + Data("\n".utf8)
-  }
+  public func jsonData() throws -> Data { try CertificateJSON.data(of: self) }
 
   /// Writes the file in one step.
-  public func write(to path: String) throws {
-    do {
-      try jsonData().write(to: URL(fileURLWithPath: path), options: .atomic)
-    } catch {
-      throw RiskControlError.file(
-        "the certificate could not be written (\(error.localizedDescription))", in: path)
-    }
-  }
+  public func write(to path: String) throws { try CertificateJSON.write(self, to: path) }
 
   /// Reads a certificate of answers.
   ///

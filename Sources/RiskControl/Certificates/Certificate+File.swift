@@ -1,23 +1,31 @@
 import Crypto
 import Foundation
 
-extension Certificate {
-  /// The JSON of a certificate file: sorted keys, two-space indents, a newline at the end.
-  public func jsonData() throws -> Data {
+/// How files of certificates are written: sorted keys, two-space indents, a newline at the end.
+enum CertificateJSON {
+  static func data(of certificate: some Encodable) throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    return try encoder.encode(self) + Data("\n".utf8)
+    return try encoder.encode(certificate) + Data("\n".utf8)
   }
 
-  /// Writes the file in one step: a reader sees the old file or the whole new one.
-  public func write(to path: String) throws {
+  /// In one step: a reader sees the old file or the whole new one.
+  static func write(_ certificate: some Encodable, to path: String) throws {
     do {
-      try jsonData().write(to: URL(fileURLWithPath: path), options: .atomic)
+      try data(of: certificate).write(to: URL(fileURLWithPath: path), options: .atomic)
     } catch {
       throw RiskControlError.file(
         "the certificate could not be written (\(error.localizedDescription))", in: path)
     }
   }
+}
+
+extension Certificate {
+  /// The JSON of a certificate file: sorted keys, two-space indents, a newline at the end.
+  public func jsonData() throws -> Data { try CertificateJSON.data(of: self) }
+
+  /// Writes the file in one step: a reader sees the old file or the whole new one.
+  public func write(to path: String) throws { try CertificateJSON.write(self, to: path) }
 
   /// Reads a certificate and refuses one that was changed after it was written, in any value or key; white space may differ.
   ///
