@@ -30,11 +30,11 @@ test: setup fetch
 
 demo: fetch
 	@echo
-	@echo '$$ egress summarize --words 40 Examples/tide-mill.txt'
-	@$(EGRESS) summarize --words 40 Examples/tide-mill.txt
-	@echo
 	@echo '$$ egress answer --cite --question "When did the mill close?" Examples/tide-mill.txt'
 	@$(EGRESS) answer --cite --question 'When did the mill close?' Examples/tide-mill.txt
+	@echo
+	@echo '$$ egress summarize --words 40 Examples/tide-mill.txt'
+	@$(EGRESS) summarize --words 40 Examples/tide-mill.txt
 
 lint:
 	$(SWIFT) format lint --strict -r Sources Tests Examples Package.swift
