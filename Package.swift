@@ -25,6 +25,7 @@ let package = Package(
     .library(name: "RiskControl", targets: ["RiskControl"]),
     .library(name: "LossTables", targets: ["LossTables"]),
     .library(name: "TextLosses", targets: ["TextLosses"]),
+    .library(name: "Certification", targets: ["Certification"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -69,9 +70,17 @@ let package = Package(
     .target(name: "RiskControl", dependencies: [crypto], swiftSettings: strictSwift),
     .target(name: "LossTables", dependencies: ["RiskControl"], swiftSettings: strictSwift),
     .target(name: "TextLosses", swiftSettings: strictSwift),
+    .target(
+      name: "Certification",
+      dependencies: [
+        "FileFormats", "Checkpoints", "Transformers", "Generation", "EarlyExit", "SpeculativeDecoding",
+        "RiskControl", "LossTables", "TextLosses",
+      ],
+      swiftSettings: strictSwift),
     .executableTarget(
       name: "egress",
       dependencies: [
+        "Certification",
         "TensorKernels", "FileFormats", "Checkpoints", "Tokenization", "Transformers", "Generation",
         "EarlyExit",
         "SpeculativeDecoding", "RiskControl", "LossTables", "TextLosses", argumentParser,
@@ -79,6 +88,11 @@ let package = Package(
       // Compiled in, so that an installed binary knows its models wherever it lies.
       resources: [.embedInCode("Resources/manifest.json")],
       swiftSettings: strictSwift),
+    // The example is a package of its own too; here it is built with everything else, by public declarations alone.
+    .executableTarget(
+      name: "CalibrateExample",
+      dependencies: ["Certification", "EarlyExit", "Generation", "RiskControl", "TextLosses"],
+      path: "Examples/Calibrate/Sources/Calibrate", packageAccess: false, swiftSettings: strictSwift),
 
     .target(
       name: "TestSupport",
@@ -119,6 +133,13 @@ let package = Package(
       name: "TextLossesTests", dependencies: ["TextLosses", "RiskControl", "TestSupport"],
       exclude: ["Scripts"],
       resources: [.copy("Fixtures")], swiftSettings: strictSwift),
+    .testTarget(
+      name: "CertificationTests",
+      dependencies: [
+        "Certification", "EarlyExit", "FileFormats", "Generation", "RiskControl", "SpeculativeDecoding",
+        "TestSupport", "TextLosses",
+      ],
+      swiftSettings: strictSwift),
     .testTarget(
       name: "CommandLineTests", dependencies: ["Checkpoints", "FileFormats", "TestSupport"],
       swiftSettings: strictSwift),

@@ -56,7 +56,9 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
 }
 
 extension FileError {
-  package static func damaged(_ file: String, _ field: String, expected: String, found: String) -> FileError {
+  package static func damaged(_ file: String, _ field: String, expected: String, found: String)
+    -> FileError
+  {
     FileError(kind: .damaged, file: file, field: field, expected: expected, found: found)
   }
 

@@ -64,10 +64,12 @@ package enum JSONStructure {
         }
       case UInt8(ascii: ":"):
         values += 1
-        guard let range = lastString, let last = levels.indices.last, levels[last].keys != nil else {
+        guard let range = lastString, let last = levels.indices.last, levels[last].keys != nil
+        else {
           throw fail("JSON", "a colon without a key at byte \(index)")
         }
-        let key = try decodeKey(UnsafeRawBufferPointer(rebasing: bytes[range]), fail("JSON", "a damaged key"))
+        let key = try decodeKey(
+          UnsafeRawBufferPointer(rebasing: bytes[range]), fail("JSON", "a damaged key"))
         guard levels[last].keys?.insert(key).inserted == true else {
           throw fail("the key \"\(FileError.printable(key))\" once", "it twice")
         }
@@ -76,7 +78,9 @@ package enum JSONStructure {
         values += 1
       default: break
       }
-      guard values <= valueLimit else { throw fail("JSON of at most \(valueLimit) values", "more values") }
+      guard values <= valueLimit else {
+        throw fail("JSON of at most \(valueLimit) values", "more values")
+      }
       index += 1
     }
     guard levels.isEmpty else { throw fail("JSON", "the end inside an object or array") }
@@ -97,10 +101,14 @@ package enum JSONStructure {
     _ quoted: UnsafeRawBufferPointer, _ failure: FileError
   ) throws(FileError) -> String {
     if quoted.contains(UInt8(ascii: "\\")) {
-      guard let key = try? JSONDecoder().decode(String.self, from: Data(quoted)) else { throw failure }
+      guard let key = try? JSONDecoder().decode(String.self, from: Data(quoted)) else {
+        throw failure
+      }
       return key
     }
-    guard let key = String(validating: quoted[1..<quoted.count - 1], as: UTF8.self) else { throw failure }
+    guard let key = String(validating: quoted[1..<quoted.count - 1], as: UTF8.self) else {
+      throw failure
+    }
     return key
   }
 
@@ -111,7 +119,8 @@ package enum JSONStructure {
     }
     switch error {
     case .keyNotFound(let key, let context):
-      return .damaged(file, place(context.codingPath + [key]), expected: "a value", found: "no such key")
+      return .damaged(
+        file, place(context.codingPath + [key]), expected: "a value", found: "no such key")
     case .typeMismatch(let type, let context):
       return .damaged(
         file, place(context.codingPath), expected: kindName(type), found: "a value of another type")

@@ -33,8 +33,12 @@ package final class MappedFile: @unchecked Sendable {
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw refusal(MappedFile.systemMessage(errno)) }
     guard status.st_mode & S_IFMT != S_IFDIR else { throw refusal("a directory") }
-    guard status.st_mode & S_IFMT == S_IFREG else { throw refusal("something that is not a regular file") }
-    guard let length = Int(exactly: status.st_size), length > 0 else { throw refusal("an empty file") }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw refusal("something that is not a regular file")
+    }
+    guard let length = Int(exactly: status.st_size), length > 0 else {
+      throw refusal("an empty file")
+    }
     let address = mmap(nil, length, PROT_READ, MAP_PRIVATE, descriptor, 0)
     guard let address, address != MAP_FAILED else { throw refusal(MappedFile.systemMessage(errno)) }
     self.path = path
@@ -62,7 +66,8 @@ package final class MappedFile: @unchecked Sendable {
     let pageSize = max(Int(sysconf(Int32(_SC_PAGESIZE))), 1)
     // The mapping begins on a page. Whole pages are dropped even where a neighbour shares them: nothing is lost.
     let start = range.lowerBound / pageSize * pageSize
-    _ = madvise(UnsafeMutableRawPointer(mutating: base + start), range.upperBound - start, MADV_DONTNEED)
+    _ = madvise(
+      UnsafeMutableRawPointer(mutating: base + start), range.upperBound - start, MADV_DONTNEED)
   }
 
   /// Whether something is at `path`, readable or not.

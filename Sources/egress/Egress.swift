@@ -1,4 +1,5 @@
 import ArgumentParser
+import FileFormats
 
 #if canImport(Glibc)
   import Glibc
@@ -36,7 +37,7 @@ struct Egress: ParsableCommand {
         EGRESS_HOME  where downloaded models lie (~/.cache/egress)
         NO_COLOR     no colours in messages
       """,
-    version: "0.1.0",
+    version: EgressVersion.number,
     subcommands: [
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ScoreCommand.self,
       FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self,

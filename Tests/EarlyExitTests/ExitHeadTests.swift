@@ -236,24 +236,4 @@ import Transformers
     }
     #expect(throws: EarlyExitError.self) { try ExitHeads.LayerMap(weights: [1, 2], hiddenSize: 3) }
   }
-
-  @Test func `a policy's description holds for its own model and template only`() throws {
-    let policy = try ThresholdPolicy(threshold: 0, layers: [1, 3], minimumLayer: 2, decay: 4)
-    let strategy = ExitStrategy(policy: policy, measure: SaturationConfidence(), cachePolicy: .propagate)
-    let description = try ExitPolicyDescription(
-      strategy, policy: policy, model: model, modelDigest: "m", headsDigest: nil,
-      regime: DecodingRegime(tasks: [.summarize], options: GenerationOptions(), maxTokens: 6))
-    #expect(description.layers == [3] && description.measure == "saturation")
-    let read = try ExitPolicyDescription.read([UInt8](description.jsonData()), name: "policy.json")
-    #expect(read == description)
-    #expect(try read.policy(threshold: 0.5).threshold == 0.5)
-    #expect(throws: EarlyExitError.self) { try ExitPolicyDescription.read(Array("{}".utf8), name: "x") }
-    // Of a version that did not say how documents were decoded.
-    let old = String(decoding: try description.jsonData(), as: UTF8.self)
-      .replacing("\"version\" : 2", with: "\"version\" : 1")
-    let error = #expect(throws: EarlyExitError.self) {
-      try ExitPolicyDescription.read(Array(old.utf8), name: "x")
-    }
-    #expect("\(try #require(error))".contains("calibrate again"))
-  }
 }

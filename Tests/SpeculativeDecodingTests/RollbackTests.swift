@@ -191,20 +191,6 @@ struct RollbackTests {
       } != "")
   }
 
-  @Test func `the policy of another version is refused by its number`() throws {
-    let fields = """
-      "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,
-      "template_sha256": "22", "regime": {"tasks": ["summarize"], "sampling": "greedy", "stop": [], "extractive": false},
-      "draft_policy_version":
-      """
-    func read(_ version: Int) throws -> SpeculationDescription {
-      try SpeculationDescription.read(Data("{\(fields) \(version)}".utf8), name: "policy")
-    }
-    #expect(try read(SpeculationDescription.currentVersion).draftLength == 3)
-    let error = #expect(throws: SpeculativeDecodingError.self) { try read(1) }
-    #expect(error?.description.contains("of version 1") == true)
-  }
-
   @Test func `a token is priced by passes, their rows and the drafts`() throws {
     let costs = DraftCosts(pass: [4, 5, 7, 10], draft: 0.5)
     var statistics = SpeculationStatistics()

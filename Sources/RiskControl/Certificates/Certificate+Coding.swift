@@ -106,7 +106,7 @@ extension Certificate: Codable {
     guard version == Self.formatVersion else {
       throw broken(.version, "version \(version), expected \(Self.formatVersion)")
     }
-    outcome = try container.decode(String.self, forKey: .outcome)
+    outcome = try container.decode(Outcome.self, forKey: .outcome)
     threshold = try container.decode(Double?.self, forKey: .threshold)
     index = try container.decode(Int?.self, forKey: .index)
     upperBound = try container.decode(Double?.self, forKey: .upperBound)

@@ -29,7 +29,7 @@ extension Certificate {
     guard let threshold else {
       return "Nothing is guaranteed: no threshold of the table could be certified."
     }
-    if outcome == "only_safest" {
+    if outcome == .onlySafest {
       return
         "Only the full model (threshold \(plain(threshold))) is certified: its loss against itself is 0 by construction."
     }
@@ -84,7 +84,7 @@ extension Certificate {
   }
 
   private var fallback: String {
-    guard outcome == "certified", pays == false, let cost, let safestCost else { return "" }
+    guard outcome == .certified, pays == false, let cost, let safestCost else { return "" }
     return
       " Decoding at this threshold does not pay: it costs \(plain(cost)) on average, and the safest threshold "
       + "\(plain(safestCost)), which is therefore the one to use."

@@ -53,8 +53,18 @@ public struct Certificate: Sendable, Equatable {
     }
   }
 
-  /// `certified`, `only_safest` or `nothing_certified`.
-  public let outcome: String
+  /// What came of a calibration.
+  public enum Outcome: String, Sendable, Codable, CaseIterable {
+    /// A threshold past the safest is certified.
+    case certified
+    /// Only the safest threshold, the full model's, is.
+    case onlySafest = "only_safest"
+    /// No threshold is.
+    case nothingCertified = "nothing_certified"
+  }
+
+  /// What came of the calibration.
+  public let outcome: Outcome
   /// λ to decode with; nil where nothing is certified.
   public let threshold: Double?
   /// Row of the table; nil where nothing is certified.
@@ -121,7 +131,7 @@ public struct Certificate: Sendable, Equatable {
     furtherMetrics: [String?] = [], subject: Subject = Subject(), program: String
   ) {
     let choice = result.outcome.choice
-    outcome = result.outcome.name
+    outcome = result.outcome.kind
     threshold = choice?.threshold
     index = choice?.index
     upperBound = choice?.upperBound

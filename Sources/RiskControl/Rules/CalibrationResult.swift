@@ -37,14 +37,17 @@ public enum CalibrationOutcome: Sendable, Equatable {
   /// Nothing is, because the table does not begin at the full model.
   case nothingCertified(why: CalibrationShortfall)
 
-  /// `certified`, `only_safest` or `nothing_certified`.
-  public var name: String {
+  /// Which of the three it is, without what is known of it.
+  public var kind: Certificate.Outcome {
     switch self {
-    case .certified: "certified"
-    case .onlySafest: "only_safest"
-    case .nothingCertified: "nothing_certified"
+    case .certified: .certified
+    case .onlySafest: .onlySafest
+    case .nothingCertified: .nothingCertified
     }
   }
+
+  /// `certified`, `only_safest` or `nothing_certified`.
+  public var name: String { kind.rawValue }
 
   /// The threshold to decode with, where there is one.
   public var choice: ThresholdChoice? {

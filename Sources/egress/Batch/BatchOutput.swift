@@ -1,10 +1,12 @@
+import Certification
 import EarlyExit
+import FileFormats
 import Generation
 import Transformers
 
 /// A line of a batch's results.
 struct BatchResult: Codable {
-  var id: BatchIdentifier
+  var id: DocumentIdentifier
   /// What it was made with: see ``BatchSettings``. Absent in files of the first version.
   var settings: String?
   var text: String
@@ -36,7 +38,7 @@ final class BatchOutput {
   /// Opens the file, keeps the results of an earlier run of the same batch and cuts off an incomplete last line.
   ///
   /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
-  init(path: String, records: [(id: BatchIdentifier, settings: String)], input: String) throws {
+  init(path: String, records: [(id: DocumentIdentifier, settings: String)], input: String) throws {
     file = try ResumableLines(path: path)
     for (index, line) in file.lines.enumerated() {
       let place = "\(path) line \(index + 1)"

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import EarlyExit
 import Generation
 
@@ -19,7 +20,7 @@ struct BatchRunner {
   var certified: CertifiedAnswers?
 
   /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
-  func run(_ records: [BatchRecord], input: String, output path: String) throws {
+  func run(_ records: [DocumentRecord], input: String, output path: String) throws {
     let output = try BatchOutput(
       path: path, records: records.map { ($0.id, settings.digest(of: $0.item)) }, input: input)
     let before = output.completed
@@ -44,7 +45,8 @@ struct BatchRunner {
   ///
   /// - Returns: How many are done.
   private func run(
-    _ rest: ArraySlice<BatchRecord>, after before: Int, isAudited: Bool, bar: ProgressBar, output: BatchOutput
+    _ rest: ArraySlice<DocumentRecord>, after before: Int, isAudited: Bool, bar: ProgressBar,
+    output: BatchOutput
   ) throws -> Int {
     var options = options
     var strategy: any DecodingStrategy = FullDepth()
@@ -88,7 +90,7 @@ struct BatchRunner {
   }
 
   private func result(
-    _ generation: Generation, of record: BatchRecord, hasExits: Bool, isWhole: Bool, bar: ProgressBar
+    _ generation: Generation, of record: DocumentRecord, hasExits: Bool, isWhole: Bool, bar: ProgressBar
   ) -> BatchResult {
     var result = BatchResult(
       id: record.id, settings: settings.digest(of: record.item), text: generation.text,

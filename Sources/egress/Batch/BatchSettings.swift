@@ -1,3 +1,4 @@
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats

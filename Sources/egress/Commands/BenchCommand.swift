@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import FileFormats
 import Generation
 import TensorKernels
 import Transformers

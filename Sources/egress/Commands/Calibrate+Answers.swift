@@ -1,5 +1,7 @@
 import ArgumentParser
+import Certification
 import EarlyExit
+import FileFormats
 import Foundation
 import Generation
 import RiskControl
@@ -47,7 +49,7 @@ extension Calibrate {
 
   /// A line of NAME.answers.jsonl.
   private struct Line: Encodable {
-    var id: BatchIdentifier
+    var id: DocumentIdentifier
     var text: String
     var answered: Bool
     var inside: Bool?
@@ -58,7 +60,7 @@ extension Calibrate {
   func runOnAnswers(_ data: String) throws {
     let settings = try answerSettings()
     let loss = try answerLoss()
-    let all = Array(try BatchInput.read(data).prefix(documents.limit ?? .max))
+    let all = Array(try DocumentFile.read(data).prefix(documents.limit ?? .max))
     for record in all {
       guard case .answer = record.item.task else {
         throw CommandError("\(data): document \(record.id) has no question, which --risk selective needs")
@@ -77,10 +79,11 @@ extension Calibrate {
     }
     let loaded = try ModelOptions.load(
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
-    let applicability = try CertificateGuard.make(
-      loaded, records: all, options: guarding, stem: documents.stem, maxTokens: documents.maxTokens
+    let made = try guarding.make(
+      loaded, records: all, stem: documents.stem, maxTokens: documents.maxTokens
     ) { _ in }
-    let records = Array(all.dropFirst(applicability?.documents ?? 0))
+    let applicability = made?.guard
+    let records = Array(all.dropFirst(made?.documents ?? 0))
     let generations = try answers(loaded.model, records, applicability)
     var lines: [Line] = []
     for (record, generation) in zip(records, generations) {
@@ -103,11 +106,13 @@ extension Calibrate {
       result, settings: settings, confidences: confidences, losses: losses,
       declined: lines.count - given.count,
       metric: loss.name,
-      policy: try CertifiedAnswers.Policy(loaded, regime: regime, applicability: applicability?.reference)
-        .json(),
-      program: Self.program)
+      policy: try CertifiedAnswers.Policy(
+        loaded.subject(), regime: regime, applicability: applicability?.reference
+      )
+      .json(),
+      program: EgressVersion.program)
     try certificate.write(to: path)
-    if applicability == nil, !guarding.noGuard { Console.note(CertificateGuard.absence(records.count)) }
+    if applicability == nil, !guarding.noGuard { Console.note(CalibrationGuard.absence(records.count)) }
     try TextOutput.standard.write(
       format == .json
         ? String(decoding: certificate.jsonData(), as: UTF8.self)
@@ -117,7 +122,7 @@ extension Calibrate {
   }
 
   private func answers(
-    _ model: LanguageModel, _ records: [BatchRecord], _ applicability: CertificateGuard?
+    _ model: LanguageModel, _ records: [DocumentRecord], _ applicability: PolicyGuard?
   ) throws -> [Generation] {
     let batch = BatchDecoder(model: model, shouldStop: { Interrupt.isRequested })
     for record in records {

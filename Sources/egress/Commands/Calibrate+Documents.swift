@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
@@ -27,41 +28,34 @@ extension Calibrate {
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let stem = documents.stem
-    let applicability = try CertificateGuard.make(
-      loaded, records: all, options: guarding, stem: stem, maxTokens: documents.maxTokens,
+    let made = try guarding.make(
+      loaded, records: all, stem: stem, maxTokens: documents.maxTokens,
       check: checkFeasibility)
-    let records = Array(all.dropFirst(applicability?.documents ?? 0))
+    let records = Array(all.dropFirst(made?.documents ?? 0))
+    let policyGuard = made?.guard
     // What a sweep decodes with: greedily, whole documents, one task a document.
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
+    func candidate(_ name: String, stem: String, _ sweep: ThresholdSweep) throws -> Candidate {
+      Candidate(
+        name: name, stem: stem,
+        calibrator: try Calibrator(sweep, metric: metric, risk: risk, documentsPath: data, records: records))
+    }
     let candidates: [Candidate]
     if let draft {
       let fallbacks = drafting.fallback?.values ?? [draft.usualFallback]
       candidates = try fallbacks.map { fallback in
-        Candidate(
-          name: "fallback \(fallback)", stem: fallbacks.count == 1 ? stem : "\(stem).fallback-\(fallback)",
-          sweep: try ThresholdSweep.drafts(
-            loaded, draft: draft, fallback: fallback,
-            draftLength: drafting.draftLength ?? draft.usualDraftLength,
-            grid: documents.grid?.values, maxTokens: documents.maxTokens, regime: regime,
-            applicability: applicability))
+        try candidate(
+          "fallback \(fallback)", stem: fallbacks.count == 1 ? stem : "\(stem).fallback-\(fallback)",
+          .drafts(
+            loaded.subject(), draft: draft.subject(), fallback: fallback,
+            draftLength: drafting.draftLength ?? draft.usualDraftLength, grid: documents.grid?.values,
+            maxTokens: documents.maxTokens, regime: regime, guard: policyGuard))
       }
     } else {
-      candidates = [
-        Candidate(
-          name: "exits", stem: stem,
-          sweep: try ThresholdSweep.exits(
-            loaded, options: exits, distance: metric.distance, grid: documents.grid?.values,
-            isExhaustive: documents.everyThreshold,
-            lowest: documents.lowest ?? 0, maxTokens: documents.maxTokens, regime: regime,
-            applicability: applicability))
-      ]
+      candidates = [try candidate("exits", stem: stem, exitSweep(loaded, metric, regime, policyGuard))]
     }
-    let subjects = candidates.map {
-      Certificate.Subject(
-        risk: risk.name, metric: metric.name, modelDigest: $0.sweep.modelDigest,
-        policyDigest: $0.sweep.policyDigest, policy: $0.sweep.policy)
-    }
+    let subjects = try candidates.map { try $0.calibrator.subject() }
     // Before hours of work, not after.
     let further = try furtherMetrics()
     let epsilons = further.isEmpty ? rule.epsilon.values : Array(rule.epsilon.values.prefix(1))
@@ -73,37 +67,34 @@ extension Calibrate {
       return file
     }
     // Policies are compared by what the same parts cost.
-    var measured: JSONValue?
-    func measure(_ sweep: ThresholdSweep) throws -> JSONValue {
+    var measured: SweepCosts?
+    func measure(_ sweep: ThresholdSweep) throws -> SweepCosts {
       let costs = try measured ?? sweep.measure()
       measured = costs
       return costs
     }
     let outputs = try candidates.map { candidate in
-      try runs(candidate.sweep, on: records, path: candidate.stem + ".runs.jsonl", data: data) {
-        try measure(candidate.sweep)
+      try runs(candidate.calibrator, path: candidate.stem + ".runs.jsonl") {
+        try measure(candidate.calibrator.sweep)
       }
     }
-    for one in [(metric: metric, risk: risk)] + further.map({ (metric: $0.metric, risk: $0.risk) }) {
-      guard one.risk == .gap, case .text(let loss) = one.metric, loss.readsReferences,
-        let lines = outputs.first
-      else { continue }
-      let losses = zip(lines, records).map { loss.loss($0.texts[0], references: $1.references ?? []) }
-      if let reason = loss.vacuity(fullModelLosses: losses) { throw CommandError("\(data): \(reason)") }
+    if let lines = outputs.first {
+      for one in [(metric: metric, risk: risk)] + further.map({ (metric: $0.metric, risk: $0.risk) }) {
+        try candidates[0].calibrator.checkVacuity(lines, metric: one.metric, risk: one.risk)
+      }
     }
     let tables = try zip(candidates, outputs).map { candidate, lines in
-      try writeLosses(
-        lines, of: records, metric: metric, risk: risk, path: candidate.stem + ".losses.jsonl",
-        isAlone: further.isEmpty)
+      try candidate.calibrator.losses(
+        lines, path: candidate.stem + ".losses.jsonl", isAlone: further.isEmpty)
     }
     var certificates: [Certificate]
     var chosen = 0
     if candidates.count == 1 {
       let others = try further.map { one in
         (
-          table: try writeLosses(
-            outputs[0], of: records, metric: one.metric, risk: one.risk,
-            path: "\(candidates[0].stem).\(one.metric.name).losses.jsonl", isAlone: false),
+          table: try candidates[0].calibrator.losses(
+            outputs[0], path: "\(candidates[0].stem).\(one.metric.name).losses.jsonl", metric: one.metric,
+            risk: one.risk, isAlone: false),
           epsilon: one.epsilon, metric: "\(one.metric.name), \(one.risk.name)"
         )
       }
@@ -115,7 +106,7 @@ extension Calibrate {
       certificates = [
         Certificate(
           choice.results[chosen], table: tables[chosen], settings: settings,
-          policiesCompared: candidates.count, subject: subjects[chosen], program: Self.program)
+          policiesCompared: candidates.count, subject: subjects[chosen], program: EgressVersion.program)
       ]
     }
     let lines = outputs[chosen]
@@ -123,7 +114,7 @@ extension Calibrate {
       certificates[index].auditEpsilon = try auditEpsilon(
         certificates[index], lines: lines, records: records, metric: metric, risk: risk)
     }
-    if applicability != nil {
+    if policyGuard != nil {
       let outside = lines.reduce(0) { $0 + ($1.inside == false ? 1 : 0) }
       for index in certificates.indices {
         certificates[index].outsideShare = Double(outside) / Double(max(lines.count, 1))
@@ -132,7 +123,7 @@ extension Calibrate {
     let layerCount = loaded.model.decoder.configuration.layerCount
     let remarks = certificates.compactMap { certificate -> String? in
       guard let threshold = certificate.threshold else { return nil }
-      func mean(_ values: (SweepLine) -> Double) -> Double {
+      func mean(_ values: (RunLine) -> Double) -> Double {
         lines.map(values).reduce(0, +) / Double(lines.count)
       }
       let megabytes = (mean { $0.costs[$0.piece(at: threshold)] }, mean { $0.costs[0] })
@@ -156,7 +147,7 @@ extension Calibrate {
         + (certificate.pays == false && threshold < 1
           ? ", so that is what decoding with this certificate takes" : "")
     }
-    if applicability == nil, !guarding.noGuard { Console.note(CertificateGuard.absence(records.count)) }
+    if policyGuard == nil, !guarding.noGuard { Console.note(CalibrationGuard.absence(records.count)) }
     try finish(certificates, files, remarks: remarks)
   }
 
@@ -165,96 +156,56 @@ extension Calibrate {
     var name: String
     /// What the names of its files begin with.
     var stem: String
-    var sweep: ThresholdSweep
+    var calibrator: Calibrator
   }
 
-  private func readRecords(_ data: String, metric: QualityMetric, risk: QualityRisk) throws -> [BatchRecord] {
+  private func readRecords(_ data: String, metric: QualityMetric, risk: QualityRisk) throws
+    -> [DocumentRecord]
+  {
     let records = Array(
-      try BatchInput.read(data).prefix(
+      try DocumentFile.read(data).prefix(
         documents.limit ?? .max))
-    let readsReferences =
-      try metric.readsReferences && risk == .gap
-      || furtherMetrics().contains { $0.metric.readsReferences && $0.risk == .gap }
-    if readsReferences, let record = records.first(where: { $0.references?.isEmpty ?? true }) {
-      throw CommandError(
-        "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
-    }
     for one in try [(metric: metric, risk: risk)]
       + furtherMetrics().map({ (metric: $0.metric, risk: $0.risk) })
     {
-      guard one.risk == .gap, case .text(let loss) = one.metric, loss.readsReferences,
-        let reason = loss.vacuity(references: records.map { $0.references ?? [] })
-      else { continue }
-      throw CommandError("\(data): \(reason)")
+      try one.risk.check(records, metric: one.metric, name: data)
     }
     return records
   }
 
+  private func exitSweep(
+    _ loaded: LoadedModel, _ metric: QualityMetric, _ regime: DecodingRegime, _ policyGuard: PolicyGuard?
+  ) throws -> ThresholdSweep {
+    let subject = try loaded.subject(exits)
+    let policy = try exits.policy(threshold: 0, heads: subject.heads)
+    guard policy.threshold < 1 else {
+      throw CommandError("the exit plan has no exits, for none pays: there is no threshold to calibrate")
+    }
+    return try .exits(
+      subject, strategy: exits.strategy(policy, heads: subject.heads, model: loaded.model), policy: policy,
+      distance: metric.distance, grid: documents.grid?.values, lowest: documents.lowest ?? 0,
+      isExhaustive: documents.everyThreshold,
+      maxTokens: documents.maxTokens, regime: regime, guard: policyGuard)
+  }
+
   /// The outputs of every document: those of an earlier run that are in the file, and the others.
   private func runs(
-    _ sweep: ThresholdSweep, on records: [BatchRecord], path: String, data: String,
-    measure: () throws -> JSONValue
-  ) throws -> [SweepLine] {
-    var settings = sweep.settings
-    settings["policy"] = sweep.policy
-    settings["documents"] = .text(try FileDigest.sha256(path: data))
-    let file = try SweepFile(path: path, settings: settings, measure: measure, records: records)
-    let before = file.lines.count
-    if before > 0 {
-      Console.note("\(path) has \(min(before, records.count)) of \(records.count) documents already")
-    }
-    let bar = ProgressBar(total: records.count, what: "documents")
+    _ calibrator: Calibrator, path: String, measure: @escaping () throws -> SweepCosts
+  ) throws -> [RunLine] {
+    let file = try calibrator.openRuns(path, measure: measure)
+    let (before, count) = (file.lines.count, calibrator.records.count)
+    if before > 0 { Console.note("\(path) has \(min(before, count)) of \(count) documents already") }
+    let bar = ProgressBar(total: count, what: "documents")
     Interrupt.watch()
     bar.show(done: before)
     defer { bar.clear() }
-    let rest = Array(records.dropFirst(before))
-    let isComplete: Bool
-    do {
-      isComplete = try sweep.run(rest, file.costs) { index, outputs in
-        try file.append(SweepLine(id: rest[index].id, outputs: outputs))
-        bar.show(done: file.lines.count)
-      }
-    } catch is DecodingError {
-      throw CommandError("\(path) line 1: its milliseconds are damaged; remove the file to begin again")
-    }
-    guard isComplete else {
+    let lines = try calibrator.complete(file, shouldStop: { Interrupt.isRequested }) { bar.show(done: $0) }
+    guard let lines else {
       bar.clear()
       Console.note(
-        "\(path) has \(file.lines.count) of \(records.count) documents; the same command goes on from there")
+        "\(path) has \(file.lines.count) of \(count) documents; the same command goes on from there")
       throw ExitCode(Interrupt.exitCode)
     }
-    return Array(file.lines.prefix(records.count))
-  }
-
-  /// Writes the table of losses and reads it back, so that the certificate is of what is in the file.
-  private func writeLosses(
-    _ lines: [SweepLine], of records: [BatchRecord], metric: QualityMetric, risk: QualityRisk, path: String,
-    isAlone: Bool
-  ) throws -> LossTable {
-    struct Line: Encodable {
-      var id: BatchIdentifier
-      var thresholds: [Double] = []
-      var losses: [Double] = []
-      var costs: [Double] = []
-    }
-    var text = ""
-    for (line, record) in zip(lines, records) {
-      let losses = line.losses(
-        metric, risk: risk, references: record.references ?? [], source: record.item.document)
-      var row = Line(id: line.id)
-      for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times))
-      where !isAlone || loss != row.losses.last || cost != row.costs.last {
-        row.thresholds.append(threshold)
-        row.losses.append(loss)
-        row.costs.append(cost)
-      }
-      text += try JSONOutput.line(row) + "\n"
-    }
-    do {
-      try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
-    } catch {
-      throw CommandError("cannot write to \(path): \(error.localizedDescription)")
-    }
-    return try LossTable(path: path, options: TableOptions(lossBound: metric.bound))
+    return lines
   }
 }

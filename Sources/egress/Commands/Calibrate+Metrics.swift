@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import RiskControl
 
 extension Calibrate {
@@ -51,7 +52,7 @@ extension Calibrate {
   /// What a monitor of the certificate holds the risk against: ε where losses need no references, and otherwise the upper
   /// bound, at δ, of the loss against the full model's own output at the certified threshold.
   func auditEpsilon(
-    _ certificate: Certificate, lines: [SweepLine], records: [BatchRecord], metric: QualityMetric,
+    _ certificate: Certificate, lines: [RunLine], records: [DocumentRecord], metric: QualityMetric,
     risk: QualityRisk
   ) throws -> Double? {
     guard metric.distance == nil, let threshold = certificate.threshold else { return nil }

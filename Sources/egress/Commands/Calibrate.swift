@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
@@ -234,7 +235,7 @@ struct Calibrate: ParsableCommand {
       return [
         Certificate(
           results[0], table: losses, settings: settings, further: others,
-          furtherMetrics: metrics.map(\.metric), subject: subject, program: Self.program)
+          furtherMetrics: metrics.map(\.metric), subject: subject, program: EgressVersion.program)
       ]
     }
     let ratios = try weights.map { path in
@@ -242,7 +243,8 @@ struct Calibrate: ParsableCommand {
     }
     return try calibration.calibrate(losses, epsilons: rule.epsilon.values, weights: ratios).map {
       Certificate(
-        $0, table: losses, settings: settings, weights: ratios, subject: subject, program: Self.program)
+        $0, table: losses, settings: settings, weights: ratios, subject: subject,
+        program: EgressVersion.program)
     }
   }
 
@@ -257,7 +259,7 @@ struct Calibrate: ParsableCommand {
     return Certificate(
       choice.results[index], table: policies[index].table, settings: settings,
       policiesCompared: policies.count,
-      subject: named, program: Self.program)
+      subject: named, program: EgressVersion.program)
   }
 
   /// Calibrates every policy and says how each came out.
@@ -303,9 +305,6 @@ struct Calibrate: ParsableCommand {
   /// The best outcome among the certificates decides.
   static func status(_ certificates: [Certificate]) -> Int32 {
     let outcomes = Set(certificates.map(\.outcome))
-    return outcomes.contains("certified") ? 0 : outcomes.contains("only_safest") ? 3 : 2
+    return outcomes.contains(.certified) ? 0 : outcomes.contains(.onlySafest) ? 3 : 2
   }
-
-  /// What certificates say made them.
-  static let program = "egress 0.1.0"
 }

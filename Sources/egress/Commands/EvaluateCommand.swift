@@ -1,5 +1,7 @@
 import ArgumentParser
+import Certification
 import EarlyExit
+import FileFormats
 import Generation
 import RiskControl
 
@@ -48,7 +50,7 @@ struct EvaluateCommand: ParsableCommand {
     let certificate = try exits.certificate.map { try Certificate.read(path: $0) }
     let (metric, risk) = try measure(certificate)
     let records = Array(
-      try BatchInput.read(documents.data)
+      try DocumentFile.read(documents.data)
         .dropFirst(documents.skip).prefix(documents.limit ?? .max))
     guard !records.isEmpty else {
       throw CommandError("\(documents.data) has no documents after the first \(documents.skip)")
@@ -66,7 +68,8 @@ struct EvaluateCommand: ParsableCommand {
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
     let strategy = try speculation.exitStrategy(exits, loaded, regime: regime)
     var evaluation = Evaluation(
-      loaded, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens)
+      loaded.model, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens,
+      shouldStop: { Interrupt.isRequested })
     try exits.protect(&evaluation.protection, loaded)
     var measured = loaded
     measured.model = evaluation.model

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import EarlyExit
+import FileFormats
 import Foundation
 import Transformers
 

@@ -1,6 +1,8 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
+import FileFormats
 import Generation
 
 struct FitExitsCommand: ParsableCommand {
@@ -79,7 +81,7 @@ struct FitExitsCommand: ParsableCommand {
   }
 
   func run() throws {
-    let records = try BatchInput.read(data)
+    let records = try DocumentFile.read(data)
       .prefix(limit ?? .max)
     let loaded = try models.load()
     let digest = try loaded.digest()

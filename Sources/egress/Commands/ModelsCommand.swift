@@ -1,4 +1,5 @@
 import ArgumentParser
+import FileFormats
 
 struct ModelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
@@ -65,7 +66,7 @@ struct PlanExitsCommand: ParsableCommand {
   }
 
   func run() throws {
-    let records = try BatchInput.read(data).prefix(limit)
+    let records = try DocumentFile.read(data).prefix(limit)
     let loaded = try models.load()
     guard let path = exitHeads ?? loaded.entry.flatMap(ShippedFiles.exitHeads) else {
       throw ValidationError("There are no exit heads for this model; name a file with --exit-heads.")

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EarlyExit
+import FileFormats
 import Transformers
 
 struct ScoreCommand: ParsableCommand {

@@ -7,7 +7,7 @@ enum TableText {
   static func short(_ value: Double) -> String { String(format: "%.6g", value) }
 
   static func describe(_ certificate: Certificate, path: String) -> String {
-    var lines: [(String, String)] = [("outcome", certificate.outcome)]
+    var lines: [(String, String)] = [("outcome", certificate.outcome.rawValue)]
     if let threshold = certificate.threshold, let index = certificate.index {
       lines.append(
         ("threshold", "\(threshold) (index \(index) of \(certificate.thresholdCount) rows, counted from 0)"))
@@ -32,7 +32,7 @@ enum TableText {
     if let cost = certificate.cost, let safest = certificate.safestCost {
       let change = safest == 0 ? "" : String(format: " (%+.1f%%)", 100 * (cost / safest - 1))
       lines.append(("cost", "\(short(cost)), at the safest threshold \(short(safest))\(change)"))
-      if certificate.outcome == "certified", certificate.pays == false {
+      if certificate.outcome == .certified, certificate.pays == false {
         lines.append(("pays", "no: use the safest threshold, which is certified too and costs no more"))
       }
     }

@@ -76,7 +76,7 @@ struct Verify: ParsableCommand {
     try TextOutput.standard.write(
       """
       verified    \(self.certificate) recomputes from \(table) to the last digit
-      outcome     \(certificate.outcome)
+      outcome     \(certificate.outcome.rawValue)
       guarantee   \(certificate.guarantee)
       limits      \(certificate.limits)
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import SpeculativeDecoding
@@ -70,6 +71,11 @@ enum LoadedDraft {
     case .model(let small): small.model.name
     case .head(let head): "head \(head.name)"
     }
+  }
+
+  /// What certificates know it by.
+  func subject() throws -> DecodingSubject.Draft {
+    DecodingSubject.Draft(name: name, source: source, digest: try digest())
   }
 
   /// SHA-256 of its file.

@@ -1,4 +1,5 @@
 import EarlyExit
+import FileFormats
 import Generation
 
 /// A model known by name: where it comes from, how to know it is the right one, and how to speak to it.

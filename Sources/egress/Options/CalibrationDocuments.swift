@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Foundation
 
 /// What a calibration runs a model on.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 
 /// What an evaluation runs on and measures.
 struct EvaluationDocuments: ParsableArguments {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
@@ -73,7 +74,7 @@ struct ExitOptions: ParsableArguments {
 
   /// What decoding is told; `nil` for plain decoding.
   ///
-  /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CommandError`` for a
+  /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CertificationError`` for a
   ///   certificate that is not for this model, policy, head and template.
   func makeStrategy(_ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy? {
     if let certificate { return try strategy(certificate, loaded, regime: regime) }
@@ -90,74 +91,23 @@ struct ExitOptions: ParsableArguments {
     }
   }
 
-  /// - Throws: ``CommandError`` where a certificate is for another compute path than the model's.
-  static func demandCompute(_ expected: String?, of loaded: LoadedModel, _ path: String) throws {
-    let found = ExitPolicyDescription.compute(of: loaded.model)
-    guard expected != found else { return }
-    let usual = ComputePath.quantized.rawValue
-    throw CommandError(
-      "\(path): the certificate is for --compute \(expected ?? usual), found --compute \(found ?? usual)")
-  }
-
   /// What is said of a document that a certificate does not hold for.
   static let notCovered =
     "not covered by the certificate, which holds for whole documents: decoded at full depth"
 
-  /// - Throws: ``CommandError`` where documents are decoded otherwise than those of the certificate were.
-  static func demand(_ certified: DecodingRegime, covers regime: DecodingRegime, _ path: String) throws {
-    guard let (field, expected, found) = certified.firstDifference(to: regime) else { return }
-    throw CommandError(
-      "\(path): the certificate does not cover this: \(field) was \(expected) when it was made, and is \(found) here"
-    )
-  }
-
   /// Sets which documents the certificate is applied to, and what brings outputs back to full depth.
   func protect(_ options: inout GenerationOptions, _ loaded: LoadedModel) throws {
     guard let certificate else { return }
-    (options.applicability, options.tripwire) = try CertificateGuard.load(certificate, for: loaded)
+    (options.applicability, options.tripwire) = try CertifiedPolicy.protection(
+      certificate, for: loaded.subject())
   }
 
   private func strategy(_ path: String, _ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy?
   {
-    let certificate = try Certificate.read(path: path)
-    guard let policy = certificate.subject.policy else {
-      throw CommandError(
-        "\(path): the certificate names no exit policy; egress calibrate --data makes one that does")
-    }
-    let description = try ExitPolicyDescription.read(JSONEncoder().encode(policy), name: "\(path): policy")
-    func demand(_ what: String, _ expected: String?, _ found: String?) throws {
-      guard expected == found else {
-        throw CommandError(
-          "\(path): the certificate is for another \(what): SHA-256 \(expected ?? "none"), found \(found ?? "none")"
-        )
-      }
-    }
-    let model = try loaded.digest()
-    try demand("exit policy", certificate.subject.policyDigest, try description.digest())
-    try demand("model", description.modelDigest, model)
-    if let named = certificate.subject.modelDigest { try demand("model", named, model) }
-    try Self.demandCompute(description.compute, of: loaded, path)
-    try Self.demand(description.regime, covers: regime, path)
-    try demand(
-      "exit head", description.headsDigest,
-      try self.policy.headsDigest(loaded))
-    try demand(
-      "prompt template", description.templateDigest,
-      try ExitPolicyDescription.templateDigest(of: loaded.model))
-    guard let threshold = certificate.threshold else {
-      throw CommandError("\(path) certifies nothing: \(certificate.reason ?? certificate.outcome)")
-    }
-    guard let measure = ExitPolicyOptions.Measure(rawValue: description.measure) else {
-      throw CommandError("\(path): the measure \(description.measure) is not known")
-    }
-    let heads = try self.policy.loadHeads(loaded)
-    let strategy = ExitStrategy(
-      policy: try description.policy(threshold: threshold),
-      measure: ExitPolicyOptions.measure(measure, heads),
-      heads: heads, cachePolicy: description.cache, groupLimit: description.groupLimit)
-    _ = try strategy.validatedLayers(for: loaded.model.decoder)
+    let certified = try CertifiedPolicy.load(path, for: loaded.subject(policy), regime: regime)
+    let certificate = certified.certificate
     Console.note(certificate.guarantee)
-    if certificate.pays == false, threshold < 1 {
+    guard case .exits(let strategy) = certified.decoding else {
       Console.note(
         "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and full depth "
           + "\((certificate.safestCost ?? 0).formatted(places: 2)), so tokens pass all layers")

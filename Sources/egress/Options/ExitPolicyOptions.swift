@@ -6,10 +6,6 @@ import Generation
 
 /// An exit policy but for its threshold: which layers, which measure, which heads, which cache.
 struct ExitPolicyOptions: ParsableArguments {
-  enum Measure: String, ExpressibleByArgument, CaseIterable {
-    case softmax, saturation, classifier
-  }
-
   /// Layers separated by commas.
   struct LayerList: ExpressibleByArgument {
     let layers: [Int]
@@ -26,7 +22,7 @@ struct ExitPolicyOptions: ParsableArguments {
       "How confidence is measured: softmax (probability of the best token minus that of the second), saturation "
         + "(cosine of neighbouring hidden states) or classifier (needs exit heads). (default: softmax)",
       valueName: "measure"))
-  var confidence: Measure?
+  var confidence: UsualMeasure?
 
   @Option(
     help: ArgumentHelp(
@@ -116,9 +112,9 @@ struct ExitPolicyOptions: ParsableArguments {
     try exitPlan.map { try ExitPlan.read(TextInput.bytes(path: $0).bytes, name: $0) }
   }
 
-  private func measure(_ plan: ExitPlan?) throws -> Measure {
+  private func measure(_ plan: ExitPlan?) throws -> UsualMeasure {
     guard let plan else { return confidence ?? .softmax }
-    guard let measure = Measure(rawValue: plan.measure) else {
+    guard let measure = UsualMeasure(rawValue: plan.measure) else {
       throw CommandError("the exit plan's measure \(plan.measure) is not known")
     }
     return measure
@@ -142,19 +138,12 @@ struct ExitPolicyOptions: ParsableArguments {
   func strategy(_ policy: ThresholdPolicy, heads: ExitHeads?, model: LanguageModel) throws -> ExitStrategy {
     let plan = try plan()
     let strategy = ExitStrategy(
-      policy: policy, measure: Self.measure(try measure(plan), heads), heads: heads,
+      policy: policy, measure: try measure(plan).make(heads: heads), heads: heads,
       cachePolicy: plan?.cache ?? exitCache ?? .defer)
     _ = try strategy.validatedLayers(for: model.decoder)
     return strategy
   }
-
-  static func measure(_ name: Measure, _ heads: ExitHeads?) -> any ConfidenceMeasure {
-    switch name {
-    case .softmax: SoftmaxConfidence()
-    case .saturation: SaturationConfidence()
-    case .classifier: ClassifierConfidence(heads?.classifiers ?? [:])
-    }
-  }
 }
 
 extension ExitCachePolicy: ExpressibleByArgument {}
+extension UsualMeasure: ExpressibleByArgument {}

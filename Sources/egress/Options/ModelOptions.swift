@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
@@ -77,6 +78,17 @@ struct LoadedModel {
     let digest = try FileDigest.sha256(model: path)
     found.digest = digest
     return digest
+  }
+
+  /// The model with the digests that certificates know it by.
+  ///
+  /// - Parameters:
+  ///   - policy: Which exit heads; `nil` for none.
+  ///   - draft: What drafts for it.
+  func subject(_ policy: ExitPolicyOptions? = nil, draft: LoadedDraft? = nil) throws -> DecodingSubject {
+    DecodingSubject(
+      model: model, modelDigest: try digest(), heads: try policy?.loadHeads(self),
+      headsDigest: try policy?.headsDigest(self), draft: try draft?.subject())
   }
 
   private final class Found {

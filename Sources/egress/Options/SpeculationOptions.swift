@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import EarlyExit
 import Generation
 import SpeculativeDecoding

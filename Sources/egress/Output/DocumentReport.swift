@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import EarlyExit
 import Generation
 import RiskControl
@@ -37,7 +38,7 @@ struct DocumentReport {
       guard search.beams == nil else {
         throw ValidationError("beams are for one document at a time; leave --beams out with --input")
       }
-      let records = try BatchInput.read(input, makeTask: makeTask)
+      let records = try DocumentFile.read(input, makeTask: makeTask)
       if exits.trace != nil || exits.showExits {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
@@ -122,7 +123,9 @@ struct DocumentReport {
     _ model: LoadedModel, _ regime: DecodingRegime, _ options: inout GenerationOptions
   ) throws -> CertifiedAnswers? {
     guard let answering else { return nil }
-    let certified = try CertifiedAnswers(answering.certificate, path: answering.path, model, regime: regime)
+    let certified = try CertifiedAnswers(
+      answering.certificate, path: answering.path, for: model.subject(), regime: regime)
+    Console.note(answering.certificate.guarantee)
     options.applicability = certified.applicability
     return certified
   }

@@ -1,3 +1,4 @@
+import Certification
 import Generation
 
 /// What can be told of an output about a document by looking at both.

@@ -1,5 +1,7 @@
 import ArgumentParser
+import Certification
 import EarlyExit
+import FileFormats
 import Generation
 import SpeculativeDecoding
 import Transformers

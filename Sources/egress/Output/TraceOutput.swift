@@ -1,4 +1,5 @@
 import EarlyExit
+import FileFormats
 import Generation
 import Transformers
 

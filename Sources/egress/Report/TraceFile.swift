@@ -1,4 +1,6 @@
+import Certification
 import EarlyExit
+import FileFormats
 import Transformers
 
 /// A token of a trace, as far as a report looks at it.

@@ -1,6 +1,8 @@
 import EarlyExit
+import FileFormats
 import Foundation
 import Generation
+import SpeculativeDecoding
 
 /// A pair of models and how they decode together, but for the rollback threshold: what a calibration was made with, and
 /// what a certificate holds for.
@@ -69,6 +71,13 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     return try encoder.encode(self) + Data("\n".utf8)
   }
 
+  /// SHA-256 of ``jsonData()``.
+  public func digest() throws -> String {
+    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
+  }
+
+  /// Reads a description back.
+  ///
   /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this version.
   public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
     -> SpeculationDescription

@@ -63,7 +63,9 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
   /// What of another regime this one does not cover, or `nil` where it covers all of it.
   ///
   /// The other's tasks have to be among these; all else has to be equal.
-  public func firstDifference(to other: DecodingRegime) -> (field: String, expected: String, found: String)? {
+  public func firstDifference(to other: DecodingRegime) -> (
+    field: String, expected: String, found: String
+  )? {
     func text(_ value: Int?, _ none: String) -> String { value.map(String.init) ?? none }
     if !Set(other.tasks).isSubset(of: tasks) {
       return ("task", tasks.joined(separator: " and "), other.tasks.joined(separator: " and "))
@@ -77,7 +79,9 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
       ("extractive", "\(isExtractive)", "\(other.isExtractive)"),
     ]
     if let found = fields.first(where: { $0.1 != $0.2 }) { return found }
-    guard other.tasks.contains("summarize"), summaryLength != other.summaryLength else { return nil }
+    guard other.tasks.contains("summarize"), summaryLength != other.summaryLength else {
+      return nil
+    }
     return ("length", summaryLength ?? "the usual", other.summaryLength ?? "the usual")
   }
 }

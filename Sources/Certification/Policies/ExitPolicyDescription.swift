@@ -1,4 +1,4 @@
-import Checkpoints
+import EarlyExit
 import FileFormats
 import Foundation
 import Generation
@@ -77,7 +77,8 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
 
   /// The policy with a threshold.
   public func policy(threshold: Double) throws(EarlyExitError) -> ThresholdPolicy {
-    try ThresholdPolicy(threshold: threshold, layers: layers, minimumLayer: minimumLayer, decay: decay)
+    try ThresholdPolicy(
+      threshold: threshold, layers: layers, minimumLayer: minimumLayer, decay: decay)
   }
 
   /// JSON with sorted keys: the same policy gives the same bytes.
@@ -105,7 +106,8 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
       throw .option(
         field: name, expected: "an exit policy of version \(currentVersion)",
         found: version == 1
-          ? "version 1, which does not say how documents were decoded: calibrate again" : "something else")
+          ? "version 1, which does not say how documents were decoded: calibrate again"
+          : "something else")
     }
     return found
   }

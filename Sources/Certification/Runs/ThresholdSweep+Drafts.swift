@@ -1,53 +1,47 @@
-import Checkpoints
 import EarlyExit
-import FileFormats
-import Foundation
 import Generation
-import RiskControl
 import SpeculativeDecoding
 
 extension ThresholdSweep {
   /// Rollback thresholds to try unless others are asked for: -ln of probabilities from 0.6 to 2e-9.
-  static let rollbackGrid = [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 15, 20]
+  public static let rollbackGrid = [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 15, 20]
 
   /// A small model or a draft head that drafts for a large one, by rising rollback threshold from 0.
   ///
   /// - Parameters:
+  ///   - subject: The model, which needs no draft of its own.
+  ///   - draft: What drafts for it.
+  ///   - fallback: A draft stops before a token less probable than this.
+  ///   - draftLength: Tokens to draft at a time.
   ///   - grid: The only thresholds to try beside 0, or `nil` for ``rollbackGrid``.
   ///   - maxTokens: `nil` for what is usual for each document's task.
-  static func drafts(
-    _ loaded: LoadedModel, draft: LoadedDraft, fallback: Double, draftLength: Int, grid: [Double]?,
-    maxTokens: Int?, regime: DecodingRegime, applicability: CertificateGuard?
+  ///   - regime: How the documents are decoded besides.
+  ///   - policyGuard: Which documents the policy applies to; `nil` for all.
+  public static func drafts(
+    _ subject: DecodingSubject, draft: DecodingSubject.Draft, fallback: Double, draftLength: Int,
+    grid: [Double]? = nil, maxTokens: Int? = nil, regime: DecodingRegime,
+    guard policyGuard: PolicyGuard? = nil
   ) throws -> ThresholdSweep {
-    let model = loaded.model
+    let model = subject.model
     let strategy = try SpeculationStrategy(
       [draft.source], for: model, rule: .rollback(threshold: 0), fallback: fallback,
       draftLength: draftLength)
     let description = try SpeculationDescription(
-      model: model, draft: draft.name, modelDigest: loaded.digest(),
-      draftDigest: draft.digest(), fallback: fallback,
-      draftLength: draftLength, regime: regime, applicability: applicability?.reference,
-      tripwire: applicability?.tripwire)
+      model: model, draft: draft.name, modelDigest: subject.modelDigest, draftDigest: draft.digest,
+      fallback: fallback, draftLength: draftLength, regime: regime,
+      applicability: policyGuard?.reference, tripwire: policyGuard?.tripwire)
     let grid = grid ?? rollbackGrid
     return ThresholdSweep(
-      policy: try JSONDecoder().decode(JSONValue.self, from: description.jsonData()),
-      modelDigest: description.modelDigest, policyDigest: try description.digest(),
-      settings: [
-        "grid": .array(grid.map(JSONValue.number)),
-        "max_tokens": maxTokens.map { .number(Double($0)) } ?? .null,
-      ],
-      measure: {
-        let costs = try DraftCosts.measured(model, source: draft.source)
-        return try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(costs))
-      }
-    ) { records, costs, finished in
-      let costs = try JSONDecoder().decode(DraftCosts.self, from: JSONEncoder().encode(costs))
+      settings: RunSettings(policy: .drafts(description), grid: grid, maxTokens: maxTokens),
+      measure: { .drafts(try DraftCosts.measured(model, source: draft.source)) }
+    ) { records, costs, shouldStop, finished in
+      guard case .drafts(let costs) = costs else { throw damaged("drafts") }
       for (index, record) in records.enumerated() {
         var options = try model.options(for: record, maxTokens: maxTokens)
-        (options.applicability, options.tripwire) = (applicability?.found, applicability?.tripwire)
+        (options.applicability, options.tripwire) = (policyGuard?.found, policyGuard?.tripwire)
         let sweep = try RollbackSweep(strategy, options: options, grid: grid)
         let prompt = try model.wholePrompt(for: record, options: options)
-        guard let pieces = try sweep.run(prompt, shouldStop: { Interrupt.isRequested }) else { return false }
+        guard let pieces = try sweep.run(prompt, shouldStop: shouldStop) else { return false }
         try finished(
           index,
           pieces.map { piece in
@@ -63,12 +57,5 @@ extension ThresholdSweep {
       }
       return true
     }
-  }
-}
-
-extension SpeculationDescription {
-  /// SHA-256 of the description's JSON.
-  func digest() throws -> String {
-    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
   }
 }

@@ -2,23 +2,31 @@ import Foundation
 import RiskControl
 
 /// Where a certificate goes. One of other settings that lies there is never replaced unasked: something may rely on it.
-struct CertificateFile {
-  let path: String
+public struct CertificateFile: Sendable {
+  /// Its path.
+  public let path: String
   private let existing: Certificate?
   private let isForced: Bool
 
+  /// Looks at what lies there.
+  ///
   /// - Parameter isForced: Replaces whatever is there.
   /// - Throws: What reading a file that is no certificate throws.
-  init(path: String, replacing isForced: Bool) throws {
+  public init(path: String, replacing isForced: Bool) throws {
     self.path = path
     self.isForced = isForced
     existing =
-      !isForced && FileManager.default.fileExists(atPath: path) ? try Certificate.read(path: path) : nil
+      !isForced && FileManager.default.fileExists(atPath: path)
+      ? try Certificate.read(path: path) : nil
   }
 
+  /// Refuses to replace a certificate that something may rely on.
+  ///
   /// - Parameter subjects: What the new certificate may be of.
-  /// - Throws: ``CommandError`` where the file holds a certificate of other settings than these.
-  func check(settings: CalibrationSettings, subjects: [Certificate.Subject], sampleCount: Int) throws {
+  /// - Throws: ``CertificationError`` where the file holds a certificate of other settings than these.
+  public func check(
+    settings: CalibrationSettings, subjects: [Certificate.Subject], sampleCount: Int
+  ) throws {
     guard let existing, !isForced else { return }
     let other: String? =
       if !subjects.contains(where: { $0.modelDigest == existing.subject.modelDigest }) {
@@ -37,7 +45,8 @@ struct CertificateFile {
         nil
       }
     guard let other else { return }
-    throw CommandError(
+    throw CertificationError(
+      .certificate,
       "\(path) holds a certificate of \(other); name another file with --certificate, or give --force to replace it"
     )
   }

@@ -1,29 +1,29 @@
 import Checkpoints
-import EarlyExit
+import Generation
 import Synchronization
 import Transformers
 
 /// A decoder that measures the time its callers spend in it.
-final class TimedDecoder: DecoderModel {
+package final class TimedDecoder: DecoderModel {
   /// Seconds, by what they were spent on.
-  struct Times: Encodable {
+  package struct Times: Encodable {
     /// Layers, completing those that earlier tokens skipped included.
-    var layers = 0.0
+    package var layers = 0.0
     /// The unembedding, fitted maps and shortlists.
-    var heads = 0.0
+    package var heads = 0.0
     /// Projecting hidden states to keys and values of skipped layers.
-    var cache = 0.0
+    package var cache = 0.0
     /// Embeddings.
-    var embedding = 0.0
+    package var embedding = 0.0
   }
 
   private let decoder: any DecoderModel
   private let counters = Mutex(Times())
 
-  init(_ decoder: any DecoderModel) { self.decoder = decoder }
+  package init(_ decoder: any DecoderModel) { self.decoder = decoder }
 
   /// What was measured since the last call.
-  func take() -> Times {
+  package func take() -> Times {
     counters.withLock { times in
       defer { times = Times() }
       return times
@@ -39,46 +39,54 @@ final class TimedDecoder: DecoderModel {
     counters.withLock { $0[keyPath: part] += seconds }
   }
 
-  var configuration: DecoderConfiguration { decoder.configuration }
-  var invariantBatchLimit: Int { decoder.invariantBatchLimit }
-  var bytesPerLayer: Int { decoder.bytesPerLayer }
-  var bytesOfUnembedding: Int { decoder.bytesOfUnembedding }
+  package var configuration: DecoderConfiguration { decoder.configuration }
+  package var invariantBatchLimit: Int { decoder.invariantBatchLimit }
+  package var bytesPerLayer: Int { decoder.bytesPerLayer }
+  package var bytesOfUnembedding: Int { decoder.bytesOfUnembedding }
 
-  func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache {
+  package func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache {
     try decoder.makeCache(capacity: capacity)
   }
 
-  func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
+  package func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
     try decoder.encode(source, into: cache)
   }
 
-  func embed(_ tokens: [TokenID], into states: HiddenStates) throws(DecoderError) {
+  package func embed(_ tokens: [TokenID], into states: HiddenStates) throws(DecoderError) {
     try measure(\.embedding) { () throws(DecoderError) in try decoder.embed(tokens, into: states) }
   }
 
-  func advance(_ states: HiddenStates, rows: [BatchRow], layers: Range<Int>) throws(DecoderError) {
+  package func advance(_ states: HiddenStates, rows: [BatchRow], layers: Range<Int>)
+    throws(DecoderError)
+  {
     try measure(\.layers) { () throws(DecoderError) in
       try decoder.advance(states, rows: rows, layers: layers)
     }
   }
 
-  func propagate(_ states: HiddenStates, rows: [BatchRow], layers: Range<Int>) throws(DecoderError) {
+  package func propagate(_ states: HiddenStates, rows: [BatchRow], layers: Range<Int>)
+    throws(DecoderError)
+  {
     try measure(\.cache) { () throws(DecoderError) in
       try decoder.propagate(states, rows: rows, layers: layers)
     }
   }
 
-  func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix { try decoder.makeMap(weights) }
+  package func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix {
+    try decoder.makeMap(weights)
+  }
 
-  func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError) -> any DecoderModel {
+  package func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError)
+    -> any DecoderModel
+  {
     try decoder.makeSideLayer(path: path, tensors: tensors)
   }
 
-  func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
+  package func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
     try decoder.makeUnembedding(of: tokens)
   }
 
-  func product(
+  package func product(
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {
     let start = ContinuousClock.now
@@ -87,7 +95,7 @@ final class TimedDecoder: DecoderModel {
     counters.withLock { $0.heads += seconds }
   }
 
-  func logits(
+  package func logits(
     of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float]
   ) throws(DecoderError) {
     let start = ContinuousClock.now

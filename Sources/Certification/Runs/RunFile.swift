@@ -1,27 +1,29 @@
+import FileFormats
 import Foundation
-import RiskControl
 
 /// The outputs of one document by threshold: a line of the file that a sweep writes.
-struct SweepLine: Codable, Equatable {
-  var id: BatchIdentifier
+public struct RunLine: Codable, Sendable, Equatable {
+  /// Of which document.
+  public var id: DocumentIdentifier
   /// Safest first, one a piece.
-  var thresholds: [Double]
+  public var thresholds: [Double]
   /// Megabytes of weights a token, one a piece.
-  var costs: [Double]
+  public var costs: [Double]
   /// Milliseconds a token by the costs that the file's first line has, one a piece.
-  var times: [Double]
+  public var times: [Double]
   /// Layers a token, one a piece.
-  var layers: [Double]
+  public var layers: [Double]
   /// From the full model's distributions, one a piece; absent where texts are compared.
-  var distances: [Double]?
+  public var distances: [Double]?
   /// What the guard says of the document; absent without one.
-  var inside: Bool?
+  public var inside: Bool?
   /// Outputs that differ from the one before; the first is the full model's.
-  var texts: [String]
+  public var texts: [String]
   /// The piece with which each text begins.
-  var starts: [Int]
+  public var starts: [Int]
 
-  init(id: BatchIdentifier, outputs: [ThresholdSweep.Output]) {
+  /// The line of a document whose outputs are known.
+  public init(id: DocumentIdentifier, outputs: [ThresholdSweep.Output]) {
     self.id = id
     thresholds = outputs.map(\.threshold)
     costs = outputs.map(\.cost)
@@ -39,16 +41,19 @@ struct SweepLine: Codable, Equatable {
   }
 
   /// Whether every list has the length that it must have.
-  var isWhole: Bool {
+  public var isWhole: Bool {
     let count = thresholds.count
-    return count > 0 && costs.count == count && layers.count == count && (distances?.count ?? count) == count
+    return count > 0 && costs.count == count && layers.count == count
+      && (distances?.count ?? count) == count
       && times.count == count && starts.count == texts.count && starts.first == 0
       && zip(starts, starts.dropFirst()).allSatisfy(<)
       && (starts.last ?? 0) < count
   }
 
   /// The loss of each piece.
-  func losses(_ metric: QualityMetric, risk: QualityRisk, references: [String], source: String) -> [Double] {
+  public func losses(
+    _ metric: QualityMetric, risk: QualityRisk, references: [String], source: String
+  ) -> [Double] {
     guard case .text(let loss) = metric else { return distances ?? [] }
     let ends = starts.dropFirst() + [thresholds.count]
     return zip(texts, zip(starts, ends)).flatMap { text, range in
@@ -58,63 +63,70 @@ struct SweepLine: Codable, Equatable {
   }
 
   /// The piece that a threshold gives, thresholds falling.
-  func piece(at threshold: Double) -> Int {
+  public func piece(at threshold: Double) -> Int {
     let goesDown = thresholds.count < 2 || thresholds[1] < thresholds[0]
     return thresholds.lastIndex { goesDown ? $0 >= threshold : $0 <= threshold } ?? 0
   }
 }
 
 /// A sweep's file: a line that says what it belongs to, then a line a document.
-final class SweepFile {
+public final class RunFile {
   private let file: ResumableLines
-  private(set) var lines: [SweepLine] = []
+  /// Documents so far.
+  public private(set) var lines: [RunLine] = []
   /// What the parts of decoding cost, as it was measured when the file was begun.
-  let costs: JSONValue
+  public let costs: SweepCosts
 
   /// Opens the file or makes it. Whole lines of an earlier run are kept, an incomplete last line is cut off.
   ///
   /// - Parameters:
+  ///   - path: Where it is.
   ///   - settings: What a resumed run must have been made with.
   ///   - measure: Measures what the parts of decoding cost, for a new file.
   ///   - records: The documents; lines must be theirs, in order.
-  /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
-  init(
-    path: String, settings: [String: JSONValue], measure: () throws -> JSONValue, records: [BatchRecord]
+  /// - Throws: ``CertificationError`` when the file holds anything else: it is then left as it is.
+  public init(
+    path: String, settings: RunSettings, measure: () throws -> SweepCosts, records: [DocumentRecord]
   ) throws {
     file = try ResumableLines(path: path)
-    var header = settings
     if let first = file.lines.first {
-      var found = try? JSONDecoder().decode([String: JSONValue].self, from: Data(first))
-      let measured = found?.removeValue(forKey: Self.costsKey)
-      guard found == settings, let measured else {
-        throw CommandError(
+      guard (try? JSONDecoder().decode(RunSettings.self, from: Data(first))) == settings else {
+        throw CertificationError(
+          .runs,
           "\(path) holds the runs of another model, policy, setting or file of documents; choose another --output"
         )
       }
-      costs = measured
+      guard let header = try? JSONDecoder().decode(RunHeader.self, from: Data(first)) else {
+        throw CertificationError(
+          .runs, "\(path) line 1: its milliseconds are damaged; remove the file to begin again")
+      }
+      costs = header.costs
     } else {
       costs = try measure()
     }
     for (index, bytes) in file.lines.dropFirst().enumerated() {
       let place = "\(path) line \(index + 2)"
-      guard let line = try? JSONOutput.decode(SweepLine.self, from: bytes), line.isWhole else {
-        throw CommandError("\(place) is damaged; remove the file to begin again")
+      guard let line = try? JSONOutput.decode(RunLine.self, from: bytes), line.isWhole else {
+        throw CertificationError(.runs, "\(place) is damaged; remove the file to begin again")
       }
       if index < records.count, line.id != records[index].id {
-        throw CommandError(
+        throw CertificationError(
+          .runs,
           "\(place) is for \(line.id), where the documents have \(records[index].id); choose another --output"
         )
       }
       lines.append(line)
     }
     try file.beginAppending()
-    header[Self.costsKey] = costs
-    if file.lines.isEmpty { try file.append(JSONOutput.line(header)) }
+    guard file.lines.isEmpty else { return }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let header = try encoder.encode(RunHeader(settings: settings, costs: costs))
+    try file.append(String(decoding: header, as: UTF8.self))
   }
 
-  private static let costsKey = "milliseconds"
-
-  func append(_ line: SweepLine) throws {
+  /// Appends a document's line.
+  public func append(_ line: RunLine) throws {
     try file.append(JSONOutput.line(line))
     lines.append(line)
   }

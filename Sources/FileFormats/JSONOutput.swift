@@ -1,5 +1,3 @@
-import FileFormats
-
 #if canImport(FoundationEssentials)
   import FoundationEssentials
 #else
@@ -7,16 +5,18 @@ import FileFormats
 #endif
 
 /// Results as JSON: keys in snake case and in alphabetical order, so that equal results are equal texts.
-enum JSONOutput {
+package enum JSONOutput {
   /// One line of JSON, without the line's end.
-  static func line(_ value: some Encodable) throws -> String {
+  package static func line(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .convertToSnakeCase
     return String(decoding: try encoder.encode(value), as: UTF8.self)
   }
 
-  static func decode<Value: Decodable>(_ type: Value.Type, from bytes: some Sequence<UInt8>) throws -> Value {
+  package static func decode<Value: Decodable>(_ type: Value.Type, from bytes: some Sequence<UInt8>)
+    throws -> Value
+  {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
     return try decoder.decode(type, from: PythonJSON.normalized(Data(bytes)))

@@ -3,13 +3,18 @@ import RiskControl
 import TextLosses
 
 /// What an output is measured by: a loss of texts, or a distance of distributions.
-enum QualityMetric: Equatable {
+public enum QualityMetric: Sendable, Equatable {
+  /// A loss of the text.
   case text(SequenceLoss)
+  /// How far the distributions of the tokens are from the full model's.
   case distribution(DistributionDistance)
 
-  static let names = SequenceLoss.all.map(\.name) + DistributionDistance.allCases.map(\.rawValue)
+  /// The names of all.
+  public static let names =
+    SequenceLoss.all.map(\.name) + DistributionDistance.allCases.map(\.rawValue)
 
-  init?(name: String) {
+  /// The metric of a name, or `nil`.
+  public init?(name: String) {
     if let loss = SequenceLoss(name: name) {
       self = .text(loss)
     } else if let distance = DistributionDistance(rawValue: name) {
@@ -19,15 +24,16 @@ enum QualityMetric: Equatable {
     }
   }
 
-  var name: String {
+  /// What certificates and options call it.
+  public var name: String {
     switch self {
     case .text(let loss): loss.name
     case .distribution(let distance): distance.rawValue
     }
   }
 
-  /// B.
-  var bound: Double {
+  /// The largest loss there is, B.
+  public var bound: Double {
     switch self {
     case .text: 1
     case .distribution(let distance): distance.bound
@@ -35,27 +41,28 @@ enum QualityMetric: Equatable {
   }
 
   /// Whether it compares a text with another.
-  var readsReferences: Bool {
+  public var readsReferences: Bool {
     if case .text(let loss) = self { loss.readsReferences } else { true }
   }
 
-  var distance: DistributionDistance? {
+  /// The distance, where it is one.
+  public var distance: DistributionDistance? {
     if case .distribution(let distance) = self { distance } else { nil }
   }
 }
 
 /// What a loss is relative to.
-enum QualityRisk: String, CaseIterable {
+public enum QualityRisk: String, Sendable, CaseIterable {
   /// The loss against the references, less that of the full model.
   case gap
   /// The loss against the full model's output.
   case consistency
 
   /// As certificates call it.
-  var name: String { self == .gap ? "performance gap" : rawValue }
+  public var name: String { self == .gap ? "performance gap" : rawValue }
 
   /// The loss of a text, in [-1, 1].
-  func loss(_ text: String, full: String, references: [String], source: String, metric: SequenceLoss)
+  public func loss(_ text: String, full: String, references: [String], source: String, metric: SequenceLoss)
     -> Double
   {
     // Texts are the same where their scalars are: Swift takes composed and decomposed letters for equal.

@@ -1,40 +1,64 @@
-import EarlyExit
+import FileFormats
+import Foundation
 import Generation
 
 /// A document of a batch: its identifier, which goes to the output as it came, and what to do.
-struct BatchRecord {
-  var id: BatchIdentifier
-  var item: DocumentBatch.Item
+public struct DocumentRecord {
+  /// What the file calls it.
+  public var id: DocumentIdentifier
+  /// What is asked about which document.
+  public var item: DocumentBatch.Item
   /// The document with the white space at its ends.
-  var original: String
+  public var original: String
   /// What a good output may be; `nil` where the document has none.
-  var references: [String]?
+  public var references: [String]?
+
+  /// Puts a record together.
+  public init(
+    id: DocumentIdentifier, item: DocumentBatch.Item, original: String? = nil,
+    references: [String]? = nil
+  ) {
+    self.id = id
+    self.item = item
+    self.original = original ?? item.document
+    self.references = references
+  }
 }
 
 /// What a document of a batch says about the work on it.
-struct RecordedRequest {
-  var question: String?
+public struct RecordedRequest {
+  /// What is asked about the document.
+  public var question: String?
   /// What a summary is to be about.
-  var query: String?
+  public var query: String?
+
+  /// A request with a question, or with a query, or with neither.
+  public init(question: String? = nil, query: String? = nil) {
+    self.question = question
+    self.query = query
+  }
 
   /// The task of a document that is answered from where it brings a question, and summarised otherwise.
-  var task: DocumentTask {
+  public var task: DocumentTask {
     question.map { .answer(question: $0) } ?? .summary(SummaryRequest(focus: focus))
   }
 
   /// The query, unless it is empty.
-  var focus: String? {
+  public var focus: String? {
     let text = query?.trimmingWhitespace() ?? ""
     return text.isEmpty ? nil : text
   }
 }
 
 /// An identifier is a text or a whole number.
-enum BatchIdentifier: Codable, Hashable, CustomStringConvertible {
+public enum DocumentIdentifier: Codable, Sendable, Hashable, CustomStringConvertible {
+  /// A text.
   case text(String)
+  /// A whole number.
   case number(Int)
 
-  init(from decoder: any Decoder) throws {
+  /// Reads a number or a text.
+  public init(from decoder: any Decoder) throws {
     let value = try decoder.singleValueContainer()
     self =
       if let number = try? value.decode(Int.self) { .number(number) } else {
@@ -42,7 +66,7 @@ enum BatchIdentifier: Codable, Hashable, CustomStringConvertible {
       }
   }
 
-  func encode(to encoder: any Encoder) throws {
+  public func encode(to encoder: any Encoder) throws {
     var value = encoder.singleValueContainer()
     switch self {
     case .text(let text): try value.encode(text)
@@ -50,7 +74,7 @@ enum BatchIdentifier: Codable, Hashable, CustomStringConvertible {
     }
   }
 
-  var description: String {
+  public var description: String {
     switch self {
     case .text(let text): "\"\(text)\""
     case .number(let number): "\(number)"
@@ -59,9 +83,9 @@ enum BatchIdentifier: Codable, Hashable, CustomStringConvertible {
 }
 
 /// A JSON Lines file of documents.
-enum BatchInput {
+public enum DocumentFile {
   private struct Line: Decodable {
-    var id: BatchIdentifier
+    var id: DocumentIdentifier
     var document: String
     var request: RecordedRequest
     var references: [String]?
@@ -70,7 +94,7 @@ enum BatchInput {
 
     init(from decoder: any Decoder) throws {
       let fields = try decoder.container(keyedBy: CodingKeys.self)
-      id = try fields.decode(BatchIdentifier.self, forKey: .id)
+      id = try fields.decode(DocumentIdentifier.self, forKey: .id)
       document = try fields.decode(String.self, forKey: .document)
       request = RecordedRequest(
         question: try fields.decodeIfPresent(String.self, forKey: .question),
@@ -82,54 +106,74 @@ enum BatchInput {
 
   /// Reads and checks the whole file, so that a mistake in its last line does not show after an hour of work.
   ///
-  /// - Throws: ``CommandError`` naming the line.
-  static func read(
-    _ path: String, makeTask: (RecordedRequest) throws -> DocumentTask = { $0.task }
-  ) throws -> [BatchRecord] {
-    let (bytes, name) = try TextInput.bytes(path: path)
-    var records: [BatchRecord] = []
-    var lines: [BatchIdentifier: Int] = [:]
-    for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-      .enumerated()
-    {
-      if line.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") || $0 == UInt8(ascii: "\t") })
-      {
+  /// - Throws: ``CertificationError`` naming the line.
+  public static func read(
+    path: String, makeTask: (RecordedRequest) throws -> DocumentTask = { $0.task }
+  ) throws -> [DocumentRecord] {
+    let bytes: Data
+    do {
+      bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+    } catch {
+      throw CertificationError(.documents, "cannot read \(path): \(error.localizedDescription)")
+    }
+    return try read([UInt8](bytes), name: path, makeTask: makeTask)
+  }
+
+  /// Reads and checks a file's bytes.
+  ///
+  /// - Parameter name: What the file is called in messages.
+  /// - Throws: ``CertificationError`` naming the line.
+  public static func read(
+    _ bytes: [UInt8], name: String, makeTask: (RecordedRequest) throws -> DocumentTask = { $0.task }
+  ) throws -> [DocumentRecord] {
+    var records: [DocumentRecord] = []
+    var lines: [DocumentIdentifier: Int] = [:]
+    for (index, line) in bytes.split(
+      separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false
+    )
+    .enumerated() {
+      if line.allSatisfy({
+        $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") || $0 == UInt8(ascii: "\t")
+      }) {
         continue
       }
       let place = "\(name) line \(index + 1)"
       guard String(validating: line, as: UTF8.self) != nil else {
-        throw CommandError("\(place) is not UTF-8 text")
+        throw CertificationError(.documents, "\(place) is not UTF-8 text")
       }
       let parsed: Line
       do {
         parsed = try JSONOutput.decode(Line.self, from: line)
       } catch let error as DecodingError {
-        throw CommandError("\(place): \(error.sentence)")
+        throw CertificationError(.documents, "\(place): \(error.sentence)")
       }
       if let earlier = lines.updateValue(index + 1, forKey: parsed.id) {
-        throw CommandError("\(place): line \(earlier) has the id \(parsed.id) already")
+        throw CertificationError(
+          .documents, "\(place): line \(earlier) has the id \(parsed.id) already")
       }
       let document = parsed.document.trimmingWhitespace()
-      guard !document.isEmpty else { throw CommandError("\(place): the document is empty") }
+      guard !document.isEmpty else {
+        throw CertificationError(.documents, "\(place): the document is empty")
+      }
       let task: DocumentTask
       do {
         task = try makeTask(parsed.request)
       } catch {
-        throw CommandError("\(place): \(error)")
+        throw CertificationError(.documents, "\(place): \(error)")
       }
       records.append(
-        BatchRecord(
+        DocumentRecord(
           id: parsed.id, item: .init(task: task, document: document), original: parsed.document,
           references: parsed.references))
     }
-    guard !records.isEmpty else { throw CommandError("\(name) is empty") }
+    guard !records.isEmpty else { throw CertificationError(.documents, "\(name) is empty") }
     return records
   }
 }
 
 extension DecodingError {
   /// What is wrong with a line of JSON.
-  var sentence: String {
+  package var sentence: String {
     switch self {
     case .keyNotFound(let key, _):
       "the field \(key.stringValue) is missing"

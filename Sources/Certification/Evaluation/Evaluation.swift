@@ -6,66 +6,66 @@ import TextLosses
 import Transformers
 
 /// Decoding with early exits or drafts, and without at full depth, side by side.
-struct Evaluation {
+public struct Evaluation {
   /// What was measured of one way of decoding.
-  struct Way: Encodable {
+  public struct Way: Encodable {
     /// 1 - loss against the references, on average; `nil` without references.
-    var quality: Double?
-    var averageLayer = 0.0
+    public var quality: Double?
+    public var averageLayer = 0.0
     /// Bytes of weights read for a token after the first.
-    var bytesPerToken = 0.0
+    public var bytesPerToken = 0.0
     /// Of decoding, for a token after the first.
-    var millisecondsPerToken = 0.0
+    public var millisecondsPerToken = 0.0
     /// Documents a second, the prompts' passes included.
-    var samplesPerSecond = 0.0
-    var tokens = 0
+    public var samplesPerSecond = 0.0
+    public var tokens = 0
     /// Parts of `millisecondsPerToken`.
-    var breakdown = Breakdown()
+    public var breakdown = Breakdown()
     /// How drafts went, in sums over the documents.
-    var speculation: SpeculationStatistics?
+    public var speculation: SpeculationStatistics?
   }
 
   /// Milliseconds a token after the first.
-  struct Breakdown: Encodable {
-    var layers = 0.0
+  public struct Breakdown: Encodable {
+    public var layers = 0.0
     /// The unembedding, fitted maps and shortlists, wherever they are run.
-    var heads = 0.0
+    public var heads = 0.0
     /// Projecting keys and values of skipped layers; completing them as a batch is part of `layers`.
-    var cache = 0.0
+    public var cache = 0.0
     /// Confidences, choosing the token, its text; a draft model's work.
-    var gatesAndSampling = 0.0
+    public var gatesAndSampling = 0.0
   }
 
-  struct Result: Encodable {
-    var model: String
-    var metric: String
-    var risk: String
-    var documents: Int
-    var layers: Int
-    var threshold: Double
+  public struct Result: Encodable {
+    public var model: String
+    public var metric: String
+    public var risk: String
+    public var documents: Int
+    public var layers: Int
+    public var threshold: Double
     /// ε of the certificate.
-    var epsilon: Double?
+    public var epsilon: Double?
     /// Mean loss of the output with early exits relative to the full model's, and its standard error.
-    var testRisk: Double
-    var testRiskError: Double
+    public var testRisk: Double
+    public var testRiskError: Double
     /// How far the distributions that tokens are chosen from are from the full model's, averaged over the tokens of its own
     /// output and over documents; `nil` where texts are compared only.
-    var brier: Double?
-    var hellinger: Double?
+    public var brier: Double?
+    public var hellinger: Double?
     /// Whether the test risk is at most ε.
-    var isWithinEpsilon: Bool?
+    public var isWithinEpsilon: Bool?
     /// Share of the documents that the certificate's guard finds outside, and so at full depth, and the mean loss of the others;
     /// `nil` without a guard.
-    var outsideShare: Double?
-    var insideRisk: Double?
+    public var outsideShare: Double?
+    public var insideRisk: Double?
     /// Documents whose output is the full model's.
-    var identicalOutputs: Int
-    var full: Way
-    var exits: Way
+    public var identicalOutputs: Int
+    public var full: Way
+    public var exits: Way
     /// Time a token with early exits takes, in times of one at full depth; below 1 is a gain.
-    var timeRatio: Double
+    public var timeRatio: Double
     /// The same of whole documents, the prompts' passes included.
-    var documentTimeRatio: Double
+    public var documentTimeRatio: Double
   }
 
   /// Sums of one way.
@@ -82,11 +82,11 @@ struct Evaluation {
   }
 
   /// The model whose time is measured.
-  let model: LanguageModel
+  public let model: LanguageModel
   /// Who drafts for ``model``, where drafts are compared.
-  var speculation: SpeculationStrategy?
+  public var speculation: SpeculationStrategy?
   /// With the certificate's guard and tripwire.
-  var protection = GenerationOptions()
+  public var protection = GenerationOptions()
   /// By document, whether it is; empty without a guard.
   private var inside: [Bool] = []
   private var controller: DraftLengthController?
@@ -97,6 +97,7 @@ struct Evaluation {
   private let distance: DistributionDistance?
   private let risk: QualityRisk
   private let maxTokens: Int?
+  private let shouldStop: () -> Bool
   private var full = Sums()
   private var exits = Sums()
   private var losses: [Double] = []
@@ -104,11 +105,22 @@ struct Evaluation {
   private var identical = 0
   private var hasReferences = true
 
-  init(
-    _ loaded: LoadedModel, strategy: ExitStrategy?, metric: QualityMetric, risk: QualityRisk, maxTokens: Int?
+  /// Prepares to decode both ways.
+  ///
+  /// - Parameters:
+  ///   - model: What decodes.
+  ///   - strategy: Where tokens may leave early; `nil` for full depth.
+  ///   - metric: What outputs are measured by.
+  ///   - risk: What losses are relative to.
+  ///   - maxTokens: The most tokens of an output; `nil` for what is usual for its task.
+  ///   - shouldStop: Asked before each token.
+  public init(
+    _ model: LanguageModel, strategy: ExitStrategy?, metric: QualityMetric, risk: QualityRisk,
+    maxTokens: Int? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) {
-    decoder = TimedDecoder(loaded.model.decoder)
-    model = loaded.model.decoding(with: decoder)
+    decoder = TimedDecoder(model.decoder)
+    self.model = model.decoding(with: decoder)
+    self.shouldStop = shouldStop
     self.strategy = strategy
     if case .text(let loss) = metric { self.loss = loss } else { loss = .rouge(Rouge(.rougeL)) }
     distance = metric.distance
@@ -116,19 +128,21 @@ struct Evaluation {
     self.maxTokens = maxTokens
   }
 
-  private func options(_ record: BatchRecord) throws -> GenerationOptions {
+  private func options(_ record: DocumentRecord) throws -> GenerationOptions {
     try model.options(for: record, maxTokens: maxTokens)
   }
 
-  /// - Throws: ``CommandError`` for a document that the model cannot hold.
-  func check(_ record: BatchRecord) throws {
+  /// Checks that a document fits.
+  ///
+  /// - Throws: ``CertificationError`` for a document that the model cannot hold.
+  public func check(_ record: DocumentRecord) throws {
     _ = try model.wholePrompt(for: record, options: options(record))
   }
 
   /// Decodes a document both ways.
   ///
   /// - Returns: `false` after an interruption; the document then counts for nothing.
-  mutating func add(_ record: BatchRecord, exitsFirst: Bool) throws -> Bool {
+  public mutating func add(_ record: DocumentRecord, exitsFirst: Bool) throws -> Bool {
     var sums = [full, exits]
     var texts = ["", ""]
     var isInside: Bool?
@@ -161,7 +175,7 @@ struct Evaluation {
   }
 
   /// Distances along the full model's own output, which is decoded once more for each.
-  private mutating func addDistances(_ record: BatchRecord) throws -> Bool {
+  private mutating func addDistances(_ record: DocumentRecord) throws -> Bool {
     var options = try options(record)
     options.applicability = protection.applicability
     let prompt = try model.wholePrompt(for: record, options: options)
@@ -169,9 +183,11 @@ struct Evaluation {
       var value = 0.0
       if let strategy, let policy = strategy.policy as? ThresholdPolicy, policy.threshold < 1 {
         let sweep = try ExitSweep(
-          model: model, strategy: strategy, policy: policy, distance: distance, grid: [policy.threshold])
+          model: model, strategy: strategy, policy: policy, distance: distance,
+          grid: [policy.threshold])
         guard
-          let pieces = try sweep.run(prompt, options: options, shouldStop: { Interrupt.isRequested })
+          let pieces = try sweep.run(
+            prompt, options: options, shouldStop: shouldStop)
         else { return false }
         value = pieces.last?.distance ?? 0
       }
@@ -182,7 +198,7 @@ struct Evaluation {
   }
 
   private mutating func run(
-    _ record: BatchRecord, isPlain: Bool, into sums: inout Sums
+    _ record: DocumentRecord, isPlain: Bool, into sums: inout Sums
   ) throws -> (text: String, applicability: Applicability?)? {
     var options = try options(record)
     if !isPlain {
@@ -190,12 +206,13 @@ struct Evaluation {
     }
     let prompt = try model.wholePrompt(for: record, options: options)
     let drafting = try (isPlain ? nil : speculation)?.makeSession(
-      prompt: prompt, options: options, controller: controller, shouldStop: { Interrupt.isRequested })
+      prompt: prompt, options: options, controller: controller,
+      shouldStop: shouldStop)
     let session: any GenerationSession =
       try drafting
       ?? model.makeSession(
         prompt: prompt, options: options, exits: isPlain ? nil : strategy,
-        shouldStop: { Interrupt.isRequested })
+        shouldStop: shouldStop)
     let plain = Double(
       decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding)
     var isFirst = true
@@ -230,7 +247,7 @@ struct Evaluation {
   }
 
   /// What came out, or `nil` when there is no document.
-  func result(certificate: Certificate?, threshold: Double?) -> Result? {
+  public func result(certificate: Certificate?, threshold: Double?) -> Result? {
     guard !losses.isEmpty else { return nil }
     let count = Double(losses.count)
     let average = losses.reduce(0, +) / count
@@ -246,7 +263,8 @@ struct Evaluation {
     let share = inside.isEmpty ? nil : 1 - Double(covered.count) / count
     let insideRisk = covered.isEmpty ? nil : covered.reduce(0, +) / Double(covered.count)
     return Result(
-      model: model.name, metric: distance?.rawValue ?? loss.name, risk: risk.name, documents: losses.count,
+      model: model.name, metric: distance?.rawValue ?? loss.name, risk: risk.name,
+      documents: losses.count,
       layers: decoder.configuration.layerCount,
       threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
       testRisk: average, testRiskError: (variance / count).squareRoot(), brier: mean(.brier),
@@ -274,81 +292,10 @@ struct Evaluation {
       quality: hasReferences ? sums.quality / Double(losses.count) : nil,
       averageLayer: sums.layers / Double(max(sums.tokens, 1)), bytesPerToken: sums.bytes / steps,
       millisecondsPerToken: milliseconds,
-      samplesPerSecond: Double(losses.count) / max(sums.prefill + sums.decode, 1e-9), tokens: sums.tokens,
+      samplesPerSecond: Double(losses.count) / max(sums.prefill + sums.decode, 1e-9),
+      tokens: sums.tokens,
       breakdown: Breakdown(
         layers: parts[0], heads: parts[1], cache: parts[2],
         gatesAndSampling: max(0, milliseconds - parts.reduce(0, +))), speculation: sums.speculation)
   }
-}
-
-extension Evaluation.Result {
-  /// For a person.
-  var text: String {
-    var lines: [(String, String)] = [
-      ("documents", "\(documents), \(metric), \(risk)"),
-      (
-        "threshold",
-        "\(TableText.short(threshold))"
-          + (exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
-      ),
-    ]
-    let within = isWithinEpsilon.map { $0 ? " (at most epsilon)" : " (above epsilon)" } ?? ""
-    let limit = epsilon.map { ", epsilon \(TableText.short($0))" } ?? ""
-    lines.append(
-      (
-        "test risk",
-        "\(testRisk.formatted(places: 4)) ± \(testRiskError.formatted(places: 4))\(limit)\(within)"
-      ))
-    if let brier, let hellinger {
-      lines.append(
-        (
-          "distances",
-          "Brier \(brier.formatted(places: 4)), Hellinger \(hellinger.formatted(places: 4)) a token of the full model's output"
-        ))
-    }
-    if let outsideShare {
-      let rest = insideRisk.map { ", test risk of the others \($0.formatted(places: 4))" } ?? ""
-      lines.append(("outside", "\((100 * outsideShare).formatted(places: 1)) % at full depth" + rest))
-    }
-    lines.append(("same output", "\(identicalOutputs) of \(documents) documents"))
-    func row(_ name: String, _ value: (Evaluation.Way) -> String) {
-      lines.append((name, Self.pad(value(full)) + Self.pad(value(exits))))
-    }
-    let name = exits.speculation == nil ? "early exits" : "with drafts"
-    lines.append(("", Self.pad("full depth") + Self.pad(name)))
-    if full.quality != nil { row("quality") { ($0.quality ?? 0).formatted(places: 4) } }
-    row("layers") { $0.averageLayer.formatted(places: 2) + " of \(layers)" }
-    row("MB a token") { ($0.bytesPerToken / 1e6).formatted(places: 2) }
-    row("ms a token") { $0.millisecondsPerToken.formatted(places: 2) }
-    row("  layers") { $0.breakdown.layers.formatted(places: 2) }
-    row("  heads") { $0.breakdown.heads.formatted(places: 2) }
-    row("  cache") { $0.breakdown.cache.formatted(places: 2) }
-    row("  the rest") { $0.breakdown.gatesAndSampling.formatted(places: 2) }
-    row("documents/s") { $0.samplesPerSecond.formatted(places: 2) }
-    if let drafts = exits.speculation {
-      let share = Double(drafts.accepted) / Double(max(drafts.drafted, 1))
-      lines.append(
-        (
-          "drafts",
-          "\(drafts.drafted) tokens, \((100 * share).formatted(places: 1)) % kept, \(drafts.substituted) of them not the "
-            + "model's own; \(exits.tokens) tokens in \(drafts.steps) passes"
-        ))
-    }
-    lines.append(
-      (
-        "time",
-        "\(timeRatio.formatted(places: 3)) of full depth a token, \(documentTimeRatio.formatted(places: 3)) a "
-          + "document, its prompt included"
-      ))
-    return lines.map { $0.0.padding(to: 13) + $0.1 }.joined(separator: "\n") + "\n"
-  }
-
-  private static func pad(_ text: String) -> String {
-    String(repeating: " ", count: max(14 - text.count, 1)) + text
-  }
-}
-
-extension String {
-  /// The text with spaces after it, up to a width.
-  func padding(to width: Int) -> String { self + String(repeating: " ", count: max(width - count, 0)) }
 }

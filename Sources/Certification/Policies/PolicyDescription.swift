@@ -1,0 +1,53 @@
+import EarlyExit
+import Foundation
+import RiskControl
+import SpeculativeDecoding
+
+/// What a threshold belongs to: an early-exit policy, or a model with what drafts for it.
+public enum PolicyDescription: Codable, Sendable, Equatable {
+  /// A policy of early exits.
+  case exits(ExitPolicyDescription)
+  /// A pair that drafts and verifies.
+  case drafts(SpeculationDescription)
+
+  /// Reads the description of whichever kind it is.
+  public init(from decoder: any Decoder) throws {
+    if let drafts = try? SpeculationDescription(from: decoder) {
+      self = .drafts(drafts)
+    } else {
+      self = .exits(try ExitPolicyDescription(from: decoder))
+    }
+  }
+
+  /// Writes the description as it is by itself.
+  public func encode(to encoder: any Encoder) throws {
+    switch self {
+    case .exits(let description): try description.encode(to: encoder)
+    case .drafts(let description): try description.encode(to: encoder)
+    }
+  }
+
+  /// SHA-256 of the model that the policy is for.
+  public var modelDigest: String {
+    switch self {
+    case .exits(let description): description.modelDigest
+    case .drafts(let description): description.modelDigest
+    }
+  }
+
+  /// SHA-256 of the description's JSON.
+  public func digest() throws -> String {
+    switch self {
+    case .exits(let description): try description.digest()
+    case .drafts(let description): try description.digest()
+    }
+  }
+
+  /// What a certificate of this policy is about.
+  public func subject(metric: QualityMetric, risk: QualityRisk) throws -> Certificate.Subject {
+    let value = try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(self))
+    return Certificate.Subject(
+      risk: risk.name, metric: metric.name, modelDigest: modelDigest, policyDigest: try digest(),
+      policy: value)
+  }
+}

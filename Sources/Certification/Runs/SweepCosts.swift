@@ -1,0 +1,27 @@
+import EarlyExit
+import SpeculativeDecoding
+
+/// What the parts of decoding cost on this machine, in milliseconds.
+public enum SweepCosts: Codable, Sendable, Equatable {
+  /// Of early exits.
+  case exits(ExitCosts)
+  /// Of drafts.
+  case drafts(DraftCosts)
+
+  /// Reads the costs of whichever kind they are.
+  public init(from decoder: any Decoder) throws {
+    if let costs = try? ExitCosts(from: decoder) {
+      self = .exits(costs)
+    } else {
+      self = .drafts(try DraftCosts(from: decoder))
+    }
+  }
+
+  /// Writes the costs as they are by themselves.
+  public func encode(to encoder: any Encoder) throws {
+    switch self {
+    case .exits(let costs): try costs.encode(to: encoder)
+    case .drafts(let costs): try costs.encode(to: encoder)
+    }
+  }
+}

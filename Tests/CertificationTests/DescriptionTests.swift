@@ -1,0 +1,44 @@
+import Certification
+import EarlyExit
+import Foundation
+import Generation
+import SpeculativeDecoding
+import TestSupport
+import Testing
+
+/// Policies written down.
+@Suite struct DescriptionTests {
+  @Test func `a policy's description holds for its own model and template only`() throws {
+    let policy = try ThresholdPolicy(threshold: 0, layers: [1, 3], minimumLayer: 2, decay: 4)
+    let strategy = ExitStrategy(policy: policy, measure: SaturationConfidence(), cachePolicy: .propagate)
+    let description = try ExitPolicyDescription(
+      strategy, policy: policy, model: .hashing().0, modelDigest: "m", headsDigest: nil,
+      regime: DecodingRegime(tasks: [.summarize], options: GenerationOptions(), maxTokens: 6))
+    #expect(description.layers == [3] && description.measure == "saturation")
+    let read = try ExitPolicyDescription.read([UInt8](description.jsonData()), name: "policy.json")
+    #expect(read == description)
+    #expect(try read.policy(threshold: 0.5).threshold == 0.5)
+    #expect(throws: EarlyExitError.self) { try ExitPolicyDescription.read(Array("{}".utf8), name: "x") }
+    // Of a version that did not say how documents were decoded.
+    let old = String(decoding: try description.jsonData(), as: UTF8.self)
+      .replacing("\"version\" : 2", with: "\"version\" : 1")
+    let error = #expect(throws: EarlyExitError.self) {
+      try ExitPolicyDescription.read(Array(old.utf8), name: "x")
+    }
+    #expect("\(try #require(error))".contains("calibrate again"))
+  }
+
+  @Test func `the policy of another version is refused by its number`() throws {
+    let fields = """
+      "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,
+      "template_sha256": "22", "regime": {"tasks": ["summarize"], "sampling": "greedy", "stop": [], "extractive": false},
+      "draft_policy_version":
+      """
+    func read(_ version: Int) throws -> SpeculationDescription {
+      try SpeculationDescription.read(Data("{\(fields) \(version)}".utf8), name: "policy")
+    }
+    #expect(try read(SpeculationDescription.currentVersion).draftLength == 3)
+    let error = #expect(throws: SpeculativeDecodingError.self) { try read(1) }
+    #expect(error?.description.contains("of version 1") == true)
+  }
+}
