@@ -24,6 +24,10 @@ public protocol Tokenizer: Sendable {
   /// - Complexity: At most O(*n* log *n*) for *n* bytes, whatever the text.
   func encode(_ utf8: [UInt8], special: SpecialTokenHandling) throws(TokenizerError) -> [Int]
 
+  /// The tokens of a text that stands after a special token, where some tokenizers do not put the space that they put
+  /// in front of a text. Special tokens are read as text.
+  func encodeRest(_ utf8: [UInt8]) throws(TokenizerError) -> [Int]
+
   /// The bytes a token stands for. A control token gives its name, such as `<|im_end|>`.
   ///
   /// - Parameters:
@@ -45,6 +49,10 @@ public protocol Tokenizer: Sendable {
 }
 
 extension Tokenizer {
+  public func encodeRest(_ utf8: [UInt8]) throws(TokenizerError) -> [Int] {
+    try encode(utf8, special: .asText)
+  }
+
   /// The tokens of a text; see ``encode(_:special:)-([UInt8],_)``. Special tokens are read as text unless told otherwise.
   public func encode(
     _ text: String, special: SpecialTokenHandling = .asText

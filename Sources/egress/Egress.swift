@@ -39,7 +39,7 @@ struct Egress: ParsableCommand {
       """,
     version: EgressVersion.number,
     subcommands: [
-      SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ScoreCommand.self,
+      SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ChatCommand.self, ScoreCommand.self,
       FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self,
       TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
       ModelsCommand.self, Calibrate.self, EvaluateCommand.self, ReportCommand.self, Study.self, Verify.self,

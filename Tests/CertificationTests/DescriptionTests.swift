@@ -41,4 +41,12 @@ import Testing
     let error = #expect(throws: SpeculativeDecodingError.self) { try read(1) }
     #expect(error?.description.contains("of version 1") == true)
   }
+
+  @Test func `a certificate of greedy decoding does not cover penalties`() throws {
+    var adjusted = GenerationOptions()
+    adjusted.adjustments = LogitAdjustments(presencePenalty: 1)
+    let plain = DecodingRegime(tasks: [], options: GenerationOptions(), maxTokens: nil)
+    let found = plain.firstDifference(to: DecodingRegime(tasks: [], options: adjusted, maxTokens: nil))
+    #expect(found?.field == "sampling")
+  }
 }

@@ -23,6 +23,11 @@ struct ConstrainedDecodingTests {
       options.isExtractive = true
       options = try model.options(options, for: .answer(question: "?"), document: Self.document)
     }
+    if trial % 5 == 0 {
+      options.topProbabilities = 1 + trial % 4
+      options.adjustments = LogitAdjustments(
+        repeatPenalty: 1.1, frequencyPenalty: 0.2, presencePenalty: 0.1, bias: [100: 0.5, 101: -.infinity])
+    }
     if trial % 7 == 0 {
       options.sampling = .random(RandomSampling(temperature: 0.5, topK: 40, seed: UInt64(trial)))
     }
@@ -123,8 +128,14 @@ struct ConstrainedDecodingTests {
     var random = SplitMix64(seed: 8)
     let model = try tinyModel(seed: 8, layers: 2).ending(with: [2, 271])
     for trial in 0..<24 {
-      let options = try options(model, trial)
+      var options = try options(model, trial)
       guard options.sampling == .greedy else { continue }
+      if !options.adjustments.isEmpty {
+        #expect(throws: GenerationError.self) {
+          try model.generate(prompt: [65], search: BeamSearch(beams: count), options: options)
+        }
+        (options.adjustments, options.topProbabilities) = (LogitAdjustments(), nil)
+      }
       let prompt = randomPrompt(&random, count: 6)
       let found = try #require(
         try model.generate(prompt: prompt, search: BeamSearch(beams: count), options: options))

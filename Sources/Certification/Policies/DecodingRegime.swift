@@ -50,7 +50,8 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
       }
     }
     self.tasks = names.isEmpty ? ["generate"] : names.sorted()
-    sampling = options.sampling == .greedy ? "greedy" : "random"
+    let way = options.sampling == .greedy ? "greedy" : "random"
+    sampling = options.adjustments.isEmpty ? way : way + " with penalties or biases"
     // The usual number, given, is the usual number.
     self.maxTokens = usual.count == 1 && maxTokens == usual.first ? nil : maxTokens
     context = options.context

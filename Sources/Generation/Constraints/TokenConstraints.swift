@@ -1,6 +1,6 @@
 import Transformers
 
-/// Which tokens may come next in an output, by those that it has.
+/// Which tokens may come next in an output, and which rather, by those that it has.
 package struct TokenConstraints {
   private let spans: DocumentSpans?
   private var position: DocumentSpans.Position?
@@ -9,15 +9,20 @@ package struct TokenConstraints {
   /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
   private var opened: Int?
   private let endTokens: Set<TokenID>
+  private var adjuster: LogitAdjuster?
   private var tokens: [TokenID] = []
   /// What has followed the last tokens so far, by the tokens of a run but its last.
   private var followers: [ArraySlice<TokenID>: Set<TokenID>] = [:]
 
   /// `nil` where every token may follow.
-  init?(_ options: GenerationOptions, endTokens: Set<TokenID>) {
-    guard options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty else {
-      return nil
-    }
+  ///
+  /// - Parameter prompt: What a penalty on repetition counts beside the output.
+  init?(_ options: GenerationOptions, endTokens: Set<TokenID>, prompt: [TokenID]) {
+    guard
+      options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty
+        || !options.adjustments.isEmpty
+    else { return nil }
+    adjuster = options.adjustments.isEmpty ? nil : LogitAdjuster(options.adjustments, prompt: prompt)
     forbiddenOpening = options.forbiddenOpening
     opened = forbiddenOpening.isEmpty ? nil : 0
     spans = options.spans
@@ -27,7 +32,7 @@ package struct TokenConstraints {
   }
 
   /// Whether every token may come next, now and from now on.
-  var isVacuous: Bool { opened == nil && spans == nil && repetitionLength == nil }
+  var isVacuous: Bool { opened == nil && spans == nil && repetitionLength == nil && adjuster == nil }
 
   /// Whether a token may come next.
   func allows(_ token: TokenID) -> Bool {
@@ -40,6 +45,7 @@ package struct TokenConstraints {
   }
 
   mutating func append(_ token: TokenID) {
+    adjuster?.append(token)
     if let place = opened {
       let goesOn = place < forbiddenOpening.count - 1 && token == forbiddenOpening[place]
       opened = goesOn ? place + 1 : nil
@@ -57,9 +63,17 @@ package struct TokenConstraints {
   /// - Parameter candidates: The tokens that the logits are of; `nil` for the whole vocabulary.
   /// - Complexity: O(n), and a look at each token that is more probable than those allowed before it.
   func best(of logits: UnsafeBufferPointer<Float>, candidates: [TokenID]?) -> Int? {
+    guard let adjuster else { return bestAllowed(logits, candidates) }
+    return adjuster.adjusted(logits, candidates: candidates).withUnsafeBufferPointer {
+      bestAllowed($0, candidates)
+    }
+  }
+
+  private func bestAllowed(_ logits: UnsafeBufferPointer<Float>, _ candidates: [TokenID]?) -> Int? {
     var best: Int?
     for (place, logit) in logits.enumerated() {
       if let best, !(logit > logits[best]) { continue }
+      if logit == -.infinity { continue }
       if logit.isNaN || !allows(candidates?[place] ?? place) { continue }
       best = place
     }
@@ -69,10 +83,13 @@ package struct TokenConstraints {
   /// The logits with those of tokens that may not come next at minus infinity; `nil` where none may.
   func masked(_ logits: UnsafeBufferPointer<Float>, candidates: [TokenID]?) -> [Float]? {
     var isOpen = false
-    let masked = logits.enumerated().map { place, logit in
-      guard allows(candidates?[place] ?? place) else { return -Float.infinity }
-      isOpen = true
-      return logit
+    var masked = adjuster?.adjusted(logits, candidates: candidates) ?? Array(logits)
+    for place in masked.indices {
+      if allows(candidates?[place] ?? place) {
+        isOpen = isOpen || masked[place] > -Float.infinity
+      } else {
+        masked[place] = -.infinity
+      }
     }
     return isOpen ? masked : nil
   }

@@ -43,9 +43,12 @@ struct HuggingFaceText {
     var chatTemplate: Templates?
     var tokenizerClass: String?
     var sentinelCount: Int?
+    /// Added tokens by ID.
+    var addedTokens: [String: NameOrToken]?
     enum CodingKeys: String, CodingKey {
       case tokenizerClass = "tokenizer_class"
       case sentinelCount = "extra_ids"
+      case addedTokens = "added_tokens_decoder"
       case addsStartToken = "add_bos_token"
       case startToken = "bos_token"
       case endToken = "eos_token"
@@ -113,12 +116,13 @@ struct HuggingFaceText {
   var summaryPrefix: String? { config.tasks?["summarization"]?.prefix }
   var chatTemplate: String? { templateFile ?? tokenizerConfig.chatTemplate?.text }
   var endTokens: [Int] { (generation.endTokens?.ids ?? []) + (config.endTokens?.ids ?? []) }
-  var addsStartToken: Bool {
+  /// Whether texts begin with the start token; `nil` where only the tokenizer's own file says.
+  var addsStartToken: Bool? {
     // Both classes add one unless told not to.
     let addsByDefault = ["Llama", "Gemma"].contains {
       (tokenizerConfig.tokenizerClass ?? "").hasPrefix($0 + "Tokenizer")
     }
-    return tokenizerConfig.addsStartToken ?? addsByDefault
+    return tokenizerConfig.addsStartToken ?? (addsByDefault ? true : nil)
   }
   /// What a chat template calls tokens, and their names.
   var tokenNames: [String: String] {
@@ -129,16 +133,21 @@ struct HuggingFaceText {
   }
   var startTokenName: String? { tokenizerConfig.startToken?.name }
 
-  /// A SentencePiece model is preferred to `tokenizer.json`, which for such models is a conversion of it.
-  func makeTokenizer() throws -> any Tokenizer {
+  /// A SentencePiece model is preferred to `tokenizer.json`, which for such models is a conversion of it, unless that
+  /// has tokens beside the model's.
+  ///
+  /// - Returns: The tokenizer, and the token that it puts in front of a text by itself, where it has one.
+  func makeTokenizer() throws -> (tokenizer: any Tokenizer, startToken: Int?) {
     let json = try Self.data("tokenizer.json", in: directory)
     for name in ["spiece.model", "tokenizer.model"] {
       guard let model = try Self.data(name, in: directory) else { continue }
       // Some directories keep the ranks of a byte-level vocabulary under that name, beside its tokenizer.json.
       if json != nil, !SentencePieceTokenizer.isModel(model) { continue }
-      return try naming(name) {
+      let tokenizer = try naming(name) {
         try SentencePieceTokenizer(model: Array(model), sentinelCount: sentinelCount)
       }
+      let lastAdded = (tokenizerConfig.addedTokens ?? [:]).keys.compactMap { Int($0) }.max() ?? -1
+      if json == nil || lastAdded < tokenizer.vocabularySize { return (tokenizer, nil) }
     }
     guard let json else {
       throw GenerationError.modelFile(
@@ -149,7 +158,7 @@ struct HuggingFaceText {
   }
 
   /// Errors of the tokenizer do not know the file.
-  private func naming(_ name: String, _ make: () throws -> any Tokenizer) throws -> any Tokenizer {
+  private func naming<Result>(_ name: String, _ make: () throws -> Result) throws -> Result {
     do {
       return try make()
     } catch let error as TokenizerError {

@@ -122,13 +122,16 @@ public struct TextFacts: Sendable {
       }
     case .huggingFace:
       let directory = try HuggingFaceText(directory: checkpoint.path)
-      tokenizer = try directory.makeTokenizer()
+      let (found, ownStart) = try directory.makeTokenizer()
+      tokenizer = found
       chatTemplate = directory.chatTemplate
       ends = Set(directory.endTokens)
       prefix = directory.summaryPrefix
       names = directory.tokenNames
-      if directory.addsStartToken, let name = directory.startTokenName {
+      if directory.addsStartToken ?? false, let name = directory.startTokenName {
         start = tokenizer.id(ofSpecial: name)
+      } else if directory.addsStartToken == nil {
+        start = ownStart
       }
     }
     (template, templateFound) = Self.program(chatTemplate, names)

@@ -127,11 +127,26 @@ public struct LanguageModel: Sendable {
     guard let last = messages.last else {
       throw GenerationError.option(field: "messages", expected: "at least one", found: "none")
     }
+    // A template writes roles as its own words, special tokens among them.
+    for message in messages where !message.role.utf8.allSatisfy(Self.isOfRole) {
+      throw GenerationError.option(
+        field: "messages", expected: "roles of letters, digits, - and _",
+        found: "\"\(CheckpointError.printable(message.role))\"")
+    }
     if hasEncoder { return try prompt(raw: last.content) }
     guard let template else {
       throw GenerationError.unknownPromptTemplate(model: name, found: templateFound)
     }
     return try template.encode(messages, tokenizer: tokenizer, start: startToken, model: name)
+  }
+
+  private static func isOfRole(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"):
+      true
+    default: false
+    }
   }
 
   /// The tokens of a text as it is, without a template.

@@ -127,6 +127,9 @@ extension LanguageModel {
     for (field, isFree, found) in [
       ("temperature", options.sampling == .greedy, "sampling"),
       ("stop", options.stopStrings.isEmpty, "a stop string"),
+      // A beam's score is the model's own probability.
+      ("adjustments", options.adjustments.isEmpty, "penalties or biases"),
+      ("logprobs", options.topProbabilities == nil, "a number"),
     ] where !isFree {
       throw GenerationError.option(field: field, expected: "absent with beams", found: found)
     }

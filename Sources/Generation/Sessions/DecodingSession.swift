@@ -17,14 +17,16 @@ public final class DecodingSession: GenerationSession {
   private let clock = ContinuousClock()
 
   /// - Parameters:
+  ///   - beginning: A cache of a sequence that began with the same tokens, and how many: they are not read again.
   ///   - stepper: Chooses every token after the first; `nil` for a pass through all layers.
   ///   - shouldStop: Asked before each token, and before each part of a long prompt.
   /// - Throws: ``GenerationError`` for options out of range or a prompt that does not fit.
   package init(
-    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, stepper: (any TokenStepper)? = nil,
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
+    beginning: (cache: KeyValueCache, count: Int)? = nil, stepper: (any TokenStepper)? = nil,
     shouldStop: @escaping () -> Bool
   ) throws {
-    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, beginning: beginning)
     buffers = DecodingBuffers(decoder: model.decoder)
     self.stepper = stepper
     watched = stepper == nil ? nil : options.tripwire.map(WatchedOutput.init)
@@ -77,6 +79,11 @@ public final class DecodingSession: GenerationSession {
     try buffers.step([sequence]) { result = $1 }
     return result
   }
+
+  /// The prompt and the output, as the decoder reads them.
+  var tokens: [TokenID] { sequence.prompt + sequence.generated }
+  /// Tokens of the prompt that another sequence had read already.
+  var reusedTokens: Int { sequence.reusedCount }
 
   /// The keys and values so far: of the prompt and of every token of the output but the last.
   public var cache: KeyValueCache { sequence.cache }

@@ -27,6 +27,11 @@ public struct GenerationOptions: Sendable {
   public var recordsProbabilities = false
   /// No run of so many tokens may come twice in the output; `nil` for no such rule. End tokens are free.
   public var noRepeatNgram: Int?
+  /// What is done to logits before a token is chosen.
+  public var adjustments = LogitAdjustments()
+  /// How many of the most probable tokens are kept for each token of the output; `nil` for none. It implies
+  /// ``recordsProbabilities``.
+  public var topProbabilities: Int?
   /// Whether the output ends with its first line.
   var endsWithLine = false
   /// Whether an answer has to be a span of its document, or the refusal: sessions for a task on a document see to it.
@@ -36,6 +41,8 @@ public struct GenerationOptions: Sendable {
   /// What the output is restricted to; `nil` for no restriction. ``LanguageModel/spans(of:)`` makes it.
   public var spans: DocumentSpans?
 
+  /// Numbers that ``topProbabilities`` may be.
+  public static let topProbabilityCounts = 0...100
   /// Lengths that ``noRepeatNgram`` may have.
   public static let ngramLengths = 1...100
 
@@ -68,6 +75,11 @@ public struct GenerationOptions: Sendable {
     try length?.validate()
     if let noRepeatNgram, !Self.ngramLengths.contains(noRepeatNgram) {
       throw .option(field: "no-repeat-ngram", expected: "in \(Self.ngramLengths)", found: "\(noRepeatNgram)")
+    }
+    try adjustments.validate(vocabularySize: nil)
+    if let topProbabilities, !Self.topProbabilityCounts.contains(topProbabilities) {
+      throw .option(
+        field: "logprobs", expected: "in \(Self.topProbabilityCounts)", found: "\(topProbabilities)")
     }
     let context = context ?? contextLength
     guard (2...max(2, contextLength)).contains(context) else {

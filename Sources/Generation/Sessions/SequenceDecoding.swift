@@ -14,12 +14,16 @@ package final class SequenceDecoding {
   package let cache: KeyValueCache
   /// Tokens of the prompt whose keys and values are in the cache.
   package fileprivate(set) var readCount = 0
+  /// Tokens of the prompt that came with another sequence's cache.
+  let reusedCount: Int
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
   package private(set) var stopReason: StopReason?
   /// Layers run for each generated token.
   private(set) var layers: [Int] = []
   private var logProbabilities: [Double] = []
+  private var alternatives: [[TokenAlternative]] = []
+  private let topProbabilities: Int?
   /// Whether ``append(_:layer:depth:logProbability:)`` wants to know it.
   package let recordsProbabilities: Bool
 
@@ -72,23 +76,27 @@ package final class SequenceDecoding {
     applicabilityGuard = options.applicability
     maxTokens = options.maxTokens
     endsWithLine = options.endsWithLine
-    recordsProbabilities = options.recordsProbabilities
+    recordsProbabilities = options.recordsProbabilities || options.topProbabilities != nil
     layerCount = model.decoder.configuration.layerCount
     endTokens = model.endTokens
     chooser = TokenChooser(options.sampling)
     detokenizer = StreamingDetokenizer(model.tokenizer)
     matcher = StopStringMatcher(options.stopStrings + (options.endsWithLine ? ["\n"] : []))
     limiter = options.length.map(SentenceLimiter.init)
-    constraints = TokenConstraints(options, endTokens: model.endTokens)
-    cache =
+    try options.adjustments.validate(vocabularySize: model.decoder.configuration.vocabularySize)
+    constraints = TokenConstraints(options, endTokens: model.endTokens, prompt: source ?? prompt)
+    topProbabilities = options.topProbabilities
+    let cache =
       try reused
       ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
-    if reused != nil {
-      readCount = self.prompt.count
-    } else if let beginning {
+    self.cache = cache
+    var count = 0
+    if reused == nil, let beginning {
       // The last token of a prompt is always run: it gives the first logits.
-      readCount = cache.copyBeginning(of: beginning.cache, count: min(beginning.count, prompt.count - 1))
+      count = cache.copyBeginning(of: beginning.cache, count: min(beginning.count, prompt.count - 1))
     }
+    reusedCount = count
+    readCount = reused == nil ? count : prompt.count
   }
 
   /// Where the next token stands, and the token: what `advance` needs to go on.
@@ -118,9 +126,16 @@ package final class SequenceDecoding {
     guard let choice = chooser.choose(from: logits, of: candidates, constraints) else {
       return try end(layer, depth)
     }
+    record(logits, of: candidates)
     return try append(
       candidates?[choice] ?? choice, layer: layer, depth: depth,
       logProbability: recordsProbabilities ? Double(logits[choice]) - Logits.logSumExp(logits) : nil)
+  }
+
+  /// Keeps the most probable tokens at the place that comes next, where that is asked for.
+  package func record(_ logits: UnsafeBufferPointer<Float>, of candidates: [TokenID]?) {
+    guard let topProbabilities else { return }
+    alternatives.append(TokenAlternative.best(topProbabilities, of: logits, candidates: candidates))
   }
 
   /// The place of the most probable token that may come next; of equal ones, the first. `nil` where none may.
@@ -133,7 +148,8 @@ package final class SequenceDecoding {
 
   /// Ends the output where no token may come next.
   package func end(_ layer: Int?, _ depth: DepthRecord?) throws -> TokenStep {
-    try append(endTokens.min() ?? 0, layer: layer, depth: depth, logProbability: -.infinity)
+    if topProbabilities != nil { alternatives.append([]) }
+    return try append(endTokens.min() ?? 0, layer: layer, depth: depth, logProbability: -.infinity)
   }
 
   /// Tokens that may still follow.
@@ -184,6 +200,7 @@ package final class SequenceDecoding {
   /// Takes over the first tokens of another run of this sequence, and what is known of them.
   func replay(_ other: SequenceDecoding, count: Int) throws {
     for index in 0..<count {
+      if other.alternatives.indices.contains(index) { alternatives.append(other.alternatives[index]) }
       _ = try append(
         other.generated[index], layer: other.layers[index],
         logProbability: other.logProbabilities.indices.contains(index) ? other.logProbabilities[index] : nil)
@@ -206,6 +223,7 @@ package final class SequenceDecoding {
       text: text, tokenIDs: generated, promptTokenIDs: promptTokenIDs, stopReason: stopReason ?? .cancelled,
       layers: layers)
     generation.logProbabilities = logProbabilities
+    generation.alternatives = alternatives
     generation.applicability = applicability
     generation.trippedAt = trippedAt
     return generation

@@ -420,7 +420,8 @@ public final class SpeculativeSession: GenerationSession {
   /// Appends the token that the rule puts in the place of `guess`.
   private func choose(_ guess: TokenID?, _ logits: ExitLogits) throws -> TokenStep {
     func append(_ token: TokenID, at place: Int) throws -> TokenStep {
-      try sequence.append(
+      sequence.record(logits.values, of: logits.candidates)
+      return try sequence.append(
         token, layer: logits.layer, depth: logits.depth,
         logProbability: sequence.recordsProbabilities
           ? Double(logits.values[place]) - Logits.logSumExp(logits.values) : nil)

@@ -20,12 +20,12 @@ extension ByteLevelBPE {
     guard file.scores.isEmpty else {
       throw .malformed(field: "model.vocab", expected: "an object of tokens and IDs", found: "an array")
     }
-    if let index = file.addedTokens.firstIndex(where: \.takesSpace) {
+    if let index = file.addedTokens.firstIndex(where: { $0.takesSpaceBefore || $0.takesSpaceAfter }) {
       throw .unsupported(field: "added_tokens[\(index)].lstrip or rstrip", found: "true")
     }
     try Self.checkNormalizer(file.normalizer)
     let preTokenizer = try PreTokenizer(json: file.preTokenizer)
-    let (tokens, types) = try Self.orderByID(file)
+    let (tokens, types) = try file.tokensByID()
     self.init(
       vocabulary: try BPEVocabulary(
         tokens: tokens, merges: file.merges, tokenTypes: types, preTokenizer: preTokenizer,
@@ -40,52 +40,6 @@ extension ByteLevelBPE {
     case let type:
       throw .unsupported(field: "normalizer.type", found: TokenizerError.excerpt((type ?? "").utf8))
     }
-  }
-
-  /// Vocabulary and added tokens by ID. IDs that nothing has are unused tokens.
-  private static func orderByID(_ file: TokenizerFile) throws(TokenizerError) -> (StringTable, [Int32]) {
-    let listed = file.ids.count + file.addedTokens.count
-    // Real files have few holes or none; an absurd ID must not cost memory.
-    let limit = min(2 * listed + 65_536, BPEVocabulary.maximumCount)
-    let count = 1 + max(file.ids.max() ?? -1, file.addedTokens.map(\.id).max() ?? -1)
-    guard listed > 0, count <= limit else {
-      throw .malformed(
-        field: "model.vocab", expected: "IDs below \(limit) for \(listed) tokens",
-        found: listed == 0 ? "no tokens" : "\(count - 1)")
-    }
-    // Where each token's text is: an index into the vocabulary, or -2 - an index into the added tokens.
-    var sources = [Int](repeating: -1, count: count)
-    var types = [Int32](repeating: TokenKind.unused.rawValue, count: count)
-    for (index, id) in file.ids.enumerated() {
-      guard sources[id] == -1 else {
-        throw .malformed(
-          field: "model.vocab", expected: "one token for ID \(id)",
-          found: TokenizerError.excerpt(file.tokens[index]))
-      }
-      sources[id] = index
-      types[id] = TokenKind.normal.rawValue
-    }
-    for (index, added) in file.addedTokens.enumerated() {
-      let source = sources[added.id]
-      // An added token may stand in the vocabulary as well, under the same text.
-      guard source == -1 || (source >= 0 && file.tokens[source].elementsEqual(added.content)) else {
-        throw .malformed(
-          field: "added_tokens[\(index)]", expected: "an ID that no other token has", found: "\(added.id)")
-      }
-      sources[added.id] = -2 - index
-      types[added.id] = (added.isSpecial ? TokenKind.control : .userDefined).rawValue
-    }
-    var tokens = StringTable(reservingCount: count, byteCount: file.tokens.byteCount)
-    for source in sources {
-      if source >= 0 {
-        tokens.append(file.tokens[source])
-      } else if source == -1 {
-        tokens.append([])
-      } else {
-        tokens.append(file.addedTokens[-2 - source].content)
-      }
-    }
-    return (tokens, types)
   }
 }
 

@@ -6,8 +6,9 @@ struct TokenizerFile {
     var id: Int
     var content: [UInt8]
     var isSpecial: Bool
-    /// Whether the token takes in the white space beside it.
-    var takesSpace = false
+    /// Whether the token takes in the white space before it, and after it.
+    var takesSpaceBefore = false
+    var takesSpaceAfter = false
   }
 
   /// `model.type`, nil in files written before the field existed.
@@ -20,10 +21,14 @@ struct TokenizerFile {
   var merges = StringTable()
   var ignoresMerges = false
   var unknownID: Int?
+  /// `model.unk_token` of BPE.
+  var unknownToken: [UInt8]?
+  var fusesUnknown = false
   var byteFallback = false
   var addedTokens: [AddedToken] = []
   var normalizer: JSONValue = .null
   var preTokenizer: JSONValue = .null
+  var postProcessor: JSONValue = .null
 
   init(_ json: [UInt8]) throws(TokenizerError) {
     var reader = JSONReader(json)
@@ -33,6 +38,7 @@ struct TokenizerFile {
       case "added_tokens": try readAddedTokens(&reader)
       case "normalizer": normalizer = try reader.readValue()
       case "pre_tokenizer": preTokenizer = try reader.readValue()
+      case "post_processor": postProcessor = try reader.readValue()
       case "model":
         hasModel = true
         try readModel(&reader)
@@ -53,8 +59,8 @@ struct TokenizerFile {
         case "id": token.id = try reader.readIndex()
         case "content": token.content = try reader.readString()
         case "special": token.isSpecial = try reader.readBool()
-        case "lstrip", "rstrip":
-          if try reader.readBool() { token.takesSpace = true }
+        case "lstrip": token.takesSpaceBefore = try reader.readBool()
+        case "rstrip": token.takesSpaceAfter = try reader.readBool()
         case "single_word":
           if try reader.readBool() {
             throw .unsupported(field: "added_tokens[\(index)].\(name)", found: "true")
@@ -77,6 +83,9 @@ struct TokenizerFile {
       case "vocab": try readVocabulary(&reader)
       case "merges": try readMerges(&reader)
       case "ignore_merges": ignoresMerges = try reader.readBool()
+      case "unk_token":
+        if try !reader.readNull() { unknownToken = try reader.readString() }
+      case "fuse_unk": fusesUnknown = try reader.readBool()
       case "byte_fallback": byteFallback = try reader.readBool()
       case "unk_id":
         if try !reader.readNull() { unknownID = try reader.readIndex() }

@@ -1,10 +1,15 @@
-/// The tokenizer of a Hugging Face `tokenizer.json`: byte-level BPE, or SentencePiece where its model is unigram.
+/// The tokenizer of a Hugging Face `tokenizer.json`: byte-level BPE, BPE over characters where its model falls back to
+/// bytes, or SentencePiece where its model is unigram.
 ///
+/// - Returns: The tokenizer, and the token that the file's post-processor puts in front of a text, where it has one.
 /// - Throws: ``TokenizerError``, as the tokenizers' own initialisers do.
-public func makeHuggingFaceTokenizer(json: [UInt8]) throws(TokenizerError) -> any Tokenizer {
+public func makeHuggingFaceTokenizer(
+  json: [UInt8]
+) throws(TokenizerError) -> (tokenizer: any Tokenizer, startToken: Int?) {
   let file = try TokenizerFile(json)
-  return file.modelType == "Unigram"
-    ? try SentencePieceTokenizer(file: file) as any Tokenizer : try ByteLevelBPE(file: file)
+  let start = file.startToken
+  if file.modelType == "Unigram" { return (try SentencePieceTokenizer(file: file), start) }
+  return file.byteFallback ? (try CharacterBPE(file: file), start) : (try ByteLevelBPE(file: file), start)
 }
 
 extension SentencePieceTokenizer {

@@ -79,7 +79,7 @@ public struct SentencePieceTokenizer: Tokenizer {
   }
 
   /// A piece with spaces for "▁" (U+2581, E2 96 81).
-  private static func spaced(_ piece: ArraySlice<UInt8>) -> [UInt8] {
+  static func spaced(_ piece: ArraySlice<UInt8>) -> [UInt8] {
     var result: [UInt8] = []
     result.reserveCapacity(piece.count)
     var position = piece.startIndex

@@ -39,12 +39,13 @@ extension Tokenizer {
     var start = 0
     for (range, token) in found {
       if start < range.lowerBound {
-        tokens += try encode(Array(text[start..<range.lowerBound]), special: .asText)
+        let part = Array(text[start..<range.lowerBound])
+        tokens += try start == 0 ? encode(part, special: .asText) : encodeRest(part)
       }
       tokens.append(token)
       start = range.upperBound
     }
-    if start < text.count { tokens += try encode(Array(text[start...]), special: .asText) }
+    if start < text.count { tokens += try encodeRest(Array(text[start...])) }
     return tokens
   }
 
@@ -78,6 +79,8 @@ public struct PaddedTokenizer: Tokenizer {
   public func encode(_ utf8: [UInt8], special: SpecialTokenHandling) throws(TokenizerError) -> [Int] {
     try base.encode(utf8, special: special)
   }
+
+  public func encodeRest(_ utf8: [UInt8]) throws(TokenizerError) -> [Int] { try base.encodeRest(utf8) }
 
   public func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     if (base.vocabularySize..<vocabularySize).contains(token) { return [] }

@@ -11,6 +11,8 @@ struct GenerateCommand: ParsableCommand {
       EXAMPLES
         egress generate "Name three rivers in Africa."
         egress generate --temperature 0.8 --top-p 0.95 --seed 7 "Write a haiku about rain."
+        egress generate --system "Answer in French." "Name three rivers."
+        egress generate --messages conversation.json --format json --logprobs 3
         egress generate --raw "The capital of France is"
         egress generate --raw --special - < prompt-with-markers.txt
       """)
@@ -18,12 +20,20 @@ struct GenerateCommand: ParsableCommand {
   @Argument(help: "The message; - or nothing reads standard input.")
   var prompt: String?
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Tell with --format json the log-probability of each token, and the n most probable ones in its place.",
+      valueName: "n"))
+  var logprobs: Int?
+
   @Flag(help: "Give the text to the model as it is, without its prompt template.")
   var raw = false
 
   @Flag(help: "With --raw, text that spells a special token becomes that token.")
   var special = false
 
+  @OptionGroup(title: "Conversation Options") var turns: ConversationOptions
   @OptionGroup(title: "Model Options") var models: ModelOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
@@ -34,22 +44,42 @@ struct GenerateCommand: ParsableCommand {
   func validate() throws {
     if special, !raw { throw ValidationError("--special goes with --raw only.") }
     if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
+    if turns.messages != nil, prompt != nil {
+      throw ValidationError("Give a message or --messages, not both.")
+    }
+    if raw, turns.isGiven {
+      throw ValidationError("--raw leaves out the prompt template, which --system and --messages need.")
+    }
+    if let logprobs {
+      guard GenerationOptions.topProbabilityCounts.contains(logprobs) else {
+        throw ValidationError(
+          "--logprobs must be in \(GenerationOptions.topProbabilityCounts), but is \(logprobs).")
+      }
+      guard output.format == .json else { throw ValidationError("--logprobs goes with --format json only.") }
+      guard search.beams == nil else {
+        throw ValidationError("--beams does not go together with --logprobs; give one of them.")
+      }
+    }
     try exits.validate(raw: raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
   }
 
   func run() throws {
-    let options = sampling.makeOptions(usualMaxTokens: 256)
-    var text: String
+    var options = sampling.makeOptions(usualMaxTokens: 256)
+    options.topProbabilities = logprobs
+    var messages = try turns.read()
+    var text = ""
     if let prompt, prompt != "-" {
       text = prompt
-    } else {
+    } else if turns.messages == nil {
       // A raw prompt counts to the last space; a message ends where its text does.
       text = try raw ? TextInput(path: prompt).text : TextInput.document(path: prompt).text
       guard !text.isEmpty else { throw CommandError("standard input is empty") }
     }
-    if !raw { text = text.trimmingWhitespace() }
+    if turns.messages == nil {
+      messages.append(ChatMessage(role: "user", content: text.trimmingWhitespace()))
+    }
     let model = try models.load()
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
@@ -57,7 +87,7 @@ struct GenerateCommand: ParsableCommand {
     let tokens =
       try raw
       ? model.model.prompt(raw: text, special: special ? .recognize : .asText)
-      : model.model.prompt(user: text)
+      : model.model.prompt(messages: messages)
     let strategy =
       try search.strategy
       ?? speculation.strategy(

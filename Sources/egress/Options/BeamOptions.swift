@@ -33,6 +33,7 @@ struct BeamOptions: ParsableArguments {
     guard beams != nil else { return }
     let others = [
       ("--temperature", sampling.temperature > 0), ("--stop", !sampling.stop.isEmpty),
+      ("penalties or biases (--repeat-penalty, --logit-bias and their like)", !sampling.adjustments.isEmpty),
       ("early exits (--exit-threshold, --certificate, --trace, --show-exits)", exits.isGiven),
       ("drafting (--drafter, --draft)", speculation.isActive),
     ]

@@ -33,6 +33,30 @@ struct SamplingOptions: ParsableArguments {
     help: ArgumentHelp("No run of so many tokens may come twice in the output, 1 to 100.", valueName: "n"))
   var noRepeatNgram: Int?
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Make tokens of prompt and output less likely: logits above 0 are divided by it, others multiplied.",
+      valueName: "factor"))
+  var repeatPenalty: Float = 1
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Taken from a token's logit for each time that the output has it.", valueName: "amount"))
+  var frequencyPenalty: Float = 0
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Taken once from the logits of tokens that the output has.", valueName: "amount"))
+  var presencePenalty: Float = 0
+
+  @Option(
+    parsing: .unconditionalSingleValue,
+    help: ArgumentHelp(
+      "Add a number to a token's logit; -inf forbids it. May be given again.", valueName: "token=number"))
+  var logitBias: [LogitBias] = []
+
   @Option(help: ArgumentHelp("End the output before this text. May be given again.", valueName: "text"))
   var stop: [String] = []
 
@@ -65,8 +89,25 @@ struct SamplingOptions: ParsableArguments {
       throw ValidationError(
         "--no-repeat-ngram must be in \(GenerationOptions.ngramLengths), but is \(noRepeatNgram).")
     }
+    guard repeatPenalty > 0, repeatPenalty.isFinite else {
+      throw ValidationError("--repeat-penalty must be above 0, but is \(repeatPenalty).")
+    }
+    for (name, value) in [("frequency-penalty", frequencyPenalty), ("presence-penalty", presencePenalty)]
+    where !value.isFinite {
+      throw ValidationError("--\(name) must be a number, but is \(value).")
+    }
+    if Set(logitBias.map(\.token)).count < logitBias.count {
+      throw ValidationError("--logit-bias names a token twice.")
+    }
     if stop.contains("") { throw ValidationError("--stop must not be empty.") }
     if let context, context < 2 { throw ValidationError("--context must be at least 2, but is \(context).") }
+  }
+
+  /// Penalties and biases.
+  var adjustments: LogitAdjustments {
+    LogitAdjustments(
+      repeatPenalty: repeatPenalty, frequencyPenalty: frequencyPenalty, presencePenalty: presencePenalty,
+      bias: Dictionary(logitBias.map { ($0.token, $0.amount) }) { $1 })
   }
 
   /// The options for the library. Without a seed, one is drawn and can be read from the result.
@@ -82,6 +123,7 @@ struct SamplingOptions: ParsableArguments {
     var options = GenerationOptions(
       maxTokens: maxTokens ?? usualMaxTokens, sampling: sampling, stopStrings: stop, context: context)
     options.noRepeatNgram = noRepeatNgram
+    options.adjustments = adjustments
     return options
   }
 }

@@ -6,6 +6,35 @@ import Generation
 import SpeculativeDecoding
 import Transformers
 
+/// How likely a token of an output was, and which ones were likeliest in its place.
+struct TokenProbability: Encodable {
+  struct Alternative: Encodable {
+    var tokenId: TokenID
+    var text: String
+    var logprob: Double
+  }
+  var tokenId: TokenID
+  /// Absent where no token could come and the output was ended.
+  var logprob: Double?
+  var top: [Alternative]
+
+  /// What a generation kept; nothing where it kept nothing.
+  static func all(_ generation: Generation, _ model: LanguageModel) throws -> [TokenProbability]? {
+    guard !generation.alternatives.isEmpty, generation.alternatives.count == generation.logProbabilities.count
+    else { return nil }
+    return try generation.tokenIDs.indices.map { index in
+      TokenProbability(
+        tokenId: generation.tokenIDs[index],
+        logprob: generation.logProbabilities[index].isFinite ? generation.logProbabilities[index] : nil,
+        top: try generation.alternatives[index].map {
+          Alternative(
+            tokenId: $0.token, text: String(decoding: try model.tokenizer.bytes(of: $0.token), as: UTF8.self),
+            logprob: $0.logProbability)
+        })
+    }
+  }
+}
+
 /// A generation as JSON.
 struct GenerationResult: Encodable {
   struct Timings: Encodable {
@@ -33,6 +62,8 @@ struct GenerationResult: Encodable {
   /// Present when tokens were drafted.
   var speculation: SpeculationStatistics?
   var timings: Timings
+  /// Present with --logprobs: one for each token of the output.
+  var logprobs: [TokenProbability]?
   /// Present for answers.
   var answered: Bool?
   /// Present with a certificate of answers: whether this one is given.
@@ -142,6 +173,7 @@ struct GenerationReport {
         prefillTokensPerSecond: rate(generation.promptTokenIDs.count, timings.prefill)))
     result.guard = GuardResult(generation.applicability)
     result.trippedAt = generation.trippedAt
+    result.logprobs = try TokenProbability.all(generation, model.model)
     result.sentences = findings?.sentences(generation)
     if let answer = findings?.answer(generation) {
       result.given = certified.map { $0.gives(generation, answer: answer, isWhole: isWhole) }

@@ -31,4 +31,7 @@ enum Interrupt {
     sigaddset(&signals, SIGINT)
     pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
+
+  /// From now on Ctrl-C ends the process again.
+  static func ignoreNoMore() { signal(SIGINT, SIG_DFL) }
 }
