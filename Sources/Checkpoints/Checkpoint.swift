@@ -22,8 +22,8 @@ public struct Checkpoint: Sendable {
   /// The key-value pairs of a GGUF file; empty for a Hugging Face directory.
   public let metadata: [String: MetadataValue]
   /// What a reader should know of the files although the model is sound, a sentence each.
-  public let notes: [String]
-  private let tensors: [String: MappedTensor]
+  public private(set) var notes: [String]
+  private var tensors: [String: MappedTensor]
 
   init(
     path: String, kind: Kind, configuration stated: DecoderConfiguration, metadata: [String: MetadataValue],
@@ -80,6 +80,14 @@ public struct Checkpoint: Sendable {
   public func tensor(_ name: String) throws(CheckpointError) -> MappedTensor {
     guard let tensor = tensors[name] else { throw missingTensor(name, expected: "a tensor") }
     return tensor
+  }
+
+  /// The same with other tensors in the place of some, which have their shapes.
+  func replacing(_ others: [String: MappedTensor], notes more: [String]) -> Checkpoint {
+    var copy = self
+    copy.tensors.merge(others) { $1 }
+    copy.notes += more
+    return copy
   }
 
   func tensorIfAny(_ name: String) -> MappedTensor? { tensors[name] }

@@ -1,7 +1,7 @@
 import FileFormats
 import TensorKernels
 
-/// A named tensor whose bytes stay in the mapped file.
+/// A named tensor whose bytes stay in the mapped file. With an adapter, they are computed whenever they are read.
 ///
 /// It keeps the file mapped for as long as it lives. Shape, format and byte count agree with each other and lie
 /// within the file: that was checked when the checkpoint was opened.
@@ -15,6 +15,28 @@ public struct MappedTensor: Sendable {
 
   let file: MappedFile
   let offset: Int
+  /// What the numbers are computed from; `nil` for those of the file.
+  private(set) var merged: MergedMatrix?
+
+  init(
+    name: String, shape: [Int], format: BlockFormat, byteCount: Int, file: MappedFile, offset: Int
+  ) {
+    self.name = name
+    self.shape = shape
+    self.format = format
+    self.byteCount = byteCount
+    self.file = file
+    self.offset = offset
+  }
+
+  /// A matrix with an adapter's update, as F32. It is in the place of the one that it is based on, and its errors are
+  /// the adapter's.
+  init(_ merged: MergedMatrix) {
+    self.init(
+      name: merged.base.name, shape: merged.base.shape, format: .f32,
+      byteCount: merged.base.elementCount * MemoryLayout<Float>.size, file: merged.outer.file, offset: 0)
+    self.merged = merged
+  }
 
   /// The same tensor under another name.
   func renamed(_ name: String) -> MappedTensor {
@@ -32,6 +54,11 @@ public struct MappedTensor: Sendable {
   public func withUnsafeBytes<Result, Failure: Error>(
     _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
+    if let merged {
+      return try merged.makeFloats().withUnsafeBufferPointer { values throws(Failure) in
+        try body(UnsafeRawBufferPointer(values))
+      }
+    }
     defer { withExtendedLifetime(file) {} }
     return try body(UnsafeRawBufferPointer(rebasing: file.bytes[offset..<offset + byteCount]))
   }
@@ -40,12 +67,14 @@ public struct MappedTensor: Sendable {
   ///
   /// Worth calling once the weights have been repacked into a form of their own.
   public func releasePages() {
+    if let merged { return merged.base.releasePages() }
     file.releasePages(offset..<offset + byteCount)
   }
 
   /// The weights as floats, row after row: `elementCount` numbers.
   public func makeFloats() -> [Float] {
-    Array(unsafeUninitializedCapacity: elementCount) { output, count in
+    if let merged { return merged.makeFloats() }
+    return Array(unsafeUninitializedCapacity: elementCount) { output, count in
       count = withUnsafeBytes { format.dequantize($0, into: output) }
     }
   }

@@ -14,12 +14,14 @@ extension LanguageModel {
   ///   - threads: Threads to compute with, at least 1; `nil` for ``defaultThreadCount``.
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
   ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint.
+  ///   - adapter: A directory with a low-rank adapter to merge into the weights, as the PEFT library writes it.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``GenerationError``, each naming file and field.
   public init(
     path: String, compute: ComputePath = .quantized, threads: Int? = nil,
-    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil
+    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil, adapter: String? = nil
   ) throws {
-    let checkpoint = try Checkpoint.open(path)
+    var checkpoint = try Checkpoint.open(path)
+    if let adapter { checkpoint = try checkpoint.merging(LowRankAdapter(path: adapter)) }
     try self.init(
       checkpoint: checkpoint, compute: compute, threads: threads, promptTemplate: promptTemplate,
       promptStyle: promptStyle)

@@ -29,6 +29,12 @@ struct ModelOptions: ParsableArguments {
       valueName: "style"))
   var prompts: PromptStyle?
 
+  @Option(
+    help: ArgumentHelp(
+      "A low-rank adapter (LoRA) to merge into the weights: a directory as the PEFT library writes it.",
+      valueName: "dir"))
+  var adapter: String?
+
   func validate() throws {
     if let threads, !(1...256).contains(threads) {
       throw ValidationError("--threads must be in 1...256, but is \(threads).")
@@ -37,21 +43,24 @@ struct ModelOptions: ParsableArguments {
 
   /// Loads the model; the seconds it took are measured.
   func load() throws -> LoadedModel {
-    try Self.load(model, threads: threads, compute: compute, prompts: prompts)
+    try Self.load(model, threads: threads, compute: compute, prompts: prompts, adapter: adapter)
   }
 
   /// Loads a model by name or path.
   static func load(
-    _ model: String, threads: Int?, compute: ComputePath = .quantized, prompts: PromptStyle? = nil
+    _ model: String, threads: Int?, compute: ComputePath = .quantized, prompts: PromptStyle? = nil,
+    adapter: String? = nil
   ) throws -> LoadedModel {
     let (path, entry) = try ModelStore().resolve(model)
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
       path: path, compute: compute, threads: threads, promptTemplate: entry?.template,
-      promptStyle: prompts ?? entry?.prompts)
+      promptStyle: prompts ?? entry?.prompts, adapter: adapter)
     for note in loaded.notes { Console.warning(note) }
     return LoadedModel(
-      model: loaded, path: path, entry: entry, seconds: (ContinuousClock.now - start).seconds)
+      // What comes with a model was made for it as it is.
+      model: loaded, path: path, adapter: adapter, entry: adapter == nil ? entry : nil,
+      seconds: (ContinuousClock.now - start).seconds)
   }
 }
 
@@ -59,23 +68,30 @@ struct ModelOptions: ParsableArguments {
 struct LoadedModel {
   var model: LanguageModel
   var path: String
+  /// The adapter that is merged into it.
+  var adapter: String?
   /// The manifest's entry, if the model was given by name.
   var entry: ModelEntry?
   /// Time it took to load.
   var seconds: Double
   private let found = Found()
 
-  init(model: LanguageModel, path: String, entry: ModelEntry?, seconds: Double) {
+  init(model: LanguageModel, path: String, adapter: String? = nil, entry: ModelEntry?, seconds: Double) {
+    self.adapter = adapter
     self.model = model
     self.path = path
     self.entry = entry
     self.seconds = seconds
   }
 
-  /// SHA-256 of the model's file or directory, read once however often it is asked for.
+  /// SHA-256 of the model's file or directory, and of its adapter's; read once however often it is asked for.
   func digest() throws -> String {
     if let digest = found.digest { return digest }
-    let digest = try FileDigest.sha256(model: path)
+    var digest = try FileDigest.sha256(model: path)
+    if let adapter {
+      digest = FileDigest.sha256(
+        text: "\(digest)  model\n\(try FileDigest.sha256(model: adapter))  adapter\n")
+    }
     found.digest = digest
     return digest
   }
