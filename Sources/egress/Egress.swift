@@ -51,11 +51,24 @@ struct Egress: ParsableCommand {
     // A closed pipe is then an error of write(), which is reported like any other.
     signal(SIGPIPE, SIG_IGN)
     do {
+      try checkEncoding()
       try checkCommand(CommandLine.arguments.dropFirst().first)
       var command = try parseAsRoot()
       try command.run()
     } catch {
       end(with: error)
+    }
+  }
+
+  /// What is no UTF-8 would become another text, and another file's name.
+  private static func checkEncoding() throws {
+    for index in 1..<max(1, Int(CommandLine.argc)) {
+      guard let argument = CommandLine.unsafeArgv[index], String(validatingCString: argument) == nil else {
+        continue
+      }
+      throw ValidationError(
+        "argument \(index), \(FileError.printable(String(cString: argument))), is not UTF-8; a file of such a name can "
+          + "be given as standard input")
     }
   }
 

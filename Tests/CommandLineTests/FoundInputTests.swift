@@ -75,10 +75,25 @@ import Testing
     let model = try egress.writeModel { $0.remove("tokenizer.ggml.pre") }
     let found = try egress.run(["generate", "--model", model, "--raw", "--max-tokens", "2", "a"])
     #expect(found.status == 0 && found.errors.contains("tokenizer.ggml.pre is missing"), "\(found.errors)")
+    let cut = try egress.run(["tokenize", "--model", model, "-"], input: "a")
+    #expect(cut.status == 0 && cut.errors.contains("tokenizer.ggml.pre is missing"), "\(cut.errors)")
     let named = try egress.writeModel("named.gguf")
     #expect(
       try !egress.run(["generate", "--model", named, "--raw", "--max-tokens", "2", "a"]).errors.contains(
         "missing"))
+  }
+
+  @Test func `an argument that is not UTF-8 is refused, not repaired into another name`() throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", #""$0" tokenize "$(printf 'caf\351.txt')" 2>&1"#, CommandRunner.program.path]
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    try process.run()
+    let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 64)
+    #expect(text.hasPrefix("egress: argument 2, caf\u{FFFD}.txt, is not UTF-8"), "\(text)")
   }
 
   @Test func `half a surrogate pair and NaN in a document's line are read`() throws {

@@ -78,7 +78,8 @@ import class Transformers.Transformer
     let json = Array(try ConversationFile(messages).json().utf8)
     #expect(try ConversationFile(json: json, file: "f").messages == messages)
     let parts =
-      #"{"x": 1, "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#
+      #"{"x": 1, "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, "#
+      + #"{"type": "text", "text": "b"}]}]}"#
     #expect(
       try ConversationFile(json: Array(parts.utf8), file: "f").messages == [
         ChatMessage(role: "user", content: "ab")

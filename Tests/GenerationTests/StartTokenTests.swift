@@ -29,6 +29,20 @@ import Tokenization
     #expect(try start(#"{"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}]}"#) == nil)
   }
 
+  @Test func `files of Llama 3's tokenizer have it though they do not say so`() throws {
+    func start(_ edit: (inout GGUFBuilder) -> Void) throws -> Int? {
+      var builder = TinyDecoder().gguf()
+      builder.set("tokenizer.ggml.pre", .string("llama-bpe"))
+      builder.remove("tokenizer.ggml.add_bos_token")
+      edit(&builder)
+      let directory = try TemporaryDirectory()
+      return try TextFacts(Checkpoint.open(directory.write("tiny.gguf", builder.build()))).startToken
+    }
+    #expect(try start { _ in } == 0)
+    #expect(try start { $0.set("tokenizer.ggml.add_bos_token", .bool(false)) } == nil)
+    #expect(try start { $0.set("tokenizer.ggml.pre", .string("gpt-2")) } == nil)
+  }
+
   @Test func `settings that say otherwise come first`() throws {
     #expect(try start(Self.template, #"{"add_bos_token": false, "bos_token": "<|im_start|>"}"#) == nil)
     #expect(try start(Self.template, #"{"bos_token": "<|endoftext|>"}"#) == 1)

@@ -83,7 +83,9 @@ extension PromptTemplate {
     case .program: break
     case .plain:
       guard messages.count == 1, messages[0].role == "user" else {
-        throw refuse(messages.last ?? .init(role: "", content: ""))
+        throw GenerationError.option(
+          field: "messages", expected: "one of the user, for a model without turns",
+          found: messages.map(\.role).joined(separator: ", "))
       }
       tokens += try text(messages[0].content)
     case .chatML(let system):

@@ -81,6 +81,10 @@ struct GenerateCommand: ParsableCommand {
       messages.append(ChatMessage(role: "user", content: text.trimmingWhitespace()))
     }
     let model = try models.load()
+    guard !turns.isGiven || !model.model.hasEncoder else {
+      throw CommandError(
+        "\(model.model.name) reads one text alone; --system and --messages are for other models")
+    }
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     Interrupt.watch()

@@ -104,6 +104,9 @@ struct VocabularyOptions: ParsableArguments {
   var model: String = ModelManifest.defaultName
 
   func open() throws -> TextFacts {
-    try TextFacts(Checkpoint.open(ModelStore().resolve(model).path))
+    let checkpoint = try Checkpoint.open(ModelStore().resolve(model).path)
+    let facts = try TextFacts(checkpoint)
+    for note in checkpoint.notes + facts.notes { Console.warning(note) }
+    return facts
   }
 }
