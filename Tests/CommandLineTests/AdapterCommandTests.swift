@@ -60,6 +60,26 @@ import Testing
       ]), status: 1, saying: "heads")
   }
 
+  @Test func `a certificate of the adapted model is for it, and for no other`() throws {
+    let adapter = try writeAdapter("adapter")
+    let documents = (0..<12).map { #"{"id": \#($0), "document": "text \#($0 * 7919)"}"# }
+    let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
+    let made = try egress.run([
+      "calibrate", "--model", model, "--adapter", adapter, "--data", data, "--max-tokens", "6",
+      "--exit-layers", "1",
+      "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99",
+    ])
+    try #require(made.status == 0, "\(made.errors)")
+    let certificate = egress.folder.path + "/docs.certificate.json"
+    let plain = ["summarize", "--model", model, "--max-tokens", "6", "--certificate", certificate]
+    expectRefusal(try egress.run(plain, input: "abc"), status: 1, saying: "docs.certificate.json")
+    let adapted = try egress.run(plain + ["--adapter", adapter], input: "abc")
+    #expect(adapted.status == 0, "\(adapted.errors)")
+    expectRefusal(
+      try egress.run(["calibrate", "--adapter", adapter, "table.csv", "--epsilon", "0.1"]), status: 64,
+      saying: "--adapter has no effect without --data")
+  }
+
   @Test func `an adapter of another shape, of more layers, or that is none is refused in one sentence`()
     throws
   {

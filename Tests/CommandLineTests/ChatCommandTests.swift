@@ -72,6 +72,13 @@ import Testing
     #expect(lines.count == 2 && lines[0].contains("\"error\"") && lines[1].contains("\"content\""))
   }
 
+  @Test func `a model that cannot talk says so before it reads a line`() throws {
+    let base = try egress.writeModel("base.gguf") { $0.remove("tokenizer.chat_template") }
+    expectRefusal(
+      try egress.run(["chat", "--model", base], input: "a\n"), status: 1,
+      saying: "has no prompt template that is known (it has none), so that it cannot talk")
+  }
+
   @Test func `an interrupt ends an answer and not the talk`() throws {
     let long = try egress.writeModel("long.gguf") { $0.set("llama.context_length", .uint32(100_000)) }
     let pipe = try egress.makePipe()

@@ -3,15 +3,17 @@
 
 Usage: make_adapter_fixtures.py Tests/TransformersTests/Fixtures. Needs torch, transformers, safetensors and peft. Each
 adapter becomes adapters/NAME beside the models: what save_pretrained writes, and expected.json with the logits of the
-adapted model."""
+adapted model. One is written as llama.cpp's converter does too, which needs gguf."""
 
 import json
 import pathlib
 import shutil
 import sys
 
+import gguf
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -23,6 +25,26 @@ ADAPTERS = {
     "qwen3": LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"],
                         rank_pattern={"down_proj": 5}, alpha_pattern={"layers.1.self_attn.v_proj": 9}),
 }
+
+
+def write_gguf(folder, name, config, settings):
+    """Rows of Q and K go in turns from the first and the second half of each head, as the base's do."""
+    writer = gguf.GGUFWriter(folder / "adapter.gguf", "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(config.lora_alpha))
+    writer.add_string("general.base_model.0.name", name)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, settings.num_hidden_layers)
+    for key, value in sorted(load_file(folder / "adapter_model.safetensors").items()):
+        module, half = key.removeprefix("base_model.model.").removesuffix(".weight").rsplit(".", 1)
+        if half == "lora_B" and ("q_proj" in module or "k_proj" in module):
+            heads = settings.num_attention_heads if "q_proj" in module else settings.num_key_value_heads
+            value = value.reshape(heads, 2, -1, value.shape[1]).swapaxes(1, 2).reshape(value.shape)
+        writer.add_tensor(f"{names.get_name(module)}.weight.{half.lower()}", value.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def main():
@@ -44,6 +66,8 @@ def main():
         model.peft_config["default"].base_model_name_or_path = f"tiny/{name}"
         model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
+        if name == "llama_bias":
+            write_gguf(folder, name, config, settings)
         tokens = [3, 17, 9, 41, 22, 5, 30, 11]
         with torch.no_grad():
             logits = model(torch.tensor([tokens])).logits[0]

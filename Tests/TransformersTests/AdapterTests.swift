@@ -33,6 +33,55 @@ import Transformers
     }
   }
 
+  @Test(arguments: ["", "/model.gguf"])
+  func aGGUFFileIsTheSameAdapter(_ file: String) throws {
+    let path = try FixtureModels.path("adapters/llama_bias/adapter.gguf")
+    let expected = try FixtureModels.expected(Expected.self, "adapters/llama_bias")
+    let checkpoint = try Checkpoint.open(FixtureModels.path("llama_bias") + file)
+    let adapted = try checkpoint.merging(LowRankAdapter(path: path))
+    #expect(adapted.notes == checkpoint.notes)
+    let model = try Transformer(checkpoint: adapted, compute: .float32, threads: 1)
+    let logits = try TransformerTests.logits(model, expected.tokens)
+    for (found, reference) in zip(logits, expected.logits) {
+      FixtureModels.expect(found, equal: reference, compute: .float32, "\(file)")
+    }
+    let other = #expect(throws: CheckpointError.self) {
+      try Checkpoint.open(FixtureModels.path("qwen3") + "/model.gguf").merging(LowRankAdapter(path: path))
+    }
+    #expect(other?.description.contains("general.architecture: expected \"qwen3\", as qwen3 has it") == true)
+    // A model is no adapter.
+    let noAdapter = #expect(throws: CheckpointError.self) {
+      try LowRankAdapter(path: FixtureModels.path("llama_bias") + "/model.gguf")
+    }
+    #expect(noAdapter?.description.contains("general.type: expected \"adapter\", found no such text") == true)
+  }
+
+  @Test("2,000 mutants of a GGUF adapter are merged or refused", .timeLimit(.minutes(10)))
+  func mutantsOfGGUF() throws {
+    let path = try FixtureModels.path("adapters/llama_bias/adapter.gguf")
+    let base = try Checkpoint.open(FixtureModels.path("llama_bias"))
+    let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: path)))
+    let directory = try TemporaryDirectory()
+    var random = SplitMix64(seed: 4)
+    var merged = 0
+    for _ in 0..<2_000 {
+      let mutant = try directory.write(
+        "adapter.gguf", Mutation.edit(bytes, upTo: 2_400, using: &random))
+      do throws(CheckpointError) {
+        let checkpoint = try base.merging(LowRankAdapter(path: mutant))
+        for name in checkpoint.tensorNames {
+          let tensor = try checkpoint.tensor(name)
+          let count = tensor.makeFloats().count
+          #expect(count == tensor.elementCount)
+        }
+        merged += 1
+      } catch {
+        #expect(!error.description.isEmpty && error.description.utf8.count < 4096)
+      }
+    }
+    #expect((50...1_950).contains(merged), "\(merged) merged")
+  }
+
   @Test func `an adapter of another model is refused, and one of another name told`() throws {
     let llama = try Checkpoint.open(FixtureModels.path("llama_bias"))
     #expect(try llama.merging(Self.adapter("llama_bias")).notes == llama.notes)

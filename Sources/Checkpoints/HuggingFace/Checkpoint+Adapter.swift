@@ -8,12 +8,20 @@ extension Checkpoint {
   ///
   /// - Throws: ``CheckpointError`` where the adapter names what the model does not have, or matrices of another shape.
   public func merging(_ adapter: LowRankAdapter) throws(CheckpointError) -> Checkpoint {
+    if kind == .gguf, let stated = adapter.architecture, let own = metadata["general.architecture"]?.string,
+      stated != own
+    {
+      throw .unsupported(
+        adapter.path, "metadata key general.architecture",
+        expected: "\"\(own)\", as \(configuration.name) has it",
+        found: "\"\(CheckpointError.printable(stated))\"")
+    }
     let names = HuggingFaceNames(configuration.family)
     var inner: [String: MappedTensor] = [:]
     var outer: [String: MappedTensor] = [:]
     var scales: [String: Float] = [:]
     for (module, update) in adapter.updates {
-      let name = names.canonical(module + ".weight")
+      let name = adapter.kind == .gguf ? module : names.canonical(module + ".weight")
       (inner[name], outer[name], scales[name]) = (update.inner, update.outer, update.scale)
     }
     if configuration.encoder == nil {
@@ -35,16 +43,22 @@ extension Checkpoint {
           expected: "an update of \(MappedTensor.describe(base.shape)), as \(configuration.name) has it",
           found: MappedTensor.describe([update.shape[0], first.shape[1]]))
       }
-      let isRotated = name.hasSuffix(".attn_q.weight") || name.hasSuffix(".attn_k.weight")
+      let isRotated =
+        (name.hasSuffix(".attn_q.weight") || name.hasSuffix(".attn_k.weight"))
+        && configuration.family.description.interleavesInGGUF
+      let order: MergedMatrix.RowOrder =
+        switch (adapter.kind, kind) {
+        case (.huggingFace, .gguf) where isRotated: .inTurns(headSize: configuration.headSize)
+        case (.gguf, .huggingFace) where isRotated: .inHalves(headSize: configuration.headSize)
+        default: .same
+        }
       merged[name] = MappedTensor(
         MergedMatrix(
-          base: base, inner: first, outer: update, scale: scale,
-          // Such files hold the two halves of each head's rotated pairs in turns.
-          interleavedHeadSize: kind == .gguf && configuration.rotaryLayout == .interleaved && isRotated
-            ? configuration.headSize : nil))
+          base: base, inner: first, outer: update, scale: scale, order: order))
     }
     var notes: [String] = []
-    if let base = adapter.baseName, !Self.mayBe(base, configuration.name) {
+    // The name inside a file may be that of what it was made of; people rename the files by the model.
+    if let base = adapter.baseName, !Self.mayBe(base, configuration.name), !Self.mayBe(base, path) {
       notes.append(
         "\(adapter.path) says that it was trained on \(CheckpointError.printable(base)), and the model is called "
           + CheckpointError.printable(configuration.name))
@@ -71,23 +85,31 @@ extension Checkpoint {
 
 /// A matrix with what an adapter adds to it.
 final class MergedMatrix: Sendable {
+  /// Where the adapter has the matrix's rows. GGUF files of some families hold the two halves of each head in turns.
+  enum RowOrder: Sendable {
+    case same
+    /// The matrix has them in turns, and the adapter in halves.
+    case inTurns(headSize: Int)
+    /// The other way round.
+    case inHalves(headSize: Int)
+  }
+
   let base: MappedTensor
   /// (rank, columns)
   let inner: MappedTensor
   /// (rows, rank)
   let outer: MappedTensor
   private let scale: Float
-  /// The size of heads whose rows are in turns of their halves; `nil` where rows are in the adapter's order.
-  private let interleavedHeadSize: Int?
+  private let order: RowOrder
 
   init(
-    base: MappedTensor, inner: MappedTensor, outer: MappedTensor, scale: Float, interleavedHeadSize: Int?
+    base: MappedTensor, inner: MappedTensor, outer: MappedTensor, scale: Float, order: RowOrder
   ) {
     self.base = base
     self.inner = inner
     self.outer = outer
     self.scale = scale
-    self.interleavedHeadSize = interleavedHeadSize
+    self.order = order
   }
 
   /// The matrix, row after row.
@@ -118,8 +140,14 @@ final class MergedMatrix: Sendable {
 
   /// The adapter's row for a row of the matrix.
   private func place(of row: Int) -> Int {
-    guard let size = interleavedHeadSize else { return row }
-    let (head, place) = (row / size, row % size)
-    return head * size + place % 2 * (size / 2) + place / 2
+    switch order {
+    case .same: return row
+    case .inTurns(let size):
+      let (head, place) = (row / size, row % size)
+      return head * size + place % 2 * (size / 2) + place / 2
+    case .inHalves(let size):
+      let (head, place) = (row / size, row % size)
+      return head * size + place % (size / 2) * 2 + place / (size / 2)
+    }
   }
 }

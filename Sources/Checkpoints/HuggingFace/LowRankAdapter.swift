@@ -1,16 +1,21 @@
 import FileFormats
 
-/// A low-rank adapter (LoRA; Hu et al., 2021) as the PEFT library writes it: a directory with `adapter_config.json` and
-/// `adapter_model.safetensors`.
+/// A low-rank adapter (LoRA; Hu et al., 2021): a directory with `adapter_config.json` and `adapter_model.safetensors`,
+/// as the PEFT library writes it, or a GGUF file that llama.cpp's converter made of one.
 ///
 /// Each matrix *W* that it names becomes *W* + *s* · *B* · *A*, with *A* of (rank, columns), *B* of (rows, rank) and
 /// the scale *s* = alpha / rank.
 public struct LowRankAdapter: Sendable {
-  /// The directory.
+  /// The directory or file.
   public let path: String
+  /// How tensors are named, and in which order the rows of rotated heads lie.
+  let kind: Checkpoint.Kind
+  /// The family that a GGUF file says it is of.
+  let architecture: String?
   /// What the configuration says it was trained on; `nil` where it does not.
   public let baseName: String?
-  /// By the name of the module in the model's class, such as `model.layers.0.self_attn.q_proj`.
+  /// By the name of the module in the model's class, such as `model.layers.0.self_attn.q_proj`, or by GGUF's of the
+  /// matrix.
   let updates: [String: Update]
 
   /// What is added to one matrix.
@@ -27,6 +32,14 @@ public struct LowRankAdapter: Sendable {
   /// - Throws: ``CheckpointError`` for what is missing or damaged, other methods than LoRA, and variants of it that
   ///   change more than matrices: DoRA, biases, modules that were trained whole, embeddings.
   public init(path: String) throws(CheckpointError) {
+    if path.hasSuffix(".gguf"), !MappedFile.isDirectory(path) {
+      self = try LowRankAdapter(gguf: GGUFFile(MappedFile(path: path)), path: path)
+    } else {
+      self = try LowRankAdapter(directory: path)
+    }
+  }
+
+  private init(directory path: String) throws(CheckpointError) {
     let directory = path.hasSuffix("/") ? path : path + "/"
     let settings = try Settings(MappedFile(path: directory + "adapter_config.json"))
     let stored = try TensorFile.open(directory + "adapter_model.safetensors")
@@ -43,9 +56,56 @@ public struct LowRankAdapter: Sendable {
         halves[module, default: (nil, nil)].outer = tensor
       }
     }
+    let file = directory + "adapter_model.safetensors"
+    self.path = path
+    kind = .huggingFace
+    architecture = nil
+    baseName = settings.baseName
+    updates = try Self.updates(halves, file: file) { module, rank throws(CheckpointError) in
+      try settings.scale(of: module, rank: rank)
+    }
+  }
+
+  private init(gguf file: GGUFFile, path: String) throws(CheckpointError) {
+    func text(_ key: String) -> String? { file.metadata[key]?.string }
+    for (key, wanted) in [("general.type", "adapter"), ("adapter.type", "lora")] where text(key) != wanted {
+      throw .unsupported(
+        path, "metadata key \(key)", expected: "\"\(wanted)\"",
+        found: text(key).map { "\"\(CheckpointError.printable($0))\"" } ?? "no such text")
+    }
+    if file.metadata["adapter.alora.invocation_tokens"] != nil {
+      throw .unsupported(
+        path, "metadata key adapter.alora.invocation_tokens", expected: "no such key", found: "it")
+    }
+    guard let alpha = file.metadata["adapter.lora.alpha"]?.float, alpha.isFinite else {
+      throw .damaged(path, "metadata key adapter.lora.alpha", expected: "a finite number", found: "none")
+    }
+    var halves: [String: (inner: MappedTensor?, outer: MappedTensor?)] = [:]
+    for (name, tensor) in file.tensors.sorted(by: { $0.key < $1.key }) {
+      if name.hasSuffix(".lora_a") {
+        halves[String(name.dropLast(7)), default: (nil, nil)].inner = tensor
+      } else if name.hasSuffix(".lora_b") {
+        halves[String(name.dropLast(7)), default: (nil, nil)].outer = tensor
+      } else {
+        throw .unsupported(
+          path, "tensor \(CheckpointError.printable(name))",
+          expected: "only names that end in .lora_a and .lora_b", found: "another")
+      }
+    }
+    self.path = path
+    kind = .gguf
+    architecture = text("general.architecture")
+    baseName = text("general.base_model.0.name")
+    // The format's own reader takes 0 for no scale.
+    updates = try Self.updates(halves, file: path) { _, rank in alpha == 0 ? 1 : alpha / Float(rank) }
+  }
+
+  private static func updates(
+    _ halves: [String: (inner: MappedTensor?, outer: MappedTensor?)], file: String,
+    scale: (_ module: String, _ rank: Int) throws(CheckpointError) -> Float
+  ) throws(CheckpointError) -> [String: Update] {
     var updates: [String: Update] = [:]
     for (module, pair) in halves.sorted(by: { $0.key < $1.key }) {
-      let file = directory + "adapter_model.safetensors"
       let field = "tensor \(CheckpointError.printable(module))"
       guard let inner = pair.inner, let outer = pair.outer else {
         throw CheckpointError(
@@ -58,16 +118,12 @@ public struct LowRankAdapter: Sendable {
           kind: .tensor, file: file, field: field, expected: "matrices of one rank",
           found: "\(MappedTensor.describe(inner.shape)) and \(MappedTensor.describe(outer.shape))")
       }
-      updates[module] = Update(
-        inner: inner, outer: outer, scale: try settings.scale(of: module, rank: inner.shape[0]))
+      updates[module] = Update(inner: inner, outer: outer, scale: try scale(module, inner.shape[0]))
     }
     guard !updates.isEmpty else {
-      throw .damaged(
-        directory + "adapter_model.safetensors", "", expected: "at least one pair of matrices", found: "none")
+      throw .damaged(file, "", expected: "at least one pair of matrices", found: "none")
     }
-    self.path = path
-    self.updates = updates
-    baseName = settings.baseName
+    return updates
   }
 
   /// The module that a tensor belongs to, and whether it is *A*.

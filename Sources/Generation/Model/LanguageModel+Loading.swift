@@ -14,7 +14,7 @@ extension LanguageModel {
   ///   - threads: Threads to compute with, at least 1; `nil` for ``defaultThreadCount``.
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
   ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint.
-  ///   - adapter: A directory with a low-rank adapter to merge into the weights, as the PEFT library writes it.
+  ///   - adapter: A low-rank adapter to merge into the weights; see `LowRankAdapter`.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``GenerationError``, each naming file and field.
   public init(
     path: String, compute: ComputePath = .quantized, threads: Int? = nil,

@@ -78,7 +78,7 @@ extension Calibrate {
         "\(path) is no certificate of answers; name another file, or give --force to replace it")
     }
     let loaded = try ModelOptions.load(
-      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
+      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized, adapter: adapter)
     let made = try guarding.make(
       loaded, records: all, stem: documents.stem, maxTokens: documents.maxTokens
     ) { _ in }

@@ -25,7 +25,7 @@ extension Calibrate {
     }
     try checkFeasibility(all.count)
     let loaded = try ModelOptions.load(
-      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized)
+      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized, adapter: adapter)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let stem = documents.stem
     let made = try guarding.make(

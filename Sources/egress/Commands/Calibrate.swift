@@ -102,6 +102,11 @@ struct Calibrate: ParsableCommand {
       valueName: "path"))
   var compute: ComputePath?
 
+  @Option(
+    help: ArgumentHelp(
+      "With --data, a low-rank adapter to merge into the weights; see summarize.", valueName: "adapter"))
+  var adapter: String?
+
   @Option(help: "With a table: file of the exit policy, whose SHA-256 goes into the certificate.")
   var policy: String?
 
@@ -126,7 +131,7 @@ struct Calibrate: ParsableCommand {
     guard !tables.isEmpty else { throw ValidationError("Give a table of losses, or --data.") }
     let given =
       documents.given + guarding.given + exits.given + drafting.given + (threads == nil ? [] : ["threads"])
-      + (compute == nil ? [] : ["compute"])
+      + (compute == nil ? [] : ["compute"]) + (adapter == nil ? [] : ["adapter"])
     if let name = given.first { throw ValidationError("--\(name) has no effect without --data.") }
   }
 

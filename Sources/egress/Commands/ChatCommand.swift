@@ -64,7 +64,13 @@ struct ChatCommand: ParsableCommand {
       throw CommandError("\(model.name) reads one text at a time: generate, summarize and answer are for it")
     }
     // Better now than after the first line.
-    _ = try model.prompt(messages: history + [ChatMessage(role: "user", content: "a")])
+    do {
+      _ = try model.prompt(messages: history + [ChatMessage(role: "user", content: "a")])
+    } catch GenerationError.unknownPromptTemplate(let name, let found) {
+      throw CommandError(
+        "\(name) has no prompt template that is known (\(found)), so that it cannot talk; generate --raw continues a text"
+      )
+    }
     if model.promptStyle == .reader {
       Console.warning(
         "\(model.name) was trained to read documents, not to talk; smollm2-135m-instruct and larger models do"

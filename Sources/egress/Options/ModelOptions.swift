@@ -31,8 +31,9 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "A low-rank adapter (LoRA) to merge into the weights: a directory as the PEFT library writes it.",
-      valueName: "dir"))
+      "A low-rank adapter (LoRA) to merge into the weights: a directory as the PEFT library writes it, or a .gguf "
+        + "file.",
+      valueName: "adapter"))
   var adapter: String?
 
   func validate() throws {
