@@ -9,9 +9,8 @@ package struct ExitHead {
   /// The prompt's tokens that the shortlist lacks, once the prompt is known.
   private var additions: PreparedHeads.Candidates?
   private var knowsAdditions = false
-  /// Shortlist and additions, and the logits of each.
+  /// Shortlist and additions, and the logits of the latter.
   private var reduced: [TokenID] = []
-  private var shortlistPart: [Float] = []
   private var additionsPart: [Float] = []
   /// (states, tokens): of the whole vocabulary, or of ``candidates``.
   package private(set) var logits: [Float] = []
@@ -38,12 +37,16 @@ package struct ExitHead {
   ///
   /// - Parameter states: (count, hiddenSize), with a count of at most the rows that may be run together.
   package mutating func runFull(_ states: [Float]) throws(DecoderError) {
+    try unembed(states, into: &logits)
+    candidates = nil
+    bytesRead += decoder.bytesOfUnembedding
+  }
+
+  private func unembed(_ states: [Float], into logits: inout [Float]) throws(DecoderError) {
     let size = scratch.hiddenSize
     scratch.count = states.count / size
     for row in 0..<scratch.count { scratch[row] = Array(states[row * size..<(row + 1) * size]) }
     try decoder.logits(of: scratch, rows: 0..<scratch.count, into: &logits)
-    candidates = nil
-    bytesRead += decoder.bytesOfUnembedding
   }
 
   /// Gathers the prompt's own rows of the unembedding, once: from a mapped file that takes several milliseconds.
@@ -61,27 +64,71 @@ package struct ExitHead {
   ///   - states: (count, hiddenSize), with a count of at most the rows that may be run together.
   ///   - prompt: That of the sequence, always the same: its tokens join the shortlist.
   package mutating func run(_ states: [Float], layer: Int, prompt: [TokenID]) throws(DecoderError) {
+    var shared = try sharedLogits(of: states, layer: layer)
+    try finish(&shared, layer: layer, prompt: prompt)
+  }
+
+  /// What the head of a layer computes that no prompt changes, for rows that may be of several sequences.
+  package struct SharedLogits {
+    /// (count, hiddenSize): after the layer's map.
+    fileprivate var states: [Float]
+    /// (count, tokens): of the shortlist, or of the whole vocabulary where there is none.
+    fileprivate var logits: [Float]
+
+    /// Those of one row, of `count`.
+    package func row(_ row: Int, of count: Int) -> SharedLogits {
+      func part(_ values: [Float]) -> [Float] {
+        let width = values.count / count
+        return Array(values[row * width..<(row + 1) * width])
+      }
+      return SharedLogits(states: part(states), logits: part(logits))
+    }
+  }
+
+  /// The part of ``run(_:layer:prompt:)`` that no prompt changes.
+  ///
+  /// - Parameter states: (count, hiddenSize), with a count of at most the rows that may be run together; of any sequences.
+  package mutating func sharedLogits(of states: [Float], layer: Int) throws(DecoderError) -> SharedLogits {
     var states = states
     if let map = layerHeads?.maps[layer] {
       let input = states
       try decoder.product(map, of: input, into: &states)
-      bytesRead += map.byteCount
     }
-    guard let shortlist = layerHeads?.shortlist else { return try runFull(states) }
-    try prepare(prompt)
-    try decoder.product(shortlist.rows, of: states, into: &shortlistPart)
-    bytesRead += shortlist.rows.byteCount
-    candidates = reduced
-    guard let additions else {
-      swap(&logits, &shortlistPart)
+    var logits: [Float] = []
+    if let shortlist = layerHeads?.shortlist {
+      try decoder.product(shortlist.rows, of: states, into: &logits)
+    } else {
+      try unembed(states, into: &logits)
+    }
+    return SharedLogits(states: states, logits: logits)
+  }
+
+  /// Adds what the prompt's own tokens get.
+  ///
+  /// - Parameters:
+  ///   - shared: From ``sharedLogits(of:layer:)``; its logits are taken.
+  ///   - prompt: That of the sequence of all its rows.
+  package mutating func finish(
+    _ shared: inout SharedLogits, layer: Int, prompt: [TokenID]
+  ) throws(DecoderError) {
+    bytesRead += byteCount(layer: layer)
+    guard let shortlist = layerHeads?.shortlist else {
+      swap(&logits, &shared.logits)
+      candidates = nil
       return
     }
-    try decoder.product(additions.rows, of: states, into: &additionsPart)
+    try prepare(prompt)
+    candidates = reduced
+    guard let additions else {
+      swap(&logits, &shared.logits)
+      return
+    }
+    try decoder.product(additions.rows, of: shared.states, into: &additionsPart)
     bytesRead += additions.rows.byteCount
     let (own, added) = (shortlist.tokens.count, additions.tokens.count)
     logits.removeAll(keepingCapacity: true)
-    for row in 0..<states.count / scratch.hiddenSize {
-      logits += shortlistPart[row * own..<(row + 1) * own]
+    for row in 0..<shared.states.count / scratch.hiddenSize {
+      logits += shared.logits[row * own..<(row + 1) * own]
       logits += additionsPart[row * added..<(row + 1) * added]
     }
   }

@@ -36,17 +36,31 @@ struct ExitCurve {
     head = try ExitHead(sweep.strategy.heads, decoder: sweep.model.decoder)
   }
 
-  /// Adds what was read of the pending token, and goes on to lower thresholds where that ends the output.
-  mutating func add(_ states: ExitProbe.States, layers: [Int]) throws {
+  /// Looks at the pending token.
+  ///
+  /// - Parameters:
+  ///   - states: Of the token.
+  ///   - shared: What the heads of the exit layers make of them.
+  ///   - full: The full model's logits, where distributions are compared.
+  /// - Returns: Whether the full model's token is needed. The whole unembedding is the largest matrix of all, and what
+  ///   leaves early does so at every lower threshold too.
+  mutating func look(
+    _ states: ExitProbe.States, shared: [ExitHead.SharedLogits], full: [Float]?, layers: [Int]
+  ) throws -> Bool {
     let place = sequence.generated.count
-    var reading = try ExitReading(
-      states, strategy: sweep.strategy, layers: layers, distance: sweep.distance, prompt: request.prompt,
-      head: &head)
-    // The whole unembedding is the largest matrix of all. What leaves early does so at every lower threshold too.
-    if reading.token == nil, departure(of: reading.checks, at: place) == nil {
-      try reading.ask(&head, states.last)
-    }
+    let reading = try ExitReading(
+      states, shared: shared, full: full, strategy: sweep.strategy, layers: layers, distance: sweep.distance,
+      prompt: request.prompt, head: &head)
     readings.append(reading)
+    return reading.token == nil && departure(of: reading.checks, at: place) == nil
+  }
+
+  /// Adds the token that was looked at, and goes on to lower thresholds where that ends the output.
+  ///
+  /// - Parameter full: The full model's token, where it was needed.
+  mutating func add(_ full: TokenID?) throws {
+    let place = sequence.generated.count
+    if let full { readings[place - 1].token = full }
     if let token = token(at: place) {
       _ = try sequence.append(token)
       try look(at: token)

@@ -72,18 +72,20 @@ struct ExitReading {
 
   /// - Parameters:
   ///   - states: What ``ExitProbe`` kept of the token.
+  ///   - shared: What the heads of the exit layers make of it, one a layer.
+  ///   - full: (vocabularySize): the full model's logits, where distributions are compared.
   ///   - head: The heads of its sequence.
   init(
-    _ states: ExitProbe.States, strategy: ExitStrategy, layers: [Int], distance: DistributionDistance?,
-    prompt: [TokenID], head: inout ExitHead
+    _ states: ExitProbe.States, shared: [ExitHead.SharedLogits], full: [Float]?, strategy: ExitStrategy,
+    layers: [Int], distance: DistributionDistance?, prompt: [TokenID], head: inout ExitHead
   ) throws {
     func best(_ logits: [Float]) -> Int { logits.withUnsafeBufferPointer { Logits.argmax($0) } }
-    if distance != nil { try ask(&head, states.last) }
-    let full = distance == nil ? [] : head.logits
+    token = full.map(best)
     let reads = strategy.measure.reads
     for (index, layer) in layers.enumerated() {
       let bytes = head.bytesRead
-      try head.run(states.after[index], layer: layer, prompt: prompt)
+      var shared = shared[index]
+      try head.finish(&shared, layer: layer, prompt: prompt)
       var reading = ConfidenceReading(layer: layer)
       if reads.contains(.previousHiddenState) { reading.previousHiddenState = states.before[index] }
       if reads.contains(.hiddenState) { reading.hiddenState = states.after[index] }
@@ -93,15 +95,9 @@ struct ExitReading {
         Check(
           layer: layer, confidence: strategy.measure.boundedConfidence(reading),
           token: head.candidates?[choice] ?? choice,
-          distance: distance?.between(head.logits, of: head.candidates, and: full) ?? 0,
+          distance: full.flatMap { distance?.between(head.logits, of: head.candidates, and: $0) } ?? 0,
           headBytes: head.bytesRead - bytes))
     }
-  }
-
-  /// Notes the full model's token.
-  mutating func ask(_ head: inout ExitHead, _ last: [Float]) throws {
-    try head.runFull(last)
-    token = head.logits.withUnsafeBufferPointer { Logits.argmax($0) }
   }
 }
 

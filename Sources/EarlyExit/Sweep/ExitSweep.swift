@@ -139,6 +139,7 @@ public struct ExitSweep {
     let probe = ExitProbe(
       layers: layers, readsPrevious: strategy.measure.reads.contains(.previousHiddenState), decoder: decoder,
       width: width)
+    var heads = try ExitHead(strategy.heads, decoder: decoder, rows: width)
     var buffers = DecodingBuffers(decoder: decoder)
     var active: [(index: Int, curve: ExitCurve)] = []
     var done: [Int: [Piece]] = [:]
@@ -162,11 +163,26 @@ public struct ExitSweep {
       if !pending.isEmpty {
         if shouldStop() { return false }
         let states = try probe.step(pending)
-        var row = 0
-        for place in active.indices where active[place].curve.sequence.pending != nil {
-          try active[place].curve.add(states[row], layers: layers)
-          row += 1
+        let places = active.indices.filter { active[$0].curve.sequence.pending != nil }
+        // Each matrix is read once for all sequences.
+        let shared = try layers.indices.map { index in
+          try heads.sharedLogits(of: states.flatMap { $0.after[index] }, layer: layers[index])
         }
+        var full = Array(repeating: [Float]?.none, count: states.count)
+        if distance != nil { full = try logits(of: states, heads: &heads) }
+        var asked: [Int] = []
+        for (row, place) in places.enumerated() {
+          let isNeeded = try active[place].curve.look(
+            states[row], shared: shared.map { $0.row(row, of: states.count) }, full: full[row], layers: layers
+          )
+          if isNeeded { asked.append(row) }
+        }
+        let answers = try logits(of: asked.map { states[$0] }, heads: &heads)
+        var tokens = Array(repeating: TokenID?.none, count: states.count)
+        for (row, answer) in zip(asked, answers) {
+          tokens[row] = answer?.withUnsafeBufferPointer { Logits.argmax($0) }
+        }
+        for (row, place) in places.enumerated() { try active[place].curve.add(tokens[row]) }
       }
       for (index, curve) in active where curve.sequence.pending == nil { done[index] = curve.pieces }
       active.removeAll { $0.curve.sequence.pending == nil }
@@ -176,6 +192,14 @@ public struct ExitSweep {
       }
     }
     return true
+  }
+
+  /// The full model's logits, (vocabularySize) for each.
+  private func logits(of states: [ExitProbe.States], heads: inout ExitHead) throws -> [[Float]?] {
+    guard !states.isEmpty else { return [] }
+    try heads.runFull(states.flatMap(\.last))
+    let width = heads.logits.count / states.count
+    return states.indices.map { Array(heads.logits[$0 * width..<($0 + 1) * width]) }
   }
 
   /// What the tokens of a sequence cost; `nil` without costs.
