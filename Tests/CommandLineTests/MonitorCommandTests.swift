@@ -79,6 +79,50 @@ import Testing
     #expect(try String(contentsOfFile: log, encoding: .utf8) == worst)
   }
 
+  @Test func `after an alarm a safer certificate is used, then full depth`() throws {
+    let data = try writeDocuments()
+    let made = try calibrate(
+      data, "--rule", "empirical", "--epsilon", "0.2,0.5,0.99", "--risk", "consistency")
+    #expect([0, 3].contains(made.status), "\(made.errors)")
+    func certificate(_ epsilon: String) -> String { path("docs.certificate.epsilon-\(epsilon).json") }
+    func summarize(_ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        [
+          "summarize", "--model", model, "--max-tokens", "6", "--certificate", certificate("0.99"), "--audit",
+          "1",
+        ] + options, input: "text 123")
+    }
+    /// Every audit is as bad as can be.
+    func alarm(_ epsilon: String) throws {
+      let log = path("docs.certificate.epsilon-\(epsilon).audit.jsonl")
+      if !FileManager.default.fileExists(atPath: log) {
+        _ = try egress.run(
+          [
+            "summarize", "--model", model, "--max-tokens", "6", "--certificate", certificate(epsilon),
+            "--audit", "1",
+          ], input: "text 7")
+      }
+      let header = try String(contentsOfFile: log, encoding: .utf8).prefix { $0 != "\n" }
+      try Data((header + "\n" + String(repeating: "{\"loss\":1}\n", count: 1000)).utf8).write(
+        to: URL(fileURLWithPath: log))
+    }
+    let thresholds = try ["0.2", "0.5", "0.99"].map { epsilon in
+      try json("docs.certificate.epsilon-\(epsilon).json")["threshold"] as? Double
+    }
+    try #require(thresholds[1] != thresholds[2], "\(thresholds)")
+    #expect(try !summarize().errors.contains("which is safer"))
+    try alarm("0.99")
+    let safer = try summarize()
+    #expect(safer.status == 0 && safer.errors.contains("epsilon-0.5.json, which is safer"), "\(safer.errors)")
+    let batch = try summarize("--input", data, "--output", path("out.jsonl"))
+    #expect(batch.status == 0 && batch.errors.contains("epsilon-0.5.json, which is safer"), "\(batch.errors)")
+    let log = path("docs.certificate.epsilon-0.5.audit.jsonl")
+    #expect(try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n").count == 26)
+    for epsilon in ["0.5", "0.2"] { try alarm(epsilon) }
+    let none = try summarize()
+    #expect(none.status == 0 && none.errors.contains("no safer one is left"), "\(none.errors)")
+  }
+
   @Test func `logs of others, and audits of nothing, are refused`() throws {
     let data = try writeDocuments()
     let empirical = ["--rule", "empirical", "--epsilon", "0.99", "--risk", "consistency"]

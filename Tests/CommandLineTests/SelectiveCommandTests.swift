@@ -29,15 +29,21 @@ import Testing
   }
 
   /// Questions of which the model's own answers are right where `isRight` says so of their confidence.
-  private func writeQuestions(_ name: String, count: Int = 60, isRight: (Double) -> Bool) throws -> String {
+  ///
+  /// - Parameter options: How the model decodes for that, with a name of its own.
+  private func writeQuestions(
+    _ name: String, count: Int = 60, by options: (name: String, options: [String]) = ("plain", []),
+    isRight: (Double) -> Bool
+  ) throws -> String {
     let plain = try egress.folder.write("plain.jsonl", try (0..<count).map { try line($0) }.joined())
-    if !FileManager.default.fileExists(atPath: path("plain.out")) {
-      let run = try egress.run([
-        "answer", "--model", model, "--max-tokens", "6", "--input", plain, "--output", path("plain.out"),
-      ])
+    let output = "\(options.name).out"
+    if !FileManager.default.fileExists(atPath: path(output)) {
+      let run = try egress.run(
+        ["answer", "--model", model, "--max-tokens", "6", "--input", plain, "--output", path(output)]
+          + options.options)
       #expect(run.status == 0, "\(run.errors)")
     }
-    let lines = try results("plain.out").prefix(count).enumerated().map { index, result in
+    let lines = try results(output).prefix(count).enumerated().map { index, result in
       let text = try #require(result["text"] as? String).trimmingCharacters(in: .whitespacesAndNewlines)
       let confidence = result["confidence"] as? Double ?? 0
       return try line(index, references: [isRight(confidence) && !text.isEmpty ? text : "some other words"])
@@ -96,6 +102,50 @@ import Testing
     }
   }
 
+  @Test func `the exit threshold is chosen with the confidence, and a study shows the share answered`() throws
+  {
+    let right = try writeQuestions("right.jsonl") { _ in true }
+    let made = try calibrate(right, "--epsilon", "0.5", "--grid", "0,1", "--exit-layers", "1")
+    // Full depth is right always, exits after the first of two layers hardly ever.
+    #expect(made.status == 0, "\(made.text)\(made.errors)")
+    #expect(made.errors.contains("of threshold 0, threshold 1, the fastest that answers about as many is"))
+    let exiting = try writeQuestions(
+      "exiting.jsonl", by: ("exiting", ["--exit-threshold", "0", "--exit-layers", "1"])
+    ) { _ in true }
+    let early = try calibrate(
+      exiting, "--epsilon", "0.5", "--grid", "0", "--exit-layers", "1", "--output", path("early"))
+    #expect(early.status == 0, "\(early.text)\(early.errors)")
+    let run = try egress.run(
+      [
+        "answer", "--model", model, "--max-tokens", "6", "--question", "what 3?", "--format", "json",
+        "--certificate", path("early.certificate.json"),
+      ], input: "text 23757")
+    #expect(run.status == 0, "\(run.errors)")
+    #expect(try #require(try run.json()["average_exit_layer"] as? Double) < 2, "\(run.text)")
+    let drafted = try egress.run(
+      [
+        "answer", "--model", model, "--max-tokens", "6", "--question", "what 3?", "--drafter",
+        "prompt-lookup",
+        "--certificate", path("right.certificate.json"),
+      ], input: "text 23757")
+    #expect(drafted.status == 0 || drafted.errors.contains("at full depth"), "\(drafted.errors)")
+
+    let study = try egress.run([
+      "study", path("right.answers.jsonl"), "--risk", "selective", "--calibration-size", "30", "--trials",
+      "5",
+      "--epsilons", "0.2,0.5", "--figure", path("share.svg"),
+    ])
+    #expect(study.status == 0 && study.text.contains("answered"), "\(study.text)\(study.errors)")
+    #expect(try String(contentsOfFile: path("share.svg"), encoding: .utf8).contains(">answered<"))
+    let table = try egress.run([
+      "study", path("right.answers.jsonl"), "--risk", "selective", "--calibration-size", "30", "--rules",
+      "crc",
+    ])
+    #expect(table.status == 64)
+    let other = try egress.run(["study", right, "--risk", "selective", "--calibration-size", "30"])
+    #expect(other.status == 1 && other.errors.contains("line 1: expected an answer"), "\(other.errors)")
+  }
+
   @Test func `what cannot be certified, or is not covered, is refused`() throws {
     let wrong = try writeQuestions("wrong.jsonl") { _ in false }
     let nothing = try calibrate(wrong, "--epsilon", "0.2")
@@ -132,7 +182,8 @@ import Testing
     let asked = try calibrate(documents, "--epsilon", "0.3")
     #expect(asked.status == 1 && asked.errors.contains("has no question"))
     for wrong in [
-      ["--epsilon", "0.1,0.2"], ["--epsilon", "0.1", "--grid", "0.5"], ["--epsilon", "0.1", "--rule", "crc"],
+      ["--epsilon", "0.1,0.2"], ["--epsilon", "0.1", "--exit-layers", "1"],
+      ["--epsilon", "0.1", "--rule", "crc"],
     ] {
       let result = try egress.run(
         ["calibrate", "--model", model, "--data", sure, "--risk", "selective", "--metric", "exact-match"]

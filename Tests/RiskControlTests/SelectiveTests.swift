@@ -78,6 +78,64 @@ import Testing
     #expect(empirical > 100, "\(empirical) of 200")
   }
 
+  /// Three ways of decoding that answer the same questions: the fastest is wrong twice as often, the second has the
+  /// confidences of full depth, a little blurred.
+  private func ways(_ count: Int, _ generator: inout SeededGenerator) -> [[SelectiveStudy.Sample]] {
+    let base = (0..<count).map { _ in (generator.uniform(), generator.uniform(), generator.uniform()) }
+    return [
+      base.map { SelectiveStudy.Sample(confidence: $0.0, loss: $0.1 < 0.9 * (1 - $0.0 * 0.2) ? 1 : 0) },
+      base.map {
+        SelectiveStudy.Sample(confidence: $0.0 * 0.95 + $0.2 * 0.05, loss: $0.1 < 0.45 * (1 - $0.0) ? 1 : 0)
+      },
+      base.map { SelectiveStudy.Sample(confidence: $0.0, loss: $0.1 < 0.45 * (1 - $0.0) ? 1 : 0) },
+    ]
+  }
+
+  @Test func `the fastest way that answers about as many is chosen, and its answers hold epsilon`() throws {
+    var generator = SeededGenerator(seed: 330)
+    let rule = try selective(.binomial)
+    var (chosen, wrong) = ([0, 0, 0], 0)
+    for _ in 0..<400 {
+      let found = try rule.calibrate(policies: ways(300, &generator))
+      chosen[found.chosen] += 1
+      guard let threshold = found.result.threshold else { continue }
+      // The risk of both is that of ``falling``; blurred confidences only mix neighbours.
+      if found.chosen == 0 || Self.falling.risk(threshold) > Self.epsilon + 0.005 { wrong += 1 }
+    }
+    #expect(chosen[0] < 20 && chosen[1] > 250, "\(chosen)")
+    #expect(Double(wrong) / 400 <= GrowingSampleTests.limit(400), "\(wrong)")
+    var uneven = ways(300, &generator)
+    uneven[1].removeLast()
+    #expect(throws: RiskControlError.self) { try rule.calibrate(policies: uneven) }
+    #expect(throws: RiskControlError.self) { try rule.calibrate(policies: []) }
+  }
+
+  @Test func `a study shows the share answered and the risk among those given`() throws {
+    var generator = SeededGenerator(seed: 340)
+    let (confidences, losses) = Self.falling.sample(900, &generator)
+    // Every tenth question is declined.
+    let samples = zip(confidences, losses).enumerated().map { index, pair in
+      SelectiveStudy.Sample(confidence: index % 10 == 0 ? nil : pair.0, loss: pair.1)
+    }
+    let study = SelectiveStudy(
+      trials: 40, calibrationSizes: [100, 500], epsilons: [0.05, 0.1, 0.2], bound: .binomial, seed: 7)
+    let cells = try study.run(on: samples)
+    #expect(cells.map(\.calibrationSize) == [100, 100, 100, 500, 500, 500])
+    let shares = cells.compactMap { $0.cost?.mean }
+    #expect(shares.count == 6 && shares[3] < shares[4] && shares[4] < shares[5] && shares[1] < shares[4])
+    // With all answers given the risk is 0.225, with a share s of them 0.225 s.
+    for cell in cells { #expect(cell.risk.mean <= cell.epsilon && cell.violationRate <= 0.3, "\(cell)") }
+    #expect(shares[5] > 0.5 && shares[5] <= 0.9, "\(shares)")
+    #expect(try study.run(on: samples) == cells)
+    #expect(throws: RiskControlError.self) {
+      try SelectiveStudy(calibrationSizes: [900], epsilons: [0.1]).run(on: samples)
+    }
+    #expect(throws: RiskControlError.self) {
+      try SelectiveStudy(calibrationSizes: [10], epsilons: [0.1]).run(
+        on: samples.map { _ in .init(confidence: nil, loss: 0) })
+    }
+  }
+
   @Test func `a good share is answered, and more with a larger epsilon`() throws {
     // The risk among those given is 0.15 (1 − τ)²: ε = 0.1 could at best answer 82 %, 0.2 everything.
     let world = World { 0.45 * (1 - $0) * (1 - $0) }

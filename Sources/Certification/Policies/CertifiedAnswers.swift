@@ -2,6 +2,7 @@ import EarlyExit
 import Foundation
 import Generation
 import RiskControl
+import SpeculativeDecoding
 import Transformers
 
 /// Answers that are given only from a certified confidence on.
@@ -18,23 +19,92 @@ public struct CertifiedAnswers: Sendable {
     public var regime: DecodingRegime
     /// Which documents it applies to; `nil` for all.
     public var applicability: ApplicabilityGuard.Reference?
+    /// Exits or drafts that the answers came about with; `nil` for full depth.
+    public var decoding: PolicyDescription?
+    /// The exit threshold or rollback threshold of these.
+    public var decodingThreshold: Double?
 
     enum CodingKeys: String, CodingKey {
-      case compute, regime
+      case compute, regime, decoding
+      case decodingThreshold = "decoding_threshold"
       case modelDigest = "model_sha256"
       case templateDigest = "template_sha256"
       case applicability = "guard"
     }
 
     /// How a model answers here.
+    ///
+    /// - Parameters:
+    ///   - strategy: Exits or drafts with their threshold; `nil` for full depth.
+    /// - Throws: ``CertificationError`` for another strategy.
     public init(
-      _ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?
+      _ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?,
+      strategy: (any DecodingStrategy)? = nil
     ) throws {
       modelDigest = subject.modelDigest
       templateDigest = try ExitPolicyDescription.templateDigest(of: subject.model)
       compute = ExitPolicyDescription.compute(of: subject.model)
       self.regime = regime
       self.applicability = applicability
+      guard let strategy else { return }
+      if let exits = strategy as? ExitStrategy, let policy = exits.policy as? ThresholdPolicy {
+        decoding = .exits(
+          try ExitPolicyDescription(
+            exits, policy: policy.with(threshold: 0), model: subject.model, modelDigest: subject.modelDigest,
+            headsDigest: subject.headsDigest, regime: regime, applicability: applicability))
+        decodingThreshold = policy.threshold
+      } else if let drafts = strategy as? SpeculationStrategy, let draft = subject.draft,
+        case .rollback(let threshold) = drafts.rule
+      {
+        decoding = .drafts(
+          try SpeculationDescription(
+            model: subject.model, draft: draft.name, modelDigest: subject.modelDigest,
+            draftDigest: draft.digest, fallback: drafts.fallback, draftLength: drafts.draftLength,
+            regime: regime, applicability: applicability))
+        decodingThreshold = threshold
+      } else {
+        throw CertificationError(
+          .certificate, "answers are certified for exits and drafts with a threshold alone")
+      }
+    }
+
+    /// The way of decoding, with the heads or the draft of a subject.
+    ///
+    /// - Throws: ``CertificationError`` where these are others than the certificate's.
+    func strategy(for subject: DecodingSubject, path: String) throws -> (any DecodingStrategy)? {
+      guard let decoding, let threshold = decodingThreshold else { return nil }
+      let strategy: any DecodingStrategy
+      switch decoding {
+      case .exits(let description):
+        guard let measure = UsualMeasure(rawValue: description.measure) else {
+          throw CertificationError(.notCovered, "\(path): the measure \(description.measure) is not known")
+        }
+        let exits = ExitStrategy(
+          policy: try description.policy(threshold: threshold), measure: measure.make(heads: subject.heads),
+          heads: subject.heads, cachePolicy: description.cache, groupLimit: description.groupLimit)
+        guard description.headsDigest == subject.headsDigest else {
+          throw CertificationError(
+            .notCovered,
+            "\(path): the certificate is for other exit heads: SHA-256 \(description.headsDigest ?? "none"), found "
+              + (subject.headsDigest ?? "none"))
+        }
+        _ = try exits.validatedLayers(for: subject.model.decoder)
+        strategy = exits
+      case .drafts(let description):
+        guard let draft = subject.draft else {
+          throw CertificationError(
+            .notCovered,
+            "\(path): the certificate is for answers drafted by \(description.draft), which has to be given")
+        }
+        strategy = try SpeculationStrategy(
+          [draft.source], for: subject.model, rule: .rollback(threshold: threshold),
+          fallback: description.fallback, draftLength: description.draftLength)
+      }
+      let here = try Policy(subject, regime: regime, applicability: applicability, strategy: strategy)
+      guard here == self else {
+        throw CertificationError(.notCovered, "\(path): the certificate is for other exits or another draft")
+      }
+      return strategy
     }
 
     /// As certificates hold it.
@@ -47,6 +117,8 @@ public struct CertifiedAnswers: Sendable {
   public let threshold: Double
   /// Which documents are answered; `nil` for any.
   public let applicability: ApplicabilityGuard?
+  /// Exits or drafts that the answers come about with; `nil` for full depth.
+  public let strategy: (any DecodingStrategy)?
 
   /// Checks that a certificate of answers holds here.
   ///
@@ -79,6 +151,7 @@ public struct CertifiedAnswers: Sendable {
         .notCovered, "\(path) certifies nothing: at no confidence are answers right often enough")
     }
     self.threshold = threshold
+    strategy = try policy.strategy(for: subject, path: path)
     applicability = try CertifiedPolicy.loadGuard(policy.applicability, beside: path, for: subject)
   }
 

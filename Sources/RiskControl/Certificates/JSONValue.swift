@@ -17,11 +17,21 @@ public enum JSONValue: Codable, Sendable, Equatable {
       self = .number(value)
     } else if let value = try? container.decode(String.self) {
       self = .text(value)
-    } else if let value = try? container.decode([JSONValue].self) {
-      self = .array(value)
-    } else {
+    } else if (try? decoder.unkeyedContainer()) != nil {
+      self = .array(try container.decode([JSONValue].self))
+    } else if (try? decoder.container(keyedBy: AnyKey.self)) != nil {
       self = .object(try container.decode([String: JSONValue].self))
+    } else {
+      throw DecodingError.dataCorruptedError(
+        in: container, debugDescription: "a number that is out of range")
     }
+  }
+
+  private struct AnyKey: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+    init(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { nil }
   }
 
   public func encode(to encoder: any Encoder) throws {

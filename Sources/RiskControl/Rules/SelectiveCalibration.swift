@@ -71,25 +71,81 @@ public struct SelectiveCalibration: Sendable {
     confidences: [Double], losses: [Double], lossBound: Double = 1
   ) throws(RiskControlError) -> Result {
     try check(confidences, losses, lossBound)
-    let indices = losses.indices
-    let design = indices.filter { $0 % Self.designStride == 0 }
-    let test = indices.filter { $0 % Self.designStride != 0 }
-    let sequence = self.sequence(design.map { (confidences[$0], losses[$0]) }, lossBound: lossBound)
+    let samples = zip(confidences, losses).map { (confidence: $0, loss: $1) }
+    return calibrate(
+      design: samples.indices.filter { $0 % Self.designStride == 0 }.map { samples[$0] },
+      test: samples.indices.filter { $0 % Self.designStride != 0 }.map { samples[$0] }, lossBound: lossBound)
+  }
+
+  /// Chooses a way of decoding and τ together: the fastest of several that answers about as many of the design samples as
+  /// the best of them, 9 of 10, at an observed risk of at most ε. The choice reads the design samples alone, so τ is
+  /// then tested at full δ.
+  ///
+  /// - Parameters:
+  ///   - policies: Fastest first; the same questions, at least eight, in the same order for each.
+  ///   - lossBound: B.
+  /// - Returns: The chosen policy and what came out for it; shares are of its answers, as for one policy.
+  /// - Throws: As ``calibrate(confidences:losses:lossBound:)``, and for policies with different numbers of questions.
+  public func calibrate(
+    policies: [[SelectiveStudy.Sample]], lossBound: Double = 1
+  ) throws(RiskControlError) -> (chosen: Int, result: Result) {
+    guard let first = policies.first else { throw .setting("there is no way of decoding to choose") }
+    var parts: [(design: [Answer], test: [Answer])] = []
+    for samples in policies {
+      guard samples.count == first.count else {
+        throw .table("\(samples.count) questions, where another way of decoding has \(first.count)")
+      }
+      let given = samples.filter { $0.confidence != nil }
+      try check(given.map { $0.confidence ?? 0 }, given.map(\.loss), lossBound)
+      func part(_ isDesign: Bool) -> [Answer] {
+        samples.indices.compactMap { index in
+          guard (index % Self.designStride == 0) == isDesign, let confidence = samples[index].confidence
+          else {
+            return nil
+          }
+          return (confidence, samples[index].loss)
+        }
+      }
+      parts.append((part(true), part(false)))
+      guard !parts[parts.count - 1].design.isEmpty, !parts[parts.count - 1].test.isEmpty else {
+        throw .table("there are too few answers to choose where to begin, and to test that")
+      }
+    }
+    let counts = parts.map { answeredCount($0.design, lossBound: lossBound) }
+    let wanted = 0.9 * Double(counts.max() ?? 0)
+    let chosen = counts.firstIndex { Double($0) >= wanted } ?? 0
+    return (chosen, calibrate(design: parts[chosen].design, test: parts[chosen].test, lossBound: lossBound))
+  }
+
+  private typealias Answer = (confidence: Double, loss: Double)
+
+  /// The most of these answers that can be given at a mean loss of at most ε, half a loss more than was seen counted.
+  private func answeredCount(_ answers: [Answer], lossBound: Double) -> Int {
+    var (sum, most) = (0.5 * lossBound, 0)
+    for (index, answer) in answers.sorted(by: { $0.confidence > $1.confidence }).enumerated() {
+      sum += answer.loss
+      if sum <= settings.epsilon * Double(index + 2) { most = index + 1 }
+    }
+    return most
+  }
+
+  private func calibrate(design: [Answer], test: [Answer], lossBound: Double) -> Result {
+    let sequence = self.sequence(design, lossBound: lossBound)
     var best: (threshold: Double, losses: [Double])?
     for threshold in sequence {
-      let answered = test.filter { confidences[$0] >= threshold }.map { losses[$0] }
+      let answered = test.filter { $0.confidence >= threshold }.map(\.loss)
       guard passes(answered, lossBound: lossBound) else { break }
       best = (threshold, answered)
     }
-    let first = test.filter { confidences[$0] >= sequence[0] }.map { losses[$0] }
+    let first = test.filter { $0.confidence >= sequence[0] }.map(\.loss)
     func mean(_ values: [Double]) -> Double {
       values.withUnsafeBufferPointer { CompensatedSum.of($0) } / Double(max(values.count, 1))
     }
     return Result(
-      threshold: best?.threshold, answeredShare: Double(best?.losses.count ?? 0) / Double(test.count),
+      threshold: best?.threshold, answeredShare: Double(best?.losses.count ?? 0) / Double(max(test.count, 1)),
       upperBound: best.map { bound($0.losses, lossBound: lossBound) },
       observedRisk: best.map { mean($0.losses) },
-      riskOfAll: mean(test.map { losses[$0] }), firstThreshold: sequence[0], sequenceLength: sequence.count,
+      riskOfAll: mean(test.map(\.loss)), firstThreshold: sequence[0], sequenceLength: sequence.count,
       designCount: design.count, testCount: test.count, firstUpperBound: bound(first, lossBound: lossBound))
   }
 
@@ -117,7 +173,7 @@ public struct SelectiveCalibration: Sendable {
   }
 
   /// The thresholds to test, in order; never empty.
-  private func sequence(_ design: [(confidence: Double, loss: Double)], lossBound: Double) -> [Double] {
+  private func sequence(_ design: [Answer], lossBound: Double) -> [Double] {
     let sorted = design.sorted { $0.confidence > $1.confidence }
     let target = min(settings.epsilon / lossBound, 1)
     var distinct: [Double] = []

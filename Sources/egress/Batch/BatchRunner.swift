@@ -5,17 +5,24 @@ import Generation
 
 /// Works through a file of documents, several at a time, and writes the results in the file's order.
 struct BatchRunner {
+  /// Where tokens leave, and what watches that.
+  struct Policy {
+    var options: GenerationOptions
+    /// Where tokens may leave early; `nil` for full depth.
+    var exits: ExitStrategy?
+    /// Who compares a share of the outputs with full depth.
+    var auditor: Auditor?
+  }
+
   let model: LanguageModel
-  let options: GenerationOptions
-  /// Where tokens may leave early; `nil` for full depth.
-  let exits: ExitStrategy?
+  let policy: Policy
+  /// The policy to go on with after an alarm of the one in use; `nil` where none is left but full depth.
+  var saferPolicy: () throws -> Policy? = { nil }
   let rule: LongDocumentRule
   let raw: Bool
   /// Whether exits are those of a certificate, which holds for whole documents.
   let isCertified: Bool
   let settings: BatchSettings
-  /// Who compares a share of the outputs with full depth.
-  var auditor: Auditor?
   /// Which answers are given; `nil` for all.
   var certified: CertifiedAnswers?
 
@@ -31,31 +38,35 @@ struct BatchRunner {
     Interrupt.watch()
     bar.show(done: before)
     defer { bar.clear() }
-    if let auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
+    if let auditor = policy.auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
     var done = before
+    var policy = policy
     while done < records.count {
-      // An alarm ends the run, and what is left is decoded at full depth.
-      let isAlarmed = auditor?.isAlarmed ?? false
-      done += try run(records[done...], after: done, isAudited: !isAlarmed, bar: bar, output: output)
+      // An alarm ends the run, and what is left is decoded by a safer policy, or at full depth.
+      if policy.auditor?.isAlarmed == true {
+        bar.clear()
+        policy = try saferPolicy() ?? fullDepth(policy)
+      }
+      done += try run(records[done...], policy, after: done, bar: bar, output: output)
       if Interrupt.isRequested, done < records.count { throw ExitCode(Interrupt.exitCode) }
     }
+  }
+
+  private func fullDepth(_ policy: Policy) -> Policy {
+    var plain = Policy(options: policy.options)
+    (plain.options.applicability, plain.options.tripwire) = (nil, nil)
+    return plain
   }
 
   /// Runs documents to the end, an interruption, or an alarm.
   ///
   /// - Returns: How many are done.
   private func run(
-    _ rest: ArraySlice<DocumentRecord>, after before: Int, isAudited: Bool, bar: ProgressBar,
+    _ rest: ArraySlice<DocumentRecord>, _ policy: Policy, after before: Int, bar: ProgressBar,
     output: BatchOutput
   ) throws -> Int {
-    var options = options
-    var strategy: any DecodingStrategy = FullDepth()
-    if auditor != nil, !isAudited {
-      (options.applicability, options.tripwire) = (nil, nil)
-    } else if let exits {
-      strategy = exits
-    }
-    let auditor = isAudited ? self.auditor : nil
+    let (options, auditor) = (policy.options, policy.auditor)
+    let strategy: any DecodingStrategy = policy.exits ?? FullDepth()
     let batch = DocumentBatch(
       model: model, options: options, strategy: strategy, wholeOnly: isCertified, rule: rule, raw: raw,
       shouldStop: { Interrupt.isRequested || auditor?.isAlarmed ?? false })

@@ -51,9 +51,8 @@ struct AnswerCommand: ParsableCommand {
       try AnswerCertificate.read(path: path).map { (certificate: $0, path: path) }
     }
     if answering != nil {
-      if speculation.takesCertificate(exits) || exits.policy.exitHeads != nil || auditing.audit != nil {
-        throw ValidationError(
-          "--draft, --exit-heads and --audit have no effect with a certificate of answers.")
+      if auditing.audit != nil {
+        throw ValidationError("--audit has no effect with a certificate of answers.")
       }
       exits.certificate = nil
     }

@@ -5,6 +5,7 @@ import FileFormats
 import Foundation
 import Generation
 import RiskControl
+import SpeculativeDecoding
 import TextLosses
 
 /// Certified answers: the confidence from which on they are given.
@@ -16,10 +17,14 @@ extension Calibrate {
 
   func validateAnswers() throws {
     let given =
-      exits.given + drafting.given
-      + (documents.grid == nil ? [] : ["grid"]) + (documents.lowest == nil ? [] : ["lowest"])
+      (documents.grid == nil ? exits.given + drafting.given : [])
+      + (documents.lowest == nil ? [] : ["lowest"])
+      + (drafting.fallback?.values.count ?? 0 > 1 ? ["fallback"] : [])
       + (documents.everyThreshold ? ["every-threshold"] : []) + (sign == nil ? [] : ["sign"])
-    if let name = given.first { throw ValidationError("--\(name) has no effect with --risk selective.") }
+    if let name = given.first {
+      throw ValidationError(
+        "--\(name) has no effect with --risk selective.")
+    }
     guard rule.epsilon.values.count == 1 else {
       throw ValidationError("--risk selective takes one --epsilon.")
     }
@@ -45,16 +50,6 @@ extension Calibrate {
     var settings = try rule.settings(isGrowing: false)
     if rule.bound == nil, metric == "exact-match" { settings.bound = .binomial }
     return settings
-  }
-
-  /// A line of NAME.answers.jsonl.
-  private struct Line: Encodable {
-    var id: DocumentIdentifier
-    var text: String
-    var answered: Bool
-    var inside: Bool?
-    var confidence: Double
-    var loss: Double
   }
 
   func runOnAnswers(_ data: String) throws {
@@ -84,34 +79,37 @@ extension Calibrate {
     ) { _ in }
     let applicability = made?.guard
     let records = Array(all.dropFirst(made?.documents ?? 0))
-    let generations = try answers(loaded.model, records, applicability)
-    var lines: [Line] = []
-    for (record, generation) in zip(records, generations) {
-      guard case .answer(let question) = record.item.task else { continue }
-      let answer = DocumentAnswer(generation, document: record.original, question: question)
-      let text = generation.text.trimmingWhitespace()
-      lines.append(
-        Line(
-          id: record.id, text: text, answered: answer.answered, inside: generation.applicability?.isInside,
-          confidence: answer.confidence ?? 0, loss: loss.loss(text, references: record.references ?? [])))
-    }
-    try write(
-      try lines.map { try JSONOutput.line($0) + "\n" }.joined(), to: documents.stem + ".answers.jsonl")
-    let given = lines.filter { $0.answered && $0.inside != false }
-    let (confidences, losses) = (given.map(\.confidence), given.map(\.loss))
-    let result = try SelectiveCalibration(settings).calibrate(confidences: confidences, losses: losses)
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
+    let (subject, ways) = try waysOfDecoding(loaded)
+    let written = try ways.map { way in
+      try answerLines(
+        records, try answers(loaded.model, records, applicability, strategy: way.strategy, named: way.name),
+        loss,
+        hasCost: ways.count > 1)
+    }
+    let calibration = try SelectiveCalibration(settings)
+    let (chosen, result) =
+      ways.count == 1
+      ? (0, try calibrate(calibration, written[0]))
+      : try calibration.calibrate(
+        policies: written.map { $0.map(\.sample) })
+    let lines = written[chosen]
+    try write(
+      try lines.map { try JSONOutput.line($0) + "\n" }.joined(), to: documents.stem + ".answers.jsonl")
+    let given = lines.filter(\.isCandidate)
+    let (confidences, losses) = (given.map(\.confidence), given.map(\.loss))
     let certificate = AnswerCertificate(
       result, settings: settings, confidences: confidences, losses: losses,
       declined: lines.count - given.count,
       metric: loss.name,
       policy: try CertifiedAnswers.Policy(
-        loaded.subject(), regime: regime, applicability: applicability?.reference
+        subject, regime: regime, applicability: applicability?.reference, strategy: ways[chosen].strategy
       )
       .json(),
       program: EgressVersion.program)
     try certificate.write(to: path)
+    if ways.count > 1 { Console.note(Self.choice(ways.map(\.name), written, chosen)) }
     if applicability == nil, !guarding.noGuard { Console.note(CalibrationGuard.absence(records.count)) }
     try TextOutput.standard.write(
       format == .json
@@ -121,17 +119,85 @@ extension Calibrate {
     throw ExitCode(certificate.threshold == nil ? 2 : 0)
   }
 
+  private typealias Way = (name: String, strategy: (any DecodingStrategy)?)
+
+  /// How answers come about, fastest first: at full depth, or at each threshold of --grid.
+  private func waysOfDecoding(_ loaded: LoadedModel) throws -> (subject: DecodingSubject, ways: [Way]) {
+    guard let grid = documents.grid?.values else { return (try loaded.subject(), [("full depth", nil)]) }
+    guard let name = drafting.draft else {
+      let subject = try loaded.subject(exits)
+      // The strictest are the slowest; at 1 no exit is looked at.
+      return (
+        subject,
+        try grid.sorted().map { threshold in
+          (
+            "threshold \(TableText.short(threshold))",
+            threshold == 1
+              ? nil
+              : try exits.strategy(
+                try exits.policy(threshold: threshold, heads: subject.heads), heads: subject.heads,
+                model: loaded.model)
+          )
+        }
+      )
+    }
+    let draft = try LoadedDraft(name, for: loaded, threads: threads)
+    return (
+      try loaded.subject(draft: draft),
+      try grid.sorted(by: >).map { threshold in
+        (
+          "rollback \(TableText.short(threshold))",
+          try SpeculationStrategy(
+            [draft.source], for: loaded.model, rule: .rollback(threshold: threshold),
+            fallback: drafting.fallback?.values.first ?? draft.usualFallback,
+            draftLength: drafting.draftLength ?? draft.usualDraftLength)
+        )
+      }
+    )
+  }
+
+  private func answerLines(
+    _ records: [DocumentRecord], _ generations: [Generation], _ loss: SequenceLoss, hasCost: Bool
+  ) throws -> [AnswerLine] {
+    zip(records, generations).compactMap { record, generation in
+      guard case .answer(let question) = record.item.task else { return nil }
+      let answer = DocumentAnswer(generation, document: record.original, question: question)
+      let text = generation.text.trimmingWhitespace()
+      return AnswerLine(
+        id: record.id, text: text, answered: answer.answered, inside: generation.applicability?.isInside,
+        confidence: answer.confidence ?? 0, loss: loss.loss(text, references: record.references ?? []),
+        layers: hasCost ? generation.averageLayer : nil)
+    }
+  }
+
+  private func calibrate(
+    _ calibration: SelectiveCalibration, _ lines: [AnswerLine]
+  ) throws -> SelectiveCalibration.Result {
+    let given = lines.filter(\.isCandidate)
+    return try calibration.calibrate(confidences: given.map(\.confidence), losses: given.map(\.loss))
+  }
+
+  private static func choice(_ names: [String], _ lines: [[AnswerLine]], _ chosen: Int) -> String {
+    let layers = lines[chosen].compactMap(\.layers)
+    let mean = layers.isEmpty ? nil : layers.reduce(0, +) / Double(layers.count)
+    return "of \(names.joined(separator: ", ")), the fastest that answers about as many is \(names[chosen])"
+      + (mean.map { "; a token passes \($0.formatted(places: 1)) layers on average" } ?? "")
+  }
+
   private func answers(
-    _ model: LanguageModel, _ records: [DocumentRecord], _ applicability: PolicyGuard?
+    _ model: LanguageModel, _ records: [DocumentRecord], _ applicability: PolicyGuard?,
+    strategy: (any DecodingStrategy)?, named name: String
   ) throws -> [Generation] {
     let batch = BatchDecoder(model: model, shouldStop: { Interrupt.isRequested })
     for record in records {
       var options = try model.options(for: record, maxTokens: documents.maxTokens)
       options.recordsProbabilities = true
       options.applicability = applicability?.found
-      batch.submit(prompt: try model.wholePrompt(for: record, options: options), options: options)
+      batch.submit(
+        prompt: try model.wholePrompt(for: record, options: options), options: options,
+        strategy: strategy ?? FullDepth())
     }
-    let bar = ProgressBar(total: records.count, what: "answers")
+    let bar = ProgressBar(total: records.count, what: strategy == nil ? "answers" : "answers at \(name)")
     Interrupt.watch()
     defer { bar.clear() }
     var done: [BatchDecoder.Ticket: Generation] = [:]

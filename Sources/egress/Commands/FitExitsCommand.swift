@@ -98,7 +98,7 @@ struct FitExitsCommand: ParsableCommand {
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
     let options = GenerationOptions(maxTokens: maxTokens ?? usual)
     try BatchRunner(
-      model: loaded.model, options: options, exits: nil, rule: .truncate, raw: false, isCertified: false,
+      model: loaded.model, policy: .init(options: options), rule: .truncate, raw: false, isCertified: false,
       settings: BatchSettings(loaded, options: options, rule: .truncate, raw: false, seed: nil, exits: [:])
     ).run(Array(records), input: data, output: work)
     let (bytes, _) = try TextInput.bytes(path: work)

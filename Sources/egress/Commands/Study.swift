@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Foundation
 import RiskControl
 
@@ -7,11 +8,18 @@ struct Study: ParsableCommand {
     abstract: "Repeat calibration on random splits and measure what each rule really does.",
     discussion: """
       Each trial shuffles the samples, calibrates on the first of them and measures risk and cost on the rest. Prints a table, or \
-      JSON; --figure draws test risk over epsilon above cost over epsilon.
+      JSON; --figure draws test risk over epsilon above cost over epsilon. --risk selective reads the answers that calibrate \
+      --risk selective has written, and shows which share of the questions is answered at each epsilon.
       """)
 
-  @Argument(help: "Table of losses, as for calibrate.")
+  /// What is studied but a table of losses.
+  enum SelectiveRisk: String, CaseIterable, ExpressibleByArgument { case selective }
+
+  @Argument(help: "Table of losses, as for calibrate; NAME.answers.jsonl with --risk selective.")
   var table: String
+
+  @Option(help: "selective: the risk among the answers that are given.")
+  var risk: SelectiveRisk?
 
   @OptionGroup var reading: TableArguments
 
@@ -29,7 +37,9 @@ struct Study: ParsableCommand {
 
   @Option(
     help: "Rules, as empirical,crc,ucb,ltt; a bound after a slash: ucb/wsr, ltt/hb.")
-  var rules = "empirical,crc,ucb/wsr,ltt/hb"
+  var rules = Self.usualRules
+
+  private static let usualRules = "empirical,crc,ucb/wsr,ltt/hb"
 
   @Option(help: "crc and empirical: full, or cautious to stop at the first violation.")
   var scan = ThresholdScan.full
@@ -42,6 +52,16 @@ struct Study: ParsableCommand {
 
   @Option(help: "Print text or json.")
   var format = TableFormat.text
+
+  func validate() throws {
+    guard risk != nil else { return }
+    if let name = reading.given.first {
+      throw ValidationError("--\(name) has no effect with --risk selective.")
+    }
+    if rules != Self.usualRules || scan != .full {
+      throw ValidationError("--rules and --scan have no effect with --risk selective.")
+    }
+  }
 
   func run() throws {
     let methods = try rules.split(separator: ",", omittingEmptySubsequences: false).map { name in
@@ -58,6 +78,7 @@ struct Study: ParsableCommand {
       }
       return whole
     }
+    if risk != nil { return try runOnAnswers(calibrationSizes) }
     let losses = try reading.read(table)
     let study = RiskControl.Study(
       methods: methods, trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values,
@@ -71,8 +92,34 @@ struct Study: ParsableCommand {
     } catch {
       throw usage(error.named(table))
     }
+    let report = StudyReport(study: study, sampleCount: losses.sampleCount, measurements: measurements)
+    try show(measurements, report: report, cost: "cost")
+  }
+
+  private func runOnAnswers(_ calibrationSizes: [Int]) throws {
+    let samples = try AnswerLine.read(path: table).map(\.sample)
+    let isBinary = samples.allSatisfy { $0.confidence == nil || $0.loss == 0 || $0.loss == 1 }
+    let study = SelectiveStudy(
+      trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values, delta: delta,
+      bound: isBinary ? .binomial : .wsr, seed: seed)
+    let bar = ProgressBar(total: trials, what: "trials")
+    defer { bar.clear() }
+    let measurements: [RiskControl.Study.Measurement]
+    do {
+      measurements = try study.run(on: samples) { bar.show(done: $0) }
+    } catch {
+      throw usage(error.named(table))
+    }
+    let report = StudyReport(study: study, sampleCount: samples.count, measurements: measurements)
+    try show(measurements, report: report, cost: "answered")
+  }
+
+  /// - Parameter cost: What the cost of the measurements is.
+  private func show(
+    _ measurements: [RiskControl.Study.Measurement], report: StudyReport, cost: String
+  ) throws {
     if let figure {
-      let picture = StudyFigure(measurements, delta: delta, trials: trials).svg()
+      let picture = StudyFigure(measurements, delta: delta, trials: trials, cost: cost).svg()
       do {
         try Data(picture.utf8).write(to: URL(fileURLWithPath: figure), options: .atomic)
       } catch {
@@ -81,9 +128,8 @@ struct Study: ParsableCommand {
       }
     }
     switch format {
-    case .text: try TextOutput.standard.write(StudyText.table(measurements))
+    case .text: try TextOutput.standard.write(StudyText.table(measurements, cost: cost))
     case .json:
-      let report = StudyReport(study: study, sampleCount: losses.sampleCount, measurements: measurements)
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
       try TextOutput.standard.write(Array(try encoder.encode(report)) + Array("\n".utf8))

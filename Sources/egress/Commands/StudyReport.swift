@@ -30,7 +30,21 @@ struct StudyReport: Encodable {
     seed = study.seed
     scan = study.scan.rawValue
     sample_count = sampleCount
-    self.measurements = measurements.map { cell in
+    self.measurements = Self.rows(measurements)
+  }
+
+  /// Answers that are given from a confidence on; the cost of a row is the share of the questions answered.
+  init(study: SelectiveStudy, sampleCount: Int, measurements: [RiskControl.Study.Measurement]) {
+    trials = study.trials
+    delta = study.delta
+    seed = study.seed
+    scan = "selective"
+    sample_count = sampleCount
+    self.measurements = Self.rows(measurements)
+  }
+
+  private static func rows(_ measurements: [RiskControl.Study.Measurement]) -> [Row] {
+    measurements.map { cell in
       Row(
         rule: cell.method.rule.rawValue,
         bound: cell.method.rule.controlsWithHighProbability ? cell.method.bound.rawValue : nil,

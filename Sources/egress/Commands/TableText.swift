@@ -52,13 +52,13 @@ enum TableText {
 
 /// What study prints for a person.
 enum StudyText {
-  static func table(_ cells: [RiskControl.Study.Measurement]) -> String {
+  static func table(_ cells: [RiskControl.Study.Measurement], cost: String = "cost") -> String {
     func pad(_ text: String, _ width: Int) -> String {
       String(repeating: " ", count: max(width - text.count, 0)) + text
     }
     let hasCosts = cells.contains { $0.cost != nil }
     var text = "     n  rule            epsilon        test risk     violations  certified"
-    text += (hasCosts ? "            cost" : "") + "\n"
+    text += (hasCosts ? pad(cost, 16) : "") + "\n"
     for cell in cells {
       text += pad("\(cell.calibrationSize)", 6) + "  "
       text += cell.method.name.padding(toLength: 14, withPad: " ", startingAt: 0) + "  "

@@ -6,6 +6,8 @@ struct StudyFigure {
   private let cells: [RiskControl.Study.Measurement]
   private let delta: Double
   private let trials: Int
+  /// What the measurements' cost is.
+  private let cost: String
 
   /// Okabe and Ito's colours, which most colour-blind readers tell apart; dash patterns for the rest.
   private static let colours = ["#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#666666"]
@@ -14,10 +16,11 @@ struct StudyFigure {
   private let panelHeight = 200.0
   private let margin = (left: 74.0, top: 58.0, gapX: 44.0, gapY: 40.0, right: 24.0, bottom: 92.0)
 
-  init(_ cells: [RiskControl.Study.Measurement], delta: Double, trials: Int) {
+  init(_ cells: [RiskControl.Study.Measurement], delta: Double, trials: Int, cost: String = "cost") {
     self.cells = cells
     self.delta = delta
     self.trials = trials
+    self.cost = cost
   }
 
   private struct Axis {
@@ -68,7 +71,7 @@ struct StudyFigure {
     return """
       <svg xmlns="http://www.w3.org/2000/svg" width="\(Self.n(width))" height="\(Self.n(height))" \
       viewBox="0 0 \(Self.n(width)) \(Self.n(height))" font-family="Helvetica, Arial, sans-serif">
-      <title>Test risk and cost over the tolerated risk epsilon</title>
+      <title>Test risk and \(cost) over the tolerated risk epsilon</title>
       <rect width="100%" height="100%" fill="white"/>
       \(body)</svg>
 
@@ -81,7 +84,7 @@ struct StudyFigure {
   ) -> String {
     panel(
       shown.filter { $0.cost != nil }, methods, left: left, top: margin.top + panelHeight + margin.gapY,
-      title: isFirst ? "cost" : nil, diagonal: false, namesEpsilon: true, value: \.costSpread,
+      title: isFirst ? cost : nil, diagonal: false, namesEpsilon: true, value: \.costSpread,
       over: cells.compactMap(\.cost))
   }
 

@@ -13,7 +13,8 @@ struct AuditOptions: ParsableArguments {
     help: ArgumentHelp(
       """
       With --certificate, decode this share of the outputs at full depth too, above 0 and at most 1, and log how far they \
-      are apart; egress monitor reads the log. Once it raises its alarm, decoding is at full depth.
+      are apart; egress monitor reads the log. Once it raises its alarm, decoding goes on with a certificate of a smaller \
+      epsilon that calibrate made with this one, or at full depth.
       """, valueName: "share"))
   var audit: Double?
 
@@ -32,6 +33,27 @@ struct AuditOptions: ParsableArguments {
 
   func validate(with exits: ExitOptions) throws {
     if audit != nil, exits.certificate == nil { throw ValidationError("--audit needs a --certificate.") }
+  }
+
+  /// The certificate to decode with: the one given, or after its alarm the next safer one that was made with it and has no
+  /// alarm. The one given where none is left: decoding is then at full depth.
+  func certificateInUse(_ exits: ExitOptions) throws -> String? {
+    guard audit != nil, auditLog == nil, let given = exits.certificate, try Self.isAlarmed(given) else {
+      return exits.certificate
+    }
+    guard let safer = try CertifiedPolicy.safer(than: given).first(where: { try !Self.isAlarmed($0) }) else {
+      return given
+    }
+    Console.warning("the monitor of \(given) raised its alarm: decoding with \(safer), which is safer")
+    return safer
+  }
+
+  private static func isAlarmed(_ certificate: String) throws -> Bool {
+    let log = usualLog(certificate)
+    guard FileManager.default.fileExists(atPath: log) else { return false }
+    let (header, _, monitor) = try AuditLog.read(path: log)
+    // A log of another certificate is refused where it is opened.
+    return try monitor.isAlarmed && header.certificate == Certificate.read(path: certificate).digest()
   }
 
   /// - Throws: ``CommandError`` for a certificate that says nothing to audit, `RiskControlError` for a log of another one.
@@ -80,7 +102,8 @@ final class Auditor {
 
   /// Said where the alarm was raised before.
   var standing: String {
-    "the monitor of this certificate raised its alarm at audit \(log.monitor.alarmAt ?? 0): decoding at full depth"
+    "the monitor of this certificate raised its alarm at audit \(log.monitor.alarmAt ?? 0), and no safer one is left: "
+      + "decoding at full depth"
   }
 
   /// Draws whether an output is audited, and if it is, decodes its prompt at full depth and logs the loss.
@@ -111,7 +134,8 @@ final class Auditor {
     if after.isAlarmed, !before {
       Console.warning(
         "alarm: after \(after.count) audits the outputs are farther from full depth than the certificate has it (mean loss "
-          + "\(after.meanLoss.formatted(places: 3)), p = \(TableText.short(after.pValue))); from now on decoding is at full depth"
+          + "\(after.meanLoss.formatted(places: 3)), p = \(TableText.short(after.pValue))); from now on decoding is at a safer threshold "
+          + "that is certified, or at full depth"
       )
     }
   }

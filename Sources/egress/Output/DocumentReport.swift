@@ -27,6 +27,12 @@ struct DocumentReport {
   let makeTask: (RecordedRequest) throws -> DocumentTask
 
   func run() throws {
+    var report = self
+    report.exits.certificate = try auditing.certificateInUse(exits)
+    try report.decode()
+  }
+
+  private func decode() throws {
     var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     options.recordsProbabilities = recordsProbabilities
     options.isExtractive = isExtractive
@@ -43,24 +49,30 @@ struct DocumentReport {
         throw ValidationError("--trace and --show-exits take one document, not --input.")
       }
       let model = try load()
-      let strategy = try exits.makeStrategy(
-        model,
-        regime: DecodingRegime(
-          tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens))
-      try exits.protect(&options, model)
-      let certified = try certifiedAnswers(
-        model,
-        DecodingRegime(
-          tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens), &options)
-      let auditor = try auditing.makeAuditor(exits)
+      let regime = DecodingRegime(
+        tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens)
+      let certified = try certifiedAnswers(model, regime, &options)
+      func policy(_ exits: ExitOptions) throws -> BatchRunner.Policy {
+        var options = options
+        let strategy = try exits.makeStrategy(model, regime: regime) ?? certified?.strategy as? ExitStrategy
+        try exits.protect(&options, model)
+        return BatchRunner.Policy(
+          options: options, exits: strategy, auditor: try auditing.makeAuditor(exits))
+      }
+      let first = try policy(exits)
       var names = try exits.settings(model)
       names["answers"] = try answering?.certificate.digest()
       let settings = try BatchSettings(
-        model, options: options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
+        model, options: first.options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
         exits: names)
       try BatchRunner(
-        model: model.model, options: options, exits: strategy, rule: documents.long, raw: documents.raw,
-        isCertified: exits.certificate != nil, settings: settings, auditor: auditor,
+        model: model.model, policy: first,
+        saferPolicy: {
+          var exits = exits
+          exits.certificate = try auditing.certificateInUse(exits)
+          return exits.certificate == self.exits.certificate ? nil : try policy(exits)
+        },
+        rule: documents.long, raw: documents.raw, isCertified: exits.certificate != nil, settings: settings,
         certified: certified
       )
       .run(records, input: input, output: output)
@@ -99,7 +111,7 @@ struct DocumentReport {
       let isPlain = !isCovered || auditor?.isAlarmed == true
       if !isPlain {
         strategy =
-          try search.strategy
+          try search.strategy ?? certified?.strategy
           ?? speculation.strategy(
             model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
       }
@@ -123,8 +135,13 @@ struct DocumentReport {
     _ model: LoadedModel, _ regime: DecodingRegime, _ options: inout GenerationOptions
   ) throws -> CertifiedAnswers? {
     guard let answering else { return nil }
+    let draft = try speculation.draft.map { try LoadedDraft($0, for: model, threads: models.threads) }
     let certified = try CertifiedAnswers(
-      answering.certificate, path: answering.path, for: model.subject(), regime: regime)
+      answering.certificate, path: answering.path,
+      for: draft.map { try model.subject(draft: $0) } ?? model.subject(exits.policy), regime: regime)
+    if certified.strategy == nil, speculation.isActive || search.beams != nil {
+      throw CommandError("\(answering.path): the certificate is for answers decoded greedily at full depth")
+    }
     Console.note(answering.certificate.guarantee)
     options.applicability = certified.applicability
     return certified
