@@ -21,7 +21,7 @@ public struct Calibrator {
   /// What losses are relative to.
   public let risk: QualityRisk
   /// The documents.
-  public let records: [DocumentRecord]
+  public private(set) var records: [DocumentRecord]
   private let settings: RunSettings
   private let name: String
 
@@ -48,6 +48,28 @@ public struct Calibrator {
     self.settings = settings
   }
 
+  /// A calibrator whose outputs are all in shards: it decodes nothing.
+  ///
+  /// - Parameters:
+  ///   - shards: Of one calibration, all of them.
+  ///   - metric: What outputs are measured by.
+  ///   - risk: What losses are relative to.
+  ///   - documentsPath: The file of the documents.
+  public init(
+    _ shards: ShardSet, metric: QualityMetric, risk: QualityRisk = .gap, documentsPath: String
+  ) throws {
+    try self.init(
+      .recorded(shards.runSettings()), metric: metric, risk: risk, documentsPath: documentsPath,
+      records: shards.documents(path: documentsPath))
+  }
+
+  /// The same for one shard's documents, which certify nothing by themselves.
+  public func restricted(to shard: Shard) -> Calibrator {
+    var part = self
+    part.records = records.filter { shard.contains($0.id) }
+    return part
+  }
+
   /// What certificates made here are about.
   public func subject() throws -> Certificate.Subject {
     try sweep.settings.policy.subject(metric: metric, risk: risk)
@@ -58,14 +80,18 @@ public struct Calibrator {
   /// - Parameters:
   ///   - path: Where it is.
   ///   - measure: Measures what the parts of decoding cost, for a new file; `nil` to let the sweep do it.
-  public func openRuns(_ path: String, measure: (() throws -> SweepCosts)? = nil) throws -> RunFile {
-    try RunFile(path: path, settings: settings, measure: measure ?? sweep.measure, records: records)
+  ///   - shard: What the documents are a part of, where they are not all.
+  public func openRuns(
+    _ path: String, measure: (() throws -> SweepCosts)? = nil, shard: ShardDescription? = nil
+  ) throws -> RunFile {
+    try RunFile(
+      path: path, settings: settings, measure: measure ?? sweep.measure, records: records, shard: shard)
   }
 
   /// Decodes the documents that the file of runs does not have yet.
   ///
   /// - Parameters:
-  ///   - file: From ``openRuns(_:measure:)``.
+  ///   - file: From ``openRuns(_:measure:shard:)``.
   ///   - shouldStop: Asked before each token.
   ///   - progress: Told how many documents the file has.
   /// - Returns: The lines of all documents, or `nil` where it was told to stop; the same call goes on from there.

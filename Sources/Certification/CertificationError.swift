@@ -10,6 +10,12 @@ public struct CertificationError: Error, Sendable, Equatable, CustomStringConver
     case certificate
     /// A certificate of another model, policy, head, template or regime.
     case notCovered
+    /// Shards that do not go together, or that are no shards.
+    case shards
+    /// Shards that are missing or not whole yet: later they may be.
+    case unfinished
+    /// A file that cannot be written or that another process holds: later it may be otherwise.
+    case storage
   }
 
   /// What is at fault.

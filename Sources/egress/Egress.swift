@@ -31,7 +31,10 @@ struct Egress: ParsableCommand {
         3    only the safest setting could be certified
         4    a monitor's alarm was raised
         64   a command or an option was wrong
+        65   of a shard or a merge: it will never work with this input
+        75   of a shard or a merge: it may work later
         130  interrupted; what was written so far stands
+        143  the same, by SIGTERM
 
       ENVIRONMENT
         EGRESS_HOME  where downloaded models lie (~/.cache/egress)
@@ -42,7 +45,8 @@ struct Egress: ParsableCommand {
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ChatCommand.self, ScoreCommand.self,
       FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self,
       TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
-      ModelsCommand.self, Calibrate.self, EvaluateCommand.self, ReportCommand.self, Study.self, Verify.self,
+      ModelsCommand.self, Calibrate.self, MergeCommand.self, EvaluateCommand.self, ReportCommand.self,
+      Study.self, Verify.self,
       MonitorCommand.self,
     ])
 
@@ -50,6 +54,7 @@ struct Egress: ParsableCommand {
   static func main() {
     // A closed pipe is then an error of write(), which is reported like any other.
     signal(SIGPIPE, SIG_IGN)
+    Interrupt.endOnTermination()
     do {
       try checkEncoding()
       try checkCommand(CommandLine.arguments.dropFirst().first)
@@ -84,6 +89,10 @@ struct Egress: ParsableCommand {
   /// Reports an error in one sentence. Help that was asked for comes this way too, and goes to standard output.
   private static func end(with error: any Error) -> Never {
     if let code = error as? ExitCode { exit(withCode: code.rawValue) }
+    if let failure = error as? ShardFailure {
+      Console.error(failure.description)
+      exit(withCode: failure.status)
+    }
     let code = exitCode(for: error).rawValue
     if code == EXIT_SUCCESS {
       do {

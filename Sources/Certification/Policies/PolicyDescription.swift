@@ -1,5 +1,6 @@
 import EarlyExit
 import Foundation
+import Generation
 import RiskControl
 import SpeculativeDecoding
 
@@ -32,6 +33,14 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
     switch self {
     case .exits(let description): description.modelDigest
     case .drafts(let description): description.modelDigest
+    }
+  }
+
+  /// The guard of the policy; `nil` where it applies to every document.
+  public var applicability: ApplicabilityGuard.Reference? {
+    switch self {
+    case .exits(let description): description.applicability
+    case .drafts(let description): description.applicability
     }
   }
 

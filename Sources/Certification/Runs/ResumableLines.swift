@@ -27,7 +27,7 @@ package final class ResumableLines {
     name = isStandard ? "standard output" : path
     descriptor = isStandard ? dup(STDOUT_FILENO) : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else {
-      throw CertificationError(.runs, "cannot write to \(path): \(systemMessage())")
+      throw CertificationError(.storage, "cannot write to \(path): \(systemMessage())")
     }
     var status = stat()
     guard !isStandard, fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
@@ -36,7 +36,7 @@ package final class ResumableLines {
       return
     }
     guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-      throw CertificationError(.runs, "another egress is writing to \(path)")
+      throw CertificationError(.storage, "another egress is writing to \(path)")
     }
     let bytes = try Self.contents(descriptor, name: name)
     let end = bytes.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
@@ -54,7 +54,7 @@ package final class ResumableLines {
       let count = buffer.withUnsafeMutableBytes { systemRead(descriptor, $0) }
       if count < 0 {
         if errno == EINTR { continue }
-        throw CertificationError(.runs, "cannot read \(name): \(systemMessage())")
+        throw CertificationError(.storage, "cannot read \(name): \(systemMessage())")
       }
       if count == 0 { return bytes }
       bytes.append(contentsOf: buffer[..<count])
@@ -67,7 +67,7 @@ package final class ResumableLines {
       let count = rest.withUnsafeBytes { systemWrite(descriptor, $0) }
       if count < 0 {
         if errno == EINTR { continue }
-        throw CertificationError(.runs, "cannot write to \(name): \(systemMessage())")
+        throw CertificationError(.storage, "cannot write to \(name): \(systemMessage())")
       }
       rest = rest.dropFirst(count)
     }
@@ -82,7 +82,21 @@ package final class ResumableLines {
     guard let length else { return }
     guard ftruncate(descriptor, off_t(length)) == 0, lseek(descriptor, off_t(length), SEEK_SET) >= 0
     else {
-      throw CertificationError(.runs, "cannot write to \(name): \(systemMessage())")
+      throw CertificationError(.storage, "cannot write to \(name): \(systemMessage())")
+    }
+  }
+
+  /// Refuses to begin again what another process has finished since this one looked.
+  package func checkUnfinished(_ path: String) throws {
+    guard access(path, F_OK) == 0 else { return }
+    unlink(name)
+    throw CertificationError(.storage, "another egress has finished \(path) in the meantime")
+  }
+
+  /// Gives the file its last name, once everything is on the disk.
+  package func finish(as path: String) throws {
+    guard fsync(descriptor) == 0, rename(name, path) == 0 else {
+      throw CertificationError(.storage, "cannot write to \(path): \(systemMessage())")
     }
   }
 

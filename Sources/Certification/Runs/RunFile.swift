@@ -76,6 +76,7 @@ public final class RunFile {
   public private(set) var lines: [RunLine] = []
   /// What the parts of decoding cost, as it was measured when the file was begun.
   public let costs: SweepCosts
+  private let shard: ShardFile?
 
   /// Opens the file or makes it. Whole lines of an earlier run are kept, an incomplete last line is cut off.
   ///
@@ -84,13 +85,22 @@ public final class RunFile {
   ///   - settings: What a resumed run must have been made with.
   ///   - measure: Measures what the parts of decoding cost, for a new file.
   ///   - records: The documents; lines must be theirs, in order.
+  ///   - shard: Of which documents the file is, where it is not of all; it is then written at the shard's partial path
+  ///     instead, until ``finish()``.
   /// - Throws: ``CertificationError`` when the file holds anything else: it is then left as it is.
   public init(
-    path: String, settings: RunSettings, measure: () throws -> SweepCosts, records: [DocumentRecord]
+    path: String, settings: RunSettings, measure: () throws -> SweepCosts, records: [DocumentRecord],
+    shard: ShardDescription? = nil
   ) throws {
+    let whole = shard == nil ? nil : ShardFile(path: path)
+    let path = whole?.partialPath ?? path
+    self.shard = whole
     file = try ResumableLines(path: path)
+    if let whole { try file.checkUnfinished(whole.path) }
     if let first = file.lines.first {
-      guard (try? JSONDecoder().decode(RunSettings.self, from: Data(first))) == settings else {
+      guard (try? JSONDecoder().decode(RunSettings.self, from: Data(first))) == settings,
+        Self.isContinued(first, by: shard)
+      else {
         throw CertificationError(
           .runs,
           "\(path) holds the runs of another model, policy, setting or file of documents; choose another --output"
@@ -119,15 +129,24 @@ public final class RunFile {
     }
     try file.beginAppending()
     guard file.lines.isEmpty else { return }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let header = try encoder.encode(RunHeader(settings: settings, costs: costs))
-    try file.append(String(decoding: header, as: UTF8.self))
+    try file.append(RunHeader(settings: settings, costs: costs, shard: shard).line())
+  }
+
+  /// Whether a file that begins with this line is of the same documents.
+  private static func isContinued(_ line: ArraySlice<UInt8>, by shard: ShardDescription?) -> Bool {
+    let found = (try? JSONDecoder().decode(RunHeader.self, from: Data(line)))?.shard
+    guard let found, let shard else { return found == nil && shard == nil }
+    return found.shard == shard.shard && found.difference(to: shard) == nil
   }
 
   /// Appends a document's line.
   public func append(_ line: RunLine) throws {
     try file.append(JSONOutput.line(line))
     lines.append(line)
+  }
+
+  /// Gives a shard's file its own name: all documents are in it.
+  public func finish() throws {
+    if let shard { try file.finish(as: shard.path) }
   }
 }

@@ -1,3 +1,5 @@
+import Foundation
+
 /// What the outputs of a sweep depend on: a run goes on only with the same.
 public struct RunSettings: Codable, Sendable, Equatable {
   /// Everything but the threshold.
@@ -20,25 +22,41 @@ public struct RunSettings: Codable, Sendable, Equatable {
 }
 
 /// The first line of a file of runs: its settings, and what the parts of decoding cost when it was begun.
-struct RunHeader: Codable {
+struct RunHeader: Codable, Equatable {
   var settings: RunSettings
   var costs: SweepCosts
+  /// Of which documents the file is; `nil` for all.
+  var shard: ShardDescription?
 
-  private enum CodingKeys: String, CodingKey { case costs = "milliseconds" }
+  private enum CodingKeys: String, CodingKey {
+    case shard
+    case costs = "milliseconds"
+  }
 
-  init(settings: RunSettings, costs: SweepCosts) {
+  init(settings: RunSettings, costs: SweepCosts, shard: ShardDescription? = nil) {
     self.settings = settings
     self.costs = costs
+    self.shard = shard
   }
 
   init(from decoder: any Decoder) throws {
     settings = try RunSettings(from: decoder)
-    costs = try decoder.container(keyedBy: CodingKeys.self).decode(SweepCosts.self, forKey: .costs)
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    costs = try container.decode(SweepCosts.self, forKey: .costs)
+    shard = try container.decodeIfPresent(ShardDescription.self, forKey: .shard)
   }
 
   func encode(to encoder: any Encoder) throws {
     try settings.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(costs, forKey: .costs)
+    try container.encodeIfPresent(shard, forKey: .shard)
+  }
+
+  /// The first line of a file, without its end.
+  func line() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
   }
 }

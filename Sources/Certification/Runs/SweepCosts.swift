@@ -8,6 +8,14 @@ public enum SweepCosts: Codable, Sendable, Equatable {
   /// Of drafts.
   case drafts(DraftCosts)
 
+  /// Measures a subject on this machine: its drafts where it has some, otherwise exits.
+  public static func measured(_ subject: DecodingSubject) throws -> SweepCosts {
+    guard let draft = subject.draft else {
+      return .exits(try ExitCosts.measured(subject.model.decoder, heads: subject.heads))
+    }
+    return .drafts(try DraftCosts.measured(subject.model, source: draft.source))
+  }
+
   /// Reads the costs of whichever kind they are.
   public init(from decoder: any Decoder) throws {
     if let costs = try? ExitCosts(from: decoder) {

@@ -32,16 +32,32 @@ struct BatchResult: Codable {
 /// The file that a batch writes its results to, a whole line at a time.
 final class BatchOutput {
   private let file: ResumableLines
+  private let shard: ShardFile?
   /// Results that an earlier run has left.
   let completed: Int
 
   /// Opens the file, keeps the results of an earlier run of the same batch and cuts off an incomplete last line.
   ///
+  /// - Parameter header: The first line of a shard, which is written at its partial path until ``finish()``; `nil` for all
+  ///   documents.
   /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
-  init(path: String, records: [(id: DocumentIdentifier, settings: String)], input: String) throws {
+  init(
+    path: String, records: [(id: DocumentIdentifier, settings: String)], input: String,
+    header: BatchShardHeader? = nil
+  ) throws {
+    shard = header == nil ? nil : ShardFile(path: path)
+    let path = shard?.partialPath ?? path
     file = try ResumableLines(path: path)
-    for (index, line) in file.lines.enumerated() {
-      let place = "\(path) line \(index + 1)"
+    if let shard { try file.checkUnfinished(shard.path) }
+    if let header, let first = file.lines.first, try !header.isContinued(by: first) {
+      throw CommandError(
+        "\(path) was begun with another model, with other options or on other documents; give the same again, or choose "
+          + "another --output")
+    }
+    let headerCount = header == nil ? 0 : 1
+    let results = file.lines.dropFirst(headerCount)
+    for (index, line) in results.enumerated() {
+      let place = "\(path) line \(index + headerCount + 1)"
       guard let result = try? JSONOutput.decode(BatchResult.self, from: line) else {
         throw CommandError("\(place) is not a result; choose another --output")
       }
@@ -58,13 +74,19 @@ final class BatchOutput {
             + "choose another --output")
       }
     }
-    completed = file.lines.count
+    completed = results.count
     // A file that is not a batch's output may have no line's end at all; only what looks like the beginning of a
     // result is cut off.
     guard file.rest.isEmpty || file.rest.first == UInt8(ascii: "{") else {
-      throw CommandError("\(path) line \(completed + 1) is not a result; choose another --output")
+      throw CommandError("\(path) line \(file.lines.count + 1) is not a result; choose another --output")
     }
     try file.beginAppending()
+    if let header, file.lines.isEmpty { try file.append(header.line()) }
+  }
+
+  /// Gives a shard's file its own name: all results are in it.
+  func finish() throws {
+    if let shard { try file.finish(as: shard.path) }
   }
 
   /// Appends a result. On failure the file is cut back to its whole lines.

@@ -26,10 +26,14 @@ struct BatchRunner {
   /// Which answers are given; `nil` for all.
   var certified: CertifiedAnswers?
 
-  /// - Throws: `ExitCode` 130 after an interruption; results that are complete are in the output.
-  func run(_ records: [DocumentRecord], input: String, output path: String) throws {
+  /// - Parameter shard: What the documents are a part of; the output is then the shard's file.
+  /// - Throws: `ExitCode` 130 or 143 after an interruption; results that are complete are in the output.
+  func run(
+    _ records: [DocumentRecord], input: String, output path: String, shard: BatchShardHeader? = nil
+  ) throws {
     let output = try BatchOutput(
-      path: path, records: records.map { ($0.id, settings.digest(of: $0.item)) }, input: input)
+      path: path, records: records.map { ($0.id, settings.digest(of: $0.item)) }, input: input,
+      header: shard)
     let before = output.completed
     if before > 0 {
       Console.note("\(path) has \(before) of \(records.count) results already; the others follow")
@@ -50,6 +54,7 @@ struct BatchRunner {
       done += try run(records[done...], policy, after: done, bar: bar, output: output)
       if Interrupt.isRequested, done < records.count { throw ExitCode(Interrupt.exitCode) }
     }
+    try output.finish()
   }
 
   private func fullDepth(_ policy: Policy) -> Policy {

@@ -54,6 +54,9 @@ struct BatchSettings {
         extractive: options.isExtractive ? true : nil, exits: exits))
   }
 
+  /// SHA-256 of the settings alone.
+  var digest: String { FileDigest.sha256(text: text) }
+
   /// The first 16 hexadecimal digits of the SHA-256 of the settings and a document with what is asked about it.
   func digest(of item: DocumentBatch.Item) -> String {
     var parts = [text]

@@ -57,7 +57,8 @@ struct AnswerCommand: ParsableCommand {
       exits.certificate = nil
     }
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
+      command: Self._commandName, documents: documents, models: models, sampling: sampling, exits: exits,
+      speculation: speculation,
       search: search, auditing: auditing, format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens,
       recordsProbabilities: true, isExtractive: asked.extractive, answering: answering

@@ -13,16 +13,20 @@ struct BenchCommand: ParsableCommand {
       Prefill is of 256 tokens. T(k) is the time of a batch of k tokens in times of one. The perplexity, of a passage \
       that is part of the program, tells the quality the speed is bought at: compare it with --compute float32.
 
+      With --prices, what the parts of decoding cost here is measured instead and goes to a file, for calibrate --prices.
+
       Of an encoder-decoder, reading a text of 512 tokens and greedy decoding of 64 after it are measured, for one text \
       and for eight at a time.
 
       EXAMPLES
         egress bench
         egress bench --threads 1 --format json
+        egress bench --prices prices.json
       """)
 
   @OptionGroup var models: ModelOptions
   @OptionGroup var output: OutputOptions
+  @OptionGroup var pricing: PriceOptions
 
   private struct Result: Encodable {
     var model: String
@@ -58,6 +62,7 @@ struct BenchCommand: ParsableCommand {
 
   func run() throws {
     let model = try models.load()
+    if let prices = pricing.prices { return try pricing.write(to: prices, model, models, output.format) }
     Interrupt.watch()
     let decoder = model.model.decoder
     if model.model.hasEncoder { return try runEncoderDecoder(model) }

@@ -16,12 +16,13 @@ extension Calibrate {
   var isSelective: Bool { risk == Self.selective }
 
   func validateAnswers() throws {
-    let given =
-      (documents.grid == nil ? exits.given + drafting.given : [])
-      + (documents.lowest == nil ? [] : ["lowest"])
-      + (drafting.fallback?.values.count ?? 0 > 1 ? ["fallback"] : [])
-      + (documents.everyThreshold ? ["every-threshold"] : []) + (sign == nil ? [] : ["sign"])
-    if let name = given.first {
+    let others: [(String, Bool)] = [
+      ("lowest", documents.lowest != nil), ("fallback", drafting.fallback?.values.count ?? 0 > 1),
+      ("every-threshold", documents.everyThreshold), ("shard", documents.sharding.shard != nil),
+      ("prices", documents.prices != nil), ("sign", sign != nil),
+    ]
+    let policy = documents.grid == nil ? exits.given + drafting.given : []
+    if let name = policy.first ?? others.first(where: { $0.1 })?.0 {
       throw ValidationError(
         "--\(name) has no effect with --risk selective.")
     }

@@ -9,10 +9,19 @@ import LossTables
 import RiskControl
 
 extension Calibrate {
-  /// Runs the model, makes the table of losses and calibrates on it.
+  /// One of the policies to choose among.
+  struct Candidate {
+    var name: String
+    /// What the names of its files begin with.
+    var stem: String
+    var calibrator: Calibrator
+  }
+
+  /// Runs the model, makes the table of losses and calibrates on it; of a shard, runs the model alone.
   func runOnDocuments(_ settings: CalibrationSettings) throws {
     guard let data = documents.data else { return }
     let (metric, risk) = try quality()
+    if try isShardDone() { return }
     let all = try readRecords(data, metric: metric, risk: risk)
     // What cannot come out is told before anything is run.
     func checkFeasibility(_ count: Int) throws {
@@ -55,21 +64,21 @@ extension Calibrate {
     } else {
       candidates = [try candidate("exits", stem: stem, exitSweep(loaded, metric, regime, policyGuard))]
     }
-    let subjects = try candidates.map { try $0.calibrator.subject() }
     // Before hours of work, not after.
-    let further = try furtherMetrics()
-    let epsilons = further.isEmpty ? rule.epsilon.values : Array(rule.epsilon.values.prefix(1))
-    let files = try epsilons.map { epsilon in
-      let file = try CertificateFile(path: path(for: epsilon), replacing: force)
-      var settings = settings
-      settings.epsilon = epsilon
-      try file.check(settings: settings, subjects: subjects, sampleCount: records.count)
-      return file
+    let files = try certificateFiles(
+      settings, subjects: candidates.map { try $0.calibrator.subject() }, sampleCount: records.count)
+    let facts = DecoderFacts(
+      model: loaded.model.name, draft: draft?.name, layers: loaded.model.decoder.configuration.layerCount,
+      megabytes: Double(loaded.model.bytesPerToken) / 1e6)
+    if let shard = try documents.sharding.chosen() {
+      try runShard(
+        shard, of: candidates, skipped: made?.documents ?? 0, facts: facts, modelDigest: loaded.digest())
+      return
     }
     // Policies are compared by what the same parts cost.
     var measured: SweepCosts?
     func measure(_ sweep: ThresholdSweep) throws -> SweepCosts {
-      let costs = try measured ?? sweep.measure()
+      let costs = try measured ?? prices(for: sweep.settings.policy) ?? sweep.measure()
       measured = costs
       return costs
     }
@@ -78,85 +87,7 @@ extension Calibrate {
         try measure(candidate.calibrator.sweep)
       }
     }
-    if let lines = outputs.first {
-      for one in [(metric: metric, risk: risk)] + further.map({ (metric: $0.metric, risk: $0.risk) }) {
-        try candidates[0].calibrator.checkVacuity(lines, metric: one.metric, risk: one.risk)
-      }
-    }
-    let tables = try zip(candidates, outputs).map { candidate, lines in
-      try candidate.calibrator.losses(
-        lines, path: candidate.stem + ".losses.jsonl", isAlone: further.isEmpty)
-    }
-    var certificates: [Certificate]
-    var chosen = 0
-    if candidates.count == 1 {
-      let others = try further.map { one in
-        (
-          table: try candidates[0].calibrator.losses(
-            outputs[0], path: "\(candidates[0].stem).\(one.metric.name).losses.jsonl", metric: one.metric,
-            risk: one.risk, isAlone: false),
-          epsilon: one.epsilon, metric: "\(one.metric.name), \(one.risk.name)"
-        )
-      }
-      certificates = try calibrateOne(settings, subjects[0], losses: tables[0], further: others)
-    } else {
-      let choice = try choose(
-        settings, among: zip(candidates, tables).map { Calibration.Policy(name: $0.name, table: $1) })
-      chosen = choice.chosen ?? 0
-      certificates = [
-        Certificate(
-          choice.results[chosen], table: tables[chosen], settings: settings,
-          policiesCompared: candidates.count, subject: subjects[chosen], program: EgressVersion.program)
-      ]
-    }
-    let lines = outputs[chosen]
-    for index in certificates.indices {
-      certificates[index].auditEpsilon = try auditEpsilon(
-        certificates[index], lines: lines, records: records, metric: metric, risk: risk)
-    }
-    if policyGuard != nil {
-      let outside = lines.reduce(0) { $0 + ($1.inside == false ? 1 : 0) }
-      for index in certificates.indices {
-        certificates[index].outsideShare = Double(outside) / Double(max(lines.count, 1))
-      }
-    }
-    let layerCount = loaded.model.decoder.configuration.layerCount
-    let remarks = certificates.compactMap { certificate -> String? in
-      guard let threshold = certificate.threshold else { return nil }
-      func mean(_ values: (RunLine) -> Double) -> Double {
-        lines.map(values).reduce(0, +) / Double(lines.count)
-      }
-      let megabytes = (mean { $0.costs[$0.piece(at: threshold)] }, mean { $0.costs[0] })
-      let milliseconds = (
-        (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)
-      )
-      if let draft {
-        return
-          "at epsilon \(certificate.settings.epsilon), \(draft.name) drafting for \(loaded.model.name), a token "
-          + "reads \(megabytes.0.formatted(places: 1)) MB of weights of both and takes \(milliseconds.0) ms by what passes "
-          + "cost on this machine; \((Double(loaded.model.bytesPerToken) / 1e6).formatted(places: 1)) MB without drafts, and "
-          + "\(milliseconds.1) ms with the drafts that pay"
-          + (certificate.pays == false && threshold > 0
-            ? ", so that is what decoding with this certificate takes" : "")
-      }
-      let layer = mean { $0.layers[$0.piece(at: threshold)] }
-      return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
-        + "\(layerCount) layers on average, reads \(megabytes.0.formatted(places: 1)) MB of weights and takes "
-        + "\(milliseconds.0) ms by what its parts cost on this machine; "
-        + "\(megabytes.1.formatted(places: 1)) MB and \(milliseconds.1) ms at full depth"
-        + (certificate.pays == false && threshold < 1
-          ? ", so that is what decoding with this certificate takes" : "")
-    }
-    if policyGuard == nil, !guarding.noGuard { Console.note(CalibrationGuard.absence(records.count)) }
-    try finish(certificates, files, remarks: remarks)
-  }
-
-  /// One of the policies to choose among.
-  private struct Candidate {
-    var name: String
-    /// What the names of its files begin with.
-    var stem: String
-    var calibrator: Calibrator
+    try certify(candidates, outputs: outputs, settings: settings, facts: facts, files: files)
   }
 
   private func readRecords(_ data: String, metric: QualityMetric, risk: QualityRisk) throws
@@ -188,11 +119,21 @@ extension Calibrate {
       maxTokens: documents.maxTokens, regime: regime, guard: policyGuard)
   }
 
+  /// What the parts of decoding cost by --prices; `nil` where they are measured here.
+  private func prices(for policy: PolicyDescription) throws -> SweepCosts? {
+    try documents.prices.map { try PriceFile.read(path: $0).costs(for: policy, name: $0) }
+  }
+
   /// The outputs of every document: those of an earlier run that are in the file, and the others.
   private func runs(
-    _ calibrator: Calibrator, path: String, measure: @escaping () throws -> SweepCosts
+    _ calibrator: Calibrator, path: String, shard: ShardDescription? = nil,
+    measure: @escaping () throws -> SweepCosts
   ) throws -> [RunLine] {
-    let file = try calibrator.openRuns(path, measure: measure)
+    let file = try calibrator.openRuns(path, measure: measure, shard: shard)
+    if let prices = try prices(for: calibrator.sweep.settings.policy), file.costs != prices {
+      throw CommandError(
+        "\(path) was begun with other prices; give the same again, or choose another --output")
+    }
     let (before, count) = (file.lines.count, calibrator.records.count)
     if before > 0 { Console.note("\(path) has \(min(before, count)) of \(count) documents already") }
     let bar = ProgressBar(total: count, what: "documents")
@@ -206,6 +147,46 @@ extension Calibrate {
         "\(path) has \(file.lines.count) of \(count) documents; the same command goes on from there")
       throw ExitCode(Interrupt.exitCode)
     }
+    try file.finish()
     return lines
+  }
+
+  private func shardFile(_ shard: Shard) -> ShardFile {
+    ShardFile(path: "\(documents.stem).\(shard.name).runs.jsonl")
+  }
+
+  private func describe(_ shard: Shard) throws -> ShardDescription {
+    let data = documents.data ?? ""
+    return ShardDescription(
+      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: data,
+      dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: documents.stem, documents: 0,
+      lines: 0)
+  }
+
+  /// Whether an earlier run has finished the shard that is asked for, which is known before the model is loaded.
+  private func isShardDone() throws -> Bool {
+    guard let shard = try documents.sharding.chosen() else { return false }
+    let file = shardFile(shard)
+    let isDone = try file.isFinished(as: describe(shard)) {
+      try ModelOptions.digest(of: model ?? ModelManifest.defaultName, adapter: adapter)
+    }
+    if isDone { Console.note("\(file.path) is done") }
+    return isDone
+  }
+
+  private func runShard(
+    _ shard: Shard, of candidates: [Candidate], skipped: Int, facts: DecoderFacts, modelDigest: String
+  ) throws {
+    let part = candidates[0].calibrator.restricted(to: shard)
+    var description = try describe(shard)
+    description.modelDigest = modelDigest
+    (description.skipped, description.decoder) = (skipped, facts)
+    (description.documents, description.lines) = (
+      candidates[0].calibrator.records.count, part.records.count
+    )
+    _ = try runs(part, path: shardFile(shard).path, shard: description) {
+      // --shard needs --prices.
+      try prices(for: part.sweep.settings.policy) ?? part.sweep.measure()
+    }
   }
 }

@@ -32,9 +32,10 @@ struct Calibrate: ParsableCommand {
         egress calibrate --data questions.jsonl --risk selective --metric exact-match --epsilon 0.1
         egress answer --certificate questions.certificate.json --question "When was it built?" bridge.txt
         egress calibrate losses.csv --epsilon 0.05
+        egress calibrate --data docs.jsonl --epsilon 0.05 --prices prices.json --shard 3/8
 
       Exit status: 0 a threshold past the safest is certified; 3 only the safest (the full model) is; 2 nothing is; \
-      1 the data are wrong; 64 the options are.
+      1 the data are wrong; 64 the options are. With --shard 0 when the shard is done; see egress merge.
       """)
 
   @Argument(help: "Table of losses; several tables are several policies.")
@@ -143,6 +144,9 @@ struct Calibrate: ParsableCommand {
     let (metric, _) = try quality()
     try validateFurtherMetrics()
     if drafting.draft != nil {
+      if let fallback = drafting.fallback, fallback.values.count > 1, documents.sharding.shard != nil {
+        throw ValidationError("several values of --fallback take no --shard")
+      }
       if let fallback = drafting.fallback, fallback.values.count > 1, rule.epsilon.values.count > 1 {
         throw ValidationError("several values of --fallback take one epsilon")
       }
@@ -193,10 +197,10 @@ struct Calibrate: ParsableCommand {
   func run() throws {
     if let data = documents.data, isSelective { return try runOnAnswers(data) }
     let settings = try rule.settings(isGrowing: documents.data != nil)
-    if documents.data != nil {
-      try runOnDocuments(settings)
-      return
+    if documents.sharding.shard != nil {
+      return try ShardFailure.classifying { try runOnDocuments(settings) }
     }
+    if documents.data != nil { return try runOnDocuments(settings) }
     let subject = Certificate.Subject(
       risk: risk ?? "performance gap", metric: metric ?? "loss",
       modelDigest: try model.map(FileDigest.sha256(model:)),

@@ -45,7 +45,8 @@ struct SummarizeCommand: ParsableCommand {
 
   func run() throws {
     try DocumentReport(
-      documents: documents, models: models, sampling: sampling, exits: exits, speculation: speculation,
+      command: Self._commandName, documents: documents, models: models, sampling: sampling, exits: exits,
+      speculation: speculation,
       search: search, auditing: auditing, format: output.format, prefix: reading.prefix,
       usualMaxTokens: DocumentTask.summary(wanted.request).usualMaxTokens
     ) { recorded in

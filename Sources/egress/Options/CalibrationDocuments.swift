@@ -15,6 +15,14 @@ struct CalibrationDocuments: ParsableArguments {
       "What the names of the files written begin with. (default: that of the documents)", valueName: "name"))
   var output: String?
 
+  @OptionGroup var sharding: ShardOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "What the parts of decoding cost, from egress bench --prices. (default: measured here)",
+      valueName: "prices.json"))
+  var prices: String?
+
   @Option(
     help: """
       The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: two dozen by the \
@@ -37,6 +45,13 @@ struct CalibrationDocuments: ParsableArguments {
   var maxTokens: Int?
 
   func validate() throws {
+    if sharding.shard != nil {
+      guard data != nil, data != "-" else { throw ValidationError("--shard needs --data, a file.") }
+      guard prices != nil else {
+        throw ValidationError(
+          "--shard needs --prices, so that all shards price alike; egress bench makes them.")
+      }
+    }
     if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
       throw ValidationError("--grid must hold thresholds at least 0.")
     }
@@ -53,7 +68,8 @@ struct CalibrationDocuments: ParsableArguments {
   /// The options that have no meaning without --data, where they are given.
   var given: [String] {
     let all = [
-      ("output", output != nil), ("grid", grid != nil), ("every-threshold", everyThreshold),
+      ("output", output != nil), ("shard", sharding.shard != nil), ("prices", prices != nil),
+      ("grid", grid != nil), ("every-threshold", everyThreshold),
       ("lowest", lowest != nil), ("limit", limit != nil),
       ("max-tokens", maxTokens != nil),
     ]

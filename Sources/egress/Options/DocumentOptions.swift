@@ -19,6 +19,8 @@ struct DocumentOptions: ParsableArguments {
       valueName: "out.jsonl"))
   var output: String?
 
+  @OptionGroup var sharding: ShardOptions
+
   @Option(
     help: ArgumentHelp(
       "What to do with a document longer than the context: split works on parts, truncate leaves the end out.",
@@ -34,6 +36,12 @@ struct DocumentOptions: ParsableArguments {
   func validate() throws {
     guard (input == nil) == (output == nil) else {
       throw ValidationError("--input and --output belong together.")
+    }
+    if sharding.shard != nil {
+      guard let input, let output else { throw ValidationError("--shard needs --input and --output.") }
+      guard input != "-", output != "-" else {
+        throw ValidationError("--shard takes files, not standard input or output.")
+      }
     }
     if input != nil, file != nil {
       throw ValidationError("Give either a file or --input, not both.")

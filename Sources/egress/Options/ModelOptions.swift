@@ -47,6 +47,11 @@ struct ModelOptions: ParsableArguments {
     try Self.load(model, threads: threads, compute: compute, prompts: prompts, adapter: adapter)
   }
 
+  /// SHA-256 of a model that is not loaded, by name or path.
+  static func digest(of model: String, adapter: String? = nil) throws -> String {
+    try LoadedModel.digest(path: ModelStore().resolve(model).path, adapter: adapter)
+  }
+
   /// Loads a model by name or path.
   static func load(
     _ model: String, threads: Int?, compute: ComputePath = .quantized, prompts: PromptStyle? = nil,
@@ -88,13 +93,16 @@ struct LoadedModel {
   /// SHA-256 of the model's file or directory, and of its adapter's; read once however often it is asked for.
   func digest() throws -> String {
     if let digest = found.digest { return digest }
-    var digest = try FileDigest.sha256(model: path)
-    if let adapter {
-      digest = FileDigest.sha256(
-        text: "\(digest)  model\n\(try FileDigest.sha256(model: adapter))  adapter\n")
-    }
+    let digest = try Self.digest(path: path, adapter: adapter)
     found.digest = digest
     return digest
+  }
+
+  fileprivate static func digest(path: String, adapter: String?) throws -> String {
+    let digest = try FileDigest.sha256(model: path)
+    guard let adapter else { return digest }
+    return FileDigest.sha256(
+      text: "\(digest)  model\n\(try FileDigest.sha256(model: adapter))  adapter\n")
   }
 
   /// The model with the digests that certificates know it by.

@@ -6,6 +6,8 @@ import RiskControl
 
 /// Works on one document and shows the output, or on a file of many.
 struct DocumentReport {
+  /// The command's name.
+  let command: String
   let documents: DocumentOptions
   let models: ModelOptions
   let sampling: SamplingOptions
@@ -37,45 +39,7 @@ struct DocumentReport {
     options.recordsProbabilities = recordsProbabilities
     options.isExtractive = isExtractive
     if let input = documents.input, let output = documents.output {
-      guard !speculation.isActive else {
-        throw ValidationError(
-          "drafting is for one document at a time; leave --drafter and --draft out with --input")
-      }
-      guard search.beams == nil else {
-        throw ValidationError("beams are for one document at a time; leave --beams out with --input")
-      }
-      let records = try DocumentFile.read(input, makeTask: makeTask)
-      if exits.trace != nil || exits.showExits {
-        throw ValidationError("--trace and --show-exits take one document, not --input.")
-      }
-      let model = try load()
-      let regime = DecodingRegime(
-        tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens)
-      let certified = try certifiedAnswers(model, regime, &options)
-      func policy(_ exits: ExitOptions) throws -> BatchRunner.Policy {
-        var options = options
-        let strategy = try exits.makeStrategy(model, regime: regime) ?? certified?.strategy as? ExitStrategy
-        try exits.protect(&options, model)
-        return BatchRunner.Policy(
-          options: options, exits: strategy, auditor: try auditing.makeAuditor(exits))
-      }
-      let first = try policy(exits)
-      var names = try exits.settings(model)
-      names["answers"] = try answering?.certificate.digest()
-      let settings = try BatchSettings(
-        model, options: first.options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
-        exits: names)
-      try BatchRunner(
-        model: model.model, policy: first,
-        saferPolicy: {
-          var exits = exits
-          exits.certificate = try auditing.certificateInUse(exits)
-          return exits.certificate == self.exits.certificate ? nil : try policy(exits)
-        },
-        rule: documents.long, raw: documents.raw, isCertified: exits.certificate != nil, settings: settings,
-        certified: certified
-      )
-      .run(records, input: input, output: output)
+      try runBatch(input, output: output, options: options)
       return
     }
     let task = try makeTask(RecordedRequest())
@@ -131,7 +95,7 @@ struct DocumentReport {
   }
 
   /// What a certificate of answers says here.
-  private func certifiedAnswers(
+  func certifiedAnswers(
     _ model: LoadedModel, _ regime: DecodingRegime, _ options: inout GenerationOptions
   ) throws -> CertifiedAnswers? {
     guard let answering else { return nil }
@@ -147,7 +111,7 @@ struct DocumentReport {
     return certified
   }
 
-  private func load() throws -> LoadedModel {
+  func load() throws -> LoadedModel {
     var model = try models.load()
     guard let prefix else { return model }
     guard model.model.hasEncoder else {

@@ -1,0 +1,43 @@
+import ArgumentParser
+import Certification
+import Foundation
+
+/// Which part of the documents this machine works on.
+struct ShardOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      Work on this part of the documents only, such as 3/8, or auto for what a Slurm array or an Indexed Job says; egress merge \
+      puts the parts together. Each goes to a file of its own, as out.3-of-8.jsonl, and goes on where it was interrupted.
+      """, valueName: "k/n"))
+  var shard: String?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "With --shard auto, how many shards there are; array tasks are then numbered from 1. (default: what Slurm says)",
+      valueName: "n"))
+  var shards: Int?
+
+  func validate() throws {
+    if shards != nil, shard != "auto" { throw ValidationError("--shards goes with --shard auto.") }
+    _ = try chosen()
+  }
+
+  /// The shard, or `nil` for all documents.
+  func chosen() throws -> Shard? {
+    guard let shard else { return nil }
+    do {
+      return shard == "auto"
+        ? try Shard.automatic(ProcessInfo.processInfo.environment, count: shards) : try Shard(shard)
+    } catch {
+      throw ValidationError("--shard: \(error).")
+    }
+  }
+
+  /// What the command was given, but for what may differ from shard to shard.
+  static var arguments: [String] {
+    ShardDescription.without(
+      ["--shard", "--shards", "--threads", "--prices"], in: Array(CommandLine.arguments.dropFirst(2)))
+  }
+}

@@ -1,0 +1,94 @@
+import ArgumentParser
+import Certification
+import EarlyExit
+import FileFormats
+import Generation
+
+/// A file of many documents, or one shard of it.
+extension DocumentReport {
+  func runBatch(_ input: String, output: String, options: GenerationOptions) throws {
+    guard !speculation.isActive else {
+      throw ValidationError(
+        "drafting is for one document at a time; leave --drafter and --draft out with --input")
+    }
+    guard search.beams == nil else {
+      throw ValidationError("beams are for one document at a time; leave --beams out with --input")
+    }
+    guard let shard = try documents.sharding.chosen() else {
+      let records = try DocumentFile.read(input, makeTask: makeTask)
+      try checkSingleDocumentOptions()
+      let (runner, _) = try makeRunner(records, options: options)
+      try runner.run(records, input: input, output: output)
+      return
+    }
+    if auditing.audit != nil {
+      throw ValidationError("--audit looks at all documents in a row; leave it out with --shard.")
+    }
+    try ShardFailure.classifying {
+      try run(shard, of: input, output: output, options: options)
+    }
+  }
+
+  private func run(_ shard: Shard, of input: String, output: String, options: GenerationOptions) throws {
+    let all = try DocumentFile.read(input, makeTask: makeTask)
+    try checkSingleDocumentOptions()
+    let own = all.filter { shard.contains($0.id) }
+    let file = ShardFile(path: shard.path(for: output))
+    var description = ShardDescription(
+      shard, command: command, arguments: ShardOptions.arguments, data: input,
+      dataDigest: try FileDigest.sha256(path: input), modelDigest: "", output: output, documents: all.count,
+      lines: own.count)
+    if try file.isFinished(
+      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
+    {
+      Console.note("\(file.path) is done")
+      return
+    }
+    // What outputs depend on is settled by all documents, so that it is the same for every shard.
+    let (runner, model) = try makeRunner(all, options: options)
+    description.modelDigest = try model.digest()
+    try runner.run(
+      own, input: input, output: file.path,
+      shard: BatchShardHeader(shard: description, settings: runner.settings.digest))
+  }
+
+  private func checkSingleDocumentOptions() throws {
+    if exits.trace != nil || exits.showExits {
+      throw ValidationError("--trace and --show-exits take one document, not --input.")
+    }
+  }
+
+  private func makeRunner(_ records: [DocumentRecord], options: GenerationOptions) throws -> (
+    BatchRunner, LoadedModel
+  ) {
+    var options = options
+    let model = try load()
+    let regime = DecodingRegime(
+      tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens)
+    let certified = try certifiedAnswers(model, regime, &options)
+    func policy(_ exits: ExitOptions) throws -> BatchRunner.Policy {
+      var options = options
+      let strategy = try exits.makeStrategy(model, regime: regime) ?? certified?.strategy as? ExitStrategy
+      try exits.protect(&options, model)
+      return BatchRunner.Policy(
+        options: options, exits: strategy, auditor: try auditing.makeAuditor(exits))
+    }
+    let first = try policy(exits)
+    var names = try exits.settings(model)
+    names["answers"] = try answering?.certificate.digest()
+    let settings = try BatchSettings(
+      model, options: first.options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
+      exits: names)
+    let runner = BatchRunner(
+      model: model.model, policy: first,
+      saferPolicy: {
+        var exits = exits
+        exits.certificate = try auditing.certificateInUse(exits)
+        return exits.certificate == self.exits.certificate ? nil : try policy(exits)
+      },
+      rule: documents.long, raw: documents.raw, isCertified: exits.certificate != nil, settings: settings,
+      certified: certified
+    )
+    return (runner, model)
+  }
+}
