@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Sends an array of shards, and a merge after it that begins when all of them are done.
+#   submit.sh SHARDS PATTERN COMMAND…
+#   submit.sh 8 'out.*-of-8.jsonl' summarize --input docs.jsonl --output out.jsonl
+#   submit.sh 8 'docs.*-of-8.runs.jsonl' calibrate --data docs.jsonl --epsilon 0.02 --prices prices.json
+# Options of sbatch come from the environment: SBATCH_PARTITION, SBATCH_TIMELIMIT and so on.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+shards=$1
+pattern=$2
+shift 2
+array=$(sbatch --parsable --array="1-$shards" "$here/shard.sbatch" "$shards" "$@")
+merge=$(sbatch --parsable --dependency="afterok:$array" --kill-on-invalid-dep=yes --job-name=egress-merge \
+  --output="egress-merge-%j.log" --wrap="exec '${EGRESS:-egress}' merge '$pattern'")
+echo "array $array, merge $merge"
