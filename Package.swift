@@ -8,6 +8,13 @@ let strictCXX: [CXXSetting] = [.treatAllWarnings(as: .error)]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
+let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 let package = Package(
   name: "egress",
@@ -26,10 +33,18 @@ let package = Package(
     .library(name: "LossTables", targets: ["LossTables"]),
     .library(name: "TextLosses", targets: ["TextLosses"]),
     .library(name: "Certification", targets: ["Certification"]),
+    // A product of its own: whoever uses the others builds no web server.
+    .library(name: "Serving", targets: ["Serving"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
   ],
   targets: [
     .target(name: "CTensorKernels", cSettings: strictC),
@@ -77,13 +92,22 @@ let package = Package(
         "RiskControl", "LossTables", "TextLosses",
       ],
       swiftSettings: strictSwift),
+    .target(
+      name: "Serving",
+      dependencies: [
+        "FileFormats", "TensorKernels", "Transformers", "Generation", "RiskControl", "Certification",
+        hummingbird, hummingbirdCore, httpTypes, lifecycle, logging, nioCore, nioHTTPTypes,
+      ],
+      // Compiled in, so that an installed binary has its page wherever it lies.
+      resources: [.embedInCode("Resources/page.html")],
+      swiftSettings: strictSwift),
     .executableTarget(
       name: "egress",
       dependencies: [
-        "Certification",
+        "Certification", "Serving",
         "TensorKernels", "FileFormats", "Checkpoints", "Tokenization", "Transformers", "Generation",
         "EarlyExit",
-        "SpeculativeDecoding", "RiskControl", "LossTables", "TextLosses", argumentParser,
+        "SpeculativeDecoding", "RiskControl", "LossTables", "TextLosses", argumentParser, logging,
       ],
       // Compiled in, so that an installed binary knows its models wherever it lies.
       resources: [.embedInCode("Resources/manifest.json")],
@@ -138,6 +162,13 @@ let package = Package(
       dependencies: [
         "Certification", "EarlyExit", "FileFormats", "Generation", "RiskControl", "SpeculativeDecoding",
         "TestSupport", "TextLosses",
+      ],
+      swiftSettings: strictSwift),
+    .testTarget(
+      name: "ServingTests",
+      dependencies: [
+        "Serving", "Certification", "EarlyExit", "Generation", "RiskControl", "SpeculativeDecoding",
+        "TestSupport", "TextLosses", lifecycle, logging,
       ],
       swiftSettings: strictSwift),
     .testTarget(

@@ -8,15 +8,18 @@ import Foundation
 package enum JSONStructure {
   static let depthLimit = 32
   /// Values and keys; a checkpoint of 65,536 tensors has about a quarter of it.
-  static let valueLimit = 1 << 21
+  package static let valueLimit = 1 << 21
 
   /// Decodes `bytes` as `type`.
   ///
-  /// - Parameter field: what the document is, for messages: `header` or empty for the whole file.
+  /// - Parameters:
+  ///   - field: what the document is, for messages: `header` or empty for the whole file.
+  ///   - valueLimit: values and keys that it may have.
   package static func decode<Value: Decodable>(
-    _ type: Value.Type, from bytes: UnsafeRawBufferPointer, file: String, field: String
+    _ type: Value.Type, from bytes: UnsafeRawBufferPointer, file: String, field: String,
+    valueLimit: Int = Self.valueLimit
   ) throws(FileError) -> Value {
-    try check(bytes, file: file, field: field)
+    try check(bytes, file: file, field: field, valueLimit: valueLimit)
     do {
       return try JSONDecoder().decode(type, from: PythonJSON.normalized(Data(bytes)))
     } catch let error as DecodingError {
@@ -32,7 +35,7 @@ package enum JSONStructure {
   }
 
   private static func check(
-    _ bytes: UnsafeRawBufferPointer, file: String, field: String
+    _ bytes: UnsafeRawBufferPointer, file: String, field: String, valueLimit: Int
   ) throws(FileError) {
     var levels: [Level] = []
     var values = 0

@@ -44,7 +44,7 @@ struct Egress: ParsableCommand {
     subcommands: [
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ChatCommand.self, ScoreCommand.self,
       FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self,
-      TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
+      ServeCommand.self, TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
       ModelsCommand.self, Calibrate.self, MergeCommand.self, EvaluateCommand.self, ReportCommand.self,
       Study.self, Verify.self,
       MonitorCommand.self,

@@ -1,12 +1,12 @@
 import Transformers
 
 /// What to decode next for a document: the task itself, or parts whose outputs become the document.
-enum DocumentPlan {
+package enum DocumentPlan {
   case whole([TokenID], LongDocumentNote?)
   case parts([[TokenID]], LongDocumentNote)
 
   /// What had to be done to make the document fit, or `nil`.
-  var note: LongDocumentNote? {
+  package var note: LongDocumentNote? {
     switch self {
     case .whole(_, let note): note
     case .parts(_, let note): note
@@ -75,7 +75,7 @@ extension LanguageModel {
   ///
   /// - Throws: ``GenerationError/emptyText(field:)`` for a document of white space only,
   ///   ``GenerationError/promptTooLong(tokens:context:)`` when not even a few words of it would fit.
-  func plan(
+  package func plan(
     _ task: DocumentTask, document: String, options: GenerationOptions, rule: LongDocumentRule, raw: Bool
   ) throws -> DocumentPlan {
     guard document.contains(where: { !$0.isWhitespace }) else {

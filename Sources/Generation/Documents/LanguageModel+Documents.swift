@@ -96,11 +96,11 @@ extension LanguageModel {
 
   /// Summaries of parts nearly always halve a text. Where they do not, splitting would go on for ever, so from the
   /// fourth round on the text is cut.
-  func roundRule(_ rule: LongDocumentRule, _ round: Int) -> LongDocumentRule {
+  package func roundRule(_ rule: LongDocumentRule, _ round: Int) -> LongDocumentRule {
     round < 4 ? rule : .truncate
   }
 
-  static func join(_ outputs: [Generation]) -> String {
+  package static func join(_ outputs: [Generation]) -> String {
     outputs.map { $0.text.trimmingWhitespace() }.joined(separator: "\n")
   }
 }

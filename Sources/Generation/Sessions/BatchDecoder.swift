@@ -58,6 +58,14 @@ public final class BatchDecoder {
     var sequence: SequenceDecoding? {
       if case .together(let sequence) = way { sequence } else { nil }
     }
+
+    /// A session by itself whose prompt may be read in parts.
+    var reading: (any PartwiseReading)? {
+      if case .alone(let session) = way { session as? any PartwiseReading } else { nil }
+    }
+
+    /// Whether its prompt has not passed the layers.
+    var isReading: Bool { sequence?.unreadPart != nil || reading?.hasUnreadParts == true }
   }
 
   /// Sequences decoded at a time.
@@ -81,7 +89,6 @@ public final class BatchDecoder {
   ///   - width: Sequences to decode at a time; at most the decoder's limit for results that do not depend on it.
   ///   - promptParts: Parts of at most 256 tokens that prompts may go through the layers with before sequences under way
   ///     get their next token; `nil` for as many as there are. Few let nobody wait long, all of them fill the places first.
-  ///     Prompts of other strategies than ``FullDepth`` are not read in parts.
   ///   - prefixes: Where keys and values of outputs at full depth are kept for prompts that begin alike; `nil` for nowhere.
   ///   - shouldStop: Asked before each token.
   public init(
@@ -126,7 +133,7 @@ public final class BatchDecoder {
   public func step(_ observe: (Ticket, Event) throws -> Void) throws -> Bool {
     try admit(observe)
     guard try readPrompts(observe) else { return false }
-    let going = active.filter { $0.stopReason == nil && $0.sequence?.unreadPart == nil }
+    let going = active.filter { $0.stopReason == nil && !$0.isReading }
     if !going.isEmpty {
       if shouldStop() { return false }
       guard try decode(going, observe) else { return false }
@@ -174,7 +181,8 @@ public final class BatchDecoder {
   }
 
   private func begin(_ request: Request) throws -> Job.Way {
-    if request.strategy is FullDepth {
+    // What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before.
+    if request.strategy is FullDepth, request.options.applicability == nil {
       return .together(
         try SequenceDecoding(
           model: model, prompt: request.prompt, options: request.options,
@@ -189,6 +197,19 @@ public final class BatchDecoder {
   private func readPrompts(_ observe: (Ticket, Event) throws -> Void) throws -> Bool {
     var parts = promptParts
     for job in active {
+      if let session = job.reading {
+        do {
+          while session.hasUnreadParts {
+            guard parts > 0 else { return true }
+            if shouldStop() { return false }
+            try session.readPart()
+            parts -= 1
+          }
+        } catch {
+          try fail([job], error, observe)
+        }
+        continue
+      }
       guard let sequence = job.sequence, sequence.unreadPart != nil else { continue }
       let step: TokenStep?
       do {

@@ -3,7 +3,7 @@ import Transformers
 /// Decodes one prompt, a token each time ``next()`` is called.
 ///
 /// A session has one owner: it is not to be shared between tasks.
-public final class DecodingSession: GenerationSession {
+public final class DecodingSession: GenerationSession, PartwiseReading {
   /// Seconds spent so far, by phase.
   public private(set) var timings = SessionTimings()
   private var sequence: SequenceDecoding
@@ -84,6 +84,14 @@ public final class DecodingSession: GenerationSession {
   var tokens: [TokenID] { sequence.prompt + sequence.generated }
   /// Tokens of the prompt that another sequence had read already.
   var reusedTokens: Int { sequence.reusedCount }
+
+  package var hasUnreadParts: Bool { sequence.stopReason == nil && sequence.unreadPart != nil }
+
+  package func readPart() throws {
+    let start = clock.now
+    defer { timings.prefill += (clock.now - start).seconds }
+    try buffers.readPart(of: sequence)
+  }
 
   /// The keys and values so far: of the prompt and of every token of the output but the last.
   public var cache: KeyValueCache { sequence.cache }

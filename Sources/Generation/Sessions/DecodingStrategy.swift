@@ -36,6 +36,14 @@ public protocol GenerationSession: AnyObject {
   func next() throws -> TokenStep?
 }
 
+/// A session whose prompt may be read a part at a time, so that others get their turns between.
+package protocol PartwiseReading: GenerationSession {
+  /// Whether parts of the prompt have not passed the layers.
+  var hasUnreadParts: Bool { get }
+  /// Runs the next part of the prompt. ``GenerationSession/next()`` reads what is left.
+  func readPart() throws
+}
+
 /// Seconds that a session has spent, by phase.
 public struct SessionTimings: Sendable, Equatable {
   /// From the first token of the prompt to the first token of the output.

@@ -29,6 +29,8 @@ package final class SequenceDecoding {
 
   /// Who looks at the prompt.
   let applicabilityGuard: ApplicabilityGuard?
+  /// What it reads of the parts that have passed the layers; `nil` without a guard.
+  fileprivate var profile: PromptProfile?
   /// What it found, once the prompt has passed the layers; `nil` without a guard.
   package var applicability: Applicability?
   /// Whether tokens may leave early, and drafts change the output.
@@ -74,6 +76,9 @@ package final class SequenceDecoding {
     let prompt = self.prompt
     headTokenIDs = (source ?? prompt) + (options.spans?.neededTokens ?? [])
     applicabilityGuard = options.applicability
+    profile = options.applicability.map { _ in
+      PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)
+    }
     maxTokens = options.maxTokens
     endsWithLine = options.endsWithLine
     recordsProbabilities = options.recordsProbabilities || options.topProbabilities != nil
@@ -108,7 +113,7 @@ package final class SequenceDecoding {
   /// The next tokens of the prompt that have to go through the layers; `nil` when none are left.
   ///
   /// Parts depend on what the cache held at first and on the prompt's length only. Numbers do not depend on the parts.
-  var unreadPart: Range<Int>? {
+  package var unreadPart: Range<Int>? {
     guard readCount < prompt.count else { return nil }
     return readCount..<min(readCount + DecodingBuffers.prefillChunk, prompt.count)
   }
@@ -317,16 +322,27 @@ package struct DecodingBuffers {
     of sequence: SequenceDecoding, shouldStop: () -> Bool,
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> Bool {
-    if let source = sequence.source, sequence.cache.source == nil {
+    if sequence.source != nil, sequence.cache.source == nil, shouldStop() { return false }
+    while sequence.unreadPart != nil {
       if shouldStop() { return false }
-      try decoder.encode(source, into: sequence.cache)
-    }
-    while let part = sequence.unreadPart {
-      if shouldStop() { return false }
-      try read(part, of: sequence)
-      try observe(part)
+      try readPart(of: sequence, observe: observe)
     }
     return true
+  }
+
+  /// Runs the next part of a prompt, and the encoder before the first.
+  ///
+  /// - Parameter observe: As for ``readPrompt(of:shouldStop:observe:)``.
+  package mutating func readPart(
+    of sequence: SequenceDecoding, observe: (_ positions: Range<Int>) throws -> Void = { _ in }
+  ) throws {
+    if let source = sequence.source, sequence.cache.source == nil {
+      try decoder.encode(source, into: sequence.cache)
+    }
+    guard let part = sequence.unreadPart else { return }
+    try read(part, of: sequence)
+    sequence.profile?.add(states)
+    try observe(part)
   }
 
   /// Runs a part of a prompt, that which ``SequenceDecoding/unreadPart`` names.
@@ -349,16 +365,8 @@ package struct DecodingBuffers {
     _ sequence: SequenceDecoding, shouldStop: () -> Bool,
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> TokenStep? {
-    var profile = sequence.applicabilityGuard.map { _ in
-      PromptProfile(hiddenSize: decoder.configuration.hiddenSize)
-    }
-    let states = states
-    let isRead = try readPrompt(of: sequence, shouldStop: shouldStop) { positions in
-      profile?.add(states)
-      try observe(positions)
-    }
-    guard isRead else { return nil }
-    sequence.applicability = profile.flatMap { sequence.applicabilityGuard?.look(at: $0.mean) }
+    guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
+    sequence.applicability = sequence.profile.flatMap { sequence.applicabilityGuard?.look(at: $0.mean) }
     return try chooseFirst(sequence)
   }
 

@@ -33,7 +33,7 @@ public enum AcceptanceRule: Sendable, Equatable {
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to the
 /// bit, nothing is drafted.
-public final class SpeculativeSession: GenerationSession {
+public final class SpeculativeSession: GenerationSession, PartwiseReading {
   public private(set) var timings = SessionTimings()
   public private(set) var statistics = SpeculationStatistics()
   /// What has been learnt about acceptance and time; a next session with the same drafters may begin with it.
@@ -187,6 +187,16 @@ public final class SpeculativeSession: GenerationSession {
     ready = []
     history = sequence.prompt + sequence.generated
     for drafter in drafters { drafter.crop(to: history.count - 1) }
+  }
+
+  package var hasUnreadParts: Bool { sequence.stopReason == nil && sequence.unreadPart != nil }
+
+  package func readPart() throws {
+    let start = clock.now
+    defer { timings.prefill += (clock.now - start).seconds }
+    try buffers.readPart(of: sequence) { positions in
+      for drafter in drafters { try drafter.read(seen, positions: positions) }
+    }
   }
 
   private func decode() throws -> TokenStep? {

@@ -1,0 +1,100 @@
+import Certification
+import FileFormats
+import Generation
+import RiskControl
+
+/// A certificate that holds for a served model, and for which requests it does.
+public struct ServedCertificate: Sendable {
+  /// What a certificate is of.
+  public enum Subject: Sendable {
+    /// A way of decoding: early exits, or drafts.
+    case decoding(CertifiedPolicy)
+    /// The confidence from which on answers are given.
+    case answers(CertifiedAnswers)
+  }
+
+  /// What it is of.
+  public let subject: Subject
+  /// How documents have to be decoded for it to hold.
+  public let regime: DecodingRegime
+  /// SHA-256 of the certificate.
+  let digest: String
+  /// What it says, for whoever reads an answer.
+  let summary: [String: JSONValue]
+
+  /// Whether a certificate is of drafts, so that what drafts has to be loaded.
+  ///
+  /// - Throws: What reading a certificate throws.
+  public static func needsDraft(_ path: String) throws -> Bool {
+    guard try AnswerCertificate.read(path: path) == nil else { return false }
+    guard case .object(let policy)? = try Certificate.read(path: path).subject.policy else { return false }
+    return policy["draft_policy_version"] != nil
+  }
+
+  /// Reads a certificate and checks that it holds for what decodes here.
+  ///
+  /// - Parameters:
+  ///   - path: The certificate.
+  ///   - subject: The model, with its exit heads or its draft where the certificate is of these.
+  /// - Throws: `CertificationError` where it does not hold or certifies nothing, and what reading it throws.
+  public init(path: String, for subject: DecodingSubject) throws {
+    if let certificate = try AnswerCertificate.read(path: path) {
+      regime = try DecodingRegime(certificatePolicy: certificate.policy, name: path)
+      self.subject = .answers(try CertifiedAnswers(certificate, path: path, for: subject, regime: regime))
+      digest = try certificate.digest()
+      summary = [
+        "kind": .text("answers"), "epsilon": .number(certificate.epsilon),
+        "delta": .number(certificate.delta),
+        "metric": .text(certificate.metric), "threshold": .optional(certificate.threshold),
+        "guarantee": .text(certificate.guarantee),
+      ]
+      return
+    }
+    let certificate = try Certificate.read(path: path)
+    regime = try DecodingRegime(certificatePolicy: certificate.subject.policy, name: path)
+    let policy = try CertifiedPolicy.load(path, for: subject, regime: regime)
+    self.subject = .decoding(policy)
+    digest = try certificate.digest()
+    let kind =
+      switch policy.decoding {
+      case .fullDepth: "full depth"
+      case .exits: "early exits"
+      case .drafts: "drafts"
+      }
+    summary = [
+      "kind": .text(kind), "epsilon": .number(certificate.settings.epsilon),
+      "delta": .number(certificate.settings.delta), "metric": .text(certificate.subject.metric),
+      "threshold": .optional(certificate.threshold), "guarantee": .text(certificate.guarantee),
+    ]
+  }
+
+  /// What it guarantees, in words.
+  public var guarantee: String {
+    if case .text(let text)? = summary["guarantee"] { text } else { "" }
+  }
+
+  /// - Parameter reason: Why it is not applied, or `nil` where it is.
+  func json(reason: String?) -> JSONValue {
+    var fields = summary
+    fields["sha256"] = .text(digest)
+    fields["applied"] = .boolean(reason == nil)
+    fields["reason"] = .optional(reason)
+    return .object(fields)
+  }
+}
+
+extension ServedModel {
+  /// The certificate that a request falls under, and why the one of its task does not hold where none does.
+  func certificate(for regime: DecodingRegime) -> (certificate: ServedCertificate, reason: String?)? {
+    var other: (ServedCertificate, String?)?
+    for certificate in certificates {
+      guard let (field, expected, found) = certificate.regime.firstDifference(to: regime) else {
+        return (certificate, nil)
+      }
+      if field != "task", other == nil {
+        other = (certificate, "\(field) was \(expected) when it was made, and is \(found) here")
+      }
+    }
+    return other
+  }
+}

@@ -1,0 +1,97 @@
+import EarlyExit
+import Generation
+import Serving
+import SpeculativeDecoding
+import TestSupport
+import Testing
+
+@Suite struct EngineTests {
+  private let folder: TemporaryDirectory
+  private let model: LanguageModel
+
+  init() throws {
+    folder = try TemporaryDirectory()
+    model = try RunningServer.subject(in: folder, contextLength: 4096).model
+  }
+
+  private func outputs(_ stream: EngineStream, _ count: Int) async throws -> [Generation?] {
+    var outputs = [Generation?](repeating: nil, count: count)
+    for try await event in stream.events {
+      if case .finished(let index, let generation) = event { outputs[index] = generation }
+    }
+    return outputs
+  }
+
+  /// Knows documents around a prompt only.
+  private func makeGuard(around prompt: [Int]) throws -> ApplicabilityGuard {
+    let center = try #require(try model.promptProfile(prompt, shouldStop: { false }))
+    var numbers = SplitMix64(seed: 8)
+    let near = (0..<40).map { _ in center.map { $0 + Float(numbers.next() % 1000) / 1e5 - 0.005 } }
+    let digest = String(repeating: "0f", count: 32)
+    return try ApplicabilityGuard(
+      fitting: Array(near[..<20]), heldBack: [center] + Array(near[20...]), modelDigest: digest,
+      documentsDigest: digest)
+  }
+
+  @Test func `exits, drafts and guards give beside others what they give alone`() async throws {
+    let near: [Int] = (0..<400).map { 60 + ($0 * 3) % 25 }
+    let found = try makeGuard(around: near)
+    // Longer than a part of a prompt, so that reading it takes several turns.
+    let prompts: [[Int]] = (0..<18).map { index in
+      guard index % 4 != 0 else { return near }
+      let count: Int = 50 + index * 47
+      return (0..<count).map { 10 + ($0 * 7 + index * 3) % 240 }
+    }
+    let exits = ExitStrategy(
+      policy: try ThresholdPolicy(threshold: 0, layers: [1]), measure: SoftmaxConfidence())
+    let drafts = try SpeculationStrategy(
+      [.promptLookup], for: model, rule: .exact, fallback: 0.6, draftLength: 4)
+    let strategies: [any DecodingStrategy] = [FullDepth(), exits, drafts]
+    let works = prompts.enumerated().map { index, prompt in
+      var options = GenerationOptions(maxTokens: 24)
+      if index % 2 == 0 { options.applicability = found }
+      return EngineWork(prompt: prompt, options: options, strategy: strategies[index % 9 / 3])
+    }
+    let alone = try works.map { work in
+      let session = try work.strategy.makeSession(
+        model: model, prompt: work.prompt, options: work.options, shouldStop: { false })
+      while try session.next() != nil {}
+      return session.generation
+    }
+    #expect(Set(alone.compactMap { $0.applicability?.isInside }) == [true, false])
+    #expect(alone.contains { $0.layers.contains(1) })
+    var limits = ModelEngine.Limits()
+    limits.slots = 5
+    let engine = ModelEngine(model: model, limits: limits)
+    let results = try await outputs(try engine.submit(works), works.count)
+    for (result, expected) in zip(results, alone) { #expect(result == expected) }
+    await engine.drain()
+    #expect(engine.outstanding == 0)
+    #expect(throws: EngineError.stopping) { try engine.submit(works) }
+  }
+
+  @Test func `one output at fault ends its request alone`() async throws {
+    let engine = ModelEngine(model: model)
+    let good = EngineWork(prompt: [70, 71], options: .init(maxTokens: 4))
+    let bad = EngineWork(prompt: [], options: .init(maxTokens: 4))
+    let (first, second) = (try engine.submit([good, bad, good]), try engine.submit([good]))
+    await #expect(throws: GenerationError.self) { try await outputs(first, 3) }
+    #expect(try await outputs(second, 1)[0] != nil)
+    await engine.drain()
+    #expect(engine.outstanding == 0)
+  }
+
+  @Test func `giving up ends what waits and what runs`() async throws {
+    var limits = ModelEngine.Limits()
+    limits.slots = 1
+    let engine = ModelEngine(model: model, limits: limits)
+    let work = EngineWork(prompt: [70, 71], options: .init(maxTokens: 3000))
+    let streams = try (0..<3).map { _ in try engine.submit([work, work]) }
+    engine.abort()
+    for stream in streams {
+      await #expect(throws: CancellationError.self) { try await outputs(stream, 2) }
+    }
+    await engine.drain()
+    #expect(engine.outstanding == 0)
+  }
+}
