@@ -85,6 +85,7 @@ struct DocumentWork: Sendable {
     if reason == nil, case .decoding(let policy)? = certificate?.subject {
       return EngineWork(prompt: prompt, options: options, strategy: policy)
     }
-    return EngineWork(prompt: prompt, options: options)
+    // Answers may be certified together with the exits or the drafts that they came about with.
+    return EngineWork(prompt: prompt, options: options, strategy: certifiedAnswers?.strategy ?? FullDepth())
   }
 }

@@ -26,7 +26,12 @@ public struct ServedCertificate: Sendable {
   ///
   /// - Throws: What reading a certificate throws.
   public static func needsDraft(_ path: String) throws -> Bool {
-    guard try AnswerCertificate.read(path: path) == nil else { return false }
+    if let answers = try AnswerCertificate.read(path: path) {
+      guard case .object(let policy) = answers.policy, case .object(let decoding)? = policy["decoding"] else {
+        return false
+      }
+      return decoding["draft_policy_version"] != nil
+    }
     guard case .object(let policy)? = try Certificate.read(path: path).subject.policy else { return false }
     return policy["draft_policy_version"] != nil
   }
