@@ -37,6 +37,25 @@ import Testing
     }
   }
 
+  @Test func `penalties and biases change the output as they do alone`() async throws {
+    try await withServer { server in
+      let plain = try expected(server, "Hello", .init(maxTokens: 12))
+      let first = try #require(plain.tokenIDs.first)
+      var options = GenerationOptions(maxTokens: 12)
+      options.adjustments = LogitAdjustments(
+        frequencyPenalty: 1.5, presencePenalty: 0.5, bias: [first: -.infinity])
+      let alone = try expected(server, "Hello", options)
+      #expect(alone.tokenIDs.first != first)
+      let rest = #", "frequency_penalty": 1.5, "presence_penalty": 0.5, "logit_bias": {"\#(first)": -100}"#
+      let response = try await server.post("/v1/chat/completions", Self.body("Hello", rest))
+      let choice = try #require(try response.json().list("choices").first)
+      #expect(text(try choice.object("message")["content"]) == alone.text)
+      let beyond = try await server.post(
+        "/v1/chat/completions", Self.body("Hello", #", "logit_bias": {"1000000": 1}"#))
+      #expect(beyond.status == 400, "\(beyond)")
+    }
+  }
+
   @Test func `a stream has the role first, reasons last, and the same text`() async throws {
     try await withServer { server in
       let rest = #", "stream": true, "stream_options": {"include_usage": true}"#

@@ -11,6 +11,8 @@ struct OutputSettings: Sendable {
   /// The seed of the first output, where tokens are drawn at random.
   var seed: UInt64?
   var stop: [String]
+  /// Penalties and biases.
+  var adjustments: LogitAdjustments
   /// Outputs of a prompt.
   var count: Int
   var streams: Bool
@@ -21,6 +23,8 @@ struct OutputSettings: Sendable {
   static let stopLimit = 16
   /// Outputs of a prompt, at most.
   static let countLimit = 16
+  /// Tokens with a bias, at most.
+  static let biasLimit = 1024
 
   init(_ fields: inout RequestFields) throws {
     model = try fields.text("model")
@@ -52,6 +56,10 @@ struct OutputSettings: Sendable {
       sampling = .greedy
     }
     stop = try Self.stop(&fields)
+    adjustments = LogitAdjustments(
+      frequencyPenalty: Float(try fields.number("frequency_penalty", in: -2...2) ?? 0),
+      presencePenalty: Float(try fields.number("presence_penalty", in: -2...2) ?? 0),
+      bias: try Self.bias(&fields))
     count = try fields.integer("n", in: 1...Self.countLimit) ?? 1
     streams = try fields.boolean("stream") ?? false
     includesUsage = false
@@ -91,11 +99,28 @@ struct OutputSettings: Sendable {
     return texts
   }
 
-  private static func refuseUnsupported(_ fields: inout RequestFields) throws {
-    for name in ["presence_penalty", "frequency_penalty"] {
-      try fields.allow(name, only: [.number(0)], because: "penalties are not offered")
+  /// Numbers by token; -100 forbids one, as OpenAI has it.
+  private static func bias(_ fields: inout RequestFields) throws -> [Int: Float] {
+    guard let value = fields.value("logit_bias") else { return [:] }
+    guard case .object(let entries) = value, entries.count <= biasLimit else {
+      throw fields.fault(
+        "logit_bias", expected: "an object of at most \(biasLimit) tokens and numbers", found: value.kind)
     }
-    try fields.allow("logit_bias", only: [.object([:])], because: "biases are not offered")
+    var bias: [Int: Float] = [:]
+    for (name, value) in entries {
+      guard let token = Int(name), token >= 0, case .number(let number) = value,
+        (-100...100).contains(number)
+      else {
+        throw fields.fault(
+          "logit_bias", expected: "numbers in -100...100 by the number of a token",
+          found: "\(name.prefix(40))")
+      }
+      bias[token] = number == -100 ? -.infinity : Float(number)
+    }
+    return bias
+  }
+
+  private static func refuseUnsupported(_ fields: inout RequestFields) throws {
     try fields.allow(
       "service_tier", only: [.text("auto"), .text("default")], because: "there is one tier only")
     try fields.allow("store", only: [.boolean(false)], because: "nothing is stored")
@@ -113,7 +138,9 @@ struct OutputSettings: Sendable {
       random.seed &+= UInt64(index)
       sampling = .random(random)
     }
-    return GenerationOptions(
+    var options = GenerationOptions(
       maxTokens: maxTokens ?? usual, sampling: sampling, stopStrings: stop, context: context)
+    options.adjustments = adjustments
+    return options
   }
 }
