@@ -4,8 +4,8 @@ import LossTables
 import RiskControl
 import TextLosses
 
-/// From documents to a certificate: a sweep's outputs go to a file of runs, their losses to a table, and a rule chooses the
-/// threshold.
+/// From documents to a certificate: a sweep's outputs go to a file of runs, their losses to a table, and a rule chooses
+/// the threshold.
 ///
 /// ```swift
 /// let sweep = try ThresholdSweep.exits(subject, strategy: strategy, policy: policy, regime: regime)
@@ -31,8 +31,8 @@ public struct Calibrator {
   ///   - risk: What losses are relative to.
   ///   - documentsPath: The file of the documents; its digest goes to the file of runs.
   ///   - records: The documents of that file to use; `nil` for all.
-  /// - Throws: ``CertificationError`` for documents that cannot be read, and for one without references where the risk needs
-  ///   them.
+  /// - Throws: ``CertificationError`` for documents that cannot be read, and for one without references where the risk
+  ///   needs them.
   public init(
     _ sweep: ThresholdSweep, metric: QualityMetric, risk: QualityRisk = .gap, documentsPath: String,
     records: [DocumentRecord]? = nil
@@ -107,8 +107,8 @@ public struct Calibrator {
     return isComplete ? Array(file.lines.prefix(records.count)) : nil
   }
 
-  /// - Throws: ``CertificationError`` where the full model's outputs have nothing to do with the references, so that a gap
-  ///   would be small whatever early exits did.
+  /// - Throws: ``CertificationError`` where the full model's outputs have nothing to do with the references, so that a
+  ///   gap would be small whatever early exits did.
   public func checkVacuity(_ lines: [RunLine], metric: QualityMetric? = nil, risk: QualityRisk? = nil) throws
   {
     let (metric, risk) = (metric ?? self.metric, risk ?? self.risk)
@@ -183,8 +183,8 @@ public struct Calibrator {
 extension QualityRisk {
   /// Checks that documents have what losses are to be relative to.
   ///
-  /// - Throws: ``CertificationError`` for a document without references, or for references that say nothing, where the loss
-  ///   is against them.
+  /// - Throws: ``CertificationError`` for a document without references, or for references that say nothing, where the
+  ///   loss is against them.
   public func check(_ records: [DocumentRecord], metric: QualityMetric, name: String) throws {
     guard self == .gap, metric.readsReferences else { return }
     if let record = records.first(where: { $0.references?.isEmpty ?? true }) {

@@ -58,8 +58,8 @@ public struct Checkpoint: Sendable {
     try validate(configuration.demandedTensors(ofLayer: 0))
   }
 
-  /// Opens a `.gguf` file, of several parts any one, or a directory that holds `config.json` and either `model.safetensors` or
-  /// `model.safetensors.index.json` with the shards it names.
+  /// Opens a `.gguf` file, of several parts any one, or a directory that holds `config.json` and either
+  /// `model.safetensors` or `model.safetensors.index.json` with the shards it names.
   ///
   /// - Complexity: linear in the headers and metadata; weights are not touched.
   /// - Throws: ``CheckpointError`` for anything missing, unreadable, damaged or not supported.

@@ -2,8 +2,8 @@ import Foundation
 
 /// JSON as Python's `json` module writes it, made such as other readers accept.
 ///
-/// Python writes `NaN`, `Infinity` and `-Infinity`, which no JSON has, and escapes of half a surrogate pair, which stand
-/// for no text.
+/// Python writes `NaN`, `Infinity` and `-Infinity`, which no JSON has, and escapes of half a surrogate pair, which
+/// stand for no text.
 public enum PythonJSON {
   /// The document with those numbers as strings, so that a reader who wants a number there says so and all others do
   /// not mind, and with U+FFFD for half a pair.

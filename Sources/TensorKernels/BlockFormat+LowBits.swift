@@ -3,7 +3,8 @@ private let nonLinearValues: [Int8] = [
   -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ]
 
-/// The numbers that the nibbles of MXFP4 stand for, doubled: floats of a sign, two bits of exponent and one of mantissa.
+/// The numbers that the nibbles of MXFP4 stand for, doubled: floats of a sign, two bits of exponent and one of
+/// mantissa.
 private let doubledFloat4Values: [Int8] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
 
 /// Half of the power of two that an exponent byte stands for (OCP Microscaling Formats 1.0, E8M0).

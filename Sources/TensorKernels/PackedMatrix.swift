@@ -5,11 +5,12 @@ import Synchronization
 /// A matrix repacked for the kernels: weights stay quantised, 16 rows interleaved.
 ///
 /// Formats of 16 even steps keep 4 bits with a scale and a minimum per 32 weights; those of 5 bits, Q3_K, IQ4_NL, MXFP4
-/// and Q8_0 become 8 bits without loss (MXFP4 as long as its powers of two are normal in half precision). Scales and minimums are kept in half precision, to which those of Q4_K, Q5_K and IQ4_XS are
-/// rounded: a relative error of at most 2^-11 each. Q2_K, Q6_K and the float formats are requantised to 8 bits with one scale per 32
-/// weights: a weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random
-/// weights reach; blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal.
-/// On demand the float formats are rounded to 4 bits instead.
+/// and Q8_0 become 8 bits without loss (MXFP4 as long as its powers of two are normal in half precision). Scales and
+/// minimums are kept in half precision, to which those of Q4_K, Q5_K and IQ4_XS are rounded: a relative error of at
+/// most 2^-11 each. Q2_K, Q6_K and the float formats are requantised to 8 bits with one scale per 32 weights: a
+/// weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random weights reach;
+/// blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal. On demand the float
+/// formats are rounded to 4 bits instead.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int
@@ -24,8 +25,8 @@ package final class PackedMatrix: Sendable {
   package var paddedRows: Int { Int(matrix.row_blocks) * 16 }
 
   /// - Parameters:
-  ///   - isRoundedTo4Bits: Whether float formats become 4 bits with a scale and a minimum per 32 weights, which are chosen
-  ///     for a small sum of squared errors. Other formats are kept as they are.
+  ///   - isRoundedTo4Bits: Whether float formats become 4 bits with a scale and a minimum per 32 weights, which are
+  ///     chosen for a small sum of squared errors. Other formats are kept as they are.
   ///   - source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
   ///   - memory: where the packed weights go; matrices that are read one after the other share one.
   /// - Throws: ``KernelError/resources(_:)``, and ``KernelError/notFinite(_:)`` for weights that are no finite numbers.

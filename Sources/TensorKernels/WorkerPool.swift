@@ -12,7 +12,8 @@ public final class WorkerPool: Sendable {
   private nonisolated(unsafe) let pool: OpaquePointer
   private let lock = Mutex(())
 
-  /// Processors that this process may run on: on Linux those of its affinity mask, which may be fewer than the machine has.
+  /// Processors that this process may run on: on Linux those of its affinity mask, which may be fewer than the machine
+  /// has.
   public static var usableProcessorCount: Int { Int(ek_usable_processors()) }
 
   /// - Parameter threads: 1…256.

@@ -1,6 +1,7 @@
 import Foundation
 
-/// Sentence BLEU (Papineni et al. 2002) as sacreBLEU computes it: the 13a tokenizer, exponential smoothing, effective order.
+/// Sentence BLEU (Papineni et al. 2002) as sacreBLEU computes it: the 13a tokenizer, exponential smoothing, effective
+/// order.
 public enum Bleu {
   private static let highestOrder = 4
 

@@ -1,7 +1,7 @@
 /// Porter's suffix stripping (1980), with the departures that ROUGE's reference scorer inherits.
 ///
-/// Steps and rules follow the paper; the departures (a few irregular words, "ies"/"ied" in four-letter words, "y" after a
-/// consonant, "alli", "fulli" and "logi") are those its stemmer documents. Words are lower-case ASCII.
+/// Steps and rules follow the paper; the departures (a few irregular words, "ies"/"ied" in four-letter words, "y" after
+/// a consonant, "alli", "fulli" and "logi") are those its stemmer documents. Words are lower-case ASCII.
 package enum PorterStemmer {
   private typealias Word = [UInt8]
 

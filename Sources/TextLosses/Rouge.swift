@@ -119,8 +119,8 @@ struct Subsequences {
 
   var length: Int { Int(lengths.last ?? 0) }
 
-  /// Where one longest common subsequence lies in `first`. Which one matters for the union over sentences: the walk back
-  /// prefers to drop a word of `first` on ties, as the reference scorer does.
+  /// Where one longest common subsequence lies in `first`. Which one matters for the union over sentences: the walk
+  /// back prefers to drop a word of `first` on ties, as the reference scorer does.
   func indices<Token: Equatable>(_ first: [Token], _ second: [Token]) -> [Int] {
     var (i, j) = (first.count, second.count)
     var found: [Int] = []

@@ -1,7 +1,7 @@
 /// The loss of a generated text in [0, 1], against references or against the full model's own output.
 ///
-/// The performance gap of a document is `loss(early, references) − loss(full, references)`, in [−1, 1]; its consistency is
-/// `loss(early, [full])`.
+/// The performance gap of a document is `loss(early, references) − loss(full, references)`, in [−1, 1]; its consistency
+/// is `loss(early, [full])`.
 public enum SequenceLoss: Sendable, Equatable {
   /// 1 − ROUGE F-measure, best of the references.
   case rouge(Rouge)
@@ -22,8 +22,8 @@ public enum SequenceLoss: Sendable, Equatable {
   /// Share of the output's names and numbers that its document lacks; no references are read. See ``TextProperties``.
   case unsupported
 
-  /// All losses by name: `rouge-1`, `rouge-2`, `rouge-l`, `rouge-lsum`, each with `-stem`; `token-f1`, `exact-match`, `bleu`, `chrf`,
-  /// `edit-distance`, `token-disagreement`, `repetition`, `unsupported`.
+  /// All losses by name: `rouge-1`, `rouge-2`, `rouge-l`, `rouge-lsum`, each with `-stem`; `token-f1`, `exact-match`,
+  /// `bleu`, `chrf`, `edit-distance`, `token-disagreement`, `repetition`, `unsupported`.
   public static let all: [SequenceLoss] =
     Rouge.Variant.allCases.flatMap { [.rouge(Rouge($0)), .rouge(Rouge($0, stemming: true))] }
     + [
@@ -96,7 +96,8 @@ public enum SequenceLoss: Sendable, Equatable {
     return Double(row[second.count]) / Double(longest)
   }
 
-  /// Share of positions at which two sequences differ, positions past the end of the shorter one included; 0 for two empty ones.
+  /// Share of positions at which two sequences differ, positions past the end of the shorter one included; 0 for two
+  /// empty ones.
   public static func disagreement<Token: Equatable>(_ first: [Token], _ second: [Token]) -> Double {
     let longest = max(first.count, second.count)
     guard longest > 0 else { return 0 }

@@ -53,7 +53,8 @@ extension Tokenizer {
     try encode(utf8, special: .asText)
   }
 
-  /// The tokens of a text; see ``encode(_:special:)-([UInt8],_)``. Special tokens are read as text unless told otherwise.
+  /// The tokens of a text; see ``encode(_:special:)-([UInt8],_)``. Special tokens are read as text unless told
+  /// otherwise.
   public func encode(
     _ text: String, special: SpecialTokenHandling = .asText
   ) throws(TokenizerError) -> [Int] {

@@ -7,7 +7,8 @@ import Transformers
 
 /// Outputs that begin to repeat themselves, and go back to full depth.
 @Suite struct TripwireTests {
-  /// At full depth it counts up from the last token; after one layer it says the same three tokens again and again from the fourth on.
+  /// At full depth it counts up from the last token; after one layer it says the same three tokens again and again from
+  /// the fourth on.
   private static func makeModel(loopsAtFullDepth: Bool = false) -> LanguageModel {
     let decoder = ScriptedModel { history, layer in
       let next = history.count - 2

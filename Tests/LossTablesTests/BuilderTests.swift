@@ -223,7 +223,8 @@ import TextLosses
     let outputs = try DiffusionOutputs(
       scores: [0.5, 0.2, 0, 0.9, 0.5, 0], losses: [0.6, 0.1, 0, 0.4, 0.2, 0], stepCount: 3)
     let table = try outputs.table(exitCosts: [1, 2, 3])
-    // 1 − u: 0.5, 0.8 and 0.1, 0.5 before the last step; the first sample leaves at step 2 where λ < 0.8, at step 1 where λ < 0.5.
+    // 1 − u: 0.5, 0.8 and 0.1, 0.5 before the last step; the first sample leaves at step 2 where λ < 0.8, at step 1
+    // where λ < 0.5.
     let row = try #require(table.thresholds.firstIndex(of: 0.5))
     #expect(table.losses(atRow: row) == [0.1, 0])
     #expect(table.losses(atRow: row + 1) == [0.6, 0.2])

@@ -141,8 +141,8 @@ import Testing
   }
 
   @Test func `a capital too small for a float comes back`() {
-    // 3,000 losses at the bound halve the capital against m = 1/2 nearly every time, far below the smallest float; the gains
-    // afterwards count in full. The stakes are high because δ is tiny.
+    // 3,000 losses at the bound halve the capital against m = 1/2 nearly every time, far below the smallest float; the
+    // gains afterwards count in full. The stakes are high because δ is tiny.
     let losses = [Double](repeating: 1, count: 3000) + [Double](repeating: -1, count: 30_000)
     let capital = BettingCapital(sampleCount: losses.count, delta: 1e-200, lossBound: 1)
     losses.withUnsafeBufferPointer { capital.load($0) }

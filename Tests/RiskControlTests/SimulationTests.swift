@@ -2,7 +2,8 @@ import Foundation
 import RiskControl
 import Testing
 
-/// The guarantees, tried on losses whose true risk is known; and rules known to be wrong, which the same trials must convict.
+/// The guarantees, tried on losses whose true risk is known; and rules known to be wrong, which the same trials must
+/// convict.
 @Suite struct SimulationTests {
   static let trials = 2000
   static let delta = 0.1
@@ -110,7 +111,8 @@ import Testing
   @Test func `crc loses its promise where losses are not monotone, and the cautious scan keeps nearer to it`()
     throws
   {
-    // A hundred thresholds of true risk 0.12, independent of each other: some look good by luck, and the full scan takes one.
+    // A hundred thresholds of true risk 0.12, independent of each other: some look good by luck, and the full scan
+    // takes one.
     let risks = [Double](repeating: 0.12, count: 100)
     let world = World(name: "lucky", risks: risks) { generator in
       risks.map { generator.uniform() < $0 ? 1 : 0 }

@@ -144,7 +144,8 @@ struct ControllerTests {
   @Test(
     "A free guess that another drafter confirms is drafted further, and the two gain more than either alone")
   func confirmed() {
-    // Three times in ten both guess the same, and then nearly all of it is right; else the free guess is nearly always wrong.
+    // Three times in ten both guess the same, and then nearly all of it is right; else the free guess is nearly always
+    // wrong.
     func run(_ offered: [Int], seed: UInt64) -> Double {
       var random = SplitMix64(seed: seed)
       var controller = DraftLengthController([

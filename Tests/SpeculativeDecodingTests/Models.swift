@@ -77,8 +77,8 @@ func randomPrompt(_ random: inout SplitMix64, count: Int) -> [TokenID] {
   (0..<count).map { _ in Int.random(in: 60..<72, using: &random) }
 }
 
-/// Decodes random prompts with drafts and without, and expects the same of both: greedily and at a temperature, with any end
-/// token, and at the end of a context.
+/// Decodes random prompts with drafts and without, and expects the same of both: greedily and at a temperature, with
+/// any end token, and at the end of a context.
 ///
 /// - Parameter makeSession: A session for the case of that number.
 /// - Returns: Drafted tokens that were accepted, and drafts that were cut.

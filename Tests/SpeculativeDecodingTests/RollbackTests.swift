@@ -56,8 +56,8 @@ struct RollbackTests {
     let same = try bild(endless, endless, [70, 80, 90], maxTokens: 31, .exact, 9)
     #expect(same.statistics.steps == 3)
     #expect(same.statistics.accepted == 27)
-    // Per pass nine drafted tokens, one that catches up but for the first pass, and ten rows verified, of which four share
-    // the unembedding.
+    // Per pass nine drafted tokens, one that catches up but for the first pass, and ten rows verified, of which four
+    // share the unembedding.
     let layers = 3 * large.decoder.bytesPerLayer
     let head = large.decoder.bytesOfUnembedding
     #expect(same.statistics.bytesRead == 3 * (9 * (layers + head) + layers + 3 * head) + 2 * layers)

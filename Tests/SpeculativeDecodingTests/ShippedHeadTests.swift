@@ -28,7 +28,8 @@ struct ShippedHeadTests {
       SpeculationStrategy([.head(head)], for: model, rule: .exact, fallback: 0, draftLength: 3).makeSession(
         prompt: prompt, options: options, choosesLength: false))
     #expect(found.generation == expected)
-    // An article is not what it was trained on; a head that does not belong to the model's states guesses next to nothing.
+    // An article is not what it was trained on; a head that does not belong to the model's states guesses next to
+    // nothing.
     #expect(found.statistics.accepted * 12 > found.statistics.drafted)
   }
 }

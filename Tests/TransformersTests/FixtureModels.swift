@@ -18,8 +18,8 @@ enum FixtureModels {
     try Transformer(checkpoint: Checkpoint.open(path(name)), compute: compute, threads: threads)
   }
 
-  /// Expects logits to be the reference's: to 1e-4 of the largest of them in single precision, roughly when rounded to 8
-  /// bits, more roughly when to 4.
+  /// Expects logits to be the reference's: to 1e-4 of the largest of them in single precision, roughly when rounded to
+  /// 8 bits, more roughly when to 4.
   static func expect(
     _ found: [Float], equal expected: [Float], compute: ComputePath, _ comment: Comment,
     rounding: Double = 0.06, sourceLocation: SourceLocation = #_sourceLocation

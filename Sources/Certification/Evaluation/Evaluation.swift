@@ -48,14 +48,14 @@ public struct Evaluation {
     /// Mean loss of the output with early exits relative to the full model's, and its standard error.
     public var testRisk: Double
     public var testRiskError: Double
-    /// How far the distributions that tokens are chosen from are from the full model's, averaged over the tokens of its own
-    /// output and over documents; `nil` where texts are compared only.
+    /// How far the distributions that tokens are chosen from are from the full model's, averaged over the tokens of its
+    /// own output and over documents; `nil` where texts are compared only.
     public var brier: Double?
     public var hellinger: Double?
     /// Whether the test risk is at most ε.
     public var isWithinEpsilon: Bool?
-    /// Share of the documents that the certificate's guard finds outside, and so at full depth, and the mean loss of the others;
-    /// `nil` without a guard.
+    /// Share of the documents that the certificate's guard finds outside, and so at full depth, and the mean loss of
+    /// the others; `nil` without a guard.
     public var outsideShare: Double?
     public var insideRisk: Double?
     /// Documents whose output is the full model's.

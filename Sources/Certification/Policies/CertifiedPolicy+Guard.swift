@@ -3,11 +3,12 @@ import Generation
 import RiskControl
 
 extension CertifiedPolicy {
-  /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the certificate.
+  /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the
+  /// certificate.
   ///
   /// - Returns: `nil` for what it does not name.
-  /// - Throws: ``CertificationError`` where the file is not there, `GenerationError` where it is another, `CheckpointError` where it is
-  ///   damaged.
+  /// - Throws: ``CertificationError`` where the file is not there, `GenerationError` where it is another,
+  ///   `CheckpointError` where it is damaged.
   public static func protection(
     _ path: String, for subject: DecodingSubject
   ) throws -> (applicability: ApplicabilityGuard?, tripwire: RepetitionTripwire?) {

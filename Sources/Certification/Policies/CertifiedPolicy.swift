@@ -36,8 +36,8 @@ public struct CertifiedPolicy: Sendable {
   /// What brings an output back to full depth that repeats itself.
   public private(set) var tripwire: RepetitionTripwire?
 
-  /// Reads a certificate and checks that it holds: for this model, these heads or this draft, this prompt template, this
-  /// compute path, and documents that are decoded this way.
+  /// Reads a certificate and checks that it holds: for this model, these heads or this draft, this prompt template,
+  /// this compute path, and documents that are decoded this way.
   ///
   /// - Parameters:
   ///   - path: The certificate.

@@ -3,8 +3,8 @@ import Generation
 /// How documents are decoded apart from the policy that is calibrated: what the losses of a calibration were measured
 /// under, and so what a certificate holds for.
 ///
-/// Greedy decoding of whole documents is what a calibration runs. Under another regime the outputs are others, and nothing is
-/// known about their loss.
+/// Greedy decoding of whole documents is what a calibration runs. Under another regime the outputs are others, and
+/// nothing is known about their loss.
 public struct DecodingRegime: Codable, Sendable, Equatable {
   /// The tasks among the documents, sorted: `answer`, `summarize`; of other outputs, `generate`.
   public var tasks: [String]

@@ -3,7 +3,8 @@ import FileFormats
 import Generation
 import SpeculativeDecoding
 
-/// What decodes: a model, with its exit heads or with what drafts for it, and the digests that certificates know them by.
+/// What decodes: a model, with its exit heads or with what drafts for it, and the digests that certificates know them
+/// by.
 public struct DecodingSubject: Sendable {
   /// What drafts for a model.
   public struct Draft: Sendable {

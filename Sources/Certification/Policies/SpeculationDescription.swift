@@ -78,7 +78,8 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
 
   /// Reads a description back.
   ///
-  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this version.
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this
+  ///   version.
   public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
     -> SpeculationDescription
   {

@@ -69,7 +69,8 @@ public struct PriceFile: Codable, Sendable, Equatable {
   /// The costs, if they are those of a policy.
   ///
   /// - Parameter name: What the file is called in messages.
-  /// - Throws: ``CertificationError`` for prices of another model, of other heads, of another draft or way of computing.
+  /// - Throws: ``CertificationError`` for prices of another model, of other heads, of another draft or way of
+  ///   computing.
   public func costs(for policy: PolicyDescription, name: String) throws -> SweepCosts {
     func refuse(_ what: String) -> CertificationError {
       CertificationError(.runs, "\(name) has the prices of \(what); make them with egress bench --prices")

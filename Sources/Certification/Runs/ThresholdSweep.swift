@@ -26,8 +26,8 @@ public struct ThresholdSweep {
   public var settings: RunSettings
   /// Measures what the parts of decoding cost on this machine, as ``run`` takes it.
   public var measure: () throws -> SweepCosts
-  /// Runs documents and hands over the outputs of each, safest first, in the order of the documents. Returns whether all
-  /// were run; `false` where it was told to stop.
+  /// Runs documents and hands over the outputs of each, safest first, in the order of the documents. Returns whether
+  /// all were run; `false` where it was told to stop.
   public var run:
     (
       _ records: [DocumentRecord], _ costs: SweepCosts, _ shouldStop: @escaping () -> Bool,
@@ -110,8 +110,8 @@ extension ThresholdSweep {
 }
 
 extension ThresholdSweep {
-  /// Two dozen thresholds to try. Neighbouring states are alike, so saturation is decided close to 1; the other measures are
-  /// probabilities.
+  /// Two dozen thresholds to try. Neighbouring states are alike, so saturation is decided close to 1; the other
+  /// measures are probabilities.
   public static func usualGrid(_ measure: String) -> [Double] {
     measure == SaturationConfidence().name
       ? [

@@ -3,8 +3,8 @@ import Foundation
 
 /// A part of a file's documents, for one of several machines: the `index`th of `count`, from 1.
 ///
-/// A document belongs to a shard by the SHA-256 of its identifier alone, so that documents which are added, removed or put
-/// into another order move no other document.
+/// A document belongs to a shard by the SHA-256 of its identifier alone, so that documents which are added, removed or
+/// put into another order move no other document.
 public struct Shard: Codable, Sendable, Equatable, CustomStringConvertible {
   /// Which one, from 1 to ``count``.
   public let index: Int
@@ -14,7 +14,8 @@ public struct Shard: Codable, Sendable, Equatable, CustomStringConvertible {
   /// The most shards: more than any scheduler's array has tasks.
   public static let largestCount = 1_000_000
 
-  /// - Throws: ``CertificationError`` for a number that is not in 1...count, and for a count not in 1...``largestCount``.
+  /// - Throws: ``CertificationError`` for a number that is not in 1...count, and for a count not in
+  ///   1...``largestCount``.
   public init(index: Int, count: Int) throws(CertificationError) {
     guard (1...Self.largestCount).contains(count), (1...count).contains(index) else {
       throw CertificationError(

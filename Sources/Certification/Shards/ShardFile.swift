@@ -15,8 +15,8 @@ public struct ShardFile {
 
   /// Whether an earlier run has finished the shard.
   ///
-  /// Nothing but the file's first line is looked at, so that a shard which is done costs no more than the digests of its
-  /// model and documents.
+  /// Nothing but the file's first line is looked at, so that a shard which is done costs no more than the digests of
+  /// its model and documents.
   ///
   /// - Parameters:
   ///   - description: Of the shard; its digest of the model does not count.

@@ -54,8 +54,8 @@ public struct ShardDescription: Codable, Sendable, Equatable {
 
   /// What of the whole differs from another shard's, or `nil` where both are parts of the same.
   ///
-  /// Arguments that name where the model, the documents and the results lie may differ from machine to machine: digests say
-  /// what they are.
+  /// Arguments that name where the model, the documents and the results lie may differ from machine to machine: digests
+  /// say what they are.
   func difference(to other: ShardDescription) -> String? {
     if shard.count != other.shard.count { return "one of \(other.shard.count) shards" }
     if command != other.command { return "egress \(other.command)" }

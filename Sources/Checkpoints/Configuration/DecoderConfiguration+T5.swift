@@ -48,8 +48,8 @@ extension DecoderConfiguration {
 
   /// Sets what T5 does unlike the Llama family.
   ///
-  /// - Parameter scalesOutput: Whether the last hidden state is scaled by 1/√hiddenSize, as where the unembedding is the
-  ///   embedding matrix.
+  /// - Parameter scalesOutput: Whether the last hidden state is scaled by 1/√hiddenSize, as where the unembedding is
+  ///   the embedding matrix.
   mutating func setT5(
     encoder: Encoder, relativePositions: RelativePositions, activation: Activation, scalesOutput: Bool
   ) {

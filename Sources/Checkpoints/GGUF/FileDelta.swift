@@ -8,9 +8,9 @@ import FileFormats
 /// weights) move on by a number modulo 16. Which nibbles move is stored as the gaps between them, a byte each where
 /// they are short, since gaps and numbers compressed by themselves come close to their entropy.
 ///
-/// Layout, little-endian: `EGRDELTA`, version `UInt32` 1; of base and result a length `UInt64` and a SHA-256; the number
-/// of segments `UInt32`, and each as a byte 0, offset and length `UInt64` in the base, or a byte 1, a length `UInt64`
-/// and the bytes; then `UInt64` numbers of changes, of bytes of gaps, of these compressed, and of differences
+/// Layout, little-endian: `EGRDELTA`, version `UInt32` 1; of base and result a length `UInt64` and a SHA-256; the
+/// number of segments `UInt32`, and each as a byte 0, offset and length `UInt64` in the base, or a byte 1, a length
+/// `UInt64` and the bytes; then `UInt64` numbers of changes, of bytes of gaps, of these compressed, and of differences
 /// compressed; then the two zlib streams. A gap of `g` nibbles between two that change is `g / 255` bytes of 255 and
 /// one of `g % 255`. Differences stand two to a byte, the lower half first.
 public struct FileDelta {

@@ -1,5 +1,5 @@
-/// T5's names: `encoder.block.N.layer.M.…` and `decoder.block.N.layer.M.…`, where M is 0 for self-attention, the last for the
-/// feed-forward block, and 1 in the decoder for the attention to the encoder.
+/// T5's names: `encoder.block.N.layer.M.…` and `decoder.block.N.layer.M.…`, where M is 0 for self-attention, the last
+/// for the feed-forward block, and 1 in the decoder for the attention to the encoder.
 extension HuggingFaceNames {
   private static let whole = [
     "shared.weight": "token_embd.weight",

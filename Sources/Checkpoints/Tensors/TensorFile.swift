@@ -29,7 +29,8 @@ public enum TensorFile {
     try SafetensorsFile(MappedFile(path: path), ignoring: { _ in false }).tensors
   }
 
-  /// Writes tensors in half precision, or single where they ask for it, in one step: a reader sees the old file or the whole new one.
+  /// Writes tensors in half precision, or single where they ask for it, in one step: a reader sees the old file or the
+  /// whole new one.
   ///
   /// The same tensors give the same bytes.
   public static func write(_ tensors: [Tensor], to path: String) throws {

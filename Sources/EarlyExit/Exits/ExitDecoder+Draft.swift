@@ -12,14 +12,14 @@ extension ExitDecoder {
     var logits: (values: [Float], candidates: [TokenID]?)?
   }
 
-  /// Runs the last token of a sequence and the guessed ones after it, each to the layer after which it leaves, and hands
-  /// their logits over in order.
+  /// Runs the last token of a sequence and the guessed ones after it, each to the layer after which it leaves, and
+  /// hands their logits over in order.
   ///
   /// With deferred completion every token leaves where it would without guesses, with the same logits to the bit. Rows
   /// share each pass through a layer. The caller appends the tokens and crops the cache.
   ///
-  /// - Parameter body: Is given the row, from 0, its logits and how it came to them; `false` ends the run, and tokens after
-  ///   that row are forgotten.
+  /// - Parameter body: Is given the row, from 0, its logits and how it came to them; `false` ends the run, and tokens
+  ///   after that row are forgotten.
   package mutating func verify(
     _ sequence: SequenceDecoding, guesses: [TokenID],
     _ body: (_ row: Int, ExitLogits) throws -> Bool

@@ -48,7 +48,8 @@ public enum ExitDecision: Sendable, Equatable {
 public protocol ExitPolicy: Sendable {
   /// The layers after which the policy wants to be asked: ascending, each in 1..<layerCount. None means full depth.
   ///
-  /// Where the exit heads have a shortlist, the last may be layerCount: leaving there spares the whole vocabulary's head.
+  /// Where the exit heads have a shortlist, the last may be layerCount: leaving there spares the whole vocabulary's
+  /// head.
   func exitLayers(layerCount: Int) -> [Int]
   /// Decides on one token at one of those layers.
   func decide(_ observation: ExitObservation) -> ExitDecision
@@ -64,8 +65,8 @@ public struct FullDepthPolicy: ExitPolicy {
 
 /// Leaves after the first exit layer at which the confidence is at least the threshold.
 ///
-/// The rule is ≥, as in CALM (Schuster et al., NeurIPS 2022). The threshold 1 is full depth exactly: exit layers are not
-/// even looked at.
+/// The rule is ≥, as in CALM (Schuster et al., NeurIPS 2022). The threshold 1 is full depth exactly: exit layers are
+/// not even looked at.
 public struct ThresholdPolicy: ExitPolicy, Equatable {
   /// λ, in [0, 1].
   public let threshold: Double
@@ -76,8 +77,8 @@ public struct ThresholdPolicy: ExitPolicy, Equatable {
   /// τ of the decaying threshold, or `nil` for a constant one.
   public let decay: Double?
 
-  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for a threshold outside [0, 1], a decay that is not above
-  ///   0, or layers that do not ascend from 1.
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for a threshold outside [0, 1], a decay that is not
+  ///   above 0, or layers that do not ascend from 1.
   public init(
     threshold: Double, layers: [Int]? = nil, minimumLayer: Int = 1, decay: Double? = nil
   ) throws(EarlyExitError) {

@@ -3,8 +3,8 @@ import Transformers
 
 /// What happens to the keys and values of the layers that a token skipped.
 public enum ExitCachePolicy: String, Sendable, CaseIterable, Codable {
-  /// State propagation: the hidden state is projected to keys and values of every skipped layer (Schuster et al., NeurIPS
-  /// 2022, section 3.2). Cheap and approximate.
+  /// State propagation: the hidden state is projected to keys and values of every skipped layer (Schuster et al.,
+  /// NeurIPS 2022, section 3.2). Cheap and approximate.
   case propagate
   /// Deferred completion: hidden states of tokens that left are kept, and when a later token goes deeper they pass the
   /// layers with it as one batch (Bae et al., EMNLP 2023). Keys and values are those of a full-depth run.
@@ -35,8 +35,8 @@ public struct ExitStrategy: Sendable {
 
   /// The exit layers on a model.
   ///
-  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for layers that the model does not have, or a group that
-  ///   its decoder cannot complete exactly; ``EarlyExitError/exitHeads(_:)`` for heads of another shape.
+  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for layers that the model does not have, or a group
+  ///   that its decoder cannot complete exactly; ``EarlyExitError/exitHeads(_:)`` for heads of another shape.
   public func validatedLayers(for decoder: any DecoderModel) throws(EarlyExitError) -> [Int] {
     let count = decoder.configuration.layerCount
     let layers = policy.exitLayers(layerCount: count)

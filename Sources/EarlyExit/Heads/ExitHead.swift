@@ -87,7 +87,8 @@ package struct ExitHead {
 
   /// The part of ``run(_:layer:prompt:)`` that no prompt changes.
   ///
-  /// - Parameter states: (count, hiddenSize), with a count of at most the rows that may be run together; of any sequences.
+  /// - Parameter states: (count, hiddenSize), with a count of at most the rows that may be run together; of any
+  ///   sequences.
   package mutating func sharedLogits(of states: [Float], layer: Int) throws(DecoderError) -> SharedLogits {
     var states = states
     if let map = layerHeads?.maps[layer] {

@@ -19,8 +19,8 @@ extension ExitHeadFitter {
       })
   }
 
-  /// Goes on from the regression by gradient steps on the divergence from the full model, and keeps, per layer, the map that
-  /// agreed most often with it on held-out text.
+  /// Goes on from the regression by gradient steps on the divergence from the full model, and keeps, per layer, the map
+  /// that agreed most often with it on held-out text.
   func refine(
     _ maps: [Int: ExitHeads.LayerMap], _ shortlist: [TokenID], agreement: [Int: Double],
     shouldStop: (_ layer: Int, _ step: Int) throws -> Void

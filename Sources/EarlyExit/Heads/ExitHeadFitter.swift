@@ -5,18 +5,18 @@ import Transformers
 public enum ClassifierLoss: String, Sendable, CaseIterable, Codable {
   /// Class-balanced cross-entropy of "the best token is the full model's", each layer by itself.
   case independent
-  /// The negative log-probability of leaving first at the first layer that agrees with the full model. A layer's share of
-  /// it is the cross-entropy of "this is that layer" over the tokens that no earlier layer has decided.
+  /// The negative log-probability of leaving first at the first layer that agrees with the full model. A layer's share
+  /// of it is the cross-entropy of "this is that layer" over the tokens that no earlier layer has decided.
   case geometric
 }
 
 /// Fits exit heads and classifiers on a frozen model.
 ///
-/// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer, over
-/// the output tokens of texts that the model wrote. With a shortlist, an exit chooses among the tokens that the model
-/// writes most often and those of the prompt; the last layer is then an exit too, and has a classifier. Texts are added
-/// one by one; of each only its part in the sums of the regression is kept, and the states of its output tokens, up to a
-/// limit, for the classifiers.
+/// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer,
+/// over the output tokens of texts that the model wrote. With a shortlist, an exit chooses among the tokens that the
+/// model writes most often and those of the prompt; the last layer is then an exit too, and has a classifier. Texts are
+/// added one by one; of each only its part in the sums of the regression is kept, and the states of its output tokens,
+/// up to a limit, for the classifiers.
 public struct ExitHeadFitter {
   /// Ascending, without the last layer.
   public let layers: [Int]
@@ -46,10 +46,11 @@ public struct ExitHeadFitter {
   ///   - shortlistSize: Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
   ///   - ridge: The penalty, in parts of the mean square of an input summed over all tokens.
   ///   - loss: What the classifiers minimise.
-  ///   - refinementSteps: Steps of gradient descent on the divergence of an exit's distribution from the full model's, each
-  ///     on 256 tokens; what does not agree more often on held-out text is not kept.
+  ///   - refinementSteps: Steps of gradient descent on the divergence of an exit's distribution from the full model's,
+  ///     each on 256 tokens; what does not agree more often on held-out text is not kept.
   ///   - trainedMaps: Maps that are there already, by layer: neither regression nor refinement replaces them.
-  ///   - sampleLimit: Output tokens kept for classifiers and refinement: 2 bytes each for (layers + 1) · hiddenSize numbers.
+  ///   - sampleLimit: Output tokens kept for classifiers and refinement: 2 bytes each for (layers + 1) · hiddenSize
+  ///     numbers.
   public init(
     model: LanguageModel, layers: [Int], shortlistSize: Int = 0, ridge: Double = 1e-3,
     loss: ClassifierLoss = .independent, refinementSteps: Int = 0,

@@ -102,8 +102,8 @@ extension ExitHeads {
   /// - Parameters:
   ///   - path: A file of safetensors with the tensors map.L, (hiddenSize in, hiddenSize out).
   ///   - layers: The layers L whose maps are wanted, where they are in the file.
-  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for maps of another shape or a file without any, or `CheckpointError` for a
-  ///   damaged file.
+  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for maps of another shape or a file without any, or `CheckpointError`
+  ///   for a damaged file.
   public static func maps(path: String, layers: [Int], hiddenSize: Int) throws -> [Int: LayerMap] {
     let tensors = try TensorFile.open(path)
     var maps: [Int: LayerMap] = [:]

@@ -15,7 +15,8 @@ struct LogisticRegression {
   /// the result is a probability either way, and those of several layers can be compared with one threshold.
   var balanced: Bool
   private static let steps = 8
-  /// In parts of the mean square of an input; a weaker one lets a few hundred weights learn a few thousand rows by heart.
+  /// In parts of the mean square of an input; a weaker one lets a few hundred weights learn a few thousand rows by
+  /// heart.
   private static let ridge = 0.02
   /// Beside the margin the hidden state tells little, and a weak penalty makes it tell less on other text.
   private static let ridgeBesideMargin = 0.5

@@ -9,8 +9,8 @@ import Transformers
   import Darwin
 #endif
 
-/// Gradient steps on a linear map of hidden states: the distribution that it gives over some tokens comes nearer to the one
-/// that the final hidden states give, by the Kullback-Leibler divergence.
+/// Gradient steps on a linear map of hidden states: the distribution that it gives over some tokens comes nearer to the
+/// one that the final hidden states give, by the Kullback-Leibler divergence.
 ///
 /// The steps are Adam's (Kingma and Ba, ICLR 2015, algorithm 1), on random batches, in single precision.
 package struct MapRefinement {

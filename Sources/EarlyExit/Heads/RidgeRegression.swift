@@ -33,8 +33,8 @@ package struct RidgeRegression {
       &cross, x: inputs, y: outputs, count: count, columns: inputCount, outputs: outputCount)
   }
 
-  /// The coefficients, (inputCount, outputCount) row-major, that minimise ‖Y − X C‖² + penalty · ‖C‖², where the penalty
-  /// is `ridge` times the mean of the diagonal of XᵀX.
+  /// The coefficients, (inputCount, outputCount) row-major, that minimise ‖Y − X C‖² + penalty · ‖C‖², where the
+  /// penalty is `ridge` times the mean of the diagonal of XᵀX.
   ///
   /// - Throws: ``DecoderError/resources(_:)`` when the system has no solution: too few rows for no penalty.
   package func solve(ridge: Double) throws(DecoderError) -> [Double] {

@@ -1,5 +1,5 @@
-/// What the tokens of one sequence cost by where they leave: their layers, every look at an exit, the head that chooses the
-/// token, and the work on the cache of skipped layers.
+/// What the tokens of one sequence cost by where they leave: their layers, every look at an exit, the head that chooses
+/// the token, and the work on the cache of skipped layers.
 struct DepthCost {
   private let costs: ExitCosts
   private let layerCount: Int

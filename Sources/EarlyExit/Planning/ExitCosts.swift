@@ -2,7 +2,8 @@ import Transformers
 
 /// What the parts of decoding one token cost, in one unit: milliseconds measured here, or bytes of weights read.
 public struct ExitCosts: Sendable, Equatable, Codable {
-  /// One layer, by the number of tokens that pass it as one batch, from 1; larger batches cost as the last does, a token.
+  /// One layer, by the number of tokens that pass it as one batch, from 1; larger batches cost as the last does, a
+  /// token.
   public var layer: [Double]
   /// The model's own head, over the whole vocabulary.
   public var head: Double
@@ -50,13 +51,14 @@ public struct ExitCosts: Sendable, Equatable, Codable {
       propagatedLayer: projections * bitsPerWeight / 8)
   }
 
-  /// Tokens that an encoder-decoder has written before the one whose cost is measured: half of an output of usual length.
+  /// Tokens that an encoder-decoder has written before the one whose cost is measured: half of an output of usual
+  /// length.
   static let outputContext = 32
 
   /// Measures a decoder on this machine, in milliseconds; each figure is the best of several rounds.
   ///
-  /// - Parameter context: Tokens before the one that is decoded; by default 256, or fewer where the model holds no more.
-  ///   An encoder-decoder has so many for its encoder instead, and ``outputContext`` in the decoder.
+  /// - Parameter context: Tokens before the one that is decoded; by default 256, or fewer where the model holds no
+  ///   more. An encoder-decoder has so many for its encoder instead, and ``outputContext`` in the decoder.
   /// - Throws: ``DecoderError``, also when the model's context is too short for the measurement.
   public static func measured(
     _ decoder: any DecoderModel, heads: ExitHeads?, context: Int? = nil, rounds: Int = 7

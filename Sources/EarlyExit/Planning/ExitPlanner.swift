@@ -1,7 +1,7 @@
 /// Chooses exit layers, confidence measure and cache policy from traces, by what they cost.
 ///
-/// Every look at an exit, every head, and what the skipped layers' cache costs are counted. Where no exit set is cheaper
-/// than full depth, full depth is the answer.
+/// Every look at an exit, every head, and what the skipped layers' cache costs are counted. Where no exit set is
+/// cheaper than full depth, full depth is the answer.
 public struct ExitPlanner {
   public enum Measure: String, Sendable, CaseIterable, Codable { case softmax, saturation, classifier }
 

@@ -45,8 +45,8 @@ public struct ExitTraces {
 
   public var tokenCount: Int { starts.last ?? 0 }
 
-  /// Adds a prompt with the full-depth output that followed it. The first output token, which the prompt's pass gives, is
-  /// left out, as no exit decides on it.
+  /// Adds a prompt with the full-depth output that followed it. The first output token, which the prompt's pass gives,
+  /// is left out, as no exit decides on it.
   public mutating func add(_ generation: Generation) throws {
     let prompt = generation.promptTokenIDs
     let size = states.hiddenSize

@@ -3,12 +3,13 @@ import Transformers
 
 /// The outputs of prompts at every exit threshold, from the safest down.
 ///
-/// An output changes at finitely many thresholds only. While decoding with λ, the largest threshold at which some refused
-/// token would have left is kept; every threshold between it and λ gives the same output, so the sweep jumps there.
+/// An output changes at finitely many thresholds only. While decoding with λ, the largest threshold at which some
+/// refused token would have left is kept; every threshold between it and λ gives the same output, so the sweep jumps
+/// there.
 ///
-/// With deferred completion a token passes all layers and every exit layer is looked at on the way. Lower thresholds are
-/// then read off: nothing is decoded again until a token changes, and then only from that token on. Several prompts are
-/// decoded at a time. With state propagation the cache itself depends on the threshold, and each jump is a run.
+/// With deferred completion a token passes all layers and every exit layer is looked at on the way. Lower thresholds
+/// are then read off: nothing is decoded again until a token changes, and then only from that token on. Several prompts
+/// are decoded at a time. With state propagation the cache itself depends on the threshold, and each jump is a run.
 public struct ExitSweep {
   /// An output, and the largest threshold that gives it.
   public struct Piece: Sendable, Equatable {
@@ -62,12 +63,13 @@ public struct ExitSweep {
   ///   - model: The model that decodes.
   ///   - strategy: Everything but the policy.
   ///   - policy: Everything but the threshold.
-  ///   - distance: Keeps the tokens those of the full-depth run, and measures how far the distribution at each token's exit
-  ///     layer is from the full model's. With deferred completion only.
-  ///   - grid: The only thresholds to be used beside 1, in any order, or `nil` for every one at which something changes.
+  ///   - distance: Keeps the tokens those of the full-depth run, and measures how far the distribution at each token's
+  ///     exit layer is from the full model's. With deferred completion only.
+  ///   - grid: The only thresholds to be used beside 1, in any order, or `nil` for every one at which something
+  ///     changes.
   ///   - lowest: No threshold below this is tried.
-  /// - Throws: ``EarlyExitError`` for thresholds outside [0, 1), for exit layers or heads that do not fit the model, and for
-  ///   a distance with state propagation.
+  /// - Throws: ``EarlyExitError`` for thresholds outside [0, 1), for exit layers or heads that do not fit the model,
+  ///   and for a distance with state propagation.
   public init(
     model: LanguageModel, strategy: ExitStrategy, policy: ThresholdPolicy,
     distance: DistributionDistance? = nil, grid: [Double]? = nil, lowest: Double = 0
@@ -114,8 +116,8 @@ public struct ExitSweep {
   /// - Parameters:
   ///   - width: Prompts to decode at a time; at most the decoder's limit for results that do not depend on it.
   ///   - shouldStop: Asked before each token.
-  ///   - finished: Told of each prompt's number and pieces by descending threshold, in the order of the prompts; what it
-  ///     throws ends the run.
+  ///   - finished: Told of each prompt's number and pieces by descending threshold, in the order of the prompts; what
+  ///     it throws ends the run.
   /// - Returns: Whether all were finished; `false` when `shouldStop` said so before.
   /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options that are not greedy, ``DecoderError``, and
   ///   the tokenizer's errors.

@@ -35,8 +35,8 @@ public final class DocumentSpans: Sendable {
 
   /// How far an output has got.
   package struct Position: Equatable {
-    /// Where the automaton may be. More than one only between two characters, until the next one tells whether a boundary
-    /// lies before it.
+    /// Where the automaton may be. More than one only between two characters, until the next one tells whether a
+    /// boundary lies before it.
     var states: [SuffixAutomaton.State]
     /// Bytes of the refusal that the output is so far; `nil` when it is something else.
     var refused: Int?

@@ -1,7 +1,7 @@
 /// The smallest automaton that reads a text's substrings and nothing else (Blumer et al., 1985).
 ///
-/// - Complexity: It is built in O(n) steps and has at most 2 n states and 3 n edges; a step takes O(1), for a state has at
-///   most 256 edges.
+/// - Complexity: It is built in O(n) steps and has at most 2 n states and 3 n edges; a step takes O(1), for a state has
+///   at most 256 edges.
 package struct SuffixAutomaton: Sendable {
   package typealias State = Int32
   package static let root: State = 0

@@ -29,9 +29,9 @@ public struct DocumentAnswer: Sendable, Equatable {
 
   /// Looks an answer up in its document.
   ///
-  /// Capitals, white space and the kind of quotes and dashes make no difference, nor does a full stop after the answer; it
-  /// has to stand there as whole words. Where it does so more than once, the sentence that shares most with the question
-  /// counts, and the first of equal ones.
+  /// Capitals, white space and the kind of quotes and dashes make no difference, nor does a full stop after the answer;
+  /// it has to stand there as whole words. Where it does so more than once, the sentence that shares most with the
+  /// question counts, and the first of equal ones.
   ///
   /// - Complexity: O(n) for a document of n characters and usual answers.
   public init(_ generation: Generation, document: String, question: String) {

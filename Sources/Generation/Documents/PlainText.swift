@@ -1,5 +1,5 @@
-/// A document as one looks for words in it: small letters, single spaces, straight quotes, and for each of its characters
-/// the place in the document that it comes from.
+/// A document as one looks for words in it: small letters, single spaces, straight quotes, and for each of its
+/// characters the place in the document that it comes from.
 struct PlainText {
   private(set) var characters: [Unicode.Scalar] = []
   /// For each of ``characters``, and for the end, the number of the document's Unicode scalar.

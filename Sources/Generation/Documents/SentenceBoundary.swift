@@ -1,5 +1,5 @@
-/// Where sentences end: after a full stop, question or exclamation mark that white space and no small letter follows, and at
-/// blank lines. Full stops of abbreviations, initials and list numbers end none.
+/// Where sentences end: after a full stop, question or exclamation mark that white space and no small letter follows,
+/// and at blank lines. Full stops of abbreviations, initials and list numbers end none.
 package enum SentenceBoundary {
   /// The next place where a sentence ends, as far as a text tells that may go on.
   enum Search: Equatable {

@@ -1,8 +1,9 @@
-/// A sentence of a summary, and what of it the document supports. It is found out by comparing words: no model is asked.
+/// A sentence of a summary, and what of it the document supports. It is found out by comparing words: no model is
+/// asked.
 public struct SupportedSentence: Sendable, Equatable, Codable {
   public var text: String
-  /// The document's sentence that shares most with it, words that few sentences have counting for more; `nil` where none
-  /// shares any.
+  /// The document's sentence that shares most with it, words that few sentences have counting for more; `nil` where
+  /// none shares any.
   public var sourceSentence: String?
   /// Names and numbers in it that the document lacks, as they are written; see ``SummarySupport``.
   public var unsupported: [String]
@@ -16,13 +17,15 @@ public struct SupportedSentence: Sendable, Equatable, Codable {
 
 /// What a document says, as far as sentences about it can be compared with it word by word.
 ///
-/// A **number** is a run of digits, with the marks of thousands and of decimals in it: 1,926 and 1926 are the same, as are
-/// 2.50 and 2.5, and the 20 of "20th" is 20. A document's number words up to ninety-nine count as numbers, too. Number words
-/// of a summary are not looked at: "two reasons" may be counted, not quoted.
+/// A **number** is a run of digits, with the marks of thousands and of decimals in it: 1,926 and 1926 are the same, as
+/// are
+/// 2.50 and 2.5, and the 20 of "20th" is 20. A document's number words up to ninety-nine count as numbers, too. Number
+/// words of a summary are not looked at: "two reasons" may be counted, not quoted.
 ///
-/// A **name** is a word with a capital that no sentence begins with; or the first word of a sentence where another capital in
-/// it or right after it shows that it is one. Capitals, possessives, plurals, hyphens and the full stops of initials make no
-/// difference, and initials stand for the words that they begin: NATO is supported by "North Atlantic Treaty Organization".
+/// A **name** is a word with a capital that no sentence begins with; or the first word of a sentence where another
+/// capital in it or right after it shows that it is one. Capitals, possessives, plurals, hyphens and the full stops of
+/// initials make no difference, and initials stand for the words that they begin: NATO is supported by "North Atlantic
+/// Treaty Organization".
 public struct SummarySupport: Sendable {
   private let sentences: [String]
   private let index: SentenceIndex
@@ -128,7 +131,8 @@ struct SentenceIndex: Sendable {
     for set in words { for word in set { holders[word, default: 0] += 1 } }
   }
 
-  /// - Returns: `nil` where no sentence shares a word that less than half of them have, or any word where there are few.
+  /// - Returns: `nil` where no sentence shares a word that less than half of them have, or any word where there are
+  ///   few.
   func nearest(to sentence: String) -> Int? {
     // Sorted, since a set's order, and with it the sum's last bit, changes from run to run.
     let wanted = Set(CheckedWord.words(of: sentence).map(\.stem)).sorted()

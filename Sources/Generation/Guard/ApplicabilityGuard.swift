@@ -2,7 +2,8 @@
 public struct Applicability: Sendable, Equatable {
   /// Whether it is; where not, the document is decoded at full depth.
   public var isInside: Bool
-  /// The share of held-back documents at least as unlike the others as this one, itself counted: small where it is unlike all.
+  /// The share of held-back documents at least as unlike the others as this one, itself counted: small where it is
+  /// unlike all.
   public var pValue: Double
 
   public init(isInside: Bool, pValue: Double) {
@@ -13,13 +14,14 @@ public struct Applicability: Sendable, Equatable {
 
 /// Tells documents unlike those that a policy was calibrated on, from the prompt's own pass through the model.
 ///
-/// A guarantee holds for documents like those of the calibration, and says nothing of others. The guard makes that part of the
-/// policy: what it finds outside is decoded at full depth, with a loss of 0. It looks at the mean over the prompt of the states
-/// after the last layer, each divided by its root mean square, and at their Mahalanobis distance from the documents that it
-/// was fitted on, with a covariance that has a ridge on every axis (``ridgeShare``). Beyond the ⌈(m + 1)(1 − α)⌉-th smallest
-/// score of m documents held back from the fit a document is outside.
+/// A guarantee holds for documents like those of the calibration, and says nothing of others. The guard makes that part
+/// of the policy: what it finds outside is decoded at full depth, with a loss of 0. It looks at the mean over the
+/// prompt of the states after the last layer, each divided by its root mean square, and at their Mahalanobis distance
+/// from the documents that it was fitted on, with a covariance that has a ridge on every axis (``ridgeShare``). Beyond
+/// the ⌈(m + 1)(1 − α)⌉-th smallest score of m documents held back from the fit a document is outside.
 ///
-/// Fit it on documents apart from those that certify: for them the guarded policy is then fixed, and every rule holds for it.
+/// Fit it on documents apart from those that certify: for them the guarded policy is then fixed, and every rule holds
+/// for it.
 public struct ApplicabilityGuard: Sendable, Equatable {
   /// SHA-256 of the model whose states it reads, in hexadecimal.
   public let modelDigest: String
@@ -41,7 +43,8 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   /// The ridge as a share of the mean eigenvalue of the covariance.
   ///
   /// The default model's states have a few directions that hold most of the variance. With a tenth on each axis, of 100
-  /// abstracts against 100 held back, 95 to 100 % of other abstracts are inside and no news, dialogues or encyclopedia are.
+  /// abstracts against 100 held back, 95 to 100 % of other abstracts are inside and no news, dialogues or encyclopedia
+  /// are.
   public static let ridgeShare = 0.1
   /// α, unless another is asked for.
   public static let usualLevel = 0.05
@@ -65,7 +68,8 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   ///   - fitting: ``LanguageModel/promptProfile(_:shouldStop:)`` of at least ``fewestDocuments`` documents.
   ///   - heldBack: Of as many others.
   ///   - level: α, above 0 and below 1. With m documents held back no smaller share than 1/(m + 1) can be told.
-  /// - Throws: ``GenerationError/applicability(_:)`` for fewer documents, profiles of different sizes, and documents that are all equal.
+  /// - Throws: ``GenerationError/applicability(_:)`` for fewer documents, profiles of different sizes, and documents
+  ///   that are all equal.
   /// - Complexity: O(n² · (n + hiddenSize)) for n documents.
   public init(
     fitting: [[Float]], heldBack: [[Float]], level: Double = Self.usualLevel, modelDigest: String,

@@ -1,7 +1,7 @@
 import Transformers
 
-/// What an ``ApplicabilityGuard`` reads of a prompt: the mean over its tokens of the states after the last layer, each divided
-/// by its root mean square.
+/// What an ``ApplicabilityGuard`` reads of a prompt: the mean over its tokens of the states after the last layer, each
+/// divided by its root mean square.
 package struct PromptProfile {
   /// (hiddenSize)
   private var sum: [Double]
@@ -28,8 +28,9 @@ package struct PromptProfile {
 }
 
 extension LanguageModel {
-  /// What a guard reads of a prompt: the mean over its tokens of the states after the last layer, each divided by its root
-  /// mean square; of an encoder-decoder, of the token that its output begins with, which has seen the whole source.
+  /// What a guard reads of a prompt: the mean over its tokens of the states after the last layer, each divided by its
+  /// root mean square; of an encoder-decoder, of the token that its output begins with, which has seen the whole
+  /// source.
   ///
   /// - Returns: (hiddenSize), or `nil` when `shouldStop` said so.
   /// - Throws: What a session throws for a prompt that does not fit.

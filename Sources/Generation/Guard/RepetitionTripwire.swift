@@ -2,12 +2,14 @@ import Transformers
 
 /// Brings decoding back to full depth when the output repeats itself more than full-depth outputs do.
 ///
-/// A token repeats when it and the two before it stood in this order in the output already; a run is of such tokens, one after the
-/// other. Beyond ``limit`` decoding goes back to where the first repeated three began, and goes on from there at full depth. That is part
-/// of the policy: calibrated as it is, its losses are those of the outputs that it gives.
+/// A token repeats when it and the two before it stood in this order in the output already; a run is of such tokens,
+/// one after the other. Beyond ``limit`` decoding goes back to where the first repeated three began, and goes on from
+/// there at full depth. That is part of the policy: calibrated as it is, its losses are those of the outputs that it
+/// gives.
 ///
-/// Measured on the default model and 120 abstracts: at full depth the longest runs are of 5 tokens or fewer but for outputs that loop
-/// by themselves; of early exits' outputs those with runs above 8 (4 of 120 at the lowest thresholds) were loops to the last token.
+/// Measured on the default model and 120 abstracts: at full depth the longest runs are of 5 tokens or fewer but for
+/// outputs that loop by themselves; of early exits' outputs those with runs above 8 (4 of 120 at the lowest thresholds)
+/// were loops to the last token.
 public struct RepetitionTripwire: Sendable, Equatable, Codable {
   /// The longest run that is let pass.
   public var limit: Int

@@ -48,11 +48,13 @@ extension LanguageModel {
     notes = checkpoint.notes + vocabulary.notes
   }
 
-  /// The processors that this process may use, but at most 8: reading weights from memory does not get faster with more.
+  /// The processors that this process may use, but at most 8: reading weights from memory does not get faster with
+  /// more.
   public static var defaultThreadCount: Int { Transformer.defaultThreadCount }
 }
 
-/// What a checkpoint says about text: its tokenizer, which tokens begin and end a text, and how to write a conversation.
+/// What a checkpoint says about text: its tokenizer, which tokens begin and end a text, and how to write a
+/// conversation.
 public struct TextFacts: Sendable {
   public let tokenizer: any Tokenizer
   public let template: PromptTemplate?
@@ -176,7 +178,8 @@ public struct TextFacts: Sendable {
     switch checkpoint.configuration.family {
     case .qwen2, .qwen3: return "qwen2"
     case .llama:
-      // Llama 3 is the first of its family with a byte-level vocabulary; others of that architecture are not told apart.
+      // Llama 3 is the first of its family with a byte-level vocabulary; others of that architecture are not told
+      // apart.
       let tokens = checkpoint.metadata["tokenizer.ggml.tokens"]?.mappedStrings
       return (tokens?.count ?? 0) >= 128_000 ? "llama-bpe" : nil
     default: return nil

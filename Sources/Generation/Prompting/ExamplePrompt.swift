@@ -1,8 +1,8 @@
-/// Questions about passages, with their answers, that a model goes on from: what small models that follow no instructions
-/// need to answer in few words.
+/// Questions about passages, with their answers, that a model goes on from: what small models that follow no
+/// instructions need to answer in few words.
 ///
-/// It is a text without turns. A passage stands on one line, so that a document cannot begin a line of its own, such as another
-/// question.
+/// It is a text without turns. A passage stands on one line, so that a document cannot begin a line of its own, such as
+/// another question.
 enum ExamplePrompt {
   private struct Example {
     var passage: String

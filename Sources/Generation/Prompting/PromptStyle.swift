@@ -1,12 +1,12 @@
-/// How a model wants to be asked about a document. A checkpoint names it under the metadata key `egress.prompts`; one that
-/// names none is asked as chat models are.
+/// How a model wants to be asked about a document. A checkpoint names it under the metadata key `egress.prompts`; one
+/// that names none is asked as chat models are.
 public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// Whole sentences, as a user would write them.
   ///
-  /// The wordings were chosen from four each, on SmolLM2-135M-Instruct. Mean ROUGE-L of 32 summaries of abstracts: 0.203
-  /// for this one, in 38 words; 0.204 in 45 words with the request before and after the text; 0.179 in 59 words with the
-  /// request before it; 0.169 asked for the main point. Mean token F1 of 32 answers: 0.116 for this one, 0.072 to 0.100
-  /// for the others.
+  /// The wordings were chosen from four each, on SmolLM2-135M-Instruct. Mean ROUGE-L of 32 summaries of abstracts:
+  /// 0.203 for this one, in 38 words; 0.204 in 45 words with the request before and after the text; 0.179 in 59 words
+  /// with the request before it; 0.169 asked for the main point. Mean token F1 of 32 answers: 0.116 for this one, 0.072
+  /// to 0.100 for the others.
   case chat
   /// For questions, invented examples that the model goes on from, without turns, and of the document the sentences
   /// nearest to the question; summaries as for chat models.

@@ -61,8 +61,9 @@ extension PromptTemplate {
   ///   - messages: What was said; special tokens spelled in it stay text.
   ///   - start: The token a text begins with, for models that want one; a program writes it itself.
   ///   - model: The model's name, for messages.
-  /// - Throws: ``GenerationError/missingSpecialToken(model:template:token:)``, ``GenerationError/option(field:expected:found:)``
-  ///   for a role that the template has no turn for, the program's errors and the tokenizer's.
+  /// - Throws: ``GenerationError/missingSpecialToken(model:template:token:)``,
+  ///   ``GenerationError/option(field:expected:found:)`` for a role that the template has no turn for, the program's
+  ///   errors and the tokenizer's.
   func encode(
     _ messages: [ChatMessage], tokenizer: any Tokenizer, start: TokenID?, model: String
   ) throws -> [TokenID] {

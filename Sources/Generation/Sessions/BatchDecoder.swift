@@ -87,9 +87,11 @@ public final class BatchDecoder {
   /// - Parameters:
   ///   - model: The model that decodes.
   ///   - width: Sequences to decode at a time; at most the decoder's limit for results that do not depend on it.
-  ///   - promptParts: Parts of at most 256 tokens that prompts may go through the layers with before sequences under way
-  ///     get their next token; `nil` for as many as there are. Few let nobody wait long, all of them fill the places first.
-  ///   - prefixes: Where keys and values of outputs at full depth are kept for prompts that begin alike; `nil` for nowhere.
+  ///   - promptParts: Parts of at most 256 tokens that prompts may go through the layers with before sequences under
+  ///     way get their next token; `nil` for as many as there are. Few let nobody wait long, all of them fill the
+  ///     places first.
+  ///   - prefixes: Where keys and values of outputs at full depth are kept for prompts that begin alike; `nil` for
+  ///     nowhere.
   ///   - shouldStop: Asked before each token.
   public init(
     model: LanguageModel, width: Int = 16, promptParts: Int? = nil, prefixes: PrefixCache? = nil,

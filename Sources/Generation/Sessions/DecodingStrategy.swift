@@ -11,7 +11,8 @@ public protocol DecodingStrategy: Sendable {
   ///   - prompt: Tokens, at least one.
   ///   - options: How the output is generated.
   ///   - shouldStop: Asked before each token, and before each part of a long prompt.
-  /// - Throws: ``GenerationError`` for options out of range or a prompt that does not fit, and the strategy's own errors.
+  /// - Throws: ``GenerationError`` for options out of range or a prompt that does not fit, and the strategy's own
+  ///   errors.
   func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession

@@ -13,15 +13,15 @@ public struct GenerationOptions: Sendable {
   /// Which prompts may leave the layers early, or keep drafts that change the output; all others are decoded at full
   /// depth. `nil` for all.
   public var applicability: ApplicabilityGuard?
-  /// What brings an output back to full depth that begins to repeat itself, where tokens leave early or drafts change the
-  /// output; `nil` for nothing. Tokens that may be taken back are held until they cannot.
+  /// What brings an output back to full depth that begins to repeat itself, where tokens leave early or drafts change
+  /// the output; `nil` for nothing. Tokens that may be taken back are held until they cannot.
   public var tripwire: RepetitionTripwire?
   /// Where the output ends at the latest, at the end of a sentence; `nil` for wherever the model ends it.
   ///
   /// A number of sentences ends the output before the next one. A number of words is a budget: the output ends with the
   /// sentence that reaches it, or, where a sentence would go past it by more than ``SentenceLimiter/tolerance``, before
-  /// that sentence. The first sentence is never cut. Where ``maxTokens`` or the context end the output within a later sentence,
-  /// that one is left out.
+  /// that sentence. The first sentence is never cut. Where ``maxTokens`` or the context end the output within a later
+  /// sentence, that one is left out.
   public var length: SummaryLength?
   /// Whether the probability of every token is kept, which takes a sum over the whole vocabulary for each.
   public var recordsProbabilities = false

@@ -3,7 +3,8 @@ import Transformers
 
 /// One sequence while it is decoded: its cache, its random numbers, and the text that has come out.
 package final class SequenceDecoding {
-  /// What the decoder reads before it goes on: the prompt, or, after an encoder, the token that every output begins with.
+  /// What the decoder reads before it goes on: the prompt, or, after an encoder, the token that every output begins
+  /// with.
   package let prompt: [TokenID]
   /// What the encoder of an encoder–decoder reads.
   package let source: [TokenID]?

@@ -78,15 +78,16 @@ public struct Generation: Sendable, Equatable {
   public var stopReason: StopReason
   /// Layers that were run for each generated token; empty when that is not known.
   public var layers: [Int]
-  /// The natural logarithms of the generated tokens' probabilities, among the tokens that each was chosen from and before
-  /// sampling's filters; empty unless ``GenerationOptions/recordsProbabilities`` asked for them.
+  /// The natural logarithms of the generated tokens' probabilities, among the tokens that each was chosen from and
+  /// before sampling's filters; empty unless ``GenerationOptions/recordsProbabilities`` asked for them.
   public var logProbabilities: [Double] = []
   /// The most probable tokens at each place, the first first: as many as ``GenerationOptions/topProbabilities`` asked
   /// for.
   public var alternatives: [[TokenAlternative]] = []
   /// Whether the prompt is like those that exits or drafts were calibrated on; `nil` where no guard looked.
   public var applicability: Applicability?
-  /// After how many tokens it was brought back to full depth, because it began to repeat itself; `nil` where it was not.
+  /// After how many tokens it was brought back to full depth, because it began to repeat itself; `nil` where it was
+  /// not.
   public var trippedAt: Int?
 
   public init(

@@ -1,6 +1,7 @@
 import RiskControl
 
-/// The uncertainty scores of an early-exit diffusion model (DeeDiff) at every exit, and a perceptual loss computed elsewhere.
+/// The uncertainty scores of an early-exit diffusion model (DeeDiff) at every exit, and a perceptual loss computed
+/// elsewhere.
 ///
 /// A sample leaves at the first exit with 1 − u > λ, u being the mean uncertainty of the exit's prediction.
 public struct DiffusionOutputs: Sendable {

@@ -60,7 +60,8 @@ public struct SegmentationSweep: Sendable {
   public enum Target: String, Sendable, Equatable, CaseIterable {
     /// The labels: the loss at the exit minus the loss at the last exit, signed.
     case labels
-    /// The last exit: the loss at the exit where the last exit's predictions (for Brier its distributions) are the truth.
+    /// The last exit: the loss at the exit where the last exit's predictions (for Brier its distributions) are the
+    /// truth.
     case fullModel = "full-model"
   }
 

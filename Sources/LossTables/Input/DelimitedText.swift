@@ -114,7 +114,8 @@ package enum DelimitedText {
     return power
   }
 
-  /// The number that the bytes write, nan and infinity included so that they can be refused by name; nil where they write none.
+  /// The number that the bytes write, nan and infinity included so that they can be refused by name; nil where they
+  /// write none.
   package static func number(_ field: UnsafeRawBufferPointer) -> Double? {
     // Up to 15 digits and a power of ten up to 22 are exact floats, and one division rounds once: the nearest number.
     var digits: UInt64 = 0

@@ -7,9 +7,10 @@ extension LossTable {
   /// - CSV: thresholds in the first column, safest first, one column a sample; or with ``TableOptions/confidencesPath``
   ///   samples × exits.
   /// - .npy: the same layout as CSV; or K×N with ``TableOptions/thresholdsPath``.
-  /// - safetensors: `losses` (K, N) with `thresholds` (K); `losses` (N, L) with `confidences` (N, L); either with `costs`;
-  ///   `scores` (N, steps) with `losses` for diffusion; `logits` (exits, N, classes) with `labels` (N) for a classifier;
-  ///   `probabilities` (N, exits, height, width, classes) with `labels` (N, height, width) for segmentation.
+  /// - safetensors: `losses` (K, N) with `thresholds` (K); `losses` (N, L) with `confidences` (N, L); either with
+  ///   `costs`; `scores` (N, steps) with `losses` for diffusion; `logits` (exits, N, classes) with `labels` (N) for a
+  ///   classifier; `probabilities` (N, exits, height, width, classes) with `labels` (N, height, width) for
+  ///   segmentation.
   /// - JSON Lines: a row, a sample by exit, or a sample's steps a line.
   ///
   /// - Parameters:

@@ -4,8 +4,8 @@ import Foundation
 package enum Binomial {
   /// P(Bin(n, p) ≤ k). Exactly 0 for k < 0, 1 for k ≥ n. O(√n) at worst.
   ///
-  /// The smaller tail is summed by its continued fraction from the probability at k, which Loader's saddle-point form gives
-  /// without the cancellation of ln Γ; the other tail is its complement.
+  /// The smaller tail is summed by its continued fraction from the probability at k, which Loader's saddle-point form
+  /// gives without the cancellation of ln Γ; the other tail is its complement.
   package static func cumulative(_ k: Int, n: Int, p: Double) -> Double {
     if k < 0 { return 0 }
     if k >= n || p <= 0 { return 1 }

@@ -2,8 +2,8 @@ import Foundation
 
 /// Tests "the mean of this row exceeds ε" for one row of losses at a time.
 ///
-/// Its memory is allocated once and reused for every row. A verdict is monotone in ε: a row that passes at ε passes at every
-/// larger one, for every bound; the rules rely on it.
+/// Its memory is allocated once and reused for every row. A verdict is monotone in ε: a row that passes at ε passes at
+/// every larger one, for every bound; the rules rely on it.
 package final class MeanTest {
   package let bound: RiskBound
   private let sampleCount: Int

@@ -1,7 +1,7 @@
 /// An upper confidence bound on a mean from n independent losses.
 ///
-/// Each bound has two faces, computed by the same code: the p-value of "the mean exceeds ε", and the upper bound, which is
-/// the smallest ε whose p-value is at most δ.
+/// Each bound has two faces, computed by the same code: the p-value of "the mean exceeds ε", and the upper bound, which
+/// is the smallest ε whose p-value is at most δ.
 public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
   /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes), for a number of samples fixed in
   /// advance. Takes signed losses.
@@ -31,8 +31,8 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
   /// - Parameters:
   ///   - losses: (n), in order; each in [−lossBound, lossBound].
   ///   - epsilon: the tolerated mean.
-  ///   - delta: the failure probability for which the stakes of the betting bound are tuned; its p-value is valid for any
-  ///     fixed δ. The other bounds do not read it.
+  ///   - delta: the failure probability for which the stakes of the betting bound are tuned; its p-value is valid for
+  ///     any fixed δ. The other bounds do not read it.
   ///   - lossBound: B.
   /// - Returns: a number in [0, 1]. O(n).
   /// - Throws: ``RiskControlError`` for a loss out of range, or settings outside (0, 1).

@@ -1,7 +1,7 @@
 /// A calibration written down: what was chosen, from what, how, and what that guarantees.
 ///
-/// A certificate can be recomputed to the last digit from the table it names, and refuses to be read once edited. Its JSON keys
-/// are stable; absent values are written as null.
+/// A certificate can be recomputed to the last digit from the table it names, and refuses to be read once edited. Its
+/// JSON keys are stable; absent values are written as null.
 public struct Certificate: Sendable, Equatable {
   /// What the losses are, in words; they are not checked against anything.
   public struct Subject: Sendable, Equatable {
@@ -97,11 +97,11 @@ public struct Certificate: Sendable, Equatable {
   public let furtherRisks: [FurtherRisk]
   /// What the losses are.
   public let subject: Subject
-  /// Share of the samples that a guard found unlike those it was made of, which count with the full model's output; nil without a
-  /// guard.
+  /// Share of the samples that a guard found unlike those it was made of, which count with the full model's output; nil
+  /// without a guard.
   public var outsideShare: Double?
-  /// What a monitor of the deployed threshold holds the audited losses against, or nil where none were of texts: ε itself where
-  /// they need no references, else an upper bound of the loss against the full model's own output.
+  /// What a monitor of the deployed threshold holds the audited losses against, or nil where none were of texts: ε
+  /// itself where they need no references, else an upper bound of the loss against the full model's own output.
   public var auditEpsilon: Double?
   /// SHA-256 of the table, see ``LossTable/digest()``.
   public let dataDigest: String

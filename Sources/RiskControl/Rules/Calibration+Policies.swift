@@ -15,7 +15,8 @@ extension Calibration {
 
   /// The best of several policies, and every policy's own result.
   public struct PolicyResult: Sendable, Equatable {
-    /// Index of the policy to use: the cheapest of those certified, or of those whose full model is; nil where nothing is.
+    /// Index of the policy to use: the cheapest of those certified, or of those whose full model is; nil where nothing
+    /// is.
     public let chosen: Int?
     /// One result a policy, in order, each at δ divided by the number of policies.
     public let results: [CalibrationResult]
@@ -26,7 +27,8 @@ extension Calibration {
   /// Each policy is calibrated at δ/M (Bonferroni), so with probability 1 − δ every one of the M thresholds holds and
   /// any may be picked, by any criterion; the cheapest is. Policies should be few: M is paid for.
   ///
-  /// - Throws: ``RiskControlError`` for CRC, whose expectation does not survive a choice, and where a table has no costs.
+  /// - Throws: ``RiskControlError`` for CRC, whose expectation does not survive a choice, and where a table has no
+  ///   costs.
   public func choose(among policies: [Policy]) throws(RiskControlError) -> PolicyResult {
     guard !policies.isEmpty else { throw .setting("no policies; expected at least one") }
     guard policies.count == 1 || settings.rule != .crc else {

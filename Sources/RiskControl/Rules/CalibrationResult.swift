@@ -4,8 +4,8 @@ public struct ThresholdChoice: Sendable, Equatable {
   public let index: Int
   /// λ.
   public let threshold: Double
-  /// UCB, LTT: the upper bound on the risk of this threshold. CRC: (n R̂ + B)/(n + 1), the bound on the expected risk. The full
-  /// model: 0. The empirical rule: nil.
+  /// UCB, LTT: the upper bound on the risk of this threshold. CRC: (n R̂ + B)/(n + 1), the bound on the expected risk.
+  /// The full model: 0. The empirical rule: nil.
   public let upperBound: Double?
   /// The same statistic of the calibration samples: their (weighted) mean loss, empirical quantile or CVaR.
   public let empiricalRisk: Double

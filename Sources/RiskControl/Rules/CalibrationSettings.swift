@@ -2,8 +2,8 @@
 public enum ThresholdRule: String, Sendable, Equatable, CaseIterable, Codable {
   /// The least safe threshold whose mean calibration loss is at most ε. No guarantee: the baseline.
   case empirical
-  /// Conformal risk control (Angelopoulos et al. 2022): the least safe threshold with R̂ ≤ ((n + 1) ε − B)/n. The *expected*
-  /// risk is at most ε where the loss of every sample is monotone in the threshold.
+  /// Conformal risk control (Angelopoulos et al. 2022): the least safe threshold with R̂ ≤ ((n + 1) ε − B)/n. The
+  /// *expected* risk is at most ε where the loss of every sample is monotone in the threshold.
   case crc
   /// Risk-controlling prediction sets (Bates et al. 2021): the last threshold before the upper bound first reaches ε.
   case ucb

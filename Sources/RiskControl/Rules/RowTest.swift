@@ -40,8 +40,8 @@ package final class RowTest {
       form = .quantile
       row = [Double](repeating: 0, count: sampleCount)
     case .conditionalValueAtRisk:
-      // CVaR = min over c of c + E[(X − c)₊]/(1 − level), so a bound at any fixed c is a bound on it; a few levels fixed in
-      // advance, each with its share of δ, come close to the best one.
+      // CVaR = min over c of c + E[(X − c)₊]/(1 − level), so a bound at any fixed c is a bound on it; a few levels
+      // fixed in advance, each with its share of δ, come close to the best one.
       let levels = [0, 0.0625, 0.125, 0.25].map { $0 * range }
       form = .excess(
         levels.map { level in

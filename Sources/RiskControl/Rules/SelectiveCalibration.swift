@@ -77,8 +77,8 @@ public struct SelectiveCalibration: Sendable {
       test: samples.indices.filter { $0 % Self.designStride != 0 }.map { samples[$0] }, lossBound: lossBound)
   }
 
-  /// Chooses a way of decoding and τ together: the fastest of several that answers about as many of the design samples as
-  /// the best of them, 9 of 10, at an observed risk of at most ε. The choice reads the design samples alone, so τ is
+  /// Chooses a way of decoding and τ together: the fastest of several that answers about as many of the design samples
+  /// as the best of them, 9 of 10, at an observed risk of at most ε. The choice reads the design samples alone, so τ is
   /// then tested at full δ.
   ///
   /// - Parameters:

@@ -28,8 +28,8 @@ struct ThresholdWalk {
       })
   }
 
-  /// UCB and LTT for a grid of ε: a row that passes at the smallest ε still walking passes at all larger ones, so a row costs
-  /// one evaluation, and one more for each ε that ends there.
+  /// UCB and LTT for a grid of ε: a row that passes at the smallest ε still walking passes at all larger ones, so a row
+  /// costs one evaluation, and one more for each ε that ends there.
   private func fixedSequence(_ risk: Calibration.Risk) -> [Int?] {
     let ranked = risk.epsilons.indices.sorted { risk.epsilons[$0] < risk.epsilons[$1] }
     var last = [Int?](repeating: nil, count: ranked.count)
@@ -87,8 +87,8 @@ struct ThresholdWalk {
     return sum.value / (settings.rule == .crc ? total.value : Double(row.count))
   }
 
-  /// For CRC (n R̂ + B)/(n + 1), which is at most ε exactly where R̂ ≤ ((n + 1) ε − B)/n; with weights n becomes their sum and the
-  /// new sample's 1 their upper bound.
+  /// For CRC (n R̂ + B)/(n + 1), which is at most ε exactly where R̂ ≤ ((n + 1) ε − B)/n; with weights n becomes their
+  /// sum and the new sample's 1 their upper bound.
   private func adjusted(_ mean: Double, bound: Double) -> Double {
     guard settings.rule == .crc else { return mean }
     let total = weights.map { weights in

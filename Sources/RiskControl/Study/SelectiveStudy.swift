@@ -1,5 +1,5 @@
-/// Repeated random splits of one file of answers into calibration and test answers: which share ``SelectiveCalibration``
-/// lets through at each ε, and how large the risk among those given really is.
+/// Repeated random splits of one file of answers into calibration and test answers: which share
+/// ``SelectiveCalibration`` lets through at each ε, and how large the risk among those given really is.
 public struct SelectiveStudy: Sendable {
   /// Number of random splits, at least 1.
   public var trials: Int
@@ -44,8 +44,8 @@ public struct SelectiveStudy: Sendable {
   /// Runs the trials. O(trials · sizes · ε · thresholds · n).
   ///
   /// - Parameter progress: Called with the number of trials done so far.
-  /// - Returns: Measurements by size, then ε. The cost of each is the share of the test questions that are answered, and its
-  ///   risk the mean loss of those; a trial that certifies nothing answers nothing, at a risk of 0.
+  /// - Returns: Measurements by size, then ε. The cost of each is the share of the test questions that are answered,
+  ///   and its risk the mean loss of those; a trial that certifies nothing answers nothing, at a risk of 0.
   /// - Throws: ``RiskControlError`` for a setting or sample out of range.
   public func run(
     on samples: [Sample], progress: (Int) -> Void = { _ in }

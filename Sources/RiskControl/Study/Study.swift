@@ -21,7 +21,8 @@ public struct Study: Sendable {
       rule.controlsWithHighProbability ? "\(rule.rawValue)/\(bound.rawValue)" : rule.rawValue
     }
 
-    /// Reads what ``name`` writes; a missing bound is that of the publication: betting for UCB, Hoeffding–Bentkus for LTT.
+    /// Reads what ``name`` writes; a missing bound is that of the publication: betting for UCB, Hoeffding–Bentkus for
+    /// LTT.
     public init?(name: String) {
       let parts = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
       guard parts.count <= 2, let rule = parts.first.flatMap(ThresholdRule.init) else { return nil }
@@ -44,12 +45,13 @@ public struct Study: Sendable {
     public let epsilon: Double
     /// Mean and sample standard deviation of the test risk.
     public let risk: Spread
-    /// Share of the trials whose test risk was above ε. Test risks are estimates: on small test sets some of these are noise.
+    /// Share of the trials whose test risk was above ε. Test risks are estimates: on small test sets some of these are
+    /// noise.
     public let violationRate: Double
     /// Mean and standard deviation of the test cost; nil where the table has none.
     public let cost: Spread?
-    /// Shares of the trials that certified a threshold past the safest, the safest alone, and nothing. A trial that certified
-    /// nothing runs the full model: its risk counts as 0, its cost as that of the first row.
+    /// Shares of the trials that certified a threshold past the safest, the safest alone, and nothing. A trial that
+    /// certified nothing runs the full model: its risk counts as 0, its cost as that of the first row.
     public let certifiedRate: Double
     /// See ``certifiedRate``.
     public let onlySafestRate: Double
@@ -108,7 +110,8 @@ public struct Study: Sendable {
   /// - Parameters:
   ///   - table: the losses to split.
   ///   - progress: called with the number of trials done so far, from several threads, one call at a time.
-  /// - Returns: measurements by size, then method, then ε, in the order of the settings. O(trials · sizes · methods · K n).
+  /// - Returns: measurements by size, then method, then ε, in the order of the settings. O(trials · sizes · methods · K
+  ///   n).
   /// - Throws: ``RiskControlError`` for a setting out of range.
   public func run(
     on table: LossTable, progress: @escaping @Sendable (Int) -> Void = { _ in }

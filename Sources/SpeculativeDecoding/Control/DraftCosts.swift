@@ -17,8 +17,8 @@ public struct DraftCosts: Sendable, Equatable, Codable {
     self.draft = draft
   }
 
-  /// Measures a model and what drafts for it, each figure the best of several rounds. A head for several tokens is taken to
-  /// grow with them as the layers do.
+  /// Measures a model and what drafts for it, each figure the best of several rounds. A head for several tokens is
+  /// taken to grow with them as the layers do.
   ///
   /// - Parameter source: A model or a draft head; the others' drafts cost nothing.
   /// - Throws: ``DecoderError``, also when a model's context is too short for the measurement.
@@ -45,8 +45,8 @@ public struct DraftCosts: Sendable, Equatable, Codable {
   /// A token of the large model alone.
   public var plain: Double { pass.first ?? 0 }
 
-  /// A token, on average over those after the first, of an output that was decoded with drafts. The small model reads what it
-  /// drafted, and once in a pass what it did not.
+  /// A token, on average over those after the first, of an output that was decoded with drafts. The small model reads
+  /// what it drafted, and once in a pass what it did not.
   public func milliseconds(_ statistics: SpeculationStatistics, tokens: Int) -> Double {
     guard statistics.steps > 0, tokens > 1 else { return plain }
     let steps = Double(statistics.steps)

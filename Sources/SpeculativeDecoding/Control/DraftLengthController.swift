@@ -1,12 +1,12 @@
-/// Chooses who drafts and how many tokens, before each pass of the large model: what makes the expected tokens per second
-/// largest, and nothing where every draft would lose.
+/// Chooses who drafts and how many tokens, before each pass of the large model: what makes the expected tokens per
+/// second largest, and nothing where every draft would lose.
 ///
-/// A pass over 1 + k tokens gives 1 + a₁(1 + a₂ + a₂² + …) tokens, k terms, when the first draft is right with probability
-/// a₁ and each further one with a₂. Both are estimated for each kind of guess of each drafter, as is how often a drafter
-/// that must work for its tokens is sure enough to go on. The time of a pass is measured by its size on this machine
-/// while decoding. What drafting has lost against decoding without it is kept account of, and a draft is only as long as its
-/// whole loss, were its first token wrong, stays within 2 % of the time and a fraction of a token: what is unknown is tried
-/// with short drafts, and gains pay for longer ones.
+/// A pass over 1 + k tokens gives 1 + a₁(1 + a₂ + a₂² + …) tokens, k terms, when the first draft is right with
+/// probability a₁ and each further one with a₂. Both are estimated for each kind of guess of each drafter, as is how
+/// often a drafter that must work for its tokens is sure enough to go on. The time of a pass is measured by its size on
+/// this machine while decoding. What drafting has lost against decoding without it is kept account of, and a draft is
+/// only as long as its whole loss, were its first token wrong, stays within 2 % of the time and a fraction of a token:
+/// what is unknown is tried with short drafts, and gains pay for longer ones.
 ///
 /// It may be handed from one session to the next with the same drafters, which then starts informed.
 public struct DraftLengthController: Sendable {
@@ -81,8 +81,9 @@ public struct DraftLengthController: Sendable {
   /// What is known of one drafter.
   private struct Arm: Sendable {
     let profile: DrafterProfile
-    /// The first token of a draft, and those after it, by kind of guess: of a free drafter, its own kinds and then these
-    /// again when another has confirmed the first token; of others, without and with a free guess beside it that differs.
+    /// The first token of a draft, and those after it, by kind of guess: of a free drafter, its own kinds and then
+    /// these again when another has confirmed the first token; of others, without and with a free guess beside it that
+    /// differs.
     var first: [Rate]
     var later: [Rate]
     /// Of a free drafter, how often another confirms the first token, by kind of guess.

@@ -16,8 +16,8 @@ struct PassTimes: Sendable {
   /// The seconds of a pass of one row, or `nil` while none was measured.
   var one: Double? { means[1]?.seconds }
 
-  /// The seconds of a pass of that many rows: measured, or between measured sizes, or by the usual slope; `nil` while no
-  /// pass of one row was measured.
+  /// The seconds of a pass of that many rows: measured, or between measured sizes, or by the usual slope; `nil` while
+  /// no pass of one row was measured.
   func seconds(rows: Int) -> Double? {
     guard let one else { return nil }
     if rows == 1 { return one }

@@ -6,15 +6,15 @@ import Generation
 import Synchronization
 import Transformers
 
-/// One transformer layer that guesses a model's next hidden state from its last one and the token chosen from it, trained for
-/// one model (Li et al., "EAGLE: speculative sampling requires rethinking feature uncertainty", ICML 2024). Model's final
-/// norm and unembedding turn a guess into a distribution, over a shortlist and the prompt's own tokens (Zhao et al.,
-/// "FR-Spec", ACL 2025).
+/// One transformer layer that guesses a model's next hidden state from its last one and the token chosen from it,
+/// trained for one model (Li et al., "EAGLE: speculative sampling requires rethinking feature uncertainty", ICML 2024).
+/// Model's final norm and unembedding turn a guess into a distribution, over a shortlist and the prompt's own tokens
+/// (Zhao et al., "FR-Spec", ACL 2025).
 ///
 /// A row's input is A f / rms(f) + B e / rms(e), with f the hidden state of token t after the last layer and e the
-/// embedding of token t + 1; the layer is one of the model's own kind, and its output stands for the state of token t + 1.
-/// Where the model has passed token t, C h / rms(h) is added for the state h after each of some lower layers (Li et al.,
-/// "EAGLE-3", 2025); a draft has no such states.
+/// embedding of token t + 1; the layer is one of the model's own kind, and its output stands for the state of token t +
+/// 1. Where the model has passed token t, C h / rms(h) is added for the state h after each of some lower layers (Li et
+/// al., "EAGLE-3", 2025); a draft has no such states.
 public struct DraftHead: Sendable {
   /// What is written beside a draft head.
   public struct Description: Codable, Sendable, Equatable {
@@ -49,10 +49,11 @@ public struct DraftHead: Sendable {
   /// Reads a draft head and its description, and refuses that of another model.
   ///
   /// - Parameters:
-  ///   - path: A safetensors file with `map.state` and `map.token`, A and B as (out, in); `map.state.L`, if any, C of layer L;
-  ///     `shortlist`, if any; and the tensors `blk.0.…` of a layer. The description, JSON, lies beside it.
+  ///   - path: A safetensors file with `map.state` and `map.token`, A and B as (out, in); `map.state.L`, if any, C of
+  ///     layer L; `shortlist`, if any; and the tensors `blk.0.…` of a layer. The description, JSON, lies beside it.
   ///   - modelDigest: SHA-256 of the model's file or directory.
-  /// - Throws: ``SpeculativeDecodingError/draftHead(file:field:expected:found:)``, or `CheckpointError` for a damaged file.
+  /// - Throws: ``SpeculativeDecodingError/draftHead(file:field:expected:found:)``, or `CheckpointError` for a damaged
+  ///   file.
   public init(path: String, modelDigest: String) throws {
     let url = URL(fileURLWithPath: path)
     let beside = url.deletingPathExtension().appendingPathExtension("json").path

@@ -8,8 +8,8 @@ public struct Draft: Sendable, Equatable {
   /// Which of the drafter's kinds of guess this is, in 0..<``DrafterProfile/evidenceCount``: acceptance is tracked for
   /// each.
   public var evidence: Int
-  /// Layers of the large model that the rows of ``DraftTarget/states`` have passed already: the last token of the text and
-  /// the drafted ones after it, `tokens.count + 1` rows. 0 when there are none.
+  /// Layers of the large model that the rows of ``DraftTarget/states`` have passed already: the last token of the text
+  /// and the drafted ones after it, `tokens.count + 1` rows. 0 when there are none.
   public var layer: Int
   /// Seconds of the drafter's that went into keeping up with the text, and would have without a draft.
   public var cacheSeconds = 0.0
@@ -78,12 +78,12 @@ public protocol Drafter: AnyObject {
   /// - Parameter limit: At least 1.
   /// - Returns: At most `limit` tokens; none when there is no idea.
   func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft
-  /// Is told of the hidden states of tokens that the large model has passed at full depth: of the prompt, part by part, and
-  /// then of the history's tokens but the last. Each is told once, in order, and again only after ``crop(to:)``.
+  /// Is told of the hidden states of tokens that the large model has passed at full depth: of the prompt, part by part,
+  /// and then of the history's tokens but the last. Each is told once, in order, and again only after ``crop(to:)``.
   ///
   /// - Parameters:
-  ///   - states: By the layer that they come after, with those of ``DrafterProfile/readsLayers`` among them. Row i is that of
-  ///     the token at `positions.lowerBound + i`.
+  ///   - states: By the layer that they come after, with those of ``DrafterProfile/readsLayers`` among them. Row i is
+  ///     that of the token at `positions.lowerBound + i`.
   ///   - positions: Places in the history.
   func read(_ states: [Int: HiddenStates], positions: Range<Int>) throws
   /// Forgets all of the history but its first `count` tokens: decoding begins again from there.

@@ -5,8 +5,8 @@ import Transformers
 /// Drafts with the large model's own first layers and the exit head after them (self-speculation; Elhoushi et al.,
 /// "LayerSkip", ACL 2024).
 ///
-/// Nothing is run twice: drafting leaves the keys and values of the first layers in the large model's cache and the rows'
-/// hidden states after them, and verifying goes on from there.
+/// Nothing is run twice: drafting leaves the keys and values of the first layers in the large model's cache and the
+/// rows' hidden states after them, and verifying goes on from there.
 public final class EarlyExitDrafter: Drafter {
   public let profile: DrafterProfile
 

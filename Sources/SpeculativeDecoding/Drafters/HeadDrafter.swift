@@ -5,7 +5,8 @@ import Transformers
 /// Drafts with a ``DraftHead``, greedily, until it is unsure.
 ///
 /// The head keeps keys and values of its own for every token that the large model has passed. While it drafts, its own
-/// output stands for the states that the large model has not computed; once the draft is verified, the true ones take their place.
+/// output stands for the states that the large model has not computed; once the draft is verified, the true ones take
+/// their place.
 public final class HeadDrafter: Drafter {
   public let profile: DrafterProfile
 
@@ -19,8 +20,8 @@ public final class HeadDrafter: Drafter {
   private var unembedding: ExitHead
   /// Rows in the cache. Row t is of the state of token t and the embedding of token t + 1.
   private var cached = 0
-  /// Hidden states of the tokens from the last of the prompt on, (count, hiddenSize), by the layers that the head reads, the last
-  /// layer first.
+  /// Hidden states of the tokens from the last of the prompt on, (count, hiddenSize), by the layers that the head
+  /// reads, the last layer first.
   private var states: [[Float]]
   private let size: Int
   private var bytes = 0
@@ -31,8 +32,8 @@ public final class HeadDrafter: Drafter {
   ///   - prompt: What the history begins with.
   ///   - maxTokens: Tokens that may follow it.
   ///   - fallback: α_FB, in 0...1: the draft ends before the first token that the head finds less probable.
-  /// - Throws: ``SpeculativeDecodingError`` for settings out of range or a head of another shape, `DecoderError` when there is
-  ///   no memory.
+  /// - Throws: ``SpeculativeDecodingError`` for settings out of range or a head of another shape, `DecoderError` when
+  ///   there is no memory.
   public init(
     _ head: DraftHead, model: LanguageModel, prompt: [TokenID], maxTokens: Int, fallback: Double = 0.6
   ) throws {
@@ -151,8 +152,8 @@ public final class HeadDrafter: Drafter {
     return 1000 * best
   }
 
-  /// Runs the next rows: states, (count, hiddenSize), of each layer that the head reads or, in a draft, of the last layer alone,
-  /// which the head's guess stands for; and the tokens that follow them.
+  /// Runs the next rows: states, (count, hiddenSize), of each layer that the head reads or, in a draft, of the last
+  /// layer alone, which the head's guess stands for; and the tokens that follow them.
   ///
   /// - Returns: The last row's guess of the state that comes next.
   @discardableResult

@@ -2,8 +2,8 @@ import EarlyExit
 import Generation
 import Transformers
 
-/// Drafts with a smaller model, greedily, until it is unsure (Kim et al., "Speculative decoding with big little decoder",
-/// NeurIPS 2023).
+/// Drafts with a smaller model, greedily, until it is unsure (Kim et al., "Speculative decoding with big little
+/// decoder", NeurIPS 2023).
 public final class ModelDrafter: Drafter {
   public let profile: DrafterProfile
 
@@ -26,8 +26,8 @@ public final class ModelDrafter: Drafter {
   ///   - prompt: What the history begins with.
   ///   - maxTokens: Tokens that may follow it; what does not fit the model's context is not drafted.
   ///   - exits: Where the small model's own tokens may leave its layers early, or `nil` for full depth.
-  /// - Throws: ``SpeculativeDecodingError`` for a threshold out of range, `EarlyExitError` for exits that do not fit the
-  ///   small model, `DecoderError` when there is no memory.
+  /// - Throws: ``SpeculativeDecodingError`` for a threshold out of range, `EarlyExitError` for exits that do not fit
+  ///   the small model, `DecoderError` when there is no memory.
   public init(
     model: LanguageModel, target: LanguageModel, prompt: [TokenID], maxTokens: Int, fallback: Double = 0.6,
     exits: ExitStrategy? = nil

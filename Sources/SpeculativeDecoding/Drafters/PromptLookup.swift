@@ -3,9 +3,9 @@ import Transformers
 /// Drafts what followed the last few tokens when they stood in the prompt or the output before
 /// (prompt look-up decoding; Saxena, 2023). Summaries and answers copy much of their document.
 ///
-/// The longest match wins, and of matches of one length the latest. A continuation that reaches the end of the text goes
-/// on with itself. Each n-gram's latest place is kept in a hash index, so that a draft costs the same however long the
-/// prompt is.
+/// The longest match wins, and of matches of one length the latest. A continuation that reaches the end of the text
+/// goes on with itself. Each n-gram's latest place is kept in a hash index, so that a draft costs the same however long
+/// the prompt is.
 public final class PromptLookup: Drafter {
   /// Tokens of the longest match looked for.
   public static let longestMatch = 4

@@ -31,8 +31,9 @@ public struct SpeculationStrategy: Sendable {
   public let fallback: Double
   /// γ
   public let draftLength: Int
-  /// What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the whole
-  /// vocabulary. With the prompt's tokens it is what a draft head drafts from, and spares most of the unembedding.
+  /// What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the
+  /// whole vocabulary. With the prompt's tokens it is what a draft head drafts from, and spares most of the
+  /// unembedding.
   var shortlist: ExitHeads? { sources.count == 1 ? sources[0].shortlist : nil }
 
   /// - Parameters:
@@ -78,8 +79,8 @@ public struct SpeculationStrategy: Sendable {
   ///
   /// Parameters are those of ``SpeculativeSession``.
   ///
-  /// - Throws: ``SpeculativeDecodingError`` for a prompt that the draft's context does not hold, and what a plain session
-  ///   throws.
+  /// - Throws: ``SpeculativeDecodingError`` for a prompt that the draft's context does not hold, and what a plain
+  ///   session throws.
   public func makeSession(
     prompt: [TokenID], options: GenerationOptions = GenerationOptions(), choosesLength: Bool = true,
     controller: DraftLengthController? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
@@ -117,8 +118,8 @@ public struct SpeculationStrategy: Sendable {
 }
 
 extension SpeculationStrategy: DecodingStrategy {
-  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for another model than that which the drafters were
-  ///   checked for.
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for another model than that which the
+  ///   drafters were checked for.
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {

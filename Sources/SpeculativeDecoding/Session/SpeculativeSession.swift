@@ -5,12 +5,12 @@ import Transformers
 /// Which drafted tokens stay.
 public enum AcceptanceRule: Sendable, Equatable {
   /// A token stays if it is the very one that decoding without drafts would have chosen: the same output to the token,
-  /// greedy or sampled with a seed (Leviathan et al., 2023, for drafts that are certain of their token: drawing from the
-  /// large model's distribution and comparing is then the p/q test and its residual in one).
+  /// greedy or sampled with a seed (Leviathan et al., 2023, for drafts that are certain of their token: drawing from
+  /// the large model's distribution and comparing is then the p/q test and its residual in one).
   case exact
-  /// BiLD's rollback policy (Kim et al., 2023, equation 5): a token stays if it is the large model's most probable one or
-  /// −ln p_large does not exceed the threshold α_RB. 0 gives the large model's greedy output, infinity never rolls back.
-  /// Above 0, a draft head's shortlist and the prompt's tokens, where it has one, are all that p_large is over.
+  /// BiLD's rollback policy (Kim et al., 2023, equation 5): a token stays if it is the large model's most probable one
+  /// or −ln p_large does not exceed the threshold α_RB. 0 gives the large model's greedy output, infinity never rolls
+  /// back. Above 0, a draft head's shortlist and the prompt's tokens, where it has one, are all that p_large is over.
   case rollback(threshold: Double)
 
   /// Whether the rule lets no draft change the output.
@@ -31,8 +31,8 @@ public enum AcceptanceRule: Sendable, Equatable {
 
 /// Decodes one prompt with drafters that guess ahead and a large model that verifies the guesses in one pass.
 ///
-/// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to the
-/// bit, nothing is drafted.
+/// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
+/// the bit, nothing is drafted.
 public final class SpeculativeSession: GenerationSession, PartwiseReading {
   public private(set) var timings = SessionTimings()
   public private(set) var statistics = SpeculationStatistics()
@@ -76,11 +76,11 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
   ///   - model: The large model.
   ///   - exits: Where tokens may leave the large model's layers early, or `nil` for full depth.
   ///   - drafters: Tried in turn; of those with something to say, the one that promises the most tokens per second.
-  ///   - shortlist: What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the
-  ///     whole vocabulary.
+  ///   - shortlist: What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output;
+  ///     `nil` for the whole vocabulary.
   ///   - draftLength: γ, the most tokens to draft at a time, in ``draftLengths``.
-  ///   - choosesLength: Whether to draft fewer tokens, or none, where more would not pay. It takes a rule that keeps the
-  ///     output: lengths hang on measured times, and with another rule the output would hang on the lengths.
+  ///   - choosesLength: Whether to draft fewer tokens, or none, where more would not pay. It takes a rule that keeps
+  ///     the output: lengths hang on measured times, and with another rule the output would hang on the lengths.
   ///   - controller: That of an earlier session with the same drafters, or `nil` to begin anew.
   ///   - shouldStop: Asked before each pass, and before each part of a long prompt.
   /// - Throws: ``SpeculativeDecodingError`` for settings out of range, and what a plain session throws.
@@ -229,7 +229,8 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
 
   /// Begins the output again with another rollback threshold; the prompt does not pass the layers again.
   ///
-  /// Drafts keep their length: see ``init(model:prompt:options:exits:drafters:rule:shortlist:draftLength:choosesLength:controller:shouldStop:)``.
+  /// Drafts keep their length: see
+  /// ``init(model:prompt:options:exits:drafters:rule:shortlist:draftLength:choosesLength:controller:shouldStop:)``.
   func restart(threshold: Double) throws {
     guard let first = sequence.generated.first else { return }
     let prompt = sequence.prompt
@@ -318,8 +319,8 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
     return steps
   }
 
-  /// Runs the last token and the drafted ones through the layers from `layer` on and hands their logits to `take`, until
-  /// it says that no more are wanted.
+  /// Runs the last token and the drafted ones through the layers from `layer` on and hands their logits to `take`,
+  /// until it says that no more are wanted.
   private func verify(
     _ tokens: [TokenID], from layer: Int, pending: (token: TokenID, row: BatchRow),
     _ take: (Int, ExitLogits) throws -> Bool

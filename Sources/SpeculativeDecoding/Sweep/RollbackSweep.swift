@@ -28,8 +28,8 @@ public struct RollbackSweep {
   /// - Parameters:
   ///   - strategy: Everything but the rule.
   ///   - options: How to decode; greedy.
-  ///   - grid: The only thresholds to be used beside 0, in any order, or `nil` for every one at which the output changes.
-  ///     Fewer thresholds mean fewer runs.
+  ///   - grid: The only thresholds to be used beside 0, in any order, or `nil` for every one at which the output
+  ///     changes. Fewer thresholds mean fewer runs.
   ///   - largest: No threshold above this is tried.
   /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for thresholds below 0.
   public init(

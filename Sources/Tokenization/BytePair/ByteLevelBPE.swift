@@ -9,7 +9,8 @@ public struct ByteLevelBPE: Tokenizer {
   /// Makes a tokenizer from a vocabulary as it stands in GGUF metadata.
   ///
   /// - Parameters:
-  ///   - tokens: The tokens by ID, in the printable spelling of bytes (a space is "Ġ"); names of special tokens as they are.
+  ///   - tokens: The tokens by ID, in the printable spelling of bytes (a space is "Ġ"); names of special tokens as they
+  ///     are.
   ///   - merges: Pairs of tokens, a space between them, the first to merge first.
   ///   - tokenTypes: ``TokenKind`` raw values by ID; nil if all tokens are normal.
   ///   - preTokenizer: How text is cut into words.

@@ -9,7 +9,8 @@ public enum PreTokenizer: Sendable, Hashable, CaseIterable {
   /// SmolLM: each number character is a word of its own, the text between them is cut as GPT-2 does.
   case smolLM
   /// Llama 3: contractions in any case, numbers in groups of three, line ends with the white space before them:
-  /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
+  /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
+  /// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
   case llama3
   /// Qwen 2: as Llama 3, with each number character apart (`\p{N}`).
   case qwen2

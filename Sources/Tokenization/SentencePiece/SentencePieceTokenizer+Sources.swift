@@ -24,8 +24,8 @@ extension SentencePieceTokenizer {
   ///   - tokens: `tokenizer.ggml.tokens`, the pieces by ID.
   ///   - scores: `tokenizer.ggml.scores`.
   ///   - tokenTypes: `tokenizer.ggml.token_type`, ``TokenKind`` raw values.
-  ///   - unknownToken: `tokenizer.ggml.unknown_token_id`. Files that give no token the type unknown need it, unless there
-  ///     is a token `<unk>`.
+  ///   - unknownToken: `tokenizer.ggml.unknown_token_id`. Files that give no token the type unknown need it, unless
+  ///     there is a token `<unk>`.
   ///   - name: `tokenizer.ggml.model`: `llama` for BPE by score, `t5` for unigram.
   ///   - addsSpacePrefix: `tokenizer.ggml.add_space_prefix`, true if it is missing.
   ///   - removesExtraSpaces: `tokenizer.ggml.remove_extra_whitespaces`, false if it is missing.

@@ -14,8 +14,8 @@ public struct PromptPiece: Sendable, Equatable {
 extension Tokenizer {
   /// The tokens of a prompt that is put together from pieces.
   ///
-  /// The pieces are one text: words and merges go across their borders. Special tokens are found only where all of their
-  /// name is the structure's own, so that nothing in a document can forge a turn.
+  /// The pieces are one text: words and merges go across their borders. Special tokens are found only where all of
+  /// their name is the structure's own, so that nothing in a document can forge a turn.
   ///
   /// - Complexity: As ``encode(_:special:)-([UInt8],_)``.
   public func encode(_ pieces: [PromptPiece]) throws(TokenizerError) -> [Int] {

@@ -1,6 +1,7 @@
 /// The scalars that pre-tokenizers tell apart: Unicode 16.0's general categories L (letters) and N (numbers).
 ///
-/// Lists of first, last, first, last…, in ascending order. The tests compare them with the standard library's properties.
+/// Lists of first, last, first, last…, in ascending order. The tests compare them with the standard library's
+/// properties.
 enum UnicodeRanges {
   /// General categories Lu, Ll, Lt, Lm and Lo.
   static let letters: [UInt32] = [

@@ -471,8 +471,8 @@ struct ForwardPass {
     }
   }
 
-  /// Down(activation(gate(x)) · up(x)), added to the residual stream. A piece of gate and the same piece of up are computed
-  /// together, multiplied and quantised before the next.
+  /// Down(activation(gate(x)) · up(x)), added to the residual stream. A piece of gate and the same piece of up are
+  /// computed together, multiplied and quantised before the next.
   func feedForward(_ layer: Transformer.Layer) {
     let input = workspace.hiddenInput.view
     normalize(layer.feedForwardNorm, into: input)

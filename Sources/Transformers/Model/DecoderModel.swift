@@ -31,8 +31,8 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// - Throws: ``DecoderError`` when `capacity` is not in 1…contextLength.
   func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache
 
-  /// Runs the encoder over a source text and puts the keys and values of its output into `cache`, once for all tokens that
-  /// are decoded with it.
+  /// Runs the encoder over a source text and puts the keys and values of its output into `cache`, once for all tokens
+  /// that are decoded with it.
   ///
   /// - Throws: ``DecoderError`` for an empty source, one longer than the context, a token outside the vocabulary, or a
   ///   model without an encoder.
@@ -78,14 +78,14 @@ public protocol DecoderModel: AnyObject, Sendable {
   /// - Throws: ``DecoderError`` for a token outside the vocabulary.
   func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix
 
-  /// Products of a matrix that this model made with hidden states, (count, hiddenSize) row-major, or (count, states · hiddenSize)
-  /// for a map of several: `output` becomes (count, matrix.rows).
+  /// Products of a matrix that this model made with hidden states, (count, hiddenSize) row-major, or (count, states ·
+  /// hiddenSize) for a map of several: `output` becomes (count, matrix.rows).
   ///
   /// - Throws: ``DecoderError`` for numbers that are not whole hidden states, or a matrix of another model.
   func product(_ matrix: SideMatrix, of states: [Float], into output: inout [Float]) throws(DecoderError)
 
-  /// Makes a decoder of one layer of its own that works on this model's hidden states, with this model's threads and on its compute
-  /// path. Its embedding and unembedding are this model's.
+  /// Makes a decoder of one layer of its own that works on this model's hidden states, with this model's threads and on
+  /// its compute path. Its embedding and unembedding are this model's.
   ///
   /// - Parameters:
   ///   - path: The file of the tensors, for messages.

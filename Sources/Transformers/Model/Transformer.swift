@@ -7,21 +7,21 @@ import TensorKernels
 
 /// How a model computes.
 public enum ComputePath: String, Sendable, CaseIterable {
-  /// Weights stay quantised; activations are rounded to 8 bits in blocks of 32 or 16 before each product; keys and values
-  /// are kept in half precision. The fast path and the default.
+  /// Weights stay quantised; activations are rounded to 8 bits in blocks of 32 or 16 before each product; keys and
+  /// values are kept in half precision. The fast path and the default.
   case quantized
   /// Weights are expanded to single precision and every product is one of single precision. Slow and large: the
   /// reference that the fast path is judged by.
   case float32
-  /// ``quantized``, and the layers' weights that the file holds in 16 or 32 bits, which `quantized` rounds to 8 bits, are
-  /// rounded to 4, with a scale and a minimum for each 32. The unembedding keeps 8. Half the bytes of the layers, for some
-  /// of the quality.
+  /// ``quantized``, and the layers' weights that the file holds in 16 or 32 bits, which `quantized` rounds to 8 bits,
+  /// are rounded to 4, with a scale and a minimum for each 32. The unembedding keeps 8. Half the bytes of the layers,
+  /// for some of the quality.
   case fourBit = "4-bit"
 }
 
 /// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; of those that its
-/// configuration sets apart from it by biases, further norms, GeGLU, windows, factors and caps; and of T5, with relative
-/// positions and an encoder.
+/// configuration sets apart from it by biases, further norms, GeGLU, windows, factors and caps; and of T5, with
+/// relative positions and an encoder.
 public final class Transformer: DecoderModel {
   public let configuration: DecoderConfiguration
   public let computePath: ComputePath

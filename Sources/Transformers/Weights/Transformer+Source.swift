@@ -3,8 +3,8 @@ import Checkpoints
 import TensorKernels
 
 extension Transformer {
-  /// The whole source goes through the encoder's layers as one batch, for each of its tokens sees all others. Its output
-  /// becomes keys and values of every decoder layer in the same pass.
+  /// The whole source goes through the encoder's layers as one batch, for each of its tokens sees all others. Its
+  /// output becomes keys and values of every decoder layer in the same pass.
   public func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
     guard let encoder else {
       throw .unusableSource("the model has no encoder that could read a source text")

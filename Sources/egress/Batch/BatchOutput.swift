@@ -38,8 +38,8 @@ final class BatchOutput {
 
   /// Opens the file, keeps the results of an earlier run of the same batch and cuts off an incomplete last line.
   ///
-  /// - Parameter header: The first line of a shard, which is written at its partial path until ``finish()``; `nil` for all
-  ///   documents.
+  /// - Parameter header: The first line of a shard, which is written at its partial path until ``finish()``; `nil` for
+  ///   all documents.
   /// - Throws: ``CommandError`` when the file holds anything else: it is then left as it is.
   init(
     path: String, records: [(id: DocumentIdentifier, settings: String)], input: String,

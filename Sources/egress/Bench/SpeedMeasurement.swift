@@ -3,8 +3,8 @@ import Transformers
 
 /// Measures a decoder: prefill of 256 tokens, decoding, and what small batches cost.
 ///
-/// Each figure is the best of six rounds; the tokens are fixed, so that every run does the same work. Batches are tokens
-/// of one sequence, each with its logits, as a verification needs them.
+/// Each figure is the best of six rounds; the tokens are fixed, so that every run does the same work. Batches are
+/// tokens of one sequence, each with its logits, as a verification needs them.
 struct SpeedMeasurement {
   static let promptCount = 256
   static let batchSizes = [1, 2, 4, 8, 16]

@@ -49,8 +49,8 @@ extension Calibrate {
     }
   }
 
-  /// What a monitor of the certificate holds the risk against: ε where losses need no references, and otherwise the upper
-  /// bound, at δ, of the loss against the full model's own output at the certified threshold.
+  /// What a monitor of the certificate holds the risk against: ε where losses need no references, and otherwise the
+  /// upper bound, at δ, of the loss against the full model's own output at the certified threshold.
   func auditEpsilon(
     _ certificate: Certificate, lines: [RunLine], records: [DocumentRecord], metric: QualityMetric,
     risk: QualityRisk

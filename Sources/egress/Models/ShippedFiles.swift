@@ -8,8 +8,8 @@ enum ShippedFiles {
   /// The draft head of a model, or `nil` where none is shipped or found.
   static func draftHead(of entry: ModelEntry) -> String? { path("drafts/\(entry.name).safetensors") }
 
-  /// Where a file lies: in share/egress beside the folder of an installed program, or in the folder Weights of the source
-  /// tree that the program was built in.
+  /// Where a file lies: in share/egress beside the folder of an installed program, or in the folder Weights of the
+  /// source tree that the program was built in.
   static func path(_ name: String) -> String? {
     guard let program = Bundle.main.executableURL?.resolvingSymlinksInPath() else { return nil }
     var folder = program.deletingLastPathComponent()

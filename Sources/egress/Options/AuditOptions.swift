@@ -35,8 +35,8 @@ struct AuditOptions: ParsableArguments {
     if audit != nil, exits.certificate == nil { throw ValidationError("--audit needs a --certificate.") }
   }
 
-  /// The certificate to decode with: the one given, or after its alarm the next safer one that was made with it and has no
-  /// alarm. The one given where none is left: decoding is then at full depth.
+  /// The certificate to decode with: the one given, or after its alarm the next safer one that was made with it and has
+  /// no alarm. The one given where none is left: decoding is then at full depth.
   func certificateInUse(_ exits: ExitOptions) throws -> String? {
     guard audit != nil, auditLog == nil, let given = exits.certificate, try Self.isAlarmed(given) else {
       return exits.certificate
@@ -56,7 +56,8 @@ struct AuditOptions: ParsableArguments {
     return try monitor.isAlarmed && header.certificate == Certificate.read(path: certificate).digest()
   }
 
-  /// - Throws: ``CommandError`` for a certificate that says nothing to audit, `RiskControlError` for a log of another one.
+  /// - Throws: ``CommandError`` for a certificate that says nothing to audit, `RiskControlError` for a log of another
+  ///   one.
   func makeAuditor(_ exits: ExitOptions) throws -> Auditor? {
     guard let audit, let path = exits.certificate else { return nil }
     let certificate = try Certificate.read(path: path)

@@ -74,8 +74,8 @@ struct ExitOptions: ParsableArguments {
 
   /// What decoding is told; `nil` for plain decoding.
   ///
-  /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CertificationError`` for a
-  ///   certificate that is not for this model, policy, head and template.
+  /// - Throws: ``EarlyExitError`` for layers that the model lacks and heads of another model; ``CertificationError``
+  ///   for a certificate that is not for this model, policy, head and template.
   func makeStrategy(_ loaded: LoadedModel, regime: DecodingRegime) throws -> ExitStrategy? {
     if let certificate { return try strategy(certificate, loaded, regime: regime) }
     guard let exitThreshold else { return nil }

@@ -89,8 +89,8 @@ struct ExitPolicyOptions: ParsableArguments {
     try headsPath(loaded).map { try FileDigest.sha256(path: $0) }
   }
 
-  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model; a usage error when a classifier is asked for and
-  ///   there is none.
+  /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model; a usage error when a classifier is asked
+  ///   for and there is none.
   func loadHeads(_ loaded: LoadedModel) throws -> ExitHeads? {
     let path = headsPath(loaded)
     let plan = try plan()

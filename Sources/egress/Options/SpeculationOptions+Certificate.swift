@@ -4,8 +4,8 @@ import SpeculativeDecoding
 extension SpeculationOptions {
   /// The strategy that a certificate holds for.
   ///
-  /// - Throws: ``CertificationError`` for a certificate of another pair of models or another prompt template, and one that
-  ///   certifies nothing.
+  /// - Throws: ``CertificationError`` for a certificate of another pair of models or another prompt template, and one
+  ///   that certifies nothing.
   static func strategy(
     certificate path: String, _ loaded: LoadedModel, draft: LoadedDraft, regime: DecodingRegime
   )

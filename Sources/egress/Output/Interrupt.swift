@@ -8,7 +8,8 @@ import Synchronization
   import Darwin
 #endif
 
-/// Ctrl-C, and a scheduler's SIGTERM, as a wish that work looks at between tokens, so that what was written so far stands.
+/// Ctrl-C, and a scheduler's SIGTERM, as a wish that work looks at between tokens, so that what was written so far
+/// stands.
 enum Interrupt {
   private static let flag = Atomic(false)
 
@@ -17,8 +18,8 @@ enum Interrupt {
   /// Exit code of an interrupted command: 130 after Ctrl-C, 143 after SIGTERM.
   static var exitCode: Int32 { isTermination.load(ordering: .relaxed) ? 143 : 130 }
 
-  /// Seconds after which SIGTERM ends the process even within a token: schedulers kill soon after. Lines are written whole,
-  /// and what is left of one is cut off by the next run.
+  /// Seconds after which SIGTERM ends the process even within a token: schedulers kill soon after. Lines are written
+  /// whole, and what is left of one is cut off by the next run.
   private static let patience: UInt32 = 1
 
   /// From now on SIGTERM ends the process at once. Without this the first process of a container would not notice it.
@@ -28,8 +29,8 @@ enum Interrupt {
 
   static var isRequested: Bool { flag.load(ordering: .relaxed) }
 
-  /// From now on Ctrl-C and SIGTERM set the flag; a second one ends the process at once. Called after the input is read, which
-  /// Ctrl-C should end the usual way.
+  /// From now on Ctrl-C and SIGTERM set the flag; a second one ends the process at once. Called after the input is
+  /// read, which Ctrl-C should end the usual way.
   static func watch() {
     // Initialises the flags here: a signal handler must not be the first to touch them.
     flag.store(false, ordering: .relaxed)

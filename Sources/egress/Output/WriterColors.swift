@@ -2,8 +2,8 @@ import EarlyExit
 import Generation
 import SpeculativeDecoding
 
-/// Text coloured by who wrote it: green for drafts that were kept, cyan for what was looked up in the text, red for what
-/// replaced a draft, with a mark for every token that was rolled back there.
+/// Text coloured by who wrote it: green for drafts that were kept, cyan for what was looked up in the text, red for
+/// what replaced a draft, with a mark for every token that was rolled back there.
 struct WriterColors {
   private let isOn: Bool
 
