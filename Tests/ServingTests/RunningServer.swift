@@ -38,6 +38,8 @@ final class RunningServer: Sendable {
     model = subject.model
     var configuration = ServerConfiguration()
     configuration.port = 0
+    // A connection whose task gets no thread for a minute is not idle.
+    configuration.idleSeconds = 600
     configure(&configuration)
     var logger = Logger(label: "test")
     logger.logLevel = .critical
