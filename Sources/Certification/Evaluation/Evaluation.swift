@@ -66,6 +66,10 @@ public struct Evaluation {
     public var timeRatio: Double
     /// The same of whole documents, the prompts' passes included.
     public var documentTimeRatio: Double
+    /// The same of the prompts' passes alone.
+    public var promptTimeRatio: Double
+    /// The layer after which prompts stopped; `nil` where they passed all.
+    public var promptDepth: Int?
   }
 
   /// Sums of one way.
@@ -85,7 +89,7 @@ public struct Evaluation {
   public let model: LanguageModel
   /// Who drafts for ``model``, where drafts are compared.
   public var speculation: SpeculationStrategy?
-  /// With the certificate's guard and tripwire.
+  /// With the certificate's guard and tripwire, and how deep prompts are read.
   public var protection = GenerationOptions()
   /// By document, whether it is; empty without a guard.
   private var inside: [Bool] = []
@@ -203,6 +207,7 @@ public struct Evaluation {
     var options = try options(record)
     if !isPlain {
       (options.applicability, options.tripwire) = (protection.applicability, protection.tripwire)
+      options.promptDepth = protection.promptDepth
     }
     let prompt = try model.wholePrompt(for: record, options: options)
     let drafting = try (isPlain ? nil : speculation)?.makeSession(
@@ -272,7 +277,8 @@ public struct Evaluation {
       isWithinEpsilon: epsilon.map { average <= $0 }, outsideShare: share, insideRisk: insideRisk,
       identicalOutputs: identical, full: fullWay,
       exits: exitWay, timeRatio: ratio(exitWay.millisecondsPerToken, fullWay.millisecondsPerToken),
-      documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond))
+      documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond),
+      promptTimeRatio: ratio(exits.prefill, full.prefill), promptDepth: protection.promptDepth)
   }
 
   /// The rollback threshold, 0 for exact drafting; 1 for full depth; `nil` for that of the exits.
@@ -280,7 +286,7 @@ public struct Evaluation {
     switch speculation?.rule {
     case .rollback(let threshold): threshold
     case .exact: 0
-    case nil: strategy == nil ? 1 : nil
+    case nil: protection.promptDepth.map(Double.init) ?? (strategy == nil ? 1 : nil)
     }
   }
 

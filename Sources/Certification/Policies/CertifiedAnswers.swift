@@ -90,6 +90,8 @@ public struct CertifiedAnswers: Sendable {
         }
         _ = try exits.validatedLayers(for: subject.model.decoder)
         strategy = exits
+      case .prompts:
+        throw CertificationError(.notCovered, "\(path): answers are certified for exits and drafts alone")
       case .drafts(let description):
         guard let draft = subject.draft else {
           throw CertificationError(

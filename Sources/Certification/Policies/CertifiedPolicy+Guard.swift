@@ -4,21 +4,35 @@ import RiskControl
 
 extension CertifiedPolicy {
   /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the
-  /// certificate.
+  /// certificate; of one of prompts also the layer after which they stop.
   ///
   /// - Returns: `nil` for what it does not name.
   /// - Throws: ``CertificationError`` where the file is not there, `GenerationError` where it is another,
   ///   `CheckpointError` where it is damaged.
   public static func protection(
     _ path: String, for subject: DecodingSubject
-  ) throws -> (applicability: ApplicabilityGuard?, tripwire: RepetitionTripwire?) {
+  ) throws -> (applicability: ApplicabilityGuard?, tripwire: RepetitionTripwire?, promptDepth: Int?) {
     struct Policy: Decodable {
       var `guard`: ApplicabilityGuard.Reference?
       var tripwire: RepetitionTripwire?
     }
-    guard let policy = try Certificate.read(path: path).subject.policy else { return (nil, nil) }
+    let certificate = try Certificate.read(path: path)
+    guard let policy = certificate.subject.policy else { return (nil, nil, nil) }
     let named = try JSONDecoder().decode(Policy.self, from: JSONEncoder().encode(policy))
-    return (try loadGuard(named.guard, beside: path, for: subject), named.tripwire)
+    return (
+      try loadGuard(named.guard, beside: path, for: subject), named.tripwire,
+      promptDepth(certificate, for: subject)
+    )
+  }
+
+  /// The layer after which prompts stop under a certificate; `nil` for a certificate of another kind, and where
+  /// stopping does not pay.
+  static func promptDepth(_ certificate: Certificate, for subject: DecodingSubject) -> Int? {
+    guard certificate.isOfPrompts, certificate.pays != false,
+      let depth = certificate.threshold.flatMap({ Int(exactly: $0) }),
+      depth < subject.model.promptDepths.upperBound
+    else { return nil }
+    return depth
   }
 
   /// Reads a guard from the file beside a certificate.

@@ -22,6 +22,8 @@ public struct CertifiedPolicy: Sendable {
     case exits(ExitStrategy)
     /// Drafts are verified.
     case drafts(SpeculationStrategy)
+    /// The prompt's tokens but the last ones stop after this layer; those of the output pass all layers.
+    case promptDepth(Int)
   }
 
   /// What the way of decoding is taken from.
@@ -50,7 +52,7 @@ public struct CertifiedPolicy: Sendable {
   ) throws -> CertifiedPolicy {
     let certificate = try Certificate.read(path: path)
     var policy = try CertifiedPolicy(certificate, name: path, subject: subject, regime: regime)
-    (policy.applicability, policy.tripwire) = try protection(path, for: subject)
+    (policy.applicability, policy.tripwire, _) = try protection(path, for: subject)
     return policy
   }
 
@@ -67,6 +69,20 @@ public struct CertifiedPolicy: Sendable {
         try SpeculationStrategy(
           [draft.source], for: subject.model, rule: pays ? .rollback(threshold: threshold) : .exact,
           fallback: description.fallback, draftLength: description.draftLength))
+      return
+    }
+    if let description = try check.prompts(certificate, subject, regime) {
+      let threshold = try check.threshold(certificate)
+      guard let depth = Int(exactly: threshold), subject.model.promptDepths.contains(depth),
+        description.deepTokens == LanguageModel.deepPromptTokens
+      else {
+        throw CertificationError(
+          .notCovered,
+          "\(name): the certificate is for prompts that stop after layer \(threshold) but for the last "
+            + "\(description.deepTokens) tokens, which is not possible here")
+      }
+      pays = certificate.pays != false
+      decoding = Self.promptDepth(certificate, for: subject).map { .promptDepth($0) } ?? .fullDepth
       return
     }
     let description = try check.exits(certificate, subject, regime)
@@ -90,9 +106,11 @@ extension CertifiedPolicy: DecodingStrategy {
   ) throws -> any GenerationSession {
     var options = options
     (options.applicability, options.tripwire) = (applicability, tripwire)
+    options.promptDepth = nil
+    if case .promptDepth(let depth) = decoding { options.promptDepth = depth }
     let strategy: any DecodingStrategy =
       switch decoding {
-      case .fullDepth: FullDepth()
+      case .fullDepth, .promptDepth: FullDepth()
       case .exits(let strategy): strategy
       case .drafts(let strategy): strategy
       }
@@ -157,6 +175,34 @@ struct CertificateCheck {
     try covers(description.regime, regime)
     try demand("draft", description.draftDigest, draft.digest)
     try demand("draft policy", certificate.subject.policyDigest, try description.digest())
+    try demand(
+      "prompt template", description.templateDigest,
+      try ExitPolicyDescription.templateDigest(of: subject.model))
+    return description
+  }
+
+  /// - Returns: `nil` for a certificate of another kind.
+  func prompts(
+    _ certificate: Certificate, _ subject: DecodingSubject, _ regime: DecodingRegime
+  ) throws -> PromptPolicyDescription? {
+    guard case .prompts(let description)? = certificate.policyDescription else { return nil }
+    func demand(_ what: String, _ expected: String?, _ found: String) throws {
+      guard expected != found else { return }
+      throw CertificationError(
+        .notCovered,
+        "\(name): the certificate is for another \(what): SHA-256 \(expected ?? "none"), found \(found)")
+    }
+    guard description.version == PromptPolicyDescription.currentVersion else {
+      throw CertificationError(
+        .certificate,
+        "\(name): policy: expected prompt_policy_version \(PromptPolicyDescription.currentVersion), found "
+          + "\(description.version)")
+    }
+    try demand("policy of prompts", certificate.subject.policyDigest, try description.digest())
+    try demand("model", description.modelDigest, subject.modelDigest)
+    if let named = certificate.subject.modelDigest { try demand("model", named, subject.modelDigest) }
+    try compute(description.compute, subject)
+    try covers(description.regime, regime)
     try demand(
       "prompt template", description.templateDigest,
       try ExitPolicyDescription.templateDigest(of: subject.model))

@@ -4,17 +4,21 @@ import Generation
 import RiskControl
 import SpeculativeDecoding
 
-/// What a threshold belongs to: an early-exit policy, or a model with what drafts for it.
+/// What a threshold belongs to: an early-exit policy, a model with what drafts for it, or prompts that stop after a layer.
 public enum PolicyDescription: Codable, Sendable, Equatable {
   /// A policy of early exits.
   case exits(ExitPolicyDescription)
   /// A pair that drafts and verifies.
   case drafts(SpeculationDescription)
+  /// Prompts whose tokens stop after a layer.
+  case prompts(PromptPolicyDescription)
 
   /// Reads the description of whichever kind it is.
   public init(from decoder: any Decoder) throws {
     if let drafts = try? SpeculationDescription(from: decoder) {
       self = .drafts(drafts)
+    } else if let prompts = try? PromptPolicyDescription(from: decoder) {
+      self = .prompts(prompts)
     } else {
       self = .exits(try ExitPolicyDescription(from: decoder))
     }
@@ -25,6 +29,7 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
     switch self {
     case .exits(let description): try description.encode(to: encoder)
     case .drafts(let description): try description.encode(to: encoder)
+    case .prompts(let description): try description.encode(to: encoder)
     }
   }
 
@@ -33,6 +38,7 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
     switch self {
     case .exits(let description): description.modelDigest
     case .drafts(let description): description.modelDigest
+    case .prompts(let description): description.modelDigest
     }
   }
 
@@ -41,6 +47,7 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
     switch self {
     case .exits(let description): description.applicability
     case .drafts(let description): description.applicability
+    case .prompts(let description): description.applicability
     }
   }
 
@@ -49,6 +56,7 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
     switch self {
     case .exits(let description): try description.digest()
     case .drafts(let description): try description.digest()
+    case .prompts(let description): try description.digest()
     }
   }
 
@@ -58,5 +66,19 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
     return Certificate.Subject(
       risk: risk.name, metric: metric.name, modelDigest: modelDigest, policyDigest: try digest(),
       policy: value)
+  }
+}
+
+extension Certificate {
+  /// What the threshold belongs to; `nil` where the certificate does not say, or in words that are not known.
+  public var policyDescription: PolicyDescription? {
+    subject.policy.flatMap {
+      try? JSONDecoder().decode(PolicyDescription.self, from: JSONEncoder().encode($0))
+    }
+  }
+
+  /// Whether the threshold is the layer after which prompts stop.
+  public var isOfPrompts: Bool {
+    if case .prompts? = policyDescription { true } else { false }
   }
 }

@@ -26,14 +26,15 @@ public struct PolicyGuard: Sendable {
   ///   - subject: The model.
   ///   - records: The documents of the guard, which must not certify.
   ///   - path: Its file, beside the certificate.
+  ///   - layer: The layer whose states it reads; `nil` for the last.
   ///   - maxTokens: The most tokens of an output; `nil` for what is usual for its task.
   ///   - shouldStop: Asked before each token.
   ///   - progress: Told how far it is.
   /// - Returns: `nil` where it was told to stop.
   /// - Throws: `GenerationError` for fewer documents than a guard needs, and documents that are all equal.
   public static func make(
-    _ subject: DecodingSubject, records: [DocumentRecord], path: String, maxTokens: Int? = nil,
-    shouldStop: @escaping () -> Bool = { Task.isCancelled }, progress: (Progress) -> Void = { _ in }
+    _ subject: DecodingSubject, records: [DocumentRecord], path: String, layer: Int? = nil,
+    maxTokens: Int? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }, progress: (Progress) -> Void = { _ in }
   ) throws -> PolicyGuard? {
     let model = subject.model
     let prompts = try records.map {
@@ -41,9 +42,9 @@ public struct PolicyGuard: Sendable {
     }
     let digest = Self.digest(of: prompts, model: model)
     var made = existing(path, subject)
-    if made?.documentsDigest != digest || made.map({ $0.fittedCount + $0.heldBackCount }) != records.count {
+    if made?.documentsDigest != digest || made?.layer != layer || made.map({ $0.fittedCount + $0.heldBackCount }) != records.count {
       made = try fit(
-        model, prompts: prompts, modelDigest: subject.modelDigest, documentsDigest: digest,
+        model, prompts: prompts, layer: layer, modelDigest: subject.modelDigest, documentsDigest: digest,
         shouldStop: shouldStop, progress: progress)
       try made?.write(to: path)
     }
@@ -75,18 +76,18 @@ public struct PolicyGuard: Sendable {
   }
 
   private static func fit(
-    _ model: LanguageModel, prompts: [[TokenID]], modelDigest: String, documentsDigest: String,
+    _ model: LanguageModel, prompts: [[TokenID]], layer: Int?, modelDigest: String, documentsDigest: String,
     shouldStop: () -> Bool, progress: (Progress) -> Void
   ) throws -> ApplicabilityGuard? {
     var profiles: [[Float]] = []
     for prompt in prompts {
-      guard let profile = try model.promptProfile(prompt, shouldStop: shouldStop) else { return nil }
+      guard let profile = try model.promptProfile(prompt, layer: layer, shouldStop: shouldStop) else { return nil }
       profiles.append(profile)
       progress(.read(profiles.count))
     }
     let half = (profiles.count + 1) / 2
     return try ApplicabilityGuard(
-      fitting: Array(profiles.prefix(half)), heldBack: Array(profiles.dropFirst(half)),
+      fitting: Array(profiles.prefix(half)), heldBack: Array(profiles.dropFirst(half)), layer: layer,
       modelDigest: modelDigest, documentsDigest: documentsDigest)
   }
 

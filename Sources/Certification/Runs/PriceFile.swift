@@ -83,8 +83,11 @@ public struct PriceFile: Codable, Sendable, Equatable {
     case (.drafts(let policy), .drafts):
       guard compute == policy.compute else { throw refuse("another --compute") }
       guard draftDigest == policy.draftDigest else { throw refuse("another draft") }
-    case (.exits, .drafts): throw refuse("drafts, not of exits")
-    case (.drafts, .exits): throw refuse("exits, not of drafts")
+    case (.prompts(let policy), .prompts):
+      guard compute == policy.compute else { throw refuse("another --compute") }
+    case (.exits, _): throw refuse("something else than exits")
+    case (.drafts, _): throw refuse("something else than drafts")
+    case (.prompts, _): throw refuse("something else than prompts")
     }
     return costs
   }

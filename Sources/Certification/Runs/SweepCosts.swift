@@ -7,6 +7,8 @@ public enum SweepCosts: Codable, Sendable, Equatable {
   case exits(ExitCosts)
   /// Of drafts.
   case drafts(DraftCosts)
+  /// Of prompts whose tokens stop after a layer.
+  case prompts(PromptCosts)
 
   /// Measures a subject on this machine: its drafts where it has some, otherwise exits.
   public static func measured(_ subject: DecodingSubject) throws -> SweepCosts {
@@ -20,6 +22,8 @@ public enum SweepCosts: Codable, Sendable, Equatable {
   public init(from decoder: any Decoder) throws {
     if let costs = try? ExitCosts(from: decoder) {
       self = .exits(costs)
+    } else if let costs = try? PromptCosts(from: decoder) {
+      self = .prompts(costs)
     } else {
       self = .drafts(try DraftCosts(from: decoder))
     }
@@ -30,6 +34,7 @@ public enum SweepCosts: Codable, Sendable, Equatable {
     switch self {
     case .exits(let costs): try costs.encode(to: encoder)
     case .drafts(let costs): try costs.encode(to: encoder)
+    case .prompts(let costs): try costs.encode(to: encoder)
     }
   }
 }

@@ -35,10 +35,10 @@ package struct ExitDecoder: TokenStepper {
     let configuration = decoder.configuration
     layerCount = configuration.layerCount
     scratch = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: strategy.groupLimit + rows)
-    // Queries, keys and values are projected together: their share of a layer's weights.
-    let attention = configuration.headSize * (configuration.headCount + 2 * configuration.keyValueHeadCount)
-    let others = configuration.headSize * configuration.headCount + 3 * configuration.feedForwardSize
-    bytesOfPropagation = decoder.bytesPerLayer * attention / max(attention + others, 1)
+    // Keys and values: their share of a layer's weights.
+    let projected = configuration.headSize * 2 * configuration.keyValueHeadCount
+    let others = configuration.headSize * 2 * configuration.headCount + 3 * configuration.feedForwardSize
+    bytesOfPropagation = decoder.bytesPerLayer * projected / max(projected + others, 1)
   }
 
   /// Runs the last token of a sequence and chooses the next.

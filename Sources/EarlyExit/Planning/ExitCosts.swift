@@ -48,7 +48,7 @@ public struct ExitCosts: Sendable, Equatable, Codable {
     return ExitCosts(
       layer: Array(repeating: weights * bitsPerWeight / 8, count: 16), head: Double(vocabularySize) * row,
       exitHead: d * row + Double(candidates) * row, gate: d * 4,
-      propagatedLayer: projections * bitsPerWeight / 8)
+      propagatedLayer: d * Double(2 * keyValueSize) * bitsPerWeight / 8)
   }
 
   /// Tokens that an encoder-decoder has written before the one whose cost is measured: half of an output of usual

@@ -133,7 +133,7 @@ public final class DocumentBatch {
     // What parts were made of stays at full depth: the text of their summaries is no document of the kind.
     if wholeOnly, plan.note != nil {
       job.isUncovered = true
-      job.options.applicability = nil
+      job.options = job.options.atFullDepth
     }
     let strategy = job.isUncovered ? FullDepth() : strategy
     switch plan {

@@ -44,7 +44,7 @@ extension ApplicabilityGuard {
       [
         numbers("center", [center.count], center),
         numbers("whitening", [fittedCount, center.count], whitening),
-        numbers("settings", [2], [ridge, Float(level)]), numbers("held_back", [heldBack.count], heldBack),
+        numbers("settings", [3], [ridge, Float(level), Float(layer ?? 0)]), numbers("held_back", [heldBack.count], heldBack),
         digest("model_sha256", modelDigest), digest("documents_sha256", documentsDigest),
       ], to: path)
   }
@@ -84,18 +84,20 @@ extension ApplicabilityGuard {
           "\(path): it is not the guard that the certificate was made with: SHA-256 \(digest), found \(own)")
       }
     }
-    let settings = try values("settings", [2])
+    let settings = try values("settings", [nil])
     let heldBack = try values("held_back", [nil])
     let whitening = try values("whitening", [nil, hiddenSize])
-    guard settings[0] > 0, settings[1] > 0, settings[1] < 1, !heldBack.isEmpty, !whitening.isEmpty,
+    // Guards that were made before had no layer: theirs is the last.
+    let layer = settings.count == 3 ? Int(exactly: settings[2]) : settings.count == 2 ? 0 : nil
+    guard let layer, layer >= 0, settings[0] > 0, settings[1] > 0, settings[1] < 1, !heldBack.isEmpty, !whitening.isEmpty,
       zip(heldBack, heldBack.dropFirst()).allSatisfy(<=)
     else {
       throw GenerationError.applicability(
-        "\(path): expected a ridge above 0, a level between 0 and 1, and scores that rise")
+        "\(path): expected a ridge above 0, a level between 0 and 1, a layer, and scores that rise")
     }
     self.init(
       modelDigest: found, documentsDigest: Self.text(try values("documents_sha256", [32])),
-      level: Double(settings[1]), center: try values("center", [hiddenSize]), whitening: whitening,
+      layer: layer == 0 ? nil : layer, level: Double(settings[1]), center: try values("center", [hiddenSize]), whitening: whitening,
       ridge: settings[0], heldBack: heldBack)
   }
 

@@ -16,7 +16,7 @@ public struct Applicability: Sendable, Equatable {
 ///
 /// A guarantee holds for documents like those of the calibration, and says nothing of others. The guard makes that part
 /// of the policy: what it finds outside is decoded at full depth, with a loss of 0. It looks at the mean over the
-/// prompt of the states after the last layer, each divided by its root mean square, and at their Mahalanobis distance
+/// prompt of the states after a layer, usually the last, each divided by its root mean square, and at their Mahalanobis distance
 /// from the documents that it was fitted on, with a covariance that has a ridge on every axis (``ridgeShare``). Beyond
 /// the ⌈(m + 1)(1 − α)⌉-th smallest score of m documents held back from the fit a document is outside.
 ///
@@ -27,6 +27,8 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   public let modelDigest: String
   /// SHA-256 of the prompts that it was made from, in hexadecimal.
   public let documentsDigest: String
+  /// The layer whose states it reads; `nil` for the last.
+  public let layer: Int?
   /// Documents of the fit.
   public let fittedCount: Int
   /// α: about this share of documents like those of the fit is taken for foreign.
@@ -67,12 +69,13 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   /// - Parameters:
   ///   - fitting: ``LanguageModel/promptProfile(_:shouldStop:)`` of at least ``fewestDocuments`` documents.
   ///   - heldBack: Of as many others.
+  ///   - layer: That of the profiles; `nil` for the last.
   ///   - level: α, above 0 and below 1. With m documents held back no smaller share than 1/(m + 1) can be told.
   /// - Throws: ``GenerationError/applicability(_:)`` for fewer documents, profiles of different sizes, and documents
   ///   that are all equal.
   /// - Complexity: O(n² · (n + hiddenSize)) for n documents.
   public init(
-    fitting: [[Float]], heldBack: [[Float]], level: Double = Self.usualLevel, modelDigest: String,
+    fitting: [[Float]], heldBack: [[Float]], layer: Int? = nil, level: Double = Self.usualLevel, modelDigest: String,
     documentsDigest: String
   ) throws(GenerationError) {
     guard fitting.count >= Self.fewestDocuments, heldBack.count >= Self.fewestDocuments else {
@@ -119,15 +122,16 @@ public struct ApplicabilityGuard: Sendable, Equatable {
       whitening.append(own)
     }
     self.init(
-      modelDigest: modelDigest, documentsDigest: documentsDigest, level: level, center: mean.map(Float.init),
+      modelDigest: modelDigest, documentsDigest: documentsDigest, layer: layer, level: level, center: mean.map(Float.init),
       whitening: whitening.flatMap { $0.map(Float.init) }, ridge: Float(ridge), heldBack: [])
     self = with(heldBack: heldBack.map(score).sorted())
   }
 
   init(
-    modelDigest: String, documentsDigest: String, level: Double, center: [Float], whitening: [Float],
+    modelDigest: String, documentsDigest: String, layer: Int?, level: Double, center: [Float], whitening: [Float],
     ridge: Float, heldBack: [Float]
   ) {
+    self.layer = layer
     self.modelDigest = modelDigest
     self.documentsDigest = documentsDigest
     // As a file keeps it.
@@ -141,7 +145,7 @@ public struct ApplicabilityGuard: Sendable, Equatable {
 
   private func with(heldBack: [Float]) -> ApplicabilityGuard {
     ApplicabilityGuard(
-      modelDigest: modelDigest, documentsDigest: documentsDigest, level: level, center: center,
+      modelDigest: modelDigest, documentsDigest: documentsDigest, layer: layer, level: level, center: center,
       whitening: whitening, ridge: ridge, heldBack: heldBack)
   }
 

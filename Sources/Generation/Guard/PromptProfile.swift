@@ -32,16 +32,22 @@ extension LanguageModel {
   /// root mean square; of an encoder-decoder, of the token that its output begins with, which has seen the whole
   /// source.
   ///
+  /// - Parameter layer: Reads the states after this layer instead of the last.
   /// - Returns: (hiddenSize), or `nil` when `shouldStop` said so.
   /// - Throws: What a session throws for a prompt that does not fit.
   /// - Complexity: That of the prompt's pass.
   public func promptProfile(
-    _ prompt: [TokenID], shouldStop: () -> Bool = { Task.isCancelled }
+    _ prompt: [TokenID], layer: Int? = nil, shouldStop: () -> Bool = { Task.isCancelled }
   ) throws -> [Float]? {
+    let last = decoder.configuration.layerCount
+    if let layer, !(1...last).contains(layer) {
+      throw GenerationError.option(field: "layer of a guard", expected: "in 1...\(last)", found: "\(layer)")
+    }
     let sequence = try SequenceDecoding(
       model: self, prompt: prompt, options: GenerationOptions(maxTokens: 1))
-    var buffers = DecodingBuffers(decoder: decoder)
-    let states = buffers.states
+    let watched = layer.map { $0 < last ? [$0] : [] } ?? []
+    var buffers = DecodingBuffers(decoder: decoder, watching: Set(watched))
+    let states = watched.first.flatMap { buffers.watched[$0] } ?? buffers.states
     var profile = PromptProfile(hiddenSize: decoder.configuration.hiddenSize)
     guard
       try buffers.readPrompt(

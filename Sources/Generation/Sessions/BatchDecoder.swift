@@ -184,7 +184,8 @@ public final class BatchDecoder {
 
   private func begin(_ request: Request) throws -> Job.Way {
     // What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before.
-    if request.strategy is FullDepth, request.options.applicability == nil {
+    // Nor do beginnings go with prompts that stop after a layer.
+    if request.strategy is FullDepth, request.options.applicability == nil, request.options.promptDepth == nil {
       return .together(
         try SequenceDecoding(
           model: model, prompt: request.prompt, options: request.options,

@@ -85,7 +85,7 @@ public final class DecodingSession: GenerationSession, PartwiseReading {
   /// Tokens of the prompt that another sequence had read already.
   var reusedTokens: Int { sequence.reusedCount }
 
-  package var hasUnreadParts: Bool { sequence.stopReason == nil && sequence.unreadPart != nil }
+  package var hasUnreadParts: Bool { sequence.hasUnreadParts }
 
   package func readPart() throws {
     let start = clock.now

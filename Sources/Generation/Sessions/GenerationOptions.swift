@@ -13,6 +13,10 @@ public struct GenerationOptions: Sendable {
   /// Which prompts may leave the layers early, or keep drafts that change the output; all others are decoded at full
   /// depth. `nil` for all.
   public var applicability: ApplicabilityGuard?
+  /// The layer after which all tokens of the prompt but the last 32 stop, in ``LanguageModel/promptDepths``; their keys
+  /// and values in the layers above are projected from the state there. `nil` for a prompt that passes all layers. It
+  /// is for decoders alone, and changes the output.
+  public var promptDepth: Int?
   /// What brings an output back to full depth that begins to repeat itself, where tokens leave early or drafts change
   /// the output; `nil` for nothing. Tokens that may be taken back are held until they cannot.
   public var tripwire: RepetitionTripwire?
@@ -59,6 +63,14 @@ public struct GenerationOptions: Sendable {
     self.length = length
     self.noRepeatNgram = noRepeatNgram
     self.isExtractive = isExtractive
+  }
+
+  /// The same without what makes an output differ from that of full depth: no guard, no tripwire, and a prompt that
+  /// passes all layers.
+  public var atFullDepth: GenerationOptions {
+    var plain = self
+    (plain.applicability, plain.tripwire, plain.promptDepth) = (nil, nil, nil)
+    return plain
   }
 
   /// The context these options ask for on a model whose own is `contextLength`.

@@ -17,6 +17,8 @@ package final class SequenceDecoding {
   package fileprivate(set) var readCount = 0
   /// Tokens of the prompt that came with another sequence's cache.
   let reusedCount: Int
+  /// How far the prompt's tokens go; `nil` where all of them pass all layers.
+  fileprivate(set) var depth: PromptDepthReading?
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
   package private(set) var stopReason: StopReason?
@@ -103,6 +105,10 @@ package final class SequenceDecoding {
     }
     reusedCount = count
     readCount = reused == nil ? count : prompt.count
+    if let promptDepth = options.promptDepth {
+      try model.checkPromptDepth(promptDepth, guard: applicabilityGuard)
+      if reused == nil, count == 0 { depth = PromptDepthReading(promptDepth, prompt: prompt.count, of: model) }
+    }
   }
 
   /// Where the next token stands, and the token: what `advance` needs to go on.
@@ -118,6 +124,11 @@ package final class SequenceDecoding {
     guard readCount < prompt.count else { return nil }
     return readCount..<min(readCount + DecodingBuffers.prefillChunk, prompt.count)
   }
+
+  /// The next tokens of the prompt that have stopped after a layer and whose way goes on; `nil` when there are none.
+  var waitingPart: Range<Int>? { readCount < prompt.count ? nil : depth?.nextPart }
+  /// Whether anything of the prompt has not passed the layers.
+  package var hasUnreadParts: Bool { stopReason == nil && (unreadPart != nil || waitingPart != nil) }
 
   /// Chooses a token from logits and appends it.
   ///
@@ -156,6 +167,11 @@ package final class SequenceDecoding {
   package func end(_ layer: Int?, _ depth: DepthRecord?) throws -> TokenStep {
     if topProbabilities != nil { alternatives.append([]) }
     return try append(endTokens.min() ?? 0, layer: layer, depth: depth, logProbability: -.infinity)
+  }
+
+  /// Asks the guard, where there is one, about the prompt that has been read.
+  func lookAtPrompt() {
+    applicability = profile.flatMap { applicabilityGuard?.look(at: $0.mean) }
   }
 
   /// Tokens that may still follow.
@@ -279,14 +295,17 @@ package struct DecodingBuffers {
   }
 
   /// Runs the rows of ``states`` through the layers from `layer` on; those watched below it are left as they are.
-  package func advance(_ rows: [BatchRow], from layer: Int = 0) throws(DecoderError) {
+  ///
+  /// - Parameter end: The layer after which they stop; `nil` for the last.
+  package func advance(_ rows: [BatchRow], from layer: Int = 0, to end: Int? = nil) throws(DecoderError) {
+    let end = end ?? decoder.configuration.layerCount
     var layer = layer
-    for (next, copy) in watched.sorted(by: { $0.key < $1.key }) where next > layer {
+    for (next, copy) in watched.sorted(by: { $0.key < $1.key }) where next > layer && next <= end {
       try decoder.advance(states, rows: rows, layers: layer..<next)
       copy.copy(states)
       layer = next
     }
-    try decoder.advance(states, rows: rows, layers: layer..<decoder.configuration.layerCount)
+    try decoder.advance(states, rows: rows, layers: layer..<end)
   }
 
   /// Runs tokens of one sequence, from `position` on, through all layers.
@@ -324,7 +343,7 @@ package struct DecodingBuffers {
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> Bool {
     if sequence.source != nil, sequence.cache.source == nil, shouldStop() { return false }
-    while sequence.unreadPart != nil {
+    while sequence.hasUnreadParts {
       if shouldStop() { return false }
       try readPart(of: sequence, observe: observe)
     }
@@ -340,16 +359,52 @@ package struct DecodingBuffers {
     if let source = sequence.source, sequence.cache.source == nil {
       try decoder.encode(source, into: sequence.cache)
     }
-    guard let part = sequence.unreadPart else { return }
+    guard let part = sequence.unreadPart else { return try finishPart(of: sequence) }
     try read(part, of: sequence)
-    sequence.profile?.add(states)
     try observe(part)
   }
 
-  /// Runs a part of a prompt, that which ``SequenceDecoding/unreadPart`` names.
+  /// Runs a part of a prompt, that which ``SequenceDecoding/unreadPart`` names: to the layer after which it stops.
   mutating func read(_ part: Range<Int>, of sequence: SequenceDecoding) throws {
-    try advance(sequence.prompt[part], cache: sequence.cache, position: part.lowerBound)
+    try decoder.embed(Array(sequence.prompt[part]), into: states)
+    let rows = part.map { BatchRow(cache: sequence.cache, position: $0) }
+    var layer = 0
+    if sequence.profile != nil, let seen = sequence.applicabilityGuard?.layer,
+      seen < decoder.configuration.layerCount
+    {
+      try advance(rows, to: seen)
+      sequence.profile?.add(states)
+      layer = seen
+    }
+    try advance(rows, from: layer, to: sequence.depth?.layer)
+    if sequence.profile != nil, layer == 0 { sequence.profile?.add(states) }
+    sequence.depth?.keep(states)
     sequence.readCount = part.upperBound
+  }
+
+  /// Takes the next tokens that have stopped after a layer the rest of their way: those that go no deeper leave their
+  /// keys and values there, the others pass the layers. Where the guard finds the document unlike others, all pass.
+  private mutating func finishPart(of sequence: SequenceDecoding) throws {
+    guard let part = sequence.waitingPart, let reading = sequence.depth else { return }
+    if sequence.applicability == nil { sequence.lookAtPrompt() }
+    try finish(part, of: sequence, as: reading)
+    sequence.depth?.finish(part)
+  }
+
+  /// Runs tokens that have stopped after a layer through those above it, or leaves their keys and values there.
+  mutating func finish(_ part: Range<Int>, of sequence: SequenceDecoding, as reading: PromptDepthReading) throws {
+    let layers = reading.layer..<decoder.configuration.layerCount
+    let shallow = sequence.isCovered ? reading.shallowCount : 0
+    for (range, stays) in [(part.clamped(to: 0..<shallow), true), (part.clamped(to: shallow..<Int.max), false)]
+    where !range.isEmpty {
+      reading.take(range, into: states)
+      let rows = range.map { BatchRow(cache: sequence.cache, position: $0) }
+      if stays {
+        try decoder.propagate(states, rows: rows, layers: layers)
+      } else {
+        try decoder.advance(states, rows: rows, layers: layers)
+      }
+    }
   }
 
   /// Chooses the first token, when the last part of the prompt has passed.
@@ -367,7 +422,7 @@ package struct DecodingBuffers {
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> TokenStep? {
     guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
-    sequence.applicability = sequence.profile.flatMap { sequence.applicabilityGuard?.look(at: $0.mean) }
+    if sequence.applicability == nil { sequence.lookAtPrompt() }
     return try chooseFirst(sequence)
   }
 

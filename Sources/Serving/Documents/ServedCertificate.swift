@@ -65,6 +65,7 @@ public struct ServedCertificate: Sendable {
       case .fullDepth: "full depth"
       case .exits: "early exits"
       case .drafts: "drafts"
+      case .promptDepth: "prompt depth"
       }
     summary = [
       "kind": .text(kind), "epsilon": .number(certificate.settings.epsilon),

@@ -114,6 +114,10 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
         expected: "one of early-exit and a draft head, which reads the layers that the other runs itself",
         found: "both")
     }
+    if let depth = options.promptDepth, drafters.contains(where: { !$0.profile.readsLayers.isEmpty }) {
+      throw SpeculativeDecodingError.option(
+        field: "prompt-depth", expected: "absent with a drafter that reads layers of the model's", found: "\(depth)")
+    }
     try rule.validate()
     if case .rollback = rule, options.sampling != .greedy {
       throw SpeculativeDecodingError.option(
@@ -189,7 +193,7 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
     for drafter in drafters { drafter.crop(to: history.count - 1) }
   }
 
-  package var hasUnreadParts: Bool { sequence.stopReason == nil && sequence.unreadPart != nil }
+  package var hasUnreadParts: Bool { sequence.hasUnreadParts }
 
   package func readPart() throws {
     let start = clock.now

@@ -187,11 +187,14 @@ struct ForwardPass {
   }
 
   /// y (+)= W x for all rows.
+  ///
+  /// - Parameter offset: Parts of the matrix whose rows begin before it are left out.
   func project(
     _ plans: Projection.Plans, _ x: ek_activations, into y: UnsafeMutablePointer<Float>, stride: Int,
-    accumulate: Bool
+    accumulate: Bool, from offset: Int = 0
   ) {
-    (count == 1 ? plans.one : plans.many).pieces.withUnsafeBufferPointer { pieces in
+    let all = (count == 1 ? plans.one : plans.many).pieces
+    (offset > 0 ? all.filter { $0.offset >= offset } : all).withUnsafeBufferPointer { pieces in
       model.pool.run(chunks: pieces.count) { index in
         pieces[index].run(
           kernels, x, count: Int32(count), y, stride: stride, accumulate: accumulate)
@@ -237,12 +240,15 @@ struct ForwardPass {
   }
 
   /// Queries, keys and values of every row; keys and values go to the caches.
-  func project(_ layer: Transformer.Layer, at index: Int) {
+  ///
+  /// - Parameter isPropagation: Leaves the queries out.
+  func project(_ layer: Transformer.Layer, at index: Int, isPropagation: Bool = false) {
     let input = workspace.hiddenInput.fineView
     normalize(layer.attentionNorm, into: input)
     project(
       layer.attention.plans, input, into: workspace.attention.start,
-      stride: workspace.attentionStride, accumulate: false)
+      stride: workspace.attentionStride, accumulate: false,
+      from: isPropagation ? layer.attention.parts[1].offset : 0)
     layer.attentionBias?.withUnsafeBufferPointer { bias in
       for row in 0..<count {
         let values = workspace.attention.start + row * workspace.attentionStride
@@ -252,14 +258,14 @@ struct ForwardPass {
     forEachRow { row in
       rotateAndStore(
         row, layer: index, keyOffset: layer.attention.parts[1].offset,
-        valueOffset: layer.attention.parts[2].offset)
+        valueOffset: layer.attention.parts[2].offset, hasQueries: !isPropagation)
     }
   }
 
   /// State propagation: the keys and values alone.
   func keysAndValues(_ index: Int) {
     switch model.computePath {
-    case .quantized, .fourBit: project(model.layers[index], at: index)
+    case .quantized, .fourBit: project(model.layers[index], at: index, isPropagation: true)
     case .float32: projectInFloat32(model.layers[index], at: index)
     }
   }
@@ -287,25 +293,26 @@ struct ForwardPass {
     }
   }
 
-  func rotateAndStore(_ row: Int, layer: Int, keyOffset: Int, valueOffset: Int) {
+  func rotateAndStore(_ row: Int, layer: Int, keyOffset: Int, valueOffset: Int, hasQueries: Bool = true) {
     let place = places[row]
     let headSize = configuration.headSize
     let queries = workspace.attention.start + row * workspace.attentionStride
     let local = model.layers[layer].hasLocalAngles ? configuration.rotaryDimension / 2 : 0
     let cosines = workspace.cosines.start + row * workspace.rotaryStride + local
     let sines = workspace.sines.start + row * workspace.rotaryStride + local
-    normalizeHeads(queries, configuration.headCount, model.layers[layer].queryNorm)
+    let queryHeads = hasQueries ? configuration.headCount : 0
+    if hasQueries { normalizeHeads(queries, queryHeads, model.layers[layer].queryNorm) }
     normalizeHeads(queries + keyOffset, configuration.keyValueHeadCount, model.layers[layer].keyNorm)
     if model.layers[layer].isRotated {
       let interleaved = configuration.rotaryLayout == .interleaved
-      for (start, heads) in [(0, configuration.headCount), (keyOffset, configuration.keyValueHeadCount)] {
+      for (start, heads) in [(0, queryHeads), (keyOffset, configuration.keyValueHeadCount)] where heads > 0 {
         kernels.rotate(
           queries + start, Int32(heads), Int32(headSize), Int32(configuration.rotaryDimension), cosines,
           sines,
           interleaved)
       }
     }
-    kernels.scale(queries, configuration.headCount * headSize, configuration.queryScale)
+    if hasQueries { kernels.scale(queries, queryHeads * headSize, configuration.queryScale) }
     store(place, layer: layer, keys: queries + keyOffset, values: queries + valueOffset)
   }
 

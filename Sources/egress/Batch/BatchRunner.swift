@@ -58,9 +58,7 @@ struct BatchRunner {
   }
 
   private func fullDepth(_ policy: Policy) -> Policy {
-    var plain = Policy(options: policy.options)
-    (plain.options.applicability, plain.options.tripwire) = (nil, nil)
-    return plain
+    Policy(options: policy.options.atFullDepth)
   }
 
   /// Runs documents to the end, an interruption, or an alarm.

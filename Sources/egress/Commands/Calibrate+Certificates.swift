@@ -79,7 +79,11 @@ extension Calibrate {
         certificates[index].outsideShare = Double(outside) / Double(max(lines.count, 1))
       }
     }
-    let remarks = certificates.compactMap { Self.remark(on: $0, lines: lines, facts: facts) }
+    var isOfPrompts = false
+    if case .prompts = calibrator.sweep.settings.policy { isOfPrompts = true }
+    let remarks = certificates.compactMap {
+      Self.remark(on: $0, lines: lines, facts: facts, isOfPrompts: isOfPrompts)
+    }
     if !isGuarded, !guarding.noGuard {
       Console.note(CalibrationGuard.absence(calibrator.records.count))
     }
@@ -87,7 +91,9 @@ extension Calibrate {
   }
 
   /// What a certified threshold costs, for the user.
-  private static func remark(on certificate: Certificate, lines: [RunLine], facts: DecoderFacts) -> String? {
+  private static func remark(
+    on certificate: Certificate, lines: [RunLine], facts: DecoderFacts, isOfPrompts: Bool
+  ) -> String? {
     guard let threshold = certificate.threshold else { return nil }
     func mean(_ values: (RunLine) -> Double) -> Double {
       lines.map(values).reduce(0, +) / Double(lines.count)
@@ -106,6 +112,13 @@ extension Calibrate {
           ? ", so that is what decoding with this certificate takes" : "")
     }
     let layer = mean { $0.layers[$0.piece(at: threshold)] }
+    if isOfPrompts {
+      return "at epsilon \(certificate.settings.epsilon), a prompt's token passes \(layer.formatted(places: 1)) of "
+        + "\(facts.layers) layers on average, and a document, prompt and output, takes \(milliseconds.0) ms by what its parts "
+        + "cost on this machine; \(milliseconds.1) ms at full depth"
+        + (certificate.pays == false && threshold < Double(facts.layers)
+          ? ", so that is what decoding with this certificate takes" : "")
+    }
     return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
       + "\(facts.layers) layers on average, reads \(megabytes.0.formatted(places: 1)) MB of weights and takes "
       + "\(milliseconds.0) ms by what its parts cost on this machine; "

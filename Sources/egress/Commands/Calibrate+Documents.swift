@@ -37,8 +37,9 @@ extension Calibrate {
       model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized, adapter: adapter)
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
     let stem = documents.stem
+    // A guard that is asked before a prompt goes on from a layer reads that layer at the latest.
     let made = try guarding.make(
-      loaded, records: all, stem: stem, maxTokens: documents.maxTokens,
+      loaded, records: all, stem: stem, layer: leastDepth(of: loaded), maxTokens: documents.maxTokens,
       check: checkFeasibility)
     let records = Array(all.dropFirst(made?.documents ?? 0))
     let policyGuard = made?.guard
@@ -61,6 +62,14 @@ extension Calibrate {
             draftLength: drafting.draftLength ?? draft.usualDraftLength, grid: documents.grid?.values,
             maxTokens: documents.maxTokens, regime: regime, guard: policyGuard))
       }
+    } else if documents.promptDepth {
+      candidates = [
+        try candidate(
+          "prompts", stem: stem,
+          .prompts(
+            loaded.subject(), depths: documents.depths, maxTokens: documents.maxTokens, regime: regime,
+            guard: policyGuard))
+      ]
     } else {
       candidates = [try candidate("exits", stem: stem, exitSweep(loaded, metric, regime, policyGuard))]
     }
@@ -88,6 +97,14 @@ extension Calibrate {
       }
     }
     try certify(candidates, outputs: outputs, settings: settings, facts: facts, files: files)
+  }
+
+  /// The least layer that --prompt-depth tries; `nil` for another policy.
+  private func leastDepth(of loaded: LoadedModel) -> Int? {
+    guard documents.promptDepth else { return nil }
+    let layerCount = loaded.model.decoder.configuration.layerCount
+    let least = (documents.depths ?? PromptDepthSweep.usualDepths(layerCount: layerCount)).min() ?? layerCount
+    return min(least, layerCount)
   }
 
   private func readRecords(_ data: String, metric: QualityMetric, risk: QualityRisk) throws

@@ -18,7 +18,8 @@ struct Calibrate: ParsableCommand {
       goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's guard, \
       NAME.guard.safetensors, which has to lie beside it.
 
-      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0.
+      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0; with \
+      --prompt-depth, the layer after which prompts stop, from the last down.
 
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
       thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the cheapest \
@@ -29,6 +30,7 @@ struct Calibrate: ParsableCommand {
         egress summarize --certificate docs.certificate.json article.txt
         egress calibrate --model LARGE --draft SMALL --data docs.jsonl --epsilon 0.05
         egress summarize --model LARGE --draft SMALL --certificate docs.certificate.json article.txt
+        egress calibrate --data docs.jsonl --prompt-depth --epsilon 0.02
         egress calibrate --data questions.jsonl --risk selective --metric exact-match --epsilon 0.1
         egress answer --certificate questions.certificate.json --question "When was it built?" bridge.txt
         egress calibrate losses.csv --epsilon 0.05
@@ -140,6 +142,10 @@ struct Calibrate: ParsableCommand {
     guard tables.isEmpty else { throw ValidationError("Give either a table of losses or --data, not both.") }
     if policy != nil { throw ValidationError("--policy has no effect with --data.") }
     if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
+    if documents.promptDepth, isSelective || drafting.draft != nil {
+      throw ValidationError(
+        "--prompt-depth certifies prompts alone, without \(isSelective ? "--risk selective" : "--draft").")
+    }
     if isSelective { return try validateAnswers() }
     let (metric, _) = try quality()
     try validateFurtherMetrics()
@@ -161,6 +167,11 @@ struct Calibrate: ParsableCommand {
       }
       guard metric.distance == nil else {
         throw ValidationError("--metric \(metric.name) compares exits; with --draft give one of texts.")
+      }
+    } else if documents.promptDepth {
+      if let name = exits.given.first { throw ValidationError("--\(name) has no effect with --prompt-depth.") }
+      guard metric.distance == nil else {
+        throw ValidationError("--metric \(metric.name) compares exits; with --prompt-depth give one of texts.")
       }
     } else if let grid = documents.grid, !grid.values.allSatisfy({ $0 < 1 }) {
       throw ValidationError("--grid must hold thresholds at least 0 and below 1.")

@@ -28,8 +28,9 @@ struct EvaluateCommand: ParsableCommand {
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
 
   func validate() throws {
-    guard exits.exitThreshold != nil || exits.certificate != nil || speculation.isActive else {
-      throw ValidationError("Give a --certificate or an --exit-threshold, or a --drafter or a --draft.")
+    guard exits.isGiven || exits.promptDepth != nil || speculation.isActive else {
+      throw ValidationError(
+        "Give a --certificate, an --exit-threshold or a --prompt-depth, or a --drafter or a --draft.")
     }
     try speculation.validate(with: exits)
     if exits.trace != nil || exits.showExits || speculation.showDrafts {

@@ -87,6 +87,7 @@ struct GenerateCommand: ParsableCommand {
     }
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
+    options.promptDepth = exits.promptDepth
     Interrupt.watch()
     let tokens =
       try raw

@@ -120,10 +120,8 @@ final class Auditor {
     var value = 0.0
     // What the guard found outside was decoded at full depth: nothing is lost, and that is part of the policy.
     if generation.applicability?.isInside ?? true {
-      var plain = options
-      (plain.applicability, plain.tripwire) = (nil, nil)
       let session = try model.makeSession(
-        prompt: generation.promptTokenIDs, options: plain, shouldStop: { Interrupt.isRequested })
+        prompt: generation.promptTokenIDs, options: options.atFullDepth, shouldStop: { Interrupt.isRequested })
       while try session.next() != nil {}
       guard session.stopReason != .cancelled else { return }
       value = (loss.readsReferences ? QualityRisk.consistency : .gap).loss(

@@ -15,6 +15,13 @@ struct CalibrationDocuments: ParsableArguments {
       "What the names of the files written begin with. (default: that of the documents)", valueName: "name"))
   var output: String?
 
+  @Flag(
+    help: """
+      Certify the layer after which the prompt's tokens but the last 32 stop, instead of a threshold of exits; --grid names \
+      layers. (default grid: every second one down to half of them)
+      """)
+  var promptDepth = false
+
   @OptionGroup var sharding: ShardOptions
 
   @Option(
@@ -55,6 +62,14 @@ struct CalibrationDocuments: ParsableArguments {
     if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
       throw ValidationError("--grid must hold thresholds at least 0.")
     }
+    if promptDepth {
+      if let name = everyThreshold ? "every-threshold" : lowest == nil ? nil : "lowest" {
+        throw ValidationError("--\(name) has no effect with --prompt-depth.")
+      }
+      if let grid, !grid.values.allSatisfy({ $0 >= 1 && Int(exactly: $0) != nil }) {
+        throw ValidationError("--grid must hold layers with --prompt-depth, whole numbers from 1 on.")
+      }
+    }
     if everyThreshold, grid != nil { throw ValidationError("Give either --grid or --every-threshold.") }
     if let lowest, !(lowest >= 0 && lowest < 1) {
       throw ValidationError("--lowest must be at least 0 and below 1, but is \(lowest).")
@@ -68,13 +83,16 @@ struct CalibrationDocuments: ParsableArguments {
   /// The options that have no meaning without --data, where they are given.
   var given: [String] {
     let all = [
-      ("output", output != nil), ("shard", sharding.shard != nil), ("prices", prices != nil),
+      ("output", output != nil), ("prompt-depth", promptDepth), ("shard", sharding.shard != nil), ("prices", prices != nil),
       ("grid", grid != nil), ("every-threshold", everyThreshold),
       ("lowest", lowest != nil), ("limit", limit != nil),
       ("max-tokens", maxTokens != nil),
     ]
     return all.filter(\.1).map(\.0)
   }
+
+  /// The layers to try with --prompt-depth; `nil` for the usual ones, and for another policy.
+  var depths: [Int]? { promptDepth ? grid?.values.compactMap { Int(exactly: $0) } : nil }
 
   /// What the names of files begin with.
   var stem: String { output ?? ((data ?? "documents") as NSString).deletingPathExtension }

@@ -9,11 +9,12 @@ extension CalibrationGuard {
   ///
   /// - Parameters:
   ///   - stem: What the name of its file begins with.
+  ///   - layer: The layer whose states it reads; `nil` for the last.
   ///   - check: Is told how many documents are left to certify, before the model is run.
   /// - Returns: `nil` where none is wanted or there are too few documents.
   /// - Throws: ``CommandError`` for more documents than there are; `ExitCode` after an interruption.
   func make(
-    _ loaded: LoadedModel, records: [DocumentRecord], stem: String, maxTokens: Int?,
+    _ loaded: LoadedModel, records: [DocumentRecord], stem: String, layer: Int? = nil, maxTokens: Int?,
     check: (Int) throws -> Void
   ) throws -> Made? {
     guard !noGuard else { return nil }
@@ -40,7 +41,7 @@ extension CalibrationGuard {
     )
     defer { decoding.clear() }
     let made = try PolicyGuard.make(
-      subject, records: Array(sources.prefix(count)), path: path, maxTokens: maxTokens,
+      subject, records: Array(sources.prefix(count)), path: path, layer: layer, maxTokens: maxTokens,
       shouldStop: { Interrupt.isRequested }
     ) { progress in
       switch progress {

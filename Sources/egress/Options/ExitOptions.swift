@@ -26,6 +26,15 @@ struct ExitOptions: ParsableArguments {
   @OptionGroup var policy: ExitPolicyOptions
 
   @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      """
+      Let the prompt's tokens but the last 32 stop after this layer; keys and values above are projected from their states. \
+      It reads prompts faster and changes the output.
+      """, valueName: "layer"))
+  var promptDepth: Int?
+
+  @Option(
     help: ArgumentHelp(
       "Write a line of JSON for each token: layer, confidences, reason, bytes, seconds; when drafting, who wrote it.",
       valueName: "t.jsonl"))
@@ -43,6 +52,12 @@ struct ExitOptions: ParsableArguments {
       guard certificate == nil else {
         throw ValidationError("Give either --exit-threshold or --certificate.")
       }
+    }
+    if certificate != nil, promptDepth != nil {
+      throw ValidationError("--prompt-depth is fixed by --certificate.")
+    }
+    if let promptDepth, promptDepth < 1 {
+      throw ValidationError("--prompt-depth must be at least 1, but is \(promptDepth).")
     }
     if certificate != nil, let name = policy.given.first(where: { $0 != "exit-heads" }) {
       throw ValidationError("--\(name) is fixed by --certificate.")
@@ -67,6 +82,7 @@ struct ExitOptions: ParsableArguments {
       "exit-cache": policy.exitCache?.rawValue,
       "exit-layers": policy.exitLayers.map { "\($0.layers)" },
       "min-exit-layer": policy.minExitLayer.map { "\($0)" }, "decay": policy.decay.map { "\($0)" },
+      "prompt-depth": promptDepth.map { "\($0)" },
       "exit-heads": isGiven ? policy.headsDigest(loaded) : nil,
     ]
     return all.compactMapValues { $0 }
@@ -95,10 +111,12 @@ struct ExitOptions: ParsableArguments {
   static let notCovered =
     "not covered by the certificate, which holds for whole documents: decoded at full depth"
 
-  /// Sets which documents the certificate is applied to, and what brings outputs back to full depth.
+  /// Sets how deep prompts are read, which documents the certificate is applied to, and what brings outputs back to
+  /// full depth.
   func protect(_ options: inout GenerationOptions, _ loaded: LoadedModel) throws {
+    options.promptDepth = promptDepth
     guard let certificate else { return }
-    (options.applicability, options.tripwire) = try CertifiedPolicy.protection(
+    (options.applicability, options.tripwire, options.promptDepth) = try CertifiedPolicy.protection(
       certificate, for: loaded.subject())
   }
 
@@ -107,10 +125,16 @@ struct ExitOptions: ParsableArguments {
     let certified = try CertifiedPolicy.load(path, for: loaded.subject(policy), regime: regime)
     let certificate = certified.certificate
     Console.note(certificate.guarantee)
+    if case .promptDepth = certified.decoding { return nil }
     guard case .exits(let strategy) = certified.decoding else {
+      let costs = (
+        (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)
+      )
       Console.note(
-        "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and full depth "
-          + "\((certificate.safestCost ?? 0).formatted(places: 2)), so tokens pass all layers")
+        certificate.isOfPrompts
+          ? "a document takes \(costs.0) ms at this layer and \(costs.1) ms at full depth, so prompts pass all layers"
+          : "leaving early at this threshold takes \(costs.0) ms a token and full depth \(costs.1), so tokens pass all layers"
+      )
       return nil
     }
     return strategy

@@ -42,6 +42,7 @@ struct PriceOptions: ParsableArguments {
     case .exits(let costs):
       full = Double(model.model.decoder.configuration.layerCount) * (costs.layer.first ?? 0) + costs.head
     case .drafts(let costs): full = costs.plain
+    case .prompts(let costs): full = costs.token
     }
     try TextOutput.standard.write(
       format == .json

@@ -54,8 +54,7 @@ struct DocumentReport {
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
-    var plain = options
-    plain.applicability = nil
+    let plain = options.atFullDepth
     var isWhole = true
     let partStrategy: (any DecodingStrategy)? = isCertified ? nil : exitStrategy
     let prompt = try model.model.makePrompt(

@@ -8,7 +8,8 @@ extension Evaluation.Result {
       (
         "threshold",
         "\(TableText.short(threshold))"
-          + (exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
+          + (promptDepth != nil ? ", the layer after which prompts stop"
+            : exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
       ),
     ]
     let within = isWithinEpsilon.map { $0 ? " (at most epsilon)" : " (above epsilon)" } ?? ""
@@ -33,7 +34,7 @@ extension Evaluation.Result {
     func row(_ name: String, _ value: (Evaluation.Way) -> String) {
       lines.append((name, Self.pad(value(full)) + Self.pad(value(exits))))
     }
-    let name = exits.speculation == nil ? "early exits" : "with drafts"
+    let name = exits.speculation != nil ? "with drafts" : promptDepth != nil ? "this depth" : "early exits"
     lines.append(("", Self.pad("full depth") + Self.pad(name)))
     if full.quality != nil { row("quality") { ($0.quality ?? 0).formatted(places: 4) } }
     row("layers") { $0.averageLayer.formatted(places: 2) + " of \(layers)" }
@@ -56,8 +57,8 @@ extension Evaluation.Result {
     lines.append(
       (
         "time",
-        "\(timeRatio.formatted(places: 3)) of full depth a token, \(documentTimeRatio.formatted(places: 3)) a "
-          + "document, its prompt included"
+        "\(timeRatio.formatted(places: 3)) of full depth a token, \(promptTimeRatio.formatted(places: 3)) a prompt, "
+          + "\(documentTimeRatio.formatted(places: 3)) a document"
       ))
     return lines.map { $0.0.padding(to: 13) + $0.1 }.joined(separator: "\n") + "\n"
   }

@@ -1,0 +1,56 @@
+import FileFormats
+import Foundation
+import Generation
+
+/// A policy that lets the tokens of prompts stop after a layer, but for that layer, written down: what a calibration was
+/// made with, and what a certificate holds for. The layer is the certificate's threshold.
+public struct PromptPolicyDescription: Codable, Sendable, Equatable {
+  public var version: Int
+  public var modelDigest: String
+  /// How the model computes, or `nil` for `ComputePath.quantized`.
+  public var compute: String?
+  /// The last tokens of a prompt, which pass all layers.
+  public var deepTokens: Int
+  /// SHA-256 of what the prompt template makes of an empty message.
+  public var templateDigest: String
+  /// How the documents were decoded besides.
+  public var regime: DecodingRegime
+  /// Which documents it applies to, or `nil` for all.
+  public var applicability: ApplicabilityGuard.Reference?
+
+  enum CodingKeys: String, CodingKey {
+    case compute, regime
+    case applicability = "guard"
+    case version = "prompt_policy_version"
+    case modelDigest = "model_sha256"
+    case deepTokens = "deep_tokens"
+    case templateDigest = "template_sha256"
+  }
+
+  public static let currentVersion = 1
+
+  /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
+  public init(_ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?)
+    throws
+  {
+    version = Self.currentVersion
+    modelDigest = subject.modelDigest
+    compute = ExitPolicyDescription.compute(of: subject.model)
+    deepTokens = LanguageModel.deepPromptTokens
+    templateDigest = try ExitPolicyDescription.templateDigest(of: subject.model)
+    self.regime = regime
+    self.applicability = applicability
+  }
+
+  /// JSON with sorted keys: the same policy gives the same bytes.
+  public func jsonData() throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return try encoder.encode(self) + Data("\n".utf8)
+  }
+
+  /// SHA-256 of ``jsonData()``.
+  public func digest() throws -> String {
+    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
+  }
+}

@@ -1,0 +1,83 @@
+import Transformers
+
+/// The tokens of a prompt that stop after a layer, while they are read.
+///
+/// Of a token of the prompt others need keys and values, not a prediction. So all but the last ones may stop after a
+/// layer; in the layers above, their keys and values are projected from the state there (state propagation; Schuster et
+/// al., NeurIPS 2022, section 3.2; for prompts, Qiao et al., "SwiftKV", 2024). The last ones, which ask the question and
+/// begin the output, pass all layers.
+struct PromptDepthReading {
+  /// The layer after which tokens stop.
+  let layer: Int
+  /// Tokens, from the first on, that go no deeper.
+  let shallowCount: Int
+  /// (tokens read, hiddenSize): states after ``layer``.
+  private var states: [Float] = []
+  private var finishedCount = 0
+  private let promptCount: Int
+  private let hiddenSize: Int
+
+  /// The last tokens of a prompt, which pass all layers: enough for most questions and the template around them.
+  static let deepTokens = 32
+
+  /// - Returns: `nil` where all tokens pass all layers.
+  init?(_ layer: Int, prompt count: Int, of model: LanguageModel) {
+    guard layer < model.decoder.configuration.layerCount, count > Self.deepTokens else { return nil }
+    self.layer = layer
+    promptCount = count
+    shallowCount = count - Self.deepTokens
+    hiddenSize = model.decoder.configuration.hiddenSize
+    states.reserveCapacity(count * hiddenSize)
+  }
+
+  /// The next tokens, all of which have been read, whose way goes on.
+  var nextPart: Range<Int>? {
+    guard finishedCount < promptCount else { return nil }
+    return finishedCount..<min(finishedCount + DecodingBuffers.prefillChunk, promptCount)
+  }
+
+  /// Keeps the rows in use.
+  mutating func keep(_ read: HiddenStates) {
+    for row in 0..<read.count { states += read[row] }
+  }
+
+  /// Puts the states of tokens into rows.
+  func take(_ range: Range<Int>, into target: HiddenStates) {
+    target.count = range.count
+    for (row, token) in range.enumerated() {
+      target[row] = Array(states[token * hiddenSize..<(token + 1) * hiddenSize])
+    }
+  }
+
+  /// Notes that tokens are through; after the last of them nothing is kept.
+  mutating func finish(_ part: Range<Int>) {
+    finishedCount = part.upperBound
+    if finishedCount == promptCount { states = [] }
+  }
+}
+
+extension LanguageModel {
+  /// The last tokens of a prompt, which pass all layers wherever the others stop.
+  public static var deepPromptTokens: Int { PromptDepthReading.deepTokens }
+
+  /// Layers after which tokens of a prompt may stop: up to the last, which is full depth.
+  public var promptDepths: ClosedRange<Int> { 1...decoder.configuration.layerCount }
+
+  /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, for one below
+  ///   the layer that a guard reads, and for an encoder-decoder.
+  func checkPromptDepth(_ depth: Int, guard applicability: ApplicabilityGuard?) throws(GenerationError) {
+    guard !hasEncoder else {
+      throw .option(
+        field: "prompt-depth", expected: "absent for an encoder-decoder, whose encoder reads the prompt",
+        found: "\(depth)")
+    }
+    let layers = max(promptDepths.lowerBound, applicability?.layer ?? 1)...promptDepths.upperBound
+    guard layers.contains(depth), applicability == nil || applicability?.layer != nil || depth == layers.upperBound
+    else {
+      throw .option(
+        field: "prompt-depth",
+        expected: applicability == nil ? "in \(layers)" : "in \(layers), with a guard that reads a layer up to it",
+        found: "\(depth)")
+    }
+  }
+}

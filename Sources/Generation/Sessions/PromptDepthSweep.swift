@@ -1,0 +1,103 @@
+import Tokenization
+import Transformers
+
+/// The outputs of a prompt whose tokens stop after each of some layers, see ``GenerationOptions/promptDepth``.
+///
+/// The prompt passes the layers once: below a depth nothing changes, and above it only its last tokens run again. All
+/// outputs are then decoded together. Each is the one that decoding with that depth gives alone, to the bit.
+public struct PromptDepthSweep {
+  /// An output, and the depth that gives it.
+  public struct Piece: Sendable {
+    public var depth: Int
+    public var generation: Generation
+  }
+
+  /// Depths to try unless others are asked for: from the last layer down to half of them, by steps of two.
+  public static func usualDepths(layerCount: Int) -> [Int] {
+    Array(stride(from: layerCount - 2, through: max(1, layerCount / 2 - 1), by: -2))
+  }
+
+  let model: LanguageModel
+  /// Descending; the last layer, which is full depth, is the first of them.
+  public let depths: [Int]
+
+  /// - Parameter depths: In any order; full depth is always among them.
+  /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, and for an
+  ///   encoder-decoder.
+  public init(model: LanguageModel, depths: [Int]) throws {
+    for depth in depths { try model.checkPromptDepth(depth, guard: nil) }
+    self.model = model
+    self.depths = Array(Set(depths + [model.promptDepths.upperBound])).sorted(by: >)
+  }
+
+  /// Runs a prompt at all depths.
+  ///
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one.
+  ///   - options: How to decode; its depth is replaced by the sweep's. A guard has to read a layer that no depth is
+  ///     below; a document that it finds outside has the output of full depth at every depth.
+  ///   - shouldStop: Asked before each token.
+  /// - Returns: Pieces by descending depth, the first of which is the full-depth run; `nil` when `shouldStop` said so.
+  /// - Throws: ``GenerationError`` for a prompt that does not fit or a guard of another layer, ``DecoderError``, and
+  ///   the tokenizer's errors.
+  public func run(
+    _ prompt: [TokenID], options: GenerationOptions, shouldStop: () -> Bool = { Task.isCancelled }
+  ) throws -> [Piece]? {
+    if let least = depths.last { try model.checkPromptDepth(least, guard: options.applicability) }
+    var options = options
+    options.promptDepth = nil
+    let decoder = model.decoder
+    let layerCount = decoder.configuration.layerCount
+    let partial = depths.filter { $0 < layerCount && prompt.count > PromptDepthReading.deepTokens }
+    let seen = options.applicability?.layer
+    var buffers = DecodingBuffers(
+      decoder: decoder, watching: Set(partial + [seen].compactMap { $0 }.filter { $0 < layerCount }))
+    let full = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    var states: [Int: PromptDepthReading] = [:]
+    for depth in partial { states[depth] = PromptDepthReading(depth, prompt: prompt.count, of: model) }
+    let watched = buffers.watched
+    guard
+      try buffers.readPrompt(
+        of: full, shouldStop: shouldStop,
+        observe: { _ in
+          for depth in partial {
+            if let read = watched[depth] { states[depth]?.keep(read) }
+          }
+        })
+    else { return nil }
+    full.lookAtPrompt()
+    var sequences = [full]
+    _ = try buffers.chooseFirst(full)
+    if full.isCovered {
+      for depth in partial {
+        if shouldStop() { return nil }
+        let cache = try decoder.makeCache(capacity: full.cache.capacity)
+        _ = cache.copyBeginning(of: full.cache, count: prompt.count)
+        let sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, cache: cache)
+        sequence.applicability = full.applicability
+        while let part = states[depth]?.nextPart {
+          guard let reading = states[depth] else { break }
+          try buffers.finish(part, of: sequence, as: reading)
+          states[depth]?.finish(part)
+        }
+        sequences.append(sequence)
+        _ = try buffers.chooseFirst(sequence)
+      }
+    }
+    while true {
+      let going = sequences.filter { $0.pending != nil }
+      if going.isEmpty { break }
+      for start in stride(from: 0, to: going.count, by: decoder.invariantBatchLimit) {
+        if shouldStop() { return nil }
+        let end = min(start + decoder.invariantBatchLimit, going.count)
+        try buffers.step(Array(going[start..<end])) { _, _ in }
+      }
+    }
+    let outputs = sequences.map { $0.makeGeneration() }
+    return depths.map { depth in
+      // What has no output of its own has that of full depth.
+      let place = partial.firstIndex(of: depth).map { $0 + 1 } ?? 0
+      return Piece(depth: depth, generation: outputs.indices.contains(place) ? outputs[place] : outputs[0])
+    }
+  }
+}
