@@ -68,7 +68,8 @@ struct PlanExitsCommand: ParsableCommand {
   func run() throws {
     let records = try DocumentFile.read(data).prefix(limit)
     let loaded = try models.load()
-    guard let path = exitHeads ?? loaded.entry.flatMap(ShippedFiles.exitHeads) else {
+    let shipped = try loaded.entry.flatMap { try ShippedFiles.heads(.exits, of: $0) }
+    guard let path = exitHeads ?? shipped else {
       throw ValidationError("There are no exit heads for this model; name a file with --exit-heads.")
     }
     let heads = try ExitHeads(path: path, modelDigest: loaded.digest())

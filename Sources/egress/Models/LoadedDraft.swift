@@ -18,7 +18,7 @@ enum LoadedDraft {
       self = .model(try ModelOptions.load(draft, threads: threads))
       return
     }
-    guard let path = draft == "head" ? Self.shippedHead(loaded) : draft else {
+    guard let path = draft == "head" ? try Self.shippedHead(loaded) : draft else {
       throw CommandError(
         "no draft head comes with \(loaded.entry?.name ?? loaded.path); --draft takes a .safetensors file that has one, or a "
           + "small model")
@@ -28,7 +28,9 @@ enum LoadedDraft {
   }
 
   /// The draft head that comes with a model given by name, or `nil`.
-  static func shippedHead(_ loaded: LoadedModel) -> String? { loaded.entry.flatMap(ShippedFiles.draftHead) }
+  static func shippedHead(_ loaded: LoadedModel) throws -> String? {
+    try loaded.entry.flatMap { try ShippedFiles.heads(.drafts, of: $0) }
+  }
 
   var source: SpeculationStrategy.Source {
     switch self {

@@ -13,6 +13,12 @@ struct ModelEntry: Decodable, Sendable {
     case delta
   }
 
+  /// Heads that come with the program.
+  enum Heads: String, Decodable {
+    case exits
+    case drafts
+  }
+
   /// A Python package that carries the model or a part of it, and the path inside it.
   struct Part: Decodable, Sendable {
     var package: String
@@ -38,6 +44,8 @@ struct ModelEntry: Decodable, Sendable {
   /// Where the terms are that a user has to accept before the download.
   var terms: String?
   var family: String
+  /// The folders in which a file of heads for this model comes with the program.
+  var heads: [Heads]?
   /// Encoder–decoders have none.
   var promptTemplate: String?
   var system: String?

@@ -125,7 +125,10 @@ struct ExitOptions: ParsableArguments {
     let certified = try CertifiedPolicy.load(path, for: loaded.subject(policy), regime: regime)
     let certificate = certified.certificate
     Console.note(certificate.guarantee)
+    // Where the last layer is all that is certified, that has been said.
+    let isLast = certificate.threshold == Double(loaded.model.decoder.configuration.layerCount)
     if case .promptDepth = certified.decoding { return nil }
+    if certificate.isOfPrompts, isLast { return nil }
     guard case .exits(let strategy) = certified.decoding else {
       let costs = (
         (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)

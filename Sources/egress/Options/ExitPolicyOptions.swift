@@ -79,9 +79,9 @@ struct ExitPolicyOptions: ParsableArguments {
   }
 
   /// The file of exit heads: the one given, or the one that is shipped for a model given by name; `nil` for none.
-  func headsPath(_ loaded: LoadedModel) -> String? {
+  func headsPath(_ loaded: LoadedModel) throws -> String? {
     if let exitHeads { return exitHeads == "none" ? nil : exitHeads }
-    return loaded.entry.flatMap(ShippedFiles.exitHeads)
+    return try loaded.entry.flatMap { try ShippedFiles.heads(.exits, of: $0) }
   }
 
   /// SHA-256 of that file.
@@ -92,7 +92,7 @@ struct ExitPolicyOptions: ParsableArguments {
   /// - Throws: ``EarlyExitError/exitHeads(_:)`` for heads of another model; a usage error when a classifier is asked
   ///   for and there is none.
   func loadHeads(_ loaded: LoadedModel) throws -> ExitHeads? {
-    let path = headsPath(loaded)
+    let path = try headsPath(loaded)
     let plan = try plan()
     if path == nil, try measure(plan) == .classifier {
       throw ValidationError("--confidence classifier needs --exit-heads.")
