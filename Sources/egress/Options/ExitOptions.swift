@@ -106,7 +106,7 @@ struct ExitOptions: ParsableArguments {
   {
     let certified = try CertifiedPolicy.load(path, for: loaded.subject(policy), regime: regime)
     let certificate = certified.certificate
-    Console.note(certificate.guarantee)
+    Console.note(certificate.statement)
     guard case .exits(let strategy) = certified.decoding else {
       Console.note(
         "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and full depth "
