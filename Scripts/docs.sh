@@ -28,5 +28,6 @@ for catalogue in Sources/*/*.docc; do
     --fallback-default-module-kind Library --output-path "$out/parts/$library.doccarchive"
   parts+=("$out/parts/$library.doccarchive")
 done
-"$docc" merge "${parts[@]}" --synthesized-landing-page-name egress --output-path "$out/egress.doccarchive"
+"$docc" merge "${parts[@]}" --synthesized-landing-page-name egress \
+  --synthesized-landing-page-topics-style list --output-path "$out/egress.doccarchive"
 echo "$out/egress.doccarchive"
