@@ -1,4 +1,4 @@
-# make setup | build | test | demo | lint | install PREFIX=/usr/local
+# make setup | build | test | demo | lint | docs | install PREFIX=/usr/local
 
 PREFIX ?= /usr/local
 SWIFT ?= swift
@@ -6,7 +6,7 @@ SWIFT ?= swift
 MODEL = smollm2-135m-reader
 EGRESS = .build/release/egress
 
-.PHONY: help setup build fetch test demo lint install clean
+.PHONY: help setup build fetch test demo lint docs install clean
 
 help:
 	@echo 'make setup    install what building needs'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test     set up, fetch the model, run all tests'
 	@echo 'make demo     set up, fetch the model, summarise an example'
 	@echo 'make lint     check the style'
+	@echo 'make docs     write the pages of the libraries to .build/docs'
 	@echo 'make install  put the program, its manual and completions under PREFIX ($(PREFIX))'
 
 setup:
@@ -38,6 +39,10 @@ demo: fetch
 
 lint:
 	$(SWIFT) format lint --strict -r Sources Tests Examples Package.swift
+
+# Warnings of DocC are errors. Comments and catalogues alone take part: what is built is not built again.
+docs: build
+	@SWIFT='$(SWIFT)' bash Scripts/docs.sh
 
 # Statically linked with Swift's libraries, so that the program runs where no toolchain is.
 install: setup

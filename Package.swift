@@ -172,6 +172,15 @@ let package = Package(
       ],
       swiftSettings: strictSwift),
     .testTarget(
+      name: "DocumentationTests",
+      dependencies: [
+        "Certification", "ChatTemplates", "Checkpoints", "EarlyExit", "FileFormats", "Generation",
+        "LossTables",
+        "RiskControl", "Serving", "SpeculativeDecoding", "TensorKernels", "TestSupport", "TextLosses",
+        "Tokenization", "Transformers",
+      ],
+      swiftSettings: strictSwift),
+    .testTarget(
       name: "CommandLineTests", dependencies: ["Checkpoints", "FileFormats", "TestSupport"],
       swiftSettings: strictSwift),
   ],

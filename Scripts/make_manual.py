@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Writes docs/egress.1 from what the program says about itself: egress --experimental-dump-help | make_manual.py"""
+
 import json
 import re
 import sys
@@ -34,7 +35,8 @@ def prose(text):
 def examples(text):
     # Indented lines keep their ends; anything else is prose.
     return "".join(
-        f".PP\n.nf\n{escape(part)}\n.fi\n" if part.startswith(" ") else prose(part) for part in text.split("\n\n"))
+        f".PP\n.nf\n{escape(part)}\n.fi\n" if part.startswith(" ") else prose(part) for part in text.split("\n\n")
+    )
 
 
 def option(argument):
@@ -80,7 +82,9 @@ for heading, body in named:
     blocks = body.split("\n\n")
     prefix += [block for block in blocks if not block.startswith(" ")]
     rest.append((heading, "\n\n".join(block for block in blocks if block.startswith(" "))))
-lines.append(".SH DESCRIPTION\n" + escape(root["abstract"]) + "\n" + "".join(prose(part) for part in prefix).rstrip("\n"))
+lines.append(
+    ".SH DESCRIPTION\n" + escape(root["abstract"]) + "\n" + "".join(prose(part) for part in prefix).rstrip("\n")
+)
 lines.append(".SH COMMANDS")
 write(root, ["egress"], lines)
 for heading, body in rest:

@@ -3,7 +3,10 @@
 import math
 
 COLORS = {  # by measure: on light and on dark ground
-    "softmax": ("#1f6fb4", "#6cb4ee"), "saturation": ("#b5651d", "#e8a860"), "classifier": ("#2a7f4f", "#62c68d")}
+    "softmax": ("#1f6fb4", "#6cb4ee"),
+    "saturation": ("#b5651d", "#e8a860"),
+    "classifier": ("#2a7f4f", "#62c68d"),
+}
 RULES = {"crc": "CRC", "ucb": "UCB", "ltt": "LTT"}
 TITLES = {"summaries": "Summaries of abstracts, 1 − ROUGE-L", "answers": "Answers from a paragraph, 1 − token F1"}
 
@@ -13,21 +16,28 @@ def tables(rows, tested, policies, clock_documents):
     for task in dict.fromkeys(row["task"] for row in rows):
         mine = [row for row in rows if row["task"] == task]
         sets = ", ".join(
-            f"{measure} {layers} (λ " + (f"≥ {values})" if option == "--lowest" else f"of {values.split(',')[0]} … {values.split(',')[-1]})")
-            for measure, (layers, option, values) in policies[task].items())
+            f"{measure} {layers} (λ "
+            + (f"≥ {values})" if option == "--lowest" else f"of {values.split(',')[0]} … {values.split(',')[-1]})")
+            for measure, (layers, option, values) in policies[task].items()
+        )
         text += [
-            f"### {TITLES[task]}", "",
+            f"### {TITLES[task]}",
+            "",
             f"Exit layers and lowest threshold: {sets}. Calibrated on n documents, test risk (± standard error), layers and bytes "
             f"on {tested[task]} others, clock on the first {clock_documents} of these: milliseconds a token with exits / at full "
             "depth in the same process, and their ratio. ≤: of the next safer threshold measured. 1: full depth, because nothing "
             "past it is certified. Violations, of 100 (δ = 0.1 for UCB and LTT; CRC bounds the mean only): calibration sets drawn with "
             "replacement from all documents, for which the mean loss over all is above ε; in brackets random splits whose test half "
-            "has a mean above ε, which sampling alone does where the risk is near ε.", ""]
+            "has a mean above ε, which sampling alone does where the risk is near ε.",
+            "",
+        ]
         for size in sorted({row["n"] for row in mine}):
             text += [
-                f"n = {size}", "",
+                f"n = {size}",
+                "",
                 "| measure | rule | ε | λ | test risk | layers | MB a token | ms a token | ratio | violations |",
-                "|---|---|---|---|---|---|---|---|---|---|"]
+                "|---|---|---|---|---|---|---|---|---|---|",
+            ]
             text += [line(row) for row in mine if row["n"] == size]
             text.append("")
     return "\n".join(text)
@@ -35,14 +45,33 @@ def tables(rows, tested, policies, clock_documents):
 
 def line(row):
     full = row["threshold"] >= 1
-    risk = "0" if full else f"{row['risk']:.4f} ± {row['error']:.4f}" + (" **> ε**" if row["risk"] > row["epsilon"] else "")
+    risk = (
+        "0"
+        if full
+        else f"{row['risk']:.4f} ± {row['error']:.4f}" + (" **> ε**" if row["risk"] > row["epsilon"] else "")
+    )
     about = "" if full or row.get("clock_threshold") == row["threshold"] else "≤ "
     times = "" if "milliseconds" not in row else f"{row['milliseconds']:.2f} / {row['full_milliseconds']:.2f}"
     ratio = "1" if full else "not measured" if "ratio" not in row else f"{about}{row['ratio']:.3f}"
     violations = f"{row['resampled']['violations']} ({row['split']['violations']})"
-    return "| " + " | ".join([
-        row["measure"], RULES[row["rule"]], f"{row['epsilon']:g}", "1" if full else f"{row['threshold']:.4f}", risk,
-        f"{row['layers']:.1f}", f"{row['megabytes']:.1f}", times, ratio, violations]) + " |"
+    return (
+        "| "
+        + " | ".join(
+            [
+                row["measure"],
+                RULES[row["rule"]],
+                f"{row['epsilon']:g}",
+                "1" if full else f"{row['threshold']:.4f}",
+                risk,
+                f"{row['layers']:.1f}",
+                f"{row['megabytes']:.1f}",
+                times,
+                ratio,
+                violations,
+            ]
+        )
+        + " |"
+    )
 
 
 STYLE = """
@@ -71,8 +100,10 @@ def figure(rows, task, rule="ucb"):
     total = (left + len(sizes) * (width + 44) + 8, top + 2 * height + gap + 84)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total[0]} {total[1]}" role="img" width="{total[0]}">',
-        f"<title>{TITLES[task]}: test risk and time of a token over epsilon</title>", style(),
-        f'<text class="title" x="{left}" y="18">{TITLES[task]} ({RULES[rule]}, δ = 0.1)</text>']
+        f"<title>{TITLES[task]}: test risk and time of a token over epsilon</title>",
+        style(),
+        f'<text class="title" x="{left}" y="18">{TITLES[task]} ({RULES[rule]}, δ = 0.1)</text>',
+    ]
     lowest = min([0] + [row["risk"] - row["error"] for row in mine])
     low = 0.02 * math.floor(lowest / 0.02)
     ratios = [row["ratio"] for row in mine if "ratio" in row]
@@ -97,11 +128,15 @@ def figure(rows, task, rule="ucb"):
             count = round((ceiling - bottom) / (0.02 if key == "risk" else 0.1))
             for step in range(count + 1):
                 value = bottom + (ceiling - bottom) * step / count
-                parts.append(f'<line class="grid" x1="{x0}" x2="{x0 + width}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
+                parts.append(
+                    f'<line class="grid" x1="{x0}" x2="{x0 + width}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+                )
                 if column == 0:
                     parts.append(f'<text x="{x0 - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
             for epsilon in epsilons:
-                parts.append(f'<text x="{x(epsilon):.1f}" y="{y0 + height + 16}" text-anchor="middle">{epsilon:g}</text>')
+                parts.append(
+                    f'<text x="{x(epsilon):.1f}" y="{y0 + height + 16}" text-anchor="middle">{epsilon:g}</text>'
+                )
             bound = [(epsilon, epsilon if key == "risk" else 1.0) for epsilon in epsilons]
             parts.append(polyline("bound", [(x(e), y(value)) for e, value in bound]))
             for place, measure in enumerate(COLORS):
@@ -116,7 +151,8 @@ def figure(rows, task, rule="ucb"):
                         ends = [max(bottom, min(ceiling, row[key] + sign * row["error"])) for sign in (-1, 1)]
                         parts.append(
                             f'<line class="line {measure}" style="stroke-width:1" x1="{points[-1][0]:.1f}" '
-                            f'x2="{points[-1][0]:.1f}" y1="{y(ends[0]):.1f}" y2="{y(ends[1]):.1f}"/>')
+                            f'x2="{points[-1][0]:.1f}" y1="{y(ends[0]):.1f}" y2="{y(ends[1]):.1f}"/>'
+                        )
                 parts.append(polyline(f"line {measure}", points))
                 parts += [f'<circle class="dot {measure}" cx="{a:.1f}" cy="{b:.1f}" r="3.5"/>' for a, b in points]
     foot = top + 2 * height + gap + 40

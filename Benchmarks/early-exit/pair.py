@@ -31,7 +31,10 @@ DELTA = 0.1
 TRIALS = 100
 GRID = "0.98:0.02:-0.02"
 # Chosen on the validation split by the bytes that a token reads at a risk of 0.05.
-POLICIES = {measure: ["--confidence", measure, "--exit-layers", "2,3,4,6"] for measure in ("softmax", "saturation", "classifier")}
+POLICIES = {
+    measure: ["--confidence", measure, "--exit-layers", "2,3,4,6"]
+    for measure in ("softmax", "saturation", "classifier")
+}
 BILD = ["--fallback", "0.1", "--draft-length", "8"]
 MAX_TOKENS = "32"
 # The models read 512 tokens, and a document that does not fit is no document to calibrate on.
@@ -63,9 +66,17 @@ class Work:
         if not os.path.exists(self.data):
             with open(self.data, "w", encoding="utf-8") as file:
                 for line in read_lines(arguments.data):
-                    file.write(json.dumps({
-                        "id": line["id"], "document": line["document"][:CHARACTERS], "references": [line["reference"]]},
-                        ensure_ascii=False) + "\n")
+                    file.write(
+                        json.dumps(
+                            {
+                                "id": line["id"],
+                                "document": line["document"][:CHARACTERS],
+                                "references": [line["reference"]],
+                            },
+                            ensure_ascii=False,
+                        )
+                        + "\n"
+                    )
         heads = ["--exit-heads", arguments.exit_heads] if arguments.exit_heads else []
         self.ways = {measure: [*policy, *heads] for measure, policy in POLICIES.items()}
         self.ways["bild"] = ["--draft", arguments.draft, *BILD]
@@ -88,9 +99,24 @@ class Work:
             return
         rows = []
         for layer in range(1, 8):
-            found = json.loads(self.egress(
-                "evaluate", "--data", self.data, *self.model, "--exit-heads", "none", "--exit-layers", str(layer),
-                "--exit-threshold", "0", "--max-tokens", MAX_TOKENS, "--format", "json"))
+            found = json.loads(
+                self.egress(
+                    "evaluate",
+                    "--data",
+                    self.data,
+                    *self.model,
+                    "--exit-heads",
+                    "none",
+                    "--exit-layers",
+                    str(layer),
+                    "--exit-threshold",
+                    "0",
+                    "--max-tokens",
+                    MAX_TOKENS,
+                    "--format",
+                    "json",
+                )
+            )
             rows.append({"layer": layer, "rouge_l": found["exits"]["quality"], "time_ratio": found["time_ratio"]})
         write_json(path, rows + [{"layer": 8, "rouge_l": found["full"]["quality"], "time_ratio": 1.0}])
 
@@ -102,8 +128,23 @@ class Work:
             grid = [] if way == "bild" else ["--grid", GRID]
             # Any epsilon does: the losses of every threshold come first.
             self.egress(
-                "calibrate", "--data", self.data, *self.model, *options, *grid, "--max-tokens", MAX_TOKENS, "--output", name,
-                "--epsilon", "0.5", "--certificate", name + ".all.json", "--force", allowed=(0, 2, 3))
+                "calibrate",
+                "--data",
+                self.data,
+                *self.model,
+                *options,
+                *grid,
+                "--max-tokens",
+                MAX_TOKENS,
+                "--output",
+                name,
+                "--epsilon",
+                "0.5",
+                "--certificate",
+                name + ".all.json",
+                "--force",
+                allowed=(0, 2, 3),
+            )
 
     def study(self):
         for way in self.ways:
@@ -114,11 +155,28 @@ class Work:
                     sign = -1 if way != "bild" else 1
                     rising = [sign * value for value in loss["thresholds"]]
                     places = [bisect.bisect_right(rising, sign * value) - 1 for value in run["thresholds"]]
-                    file.write(json.dumps({
-                        "thresholds": run["thresholds"], "losses": [loss["losses"][place] for place in places],
-                        "costs": run["layers"]}) + "\n")
-            common = ["--trials", str(TRIALS), "--delta", str(DELTA), "--rules", "crc,ucb/wsr,ltt/hb",
-                      "--calibration-size", ",".join(map(str, SIZES)), "--format", "json"]
+                    file.write(
+                        json.dumps(
+                            {
+                                "thresholds": run["thresholds"],
+                                "losses": [loss["losses"][place] for place in places],
+                                "costs": run["layers"],
+                            }
+                        )
+                        + "\n"
+                    )
+            common = [
+                "--trials",
+                str(TRIALS),
+                "--delta",
+                str(DELTA),
+                "--rules",
+                "crc,ucb/wsr,ltt/hb",
+                "--calibration-size",
+                ",".join(map(str, SIZES)),
+                "--format",
+                "json",
+            ]
             for kind, table in (("study", "losses"), ("layers", "layers")):
                 if not os.path.exists(self.path(way, kind, "json")):
                     figure = ["--figure", os.path.join(self.figures, f"pair-{way}.svg")] if kind == "study" else []
@@ -133,17 +191,33 @@ class Work:
         order = random.Random(1).sample(range(len(documents)), len(documents))
         held_out = self.path("held-out.jsonl")
         with open(held_out, "w", encoding="utf-8") as file:
-            file.writelines(documents[i] for i in order[size:size + self.arguments.clock_documents])
+            file.writelines(documents[i] for i in order[size : size + self.arguments.clock_documents])
         for way, options in self.ways.items():
             with open(self.path(way, "losses.jsonl"), encoding="utf-8") as file:
                 lines = file.readlines()
             calibration = self.path(way, "calibration.jsonl")
             with open(calibration, "w", encoding="utf-8") as file:
                 file.writelines(lines[i] for i in order[:size])
-            certificates = json.loads(self.egress(
-                "calibrate", calibration, "--rule", "ucb", "--delta", str(DELTA), "--metric", "rouge-l", "--certificate",
-                self.path(way, "certificate.json"), "--force", "--epsilon", ",".join(map(str, EPSILONS)), "--format", "json",
-                allowed=(0, 2, 3)))
+            certificates = json.loads(
+                self.egress(
+                    "calibrate",
+                    calibration,
+                    "--rule",
+                    "ucb",
+                    "--delta",
+                    str(DELTA),
+                    "--metric",
+                    "rouge-l",
+                    "--certificate",
+                    self.path(way, "certificate.json"),
+                    "--force",
+                    "--epsilon",
+                    ",".join(map(str, EPSILONS)),
+                    "--format",
+                    "json",
+                    allowed=(0, 2, 3),
+                )
+            )
             for certificate in certificates:
                 threshold = certificate["threshold"]
                 path = self.path(way, f"clock-{certificate['epsilon']:g}", "json")
@@ -153,16 +227,38 @@ class Work:
                     write_json(path, None)
                     continue
                 rule = "--rollback" if way == "bild" else "--exit-threshold"
-                write_json(path, {"threshold": threshold, **json.loads(self.egress(
-                    "evaluate", "--data", held_out, *self.model, *options, rule, repr(threshold), "--max-tokens", MAX_TOKENS,
-                    "--format", "json"))})
+                write_json(
+                    path,
+                    {
+                        "threshold": threshold,
+                        **json.loads(
+                            self.egress(
+                                "evaluate",
+                                "--data",
+                                held_out,
+                                *self.model,
+                                *options,
+                                rule,
+                                repr(threshold),
+                                "--max-tokens",
+                                MAX_TOKENS,
+                                "--format",
+                                "json",
+                            )
+                        ),
+                    },
+                )
 
     def tables(self):
         layers = json.load(open(self.path("layers.json")))
-        studies = {way: {kind: json.load(open(self.path(way, kind, "json")))["measurements"] for kind in ("study", "layers")}
-                   for way in self.ways}
-        clock = {way: {epsilon: json.load(open(self.path(way, f"clock-{epsilon:g}", "json"))) for epsilon in EPSILONS}
-                 for way in self.ways}
+        studies = {
+            way: {kind: json.load(open(self.path(way, kind, "json")))["measurements"] for kind in ("study", "layers")}
+            for way in self.ways
+        }
+        clock = {
+            way: {epsilon: json.load(open(self.path(way, f"clock-{epsilon:g}", "json"))) for epsilon in EPSILONS}
+            for way in self.ways
+        }
         write_json(self.path("pair.json"), {"layers": layers, "studies": studies, "clock": clock})
         text = tables(layers, studies, clock, self.arguments.clock_documents)
         with open(self.path("pair.md"), "w", encoding="utf-8") as file:
@@ -180,8 +276,13 @@ def cells(rows, size, rule):
 def tables(layers, studies, clock, clock_documents):
     text = ["| layer | ROUGE-L | ms a token, full depth = 1 |", "|---|---|---|"]
     text += [f"| {row['layer']} | {100 * row['rouge_l']:.1f} | {row['time_ratio']:.2f} |" for row in layers]
-    text += ["", f"On the clock: UCB, n = {max(SIZES)}, on {clock_documents} others.", "",
-             "| | ε | λ | test risk | ROUGE-L (full depth) | layers | ms a token / full depth | document |", "|---|---|---|---|---|---|---|---|"]
+    text += [
+        "",
+        f"On the clock: UCB, n = {max(SIZES)}, on {clock_documents} others.",
+        "",
+        "| | ε | λ | test risk | ROUGE-L (full depth) | layers | ms a token / full depth | document |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for way, found in clock.items():
         for epsilon, row in found.items():
             if row is None:
@@ -191,16 +292,28 @@ def tables(layers, studies, clock, clock_documents):
                 f"| {way} | {epsilon:g} | {row['threshold']:.3g} | {row['test_risk']:.4f} ± {row['test_risk_error']:.4f} | "
                 f"{100 * row['exits']['quality']:.1f} ({100 * row['full']['quality']:.1f}) | {row['exits']['average_layer']:.2f} | "
                 f"{row['exits']['milliseconds_per_token']:.3f} / {row['full']['milliseconds_per_token']:.3f} = "
-                f"{row['time_ratio']:.3f} | {row['document_time_ratio']:.3f} |")
-    text += ["", f"{TRIALS} random splits each: mean test risk, mean layers a token, and how many of 100 test sets have a mean above ε.",
-             "", "| | n | rule | " + " | ".join(f"ε = {epsilon:g}" for epsilon in EPSILONS) + " |", "|---" * (3 + len(EPSILONS)) + "|"]
+                f"{row['time_ratio']:.3f} | {row['document_time_ratio']:.3f} |"
+            )
+    text += [
+        "",
+        f"{TRIALS} random splits each: mean test risk, mean layers a token, and how many of 100 test sets have a mean above ε.",
+        "",
+        "| | n | rule | " + " | ".join(f"ε = {epsilon:g}" for epsilon in EPSILONS) + " |",
+        "|---" * (3 + len(EPSILONS)) + "|",
+    ]
     for way, found in studies.items():
         for size in SIZES:
             for rule, name in pages.RULES.items():
                 risks, depths = cells(found["study"], size, rule), cells(found["layers"], size, rule)
-                text.append(f"| {way} | {size} | {name} | " + " | ".join(
-                    f"{risks[epsilon]['risk_mean']:.4f}, {depths[epsilon]['cost_mean']:.2f}, "
-                    f"{100 * risks[epsilon]['violation_rate']:.0f}" for epsilon in EPSILONS) + " |")
+                text.append(
+                    f"| {way} | {size} | {name} | "
+                    + " | ".join(
+                        f"{risks[epsilon]['risk_mean']:.4f}, {depths[epsilon]['cost_mean']:.2f}, "
+                        f"{100 * risks[epsilon]['violation_rate']:.0f}"
+                        for epsilon in EPSILONS
+                    )
+                    + " |"
+                )
     return "\n".join(text) + "\n"
 
 
@@ -213,18 +326,29 @@ def figure(layers, studies, clock):
     width, height, left, top, gap = 300, 200, 50, 56, 64
     panels = [
         ("average exit layer (of 8)", {way: depth_points(studies[way]) for way in pages.COLORS}, (0, 8, 2)),
-        ("time of a token, full depth = 1",
-         {way: [(e, row["time_ratio"] if row else 1) for e, row in clock[way].items()] for way in pages.COLORS}, (0, 1.2, 0.2)),
-        ("BiLD: speed-up of a document", {"bild": [(e, 1 / row["document_time_ratio"] if row else 1)
-                                                  for e, row in clock["bild"].items()]}, (0.5, 2.5, 0.5)),
-        ("ROUGE-L when all tokens leave after a layer",
-         {"softmax": [(row["layer"], 100 * row["rouge_l"]) for row in layers]}, None),
+        (
+            "time of a token, full depth = 1",
+            {way: [(e, row["time_ratio"] if row else 1) for e, row in clock[way].items()] for way in pages.COLORS},
+            (0, 1.2, 0.2),
+        ),
+        (
+            "BiLD: speed-up of a document",
+            {"bild": [(e, 1 / row["document_time_ratio"] if row else 1) for e, row in clock["bild"].items()]},
+            (0.5, 2.5, 0.5),
+        ),
+        (
+            "ROUGE-L when all tokens leave after a layer",
+            {"softmax": [(row["layer"], 100 * row["rouge_l"]) for row in layers]},
+            None,
+        ),
     ]
     total = (left + 2 * (width + 60), top + 2 * (height + gap) + 8)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total[0]} {total[1]}" role="img" width="{total[0]}">',
-        "<title>The pair: exit layer, time and speed-up over epsilon, and ROUGE-L over the layer</title>", pages.style(colors),
-        f'<text class="title" x="{left}" y="18">UCB, δ = {DELTA:g}, n = {max(SIZES)}, 1 − ROUGE-L</text>']
+        "<title>The pair: exit layer, time and speed-up over epsilon, and ROUGE-L over the layer</title>",
+        pages.style(colors),
+        f'<text class="title" x="{left}" y="18">UCB, δ = {DELTA:g}, n = {max(SIZES)}, 1 − ROUGE-L</text>',
+    ]
     for place, way in enumerate(colors):
         name = "BiLD" if way == "bild" else way
         parts.append(f'<text class="{way}" x="{left + 110 * place}" y="36">● {name}</text>')
@@ -250,7 +374,9 @@ def figure(layers, studies, clock):
             parts.append(f'<text x="{x0 - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
         for value in steps:
             parts.append(f'<text x="{x(value):.1f}" y="{y0 + height + 16}" text-anchor="middle">{value:g}</text>')
-        parts.append(f'<text x="{x0 + width / 2}" y="{y0 + height + 32}" text-anchor="middle">{"layer" if number == 3 else "ε"}</text>')
+        parts.append(
+            f'<text x="{x0 + width / 2}" y="{y0 + height + 32}" text-anchor="middle">{"layer" if number == 3 else "ε"}</text>'
+        )
         for way, points in lines.items():
             places = [(x(a), y(b)) for a, b in points]
             parts.append(pages.polyline(f"line {way}", places))

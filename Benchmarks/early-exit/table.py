@@ -40,10 +40,13 @@ POLICIES = {
     "summaries": {
         "softmax": ("24,30", "--lowest", "0.05"),
         "saturation": ("24,30", "--grid", "0.98,0.96,0.94,0.92,0.91,0.9,0.89,0.88,0.87,0.86,0.85,0.84,0.83,0.82"),
-        "classifier": ("24,30", "--lowest", "0.45")},
+        "classifier": ("24,30", "--lowest", "0.45"),
+    },
     "answers": {
-        "softmax": ("24,30", "--lowest", "0.05"), "saturation": ("24,30", "--lowest", "0.75"),
-        "classifier": ("24,30", "--lowest", "0.3")},
+        "softmax": ("24,30", "--lowest", "0.05"),
+        "saturation": ("24,30", "--lowest", "0.75"),
+        "classifier": ("24,30", "--lowest", "0.3"),
+    },
 }
 # Those of models that were trained on for early exits.
 TRAINED = {
@@ -51,8 +54,10 @@ TRAINED = {
         task: {
             "softmax": ("20,24,30", "--grid", "0.9,0.7,0.5,0.4,0.3,0.2,0.1,0.05,0.02"),
             "saturation": ("20,24,30", "--grid", "0.98,0.96,0.94,0.92,0.9,0.88,0.86,0.84,0.82"),
-            "classifier": ("20,24,30", "--grid", "0.95,0.9,0.8,0.7,0.6,0.5,0.4,0.3,0.1")}
-        for task in POLICIES},
+            "classifier": ("20,24,30", "--grid", "0.95,0.9,0.8,0.7,0.6,0.5,0.4,0.3,0.1"),
+        }
+        for task in POLICIES
+    },
 }
 METRICS = {"summaries": "rouge-l", "answers": "token-f1"}
 
@@ -68,7 +73,9 @@ def read_arguments():
     parser.add_argument("--exit-heads", help="as for egress; by default those that come with the program")
     parser.add_argument("--model")
     parser.add_argument("--threads")
-    parser.add_argument("--test", type=int, help="documents to test on, beside those to calibrate on (default: all others)")
+    parser.add_argument(
+        "--test", type=int, help="documents to test on, beside those to calibrate on (default: all others)"
+    )
     parser.add_argument("--clock-documents", type=int, default=40)
     parser.add_argument("--clock-runs", type=int, default=28, help="thresholds to put on the clock, at most")
     parser.add_argument("--egress", default=".build/release/egress")
@@ -134,7 +141,9 @@ class Work:
                 line.setdefault("id", place)
             sides = halves([str(line.get("group", line["id"])) for line in lines], seed=0)
             if len(sides[1]) < 2:
-                sys.exit(f"{getattr(self.arguments, task)} has too few documents for a half of {max(SIZES)}, groups kept whole")
+                sys.exit(
+                    f"{getattr(self.arguments, task)} has too few documents for a half of {max(SIZES)}, groups kept whole"
+                )
             with open(path, "w", encoding="utf-8") as file:
                 for place in sides[0] + sides[1]:
                     file.write(json.dumps(lines[place], ensure_ascii=False) + "\n")
@@ -161,8 +170,23 @@ class Work:
                     continue
                 # Any epsilon does: the losses of every threshold come first.
                 self.egress(
-                    "calibrate", "--data", data, "--metric", METRICS[task], *thresholds, "--output", name, *policy,
-                    *limit, "--epsilon", "0.5", "--certificate", name + ".all.json", "--force", allowed=(0, 2, 3))
+                    "calibrate",
+                    "--data",
+                    data,
+                    "--metric",
+                    METRICS[task],
+                    *thresholds,
+                    "--output",
+                    name,
+                    *policy,
+                    *limit,
+                    "--epsilon",
+                    "0.5",
+                    "--certificate",
+                    name + ".all.json",
+                    "--force",
+                    allowed=(0, 2, 3),
+                )
 
     # Rules: from the tables of losses alone.
 
@@ -184,24 +208,33 @@ class Work:
                     everything = [((first[0][:size], first[1]), rule) for rule in RULES]
                     everything += [(split, rule) for kind in kinds for split in kinds[kind] for rule in RULES]
                     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                        found = list(pool.map(
-                            lambda job: self.calibrate(table, job[0][0], job[1], METRICS[task]), everything))
+                        found = list(
+                            pool.map(lambda job: self.calibrate(table, job[0][0], job[1], METRICS[task]), everything)
+                        )
                     for index, rule in enumerate(RULES):
                         for epsilon in EPSILONS:
                             threshold, outcome = found[index][epsilon]
                             cell = {
-                                "n": size, "rule": rule, "epsilon": epsilon, "threshold": threshold, "outcome": outcome,
-                                **table.measure(threshold, first[1])}
+                                "n": size,
+                                "rule": rule,
+                                "epsilon": epsilon,
+                                "threshold": threshold,
+                                "outcome": outcome,
+                                **table.measure(threshold, first[1]),
+                            }
                             for number, kind in enumerate(kinds):
                                 start = len(RULES) * (1 + number * SPLITS)
                                 tests = [
                                     table.measure(found[start + len(RULES) * k + index][epsilon][0], split[1])
-                                    for k, split in enumerate(kinds[kind])]
+                                    for k, split in enumerate(kinds[kind])
+                                ]
                                 risks = [test["risk"] for test in tests]
                                 cell[kind] = {
-                                    "violations": sum(risk > epsilon for risk in risks), "splits": len(risks),
+                                    "violations": sum(risk > epsilon for risk in risks),
+                                    "splits": len(risks),
                                     "mean_risk": sum(risks) / len(risks),
-                                    "mean_megabytes": sum(test["megabytes"] for test in tests) / len(tests)}
+                                    "mean_megabytes": sum(test["megabytes"] for test in tests) / len(tests),
+                                }
                             cells.append(cell)
                 full = table.measure(1, first[1])
                 write_json(path, {"full": full, "tested": len(first[1]), "cells": cells})
@@ -220,7 +253,8 @@ class Work:
         everyone = range(len(groups))
         return {
             "split": [(first[:size], second) for first, second in split],
-            "resampled": [(chance.choices(everyone, k=size), everyone) for _ in range(SPLITS)]}
+            "resampled": [(chance.choices(everyone, k=size), everyone) for _ in range(SPLITS)],
+        }
 
     def calibrate(self, table, places, rule, metric):
         """The threshold and the outcome by epsilon, from the losses of some documents."""
@@ -229,10 +263,28 @@ class Work:
             with open(losses, "w", encoding="utf-8") as file:
                 file.writelines(table.lines[place] for place in places)
             text = self.egress(
-                "calibrate", losses, "--rule", rule, "--bound", RULES[rule], "--delta", str(DELTA), "--metric", metric,
-                "--epsilon", ",".join(map(str, EPSILONS)), "--format", "json", model=False, allowed=(0, 2, 3), quiet=True)
+                "calibrate",
+                losses,
+                "--rule",
+                rule,
+                "--bound",
+                RULES[rule],
+                "--delta",
+                str(DELTA),
+                "--metric",
+                metric,
+                "--epsilon",
+                ",".join(map(str, EPSILONS)),
+                "--format",
+                "json",
+                model=False,
+                allowed=(0, 2, 3),
+                quiet=True,
+            )
         return {
-            certificate["epsilon"]: (certificate["threshold"], certificate["outcome"]) for certificate in json.loads(text)}
+            certificate["epsilon"]: (certificate["threshold"], certificate["outcome"])
+            for certificate in json.loads(text)
+        }
 
     # The clock.
 
@@ -243,23 +295,29 @@ class Work:
         was measured. Of thresholds that read the same within 1 % one is measured.
         """
         cells = [
-            (task, measure, cell) for task in self.tasks for measure in MEASURES
-            for cell in read_rules(self, task, measure)["cells"] if cell["threshold"] < 1]
+            (task, measure, cell)
+            for task in self.tasks
+            for measure in MEASURES
+            for cell in read_rules(self, task, measure)["cells"]
+            if cell["threshold"] < 1
+        ]
 
         def order(item):
             task, measure, cell = item
             safest = max(other["threshold"] for a, b, other in cells if (a, b) == (task, measure))
-            urgency = 0 if cell["rule"] == "ucb" and cell["n"] == max(SIZES) else 1 if cell["threshold"] == safest else 2
+            urgency = (
+                0 if cell["rule"] == "ucb" and cell["n"] == max(SIZES) else 1 if cell["threshold"] == safest else 2
+            )
             return urgency, ["ucb", "ltt", "crc"].index(cell["rule"]), -cell["n"], abs(cell["epsilon"] - 0.05)
 
-        wanted = [(task, measure, cell["threshold"], cell["megabytes"]) for task, measure, cell in sorted(cells, key=order)]
+        wanted = [
+            (task, measure, cell["threshold"], cell["megabytes"]) for task, measure, cell in sorted(cells, key=order)
+        ]
         chosen = []
         for task, measure, threshold, megabytes in wanted:
             if len(chosen) == self.arguments.clock_runs:
                 break
-            near = [
-                other for other in chosen
-                if other[:2] == (task, measure) and abs(other[3] / megabytes - 1) < 0.01]
+            near = [other for other in chosen if other[:2] == (task, measure) and abs(other[3] / megabytes - 1) < 0.01]
             if not near:
                 chosen.append((task, measure, threshold, megabytes))
         return chosen
@@ -276,17 +334,37 @@ class Work:
             print(f"clock {number + 1} of {len(chosen)}", file=sys.stderr, flush=True)
             skip, _ = self.split(task)
             policy, _ = self.policy(task, measure)
-            write_json(path, json.loads(self.egress(
-                "evaluate", "--data", self.documents(task), "--skip", str(skip), "--limit", str(self.arguments.clock_documents),
-                "--metric", METRICS[task], "--exit-threshold", repr(threshold), *policy, "--format", "json")))
+            write_json(
+                path,
+                json.loads(
+                    self.egress(
+                        "evaluate",
+                        "--data",
+                        self.documents(task),
+                        "--skip",
+                        str(skip),
+                        "--limit",
+                        str(self.arguments.clock_documents),
+                        "--metric",
+                        METRICS[task],
+                        "--exit-threshold",
+                        repr(threshold),
+                        *policy,
+                        "--format",
+                        "json",
+                    )
+                ),
+            )
 
     def on_clock(self, task, measure, threshold):
         """What the clock showed at a threshold, or else at the next safer one that was measured, and that threshold."""
         if threshold >= 1:
             return None, 1
         begin = f"{task}.{measure}.clock-"
-        names = [name for name in os.listdir(self.arguments.output) if name.startswith(begin) and name.endswith(".json")]
-        thresholds = sorted(float(name[len(begin):-len(".json")]) for name in names)
+        names = [
+            name for name in os.listdir(self.arguments.output) if name.startswith(begin) and name.endswith(".json")
+        ]
+        thresholds = sorted(float(name[len(begin) : -len(".json")]) for name in names)
         place = bisect.bisect_left(thresholds, threshold)
         if place == len(thresholds):
             return None, None
@@ -347,9 +425,11 @@ class Table:
         mean = sum(losses) / len(losses)
         square = sum((loss - mean) ** 2 for loss in losses) / max(len(losses) - 1, 1)
         return {
-            "risk": mean, "error": (square / len(losses)) ** 0.5,
+            "risk": mean,
+            "error": (square / len(losses)) ** 0.5,
             "megabytes": sum(self.at(self.runs[place], threshold, "costs") for place in places) / len(places),
-            "layers": sum(self.at(self.runs[place], threshold, "layers") for place in places) / len(places)}
+            "layers": sum(self.at(self.runs[place], threshold, "layers") for place in places) / len(places),
+        }
 
 
 def main():

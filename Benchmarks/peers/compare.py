@@ -8,6 +8,7 @@ median of the ratios within a round, as a Markdown table.
 
 See README.md beside this file for how to install the peers.
 """
+
 import argparse
 import ctypes
 import json
@@ -100,7 +101,8 @@ def measure_ctranslate2(folder, threads):
     def seconds(count):
         start = time.perf_counter()
         generator.generate_batch(
-            [prompt], max_length=count, min_length=count, include_prompt_in_result=False, end_token=[])
+            [prompt], max_length=count, min_length=count, include_prompt_in_result=False, end_token=[]
+        )
         return time.perf_counter() - start
 
     first = min(seconds(1) for _ in range(REPETITIONS))

@@ -11,7 +11,9 @@ KINDS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 SCORER = rouge_scorer.RougeScorer(KINDS, use_stemmer=True)
 
 # A full stop after one of these ends no sentence.
-ABBREVIATIONS = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Lt|Sgt|Rev|Gov|Sen|Rep|vs|etc|al|e\.g|i\.e|No|Fig|approx|[A-Z])\.)$")
+ABBREVIATIONS = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Lt|Sgt|Rev|Gov|Sen|Rep|vs|etc|al|e\.g|i\.e|No|Fig|approx|[A-Z])\.)$"
+)
 BOUNDARY = re.compile(r"(?<=[.!?])[\"'\u201d\u2019)\]]*\s+(?=[\"'\u201c\u2018(\[]?[A-Z0-9])|\n+")
 
 
@@ -19,8 +21,8 @@ def sentences(text):
     """Sentences of running text; lines of a dialogue are sentences."""
     found, begin = [], 0
     for match in BOUNDARY.finditer(text):
-        part = text[begin:match.end()].strip()
-        if "\n" not in match.group() and ABBREVIATIONS.search(text[begin:match.start()].rstrip("\"')]")):
+        part = text[begin : match.end()].strip()
+        if "\n" not in match.group() and ABBREVIATIONS.search(text[begin : match.start()].rstrip("\"')]")):
             continue
         if part:
             found.append(part)
@@ -76,7 +78,7 @@ def facts(output):
     names = []
     for sentence in sentences(output):
         for match in NAME.finditer(sentence):
-            if sentence[:match.start()].strip("\"'\u201c\u2018([ "):
+            if sentence[: match.start()].strip("\"'\u201c\u2018([ "):
                 names.append(match.group())
     # I is no name.
     return NUMBER.findall(output), [name for name in names if name != "I" and not name.startswith("I'")]
@@ -89,7 +91,13 @@ def unsupported(output, source):
     words = set(re.findall(r"\w+", source.lower()))
     numbers, names = facts(output)
     bad = [n for n in numbers if n not in digits and n.replace(",", "").rstrip(".") not in digits]
-    bad += [n for n in names if not all(w in words or w.rstrip("s") in words for w in re.findall(r"\w+", re.sub(r"['\u2019]s$", "", n).lower()))]
+    bad += [
+        n
+        for n in names
+        if not all(
+            w in words or w.rstrip("s") in words for w in re.findall(r"\w+", re.sub(r"['\u2019]s$", "", n).lower())
+        )
+    ]
     return bad, len(numbers) + len(names)
 
 

@@ -1,4 +1,5 @@
 """Makes the two tables of the benchmark: study.npy (100 x 2,000) and, when asked, large.npy (100 x 1,000,000)."""
+
 import sys
 
 import numpy as np

@@ -3,6 +3,7 @@
 It is written the usual way, with the obvious savings: each row's upper bound is found once a trial by Brent's method on the
 vectorised log-capital and then compared with every epsilon, and p-values stop at the first failure.
 """
+
 import sys
 import time
 

@@ -56,9 +56,7 @@ def ask(base, model, key, text, tokens, timeout):
         "stream_options": {"include_usage": True},
     }
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-    request = urllib.request.Request(
-        base + "/v1/chat/completions", json.dumps(body).encode(), headers, method="POST"
-    )
+    request = urllib.request.Request(base + "/v1/chat/completions", json.dumps(body).encode(), headers, method="POST")
     start = time.perf_counter()
     first = None
     usage = None
@@ -142,9 +140,7 @@ def main():
     base = arguments.base.rstrip("/")
     model = arguments.model
     if model is None:
-        request = urllib.request.Request(
-            base + "/v1/models", headers={"Authorization": f"Bearer {arguments.key}"}
-        )
+        request = urllib.request.Request(base + "/v1/models", headers={"Authorization": f"Bearer {arguments.key}"})
         with urllib.request.urlopen(request, timeout=30) as response:
             model = json.load(response)["data"][0]["id"]
     requests = make_requests(arguments.requests, arguments.seed)

@@ -9,6 +9,7 @@ else happens on the machine falls on all of them. Run it on a quiet machine. Gre
 Exact ways must give the tokens of plain decoding: any difference is told and ends the run with status 1. llama.cpp needs the
 Python package llama_cpp; it gets the very prompt tokens of ours, and its outputs may differ by its own rounding.
 """
+
 import argparse
 import collections
 import json
@@ -82,8 +83,14 @@ class Llama:
         self.exact = False
         draft = LlamaPromptLookupDecoding(max_ngram_size=3, num_pred_tokens=drafts) if drafts else None
         self.model = llama_cpp.Llama(
-            arguments.model, n_ctx=2048, n_threads=arguments.threads, n_threads_batch=arguments.threads,
-            draft_model=draft, logits_all=draft is not None, verbose=False)
+            arguments.model,
+            n_ctx=2048,
+            n_threads=arguments.threads,
+            n_threads_batch=arguments.threads,
+            draft_model=draft,
+            logits_all=draft is not None,
+            verbose=False,
+        )
         self.ends = {llama_cpp.llama_vocab_eos(llama_cpp.llama_model_get_vocab(self.model.model)), 0, 2}
 
     def __call__(self, document, ours):
@@ -161,7 +168,8 @@ def show(rows):
         gain = r["tokens_per_second"] / base["tokens_per_second"]
         line = (
             f"{r['way']:20} {r['tokens_per_second']:7.1f} {gain:5.2f} {r['samples_per_second']:9.3f} "
-            f"{r['same_as_plain']:4}/{r['documents']:<4} {r['token_f1']:6.3f}")
+            f"{r['same_as_plain']:4}/{r['documents']:<4} {r['token_f1']:6.3f}"
+        )
         if "drafted" in r:
             line += f" {r['tokens_per_pass']:8.2f} {r['accepted'] / max(r['drafted'], 1):9.2f}"
         print(line)
@@ -171,9 +179,9 @@ def show(rows):
             whole = max(sum(parts), 1e-9)
             shares = ", ".join(
                 f"{name} {100 * part / whole:.1f} %"
-                for name, part in zip(("draft", "verify", "cache", "sampling"), parts))
-            by = " ".join(
-                f"{a / d:.2f}" for a, d in zip(r["accepted_by_position"], r["drafted_by_position"]) if d)
+                for name, part in zip(("draft", "verify", "cache", "sampling"), parts)
+            )
+            by = " ".join(f"{a / d:.2f}" for a, d in zip(r["accepted_by_position"], r["drafted_by_position"]) if d)
             print(f"{r['way']}: {shares}; accepted by position {by}")
 
 

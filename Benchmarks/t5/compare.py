@@ -32,8 +32,14 @@ def make(name, folder):
 
         torch.manual_seed(1)
         shape = SHAPES[name]
-        config = T5Config(vocab_size=32128, num_decoder_layers=shape["num_layers"], feed_forward_proj="relu",
-                          n_positions=512, decoder_start_token_id=0, **shape)
+        config = T5Config(
+            vocab_size=32128,
+            num_decoder_layers=shape["num_layers"],
+            feed_forward_proj="relu",
+            n_positions=512,
+            decoder_start_token_id=0,
+            **shape,
+        )
         os.makedirs(path, exist_ok=True)
         T5ForConditionalGeneration(config).save_pretrained(path)
         text = os.path.join(folder, "text.txt")
@@ -41,8 +47,17 @@ def make(name, folder):
             for i in range(2000):
                 file.write(f"line {i} of a text with {i * 7919 % 997} words and {i * 31 % 89} numbers\n")
         sentencepiece.SentencePieceTrainer.train(
-            input=text, model_prefix=path + "/spiece", vocab_size=300, model_type="unigram", pad_id=0, eos_id=1,
-            unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2)
+            input=text,
+            model_prefix=path + "/spiece",
+            vocab_size=300,
+            model_type="unigram",
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
     return path
 
 
@@ -87,8 +102,14 @@ def peer(target, threads, size):
 
     def run(length):
         start = time.perf_counter()
-        results = model.translate_batch(sources, beam_size=1, min_decoding_length=length, max_decoding_length=length,
-                                        max_input_length=0, return_end_token=True)
+        results = model.translate_batch(
+            sources,
+            beam_size=1,
+            min_decoding_length=length,
+            max_decoding_length=length,
+            max_input_length=0,
+            return_end_token=True,
+        )
         assert all(len(r.hypotheses[0]) >= length for r in results)
         return time.perf_counter() - start
 
@@ -98,8 +119,12 @@ def peer(target, threads, size):
 
 
 def ours(program, path, threads):
-    output = subprocess.run([program, "bench", "--model", path, "--threads", str(threads), "--format", "json"],
-                            check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        [program, "bench", "--model", path, "--threads", str(threads), "--format", "json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     result = json.loads(output)
     return {size: (result["encode_seconds"][str(size)], result["decode_seconds"][str(size)]) for size in (1, 8)}
 
@@ -134,7 +159,8 @@ def main():
                 mine = best[("egress", size, part)]
                 others = ", ".join(
                     f"CTranslate2 {kind} {best[(kind, size, part)]:.3f} s ({best[(kind, size, part)] / mine:.2f}x)"
-                    for kind in kinds)
+                    for kind in kinds
+                )
                 print(f"t5-{name} batch {size} {part}: egress {mine:.3f} s, {others}", flush=True)
 
 

@@ -11,6 +11,7 @@ public enum TemplateError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The template itself refuses what it is to write (`raise_exception`).
   case refused(String)
 
+  /// The error as a sentence for a person, with the line of the template.
   public var description: String {
     switch self {
     case .syntax(let line, let expected, let found):
@@ -34,6 +35,12 @@ public struct TemplateLimits: Sendable, Equatable {
   /// Calls of macros within each other.
   public var depth: Int
 
+  /// Sets limits; what is not given is far above what templates of published models need.
+  ///
+  /// - Parameters:
+  ///   - steps: Operations.
+  ///   - length: Characters of the output, and of any one text on the way.
+  ///   - depth: Calls of macros within each other.
   public init(steps: Int = 2_000_000, length: Int = 16_000_000, depth: Int = 48) {
     self.steps = steps
     self.length = length

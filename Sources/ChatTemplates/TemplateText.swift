@@ -14,13 +14,16 @@ public struct TemplateText: Sendable, Hashable, ExpressibleByStringLiteral {
     units = text.unicodeScalars.map { $0.value | (isContent ? Self.contentBit : 0) }
   }
 
+  /// A text that the template may write marks with.
   public init(stringLiteral value: String) { self.init(value) }
 
+  /// Whether two texts have the same scalars, whatever their origins. O(length).
   public static func == (first: TemplateText, second: TemplateText) -> Bool {
     first.units.count == second.units.count
       && zip(first.units, second.units).allSatisfy { $0 & ~contentBit == $1 & ~contentBit }
   }
 
+  /// Hashes the scalars without their origins.
   public func hash(into hasher: inout Hasher) {
     for unit in units { hasher.combine(unit & ~Self.contentBit) }
   }

@@ -1,13 +1,22 @@
 /// What a template computes with.
 public indirect enum TemplateValue: Sendable {
+  /// A name that has no value, with the name.
   case undefined(String)
+  /// Jinja's `none`.
   case none
+  /// True or false.
   case bool(Bool)
+  /// A whole number.
   case int(Int)
+  /// A number with a fraction.
   case double(Double)
+  /// A text that knows where its characters come from.
   case text(TemplateText)
+  /// A list.
   case list([TemplateValue])
+  /// A dictionary that keeps its order.
   case map(TemplateMap)
+  /// A function or a `namespace`: what is shared by reference.
   case object(TemplateObject)
 
   /// A text of the conversation.
@@ -21,6 +30,7 @@ public struct TemplateMap: Sendable {
   var keys: [TemplateText] = []
   var values: [TemplateText: TemplateValue] = [:]
 
+  /// Makes a dictionary; of equal keys the last one counts.
   public init(_ pairs: [(String, TemplateValue)] = []) {
     for (key, value) in pairs { self[TemplateText(key)] = value }
   }

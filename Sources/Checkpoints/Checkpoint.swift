@@ -17,7 +17,9 @@ public struct Checkpoint: Sendable {
 
   /// The path that was opened: a file or a directory.
   public let path: String
+  /// Whether it is a GGUF file or a Hugging Face directory.
   public let kind: Kind
+  /// The facts of the model: sizes, family, positions.
   public let configuration: DecoderConfiguration
   /// The key-value pairs of a GGUF file; empty for a Hugging Face directory.
   public let metadata: [String: MetadataValue]

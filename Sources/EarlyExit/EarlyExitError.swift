@@ -5,6 +5,7 @@ public enum EarlyExitError: Error, Sendable, Equatable, CustomStringConvertible 
   /// Exit heads that do not belong to the model, or a file of them that cannot be used.
   case exitHeads(String)
 
+  /// The error as a sentence for a person.
   public var description: String {
     switch self {
     case .option(let field, let expected, let found):

@@ -12,12 +12,15 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
     case tensor
   }
 
+  /// What kind of fault it is.
   public let kind: Kind
   /// Path of the file, or of the directory when a file in it is missing.
   public let file: String
   /// The field, metadata key or tensor at fault; empty when it is the file as a whole.
   public let field: String
+  /// What should have been there, in words.
   public let expected: String
+  /// What is there, in words.
   public let found: String
 
   /// Makes an error. Text that comes from the file should pass ``printable(_:)`` first.
@@ -29,6 +32,7 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
     self.found = found
   }
 
+  /// The error as a sentence for a person, without a line break.
   public var description: String {
     let place = field.isEmpty ? file : "\(file): \(field)"
     return "\(place): expected \(expected), found \(found)"

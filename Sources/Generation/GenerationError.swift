@@ -25,6 +25,7 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   /// A guard that cannot be fitted or used, or does not belong to the model.
   case applicability(String)
 
+  /// The error as a sentence for a person.
   public var description: String {
     switch self {
     case .option(let field, let expected, let found):

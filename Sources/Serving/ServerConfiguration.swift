@@ -38,6 +38,7 @@ public struct ServerConfiguration: Sendable {
 
 /// Why a server cannot be made, as a sentence for a person.
 public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The sentence.
   public let description: String
 
   /// Makes an error with its sentence.

@@ -11,6 +11,7 @@ public enum SpeculativeDecodingError: Error, Sendable, Equatable, CustomStringCo
   /// A draft head's file, or the description beside it, cannot be used.
   case draftHead(file: String, field: String, expected: String, found: String)
 
+  /// The error as a sentence for a person.
   public var description: String {
     switch self {
     case .option(let field, let expected, let found):

@@ -3,21 +3,37 @@
 /// The raw values are the type numbers of the GGUF format. A *block* is the smallest group of consecutive
 /// weights that can be decoded alone; each row of a matrix holds a whole number of blocks.
 public enum BlockFormat: UInt32, Sendable, CaseIterable {
+  /// IEEE 754, 32 bits.
   case f32 = 0
+  /// IEEE 754, 16 bits.
   case f16 = 1
+  /// 4 bits and a scale: 18 bytes for 32 weights.
   case q4_0 = 2
+  /// 4 bits, a scale and a minimum: 20 bytes for 32 weights.
   case q4_1 = 3
+  /// 5 bits and a scale: 22 bytes for 32 weights.
   case q5_0 = 6
+  /// 5 bits, a scale and a minimum: 24 bytes for 32 weights.
   case q5_1 = 7
+  /// 8 bits and a scale: 34 bytes for 32 weights.
   case q8_0 = 8
+  /// 2 bits, scales and minima of 16 weights each: 84 bytes for 256 weights.
   case q2_K = 10
+  /// 3 bits and scales of 16 weights each: 110 bytes for 256 weights.
   case q3_K = 11
+  /// 4 bits, scales and minima of 32 weights each: 144 bytes for 256 weights.
   case q4_K = 12
+  /// 5 bits, scales and minima of 32 weights each: 176 bytes for 256 weights.
   case q5_K = 13
+  /// 6 bits and scales of 16 weights each: 210 bytes for 256 weights.
   case q6_K = 14
+  /// 4 bits that choose among 16 uneven levels, and a scale: 18 bytes for 32 weights.
   case iq4_NL = 20
+  /// The same levels, with scales of 32 weights each: 136 bytes for 256 weights.
   case iq4_XS = 23
+  /// The upper 16 bits of a 32-bit number.
   case bf16 = 30
+  /// 4-bit floating point and an exponent of 8 bits: 17 bytes for 32 weights (OCP Microscaling).
   case mxfp4 = 39
 
   /// Weights in one block.

@@ -51,6 +51,7 @@ public enum KernelError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The weight of this number, counted row after row, or one of its block, is infinite or no number.
   case notFinite(Int)
 
+  /// The error as a sentence for a person.
   public var description: String {
     switch self {
     case .instructionSet(let name):

@@ -56,7 +56,10 @@ public enum SequenceLoss: Sendable, Equatable {
 
   /// The loss of a text, in [0, 1]; 1 where it compares with references and there is none.
   ///
-  /// - Parameter source: The document, which ``unsupported`` alone reads.
+  /// - Parameters:
+  ///   - prediction: The text.
+  ///   - references: What a good text may be; the best match counts.
+  ///   - source: The document, which ``unsupported`` alone reads.
   public func loss(_ prediction: String, references: [String], source: String = "") -> Double {
     func best(_ score: (String) -> Double) -> Double { 1 - (references.map(score).max() ?? 0) }
     switch self {

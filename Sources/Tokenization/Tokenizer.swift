@@ -49,6 +49,7 @@ public protocol Tokenizer: Sendable {
 }
 
 extension Tokenizer {
+  /// The tokens of a whole text, for tokenizers to which the start of a text is nothing special.
   public func encodeRest(_ utf8: [UInt8]) throws(TokenizerError) -> [Int] {
     try encode(utf8, special: .asText)
   }

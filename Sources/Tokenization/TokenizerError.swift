@@ -13,6 +13,7 @@ public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible 
   /// A token outside 0..<vocabularySize.
   case tokenOutOfRange(token: Int, vocabularySize: Int)
 
+  /// The error as a sentence for a person.
   public var description: String {
     switch self {
     case .malformed(let field, let expected, let found):

@@ -4,7 +4,7 @@ import Generation
 import TestSupport
 import Testing
 
-// What docs/early-exit.md shows, as it stands there.
+// What docs/guides/exits.md shows, as it stands there.
 struct Alternating: ExitPolicy {
   func exitLayers(layerCount: Int) -> [Int] { [20] }
   func decide(_ observation: ExitObservation) -> ExitDecision {
@@ -34,7 +34,7 @@ struct Alternating: ExitPolicy {
     }
     let here = URL(fileURLWithPath: #filePath)
     let root = here.deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    let page = try String(contentsOf: root.appendingPathComponent("docs/early-exit.md"), encoding: .utf8)
+    let page = try String(contentsOf: root.appendingPathComponent("docs/guides/exits.md"), encoding: .utf8)
     let block = try #require(
       page.components(separatedBy: "```").first { $0.hasPrefix("swift\n") && $0.contains("ExitPolicy") })
     let source = lines(try String(contentsOf: here, encoding: .utf8)[...])

@@ -22,8 +22,13 @@ ADAPTERS = {
     "llama_bias": LoraConfig(r=4, lora_alpha=6, target_modules=ALL),
     # Q, K and V are one matrix in the directory, and so are gate and up.
     "phi3": LoraConfig(r=3, lora_alpha=5, use_rslora=True, target_modules=["qkv_proj", "o_proj", "gate_up_proj"]),
-    "qwen3": LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "down_proj"],
-                        rank_pattern={"down_proj": 5}, alpha_pattern={"layers.1.self_attn.v_proj": 9}),
+    "qwen3": LoraConfig(
+        r=2,
+        lora_alpha=4,
+        target_modules=["q_proj", "v_proj", "down_proj"],
+        rank_pattern={"down_proj": 5},
+        alpha_pattern={"layers.1.self_attn.v_proj": 9},
+    ),
 }
 
 
@@ -53,7 +58,8 @@ def main():
         # Some families pad with a token that models so small lack.
         settings = AutoConfig.from_pretrained(models / name, pad_token_id=0)
         base = AutoModelForCausalLM.from_pretrained(
-            models / name, config=settings, dtype=torch.float32, attn_implementation="eager")
+            models / name, config=settings, dtype=torch.float32, attn_implementation="eager"
+        )
         model = get_peft_model(base, config).eval()
         generator = torch.Generator().manual_seed(number)
         with torch.no_grad():
@@ -74,9 +80,13 @@ def main():
             with model.disable_adapter():
                 before = model(torch.tensor([tokens])).logits[0]
         assert (logits - before).abs().max() > 0.1, name
-        (folder / "expected.json").write_text(json.dumps(
-            {"tokens": tokens, "logits": [[float(f"{x:.7g}") for x in row] for row in logits.tolist()]},
-            separators=(",", ":")) + "\n")
+        (folder / "expected.json").write_text(
+            json.dumps(
+                {"tokens": tokens, "logits": [[float(f"{x:.7g}") for x in row] for row in logits.tolist()]},
+                separators=(",", ":"),
+            )
+            + "\n"
+        )
 
 
 main()

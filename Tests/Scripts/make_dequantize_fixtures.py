@@ -9,9 +9,22 @@ from gguf.quants import dequantize
 
 # Offsets of the half-precision scales and minima in a block; the other bytes may take any value.
 HALVES = {
-    "F32": [], "F16": [0], "BF16": [], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
-    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
-    "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [],
+    "F32": [],
+    "F16": [0],
+    "BF16": [],
+    "Q4_0": [0],
+    "Q4_1": [0, 2],
+    "Q5_0": [0],
+    "Q5_1": [0, 2],
+    "Q8_0": [0],
+    "Q4_K": [0, 2],
+    "Q5_K": [0, 2],
+    "Q6_K": [208],
+    "Q2_K": [80, 82],
+    "Q3_K": [108],
+    "IQ4_NL": [0],
+    "IQ4_XS": [0],
+    "MXFP4": [],
 }
 
 random = np.random.default_rng(7)
@@ -39,7 +52,12 @@ for name, halves in HALVES.items():
             values[0] = np.float16(3e-7)  # subnormal
             blocks[:, offset : offset + 2] = values.astype("<f2").view(np.uint8).reshape(count, 2)
     if name == "MXFP4":
-        blocks[:, 0] = [0, 1, 117, 252]  # exponents: the two subnormal ones, a usual one, the largest without an overflow
+        blocks[:, 0] = [
+            0,
+            1,
+            117,
+            252,
+        ]  # exponents: the two subnormal ones, a usual one, the largest without an overflow
     data = blocks.reshape(1, -1)
     if name == "F32":
         data = data.view("<f4")

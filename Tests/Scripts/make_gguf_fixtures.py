@@ -19,8 +19,13 @@ from safetensors.numpy import load_file
 #: The architecture, and whether rows of Q and K are reordered. Qwen 2's window has no key, nor has "dynamic" scaling; Gemma
 #: 2's scale of queries and SmolLM3's layers without positions have none either, and are the usual ones.
 ARCHITECTURES = {
-    "llama_bias": ("llama", True), "llama_yarn": ("llama", True), "qwen3": ("qwen3", False),
-    "smollm3": ("smollm3", True), "phi3": ("phi3", False), "gemma2": ("gemma2", False), "olmo2": ("olmo2", False),
+    "llama_bias": ("llama", True),
+    "llama_yarn": ("llama", True),
+    "qwen3": ("qwen3", False),
+    "smollm3": ("smollm3", True),
+    "phi3": ("phi3", False),
+    "gemma2": ("gemma2", False),
+    "olmo2": ("olmo2", False),
     "granite": ("granite", True),
 }
 

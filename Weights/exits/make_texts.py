@@ -36,8 +36,12 @@ def manuals(section):
             if source.startswith(".so"):
                 continue
             text = subprocess.run(
-                ["man", "--warnings=", "-P", "cat", "-l", str(page)], env={"MANWIDTH": "2000", "LC_ALL": "C.UTF-8"},
-                capture_output=True, text=True, timeout=20).stdout
+                ["man", "--warnings=", "-P", "cat", "-l", str(page)],
+                env={"MANWIDTH": "2000", "LC_ALL": "C.UTF-8"},
+                capture_output=True,
+                text=True,
+                timeout=20,
+            ).stdout
         except (OSError, subprocess.TimeoutExpired):
             continue
         found = re.search(r"^DESCRIPTION\n(.*?)(?=^\S)", re.sub(r".\x08", "", text), re.M | re.S)

@@ -5,6 +5,7 @@
 
 Documents and results lie on a file system that all nodes share. EGRESS names the program.
 """
+
 import os
 import subprocess
 import sys
@@ -23,8 +24,11 @@ class Again(Exception):
 @ray.remote(num_cpus=CPUS, max_retries=5, retry_exceptions=[Again])
 def shard(index, count, folder, command):
     done = subprocess.run(
-        [EGRESS, *command, "--shard", f"{index}/{count}", "--threads", str(CPUS)], cwd=folder, stderr=subprocess.PIPE,
-        text=True)
+        [EGRESS, *command, "--shard", f"{index}/{count}", "--threads", str(CPUS)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if done.returncode in (75, 143) or done.returncode < 0:
         raise Again(done.stderr)
     return done.returncode, done.stderr

@@ -66,6 +66,7 @@ public enum DocumentIdentifier: Codable, Sendable, Hashable, CustomStringConvert
       }
   }
 
+  /// Writes the identifier as it came: a number or a text.
   public func encode(to encoder: any Encoder) throws {
     var value = encoder.singleValueContainer()
     switch self {
@@ -74,6 +75,7 @@ public enum DocumentIdentifier: Codable, Sendable, Hashable, CustomStringConvert
     }
   }
 
+  /// The identifier as JSON: a text in quotes, or a number.
   public var description: String {
     switch self {
     case .text(let text): "\"\(text)\""
@@ -106,6 +108,9 @@ public enum DocumentFile {
 
   /// Reads and checks the whole file, so that a mistake in its last line does not show after an hour of work.
   ///
+  /// - Parameters:
+  ///   - path: The file.
+  ///   - makeTask: What to do with a document that says this about the work on it.
   /// - Throws: ``CertificationError`` naming the line.
   public static func read(
     path: String, makeTask: (RecordedRequest) throws -> DocumentTask = { $0.task }
@@ -121,7 +126,10 @@ public enum DocumentFile {
 
   /// Reads and checks a file's bytes.
   ///
-  /// - Parameter name: What the file is called in messages.
+  /// - Parameters:
+  ///   - bytes: The file, UTF-8.
+  ///   - name: What the file is called in messages.
+  ///   - makeTask: What to do with a document that says this about the work on it.
   /// - Throws: ``CertificationError`` naming the line.
   public static func read(
     _ bytes: [UInt8], name: String, makeTask: (RecordedRequest) throws -> DocumentTask = { $0.task }

@@ -11,6 +11,7 @@ public struct Evaluation {
   public struct Way: Encodable {
     /// 1 - loss against the references, on average; `nil` without references.
     public var quality: Double?
+    /// Layers that a token after the first passed, on average: in 1...``Result/layers``.
     public var averageLayer = 0.0
     /// Bytes of weights read for a token after the first.
     public var bytesPerToken = 0.0
@@ -18,6 +19,7 @@ public struct Evaluation {
     public var millisecondsPerToken = 0.0
     /// Documents a second, the prompts' passes included.
     public var samplesPerSecond = 0.0
+    /// Tokens of all outputs together.
     public var tokens = 0
     /// Parts of `millisecondsPerToken`.
     public var breakdown = Breakdown()
@@ -27,6 +29,7 @@ public struct Evaluation {
 
   /// Milliseconds a token after the first.
   public struct Breakdown: Encodable {
+    /// Attention and feed-forward blocks.
     public var layers = 0.0
     /// The unembedding, fitted maps and shortlists, wherever they are run.
     public var heads = 0.0
@@ -36,31 +39,43 @@ public struct Evaluation {
     public var gatesAndSampling = 0.0
   }
 
+  /// What an evaluation found, as `egress evaluate --format json` prints it.
   public struct Result: Encodable {
+    /// What the model is called.
     public var model: String
+    /// What outputs are measured by, such as `rouge-l`.
     public var metric: String
+    /// What losses are relative to; see ``QualityRisk``.
     public var risk: String
+    /// How many documents were decoded.
     public var documents: Int
+    /// Layers of the model.
     public var layers: Int
+    /// The threshold that was used: λ of early exits, or the rollback threshold of drafts.
     public var threshold: Double
     /// ε of the certificate.
     public var epsilon: Double?
     /// Mean loss of the output with early exits relative to the full model's, and its standard error.
     public var testRisk: Double
+    /// The standard error of ``testRisk`` over documents.
     public var testRiskError: Double
     /// How far the distributions that tokens are chosen from are from the full model's, averaged over the tokens of its
     /// own output and over documents; `nil` where texts are compared only.
     public var brier: Double?
+    /// The Hellinger distance in the place of ``brier``'s squared difference, in 0...1.
     public var hellinger: Double?
     /// Whether the test risk is at most ε.
     public var isWithinEpsilon: Bool?
     /// Share of the documents that the certificate's guard finds outside, and so at full depth, and the mean loss of
     /// the others; `nil` without a guard.
     public var outsideShare: Double?
+    /// The mean loss of the documents that the guard finds inside; `nil` without a guard.
     public var insideRisk: Double?
     /// Documents whose output is the full model's.
     public var identicalOutputs: Int
+    /// Decoding at full depth.
     public var full: Way
+    /// Decoding with early exits or drafts.
     public var exits: Way
     /// Time a token with early exits takes, in times of one at full depth; below 1 is a gain.
     public var timeRatio: Double

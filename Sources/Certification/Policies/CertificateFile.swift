@@ -10,7 +10,9 @@ public struct CertificateFile: Sendable {
 
   /// Looks at what lies there.
   ///
-  /// - Parameter isForced: Replaces whatever is there.
+  /// - Parameters:
+  ///   - path: Where a certificate is to be written.
+  ///   - isForced: Replaces whatever is there.
   /// - Throws: What reading a file that is no certificate throws.
   public init(path: String, replacing isForced: Bool) throws {
     self.path = path
@@ -22,7 +24,10 @@ public struct CertificateFile: Sendable {
 
   /// Refuses to replace a certificate that something may rely on.
   ///
-  /// - Parameter subjects: What the new certificate may be of.
+  /// - Parameters:
+  ///   - settings: Those of the new certificate.
+  ///   - subjects: What the new certificate may be of.
+  ///   - sampleCount: Samples that the new certificate would have.
   /// - Throws: ``CertificationError`` where the file holds a certificate of other settings than these.
   public func check(
     settings: CalibrationSettings, subjects: [Certificate.Subject], sampleCount: Int

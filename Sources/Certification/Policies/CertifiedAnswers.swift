@@ -35,6 +35,9 @@ public struct CertifiedAnswers: Sendable {
     /// How a model answers here.
     ///
     /// - Parameters:
+    ///   - subject: The model, with its digest.
+    ///   - regime: How answers are decoded here.
+    ///   - applicability: Which documents are answered; `nil` for any.
     ///   - strategy: Exits or drafts with their threshold; `nil` for full depth.
     /// - Throws: ``CertificationError`` for another strategy.
     public init(
@@ -126,6 +129,8 @@ public struct CertifiedAnswers: Sendable {
   ///
   /// - Parameters:
   ///   - certificate: What was read from `path`.
+  ///   - path: The certificate's file; its guard lies beside it.
+  ///   - subject: The model, with its digest.
   ///   - regime: How answers are decoded here.
   /// - Throws: ``CertificationError`` where it certifies nothing, or not this.
   public init(
@@ -159,7 +164,10 @@ public struct CertifiedAnswers: Sendable {
 
   /// Whether the answer is given.
   ///
-  /// - Parameter isWhole: Whether the document fitted as it is.
+  /// - Parameters:
+  ///   - generation: The output.
+  ///   - answer: What the output says.
+  ///   - isWhole: Whether the document fitted as it is.
   public func gives(_ generation: Generation, answer: DocumentAnswer, isWhole: Bool) -> Bool {
     isWhole && answer.answered && (generation.applicability?.isInside ?? true)
       && (answer.confidence ?? 0) >= threshold

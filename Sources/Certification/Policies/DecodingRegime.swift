@@ -1,7 +1,7 @@
 import Generation
 
-/// How documents are decoded apart from the policy that is calibrated: what the losses of a calibration were measured
-/// under, and so what a certificate holds for.
+/// How documents are decoded, apart from the exits or drafts that are calibrated. The losses of a calibration were
+/// measured under one regime, and the certificate holds for this one.
 ///
 /// Greedy decoding of whole documents is what a calibration runs. Under another regime the outputs are others, and
 /// nothing is known about their loss.
@@ -16,9 +16,9 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
   public var context: Int?
   /// Texts that end an output.
   public var stopStrings: [String]
-  /// See ``GenerationOptions/noRepeatNgram``.
+  /// See `GenerationOptions.noRepeatNgram`.
   public var noRepeatNgram: Int?
-  /// See ``GenerationOptions/isExtractive``.
+  /// See `GenerationOptions.isExtractive`.
   public var isExtractive: Bool
   /// The length that summaries were asked for, such as `2 sentences`; `nil` for the model's usual one.
   public var summaryLength: String?
@@ -88,6 +88,7 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
 }
 
 extension SummaryLength: CustomStringConvertible {
+  /// The length in words, such as `2 sentences`.
   public var description: String {
     switch self {
     case .sentences(1): "1 sentence"

@@ -6,15 +6,23 @@ import Generation
 /// An early-exit policy but for its threshold, written down: what a calibration was made with, and what a certificate
 /// holds for.
 public struct ExitPolicyDescription: Codable, Sendable, Equatable {
+  /// The version of this format; others than ``currentVersion`` are refused.
   public var version: Int
+  /// The name of the confidence measure.
   public var measure: String
+  /// Exit layers, ascending: a token may leave after the layer of this number, from 1.
   public var layers: [Int]
+  /// No token leaves before it.
   public var minimumLayer: Int
+  /// How the threshold falls along the output; see `ThresholdPolicy`. `nil` where it does not.
   public var decay: Double?
+  /// What happens to the keys and values of skipped layers.
   public var cache: ExitCachePolicy
+  /// Tokens whose keys and values may be missing at a time.
   public var groupLimit: Int
   /// SHA-256 of the file of exit heads, or `nil` for the shared head.
   public var headsDigest: String?
+  /// SHA-256 of the model's file.
   public var modelDigest: String
   /// How the model computes, or `nil` for `ComputePath.quantized`.
   public var compute: String?
@@ -37,8 +45,21 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     case templateDigest = "template_sha256"
   }
 
+  /// The version that is written and read.
   public static let currentVersion = 2
 
+  /// Describes a strategy.
+  ///
+  /// - Parameters:
+  ///   - strategy: Its measure, cache policy and group limit.
+  ///   - policy: Its exit layers, minimum layer and decay; the threshold is what is calibrated.
+  ///   - model: What decodes.
+  ///   - modelDigest: SHA-256 of the model's file.
+  ///   - headsDigest: SHA-256 of the file of exit heads; `nil` for the shared head.
+  ///   - regime: How the documents are decoded besides.
+  ///   - applicability: Which documents it applies to; `nil` for all.
+  ///   - tripwire: What brings outputs back to full depth; `nil` for nothing.
+  /// - Throws: `GenerationError` for a model whose prompt template is not known.
   public init(
     _ strategy: ExitStrategy, policy: ThresholdPolicy, model: LanguageModel, modelDigest: String,
     headsDigest: String?, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
@@ -94,7 +115,7 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
 
   private struct Version: Decodable { var version: Int }
 
-  /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a description of this version.
+  /// - Throws: `EarlyExitError/option(field:expected:found:)`` for what is not a description of this version.
   public static func read(_ bytes: some Sequence<UInt8>, name: String) throws(EarlyExitError)
     -> ExitPolicyDescription
   {

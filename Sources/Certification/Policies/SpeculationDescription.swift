@@ -7,16 +7,21 @@ import SpeculativeDecoding
 /// A pair of models and how they decode together, but for the rollback threshold: what a calibration was made with, and
 /// what a certificate holds for.
 public struct SpeculationDescription: Codable, Sendable, Equatable {
+  /// The version of this format; others than ``currentVersion`` are refused.
   public var version: Int
   /// What the two are called.
   public var model: String
+  /// What the small model or the draft head is called.
   public var draft: String
+  /// SHA-256 of the large model's file.
   public var modelDigest: String
+  /// SHA-256 of the small model's or the draft head's file.
   public var draftDigest: String
   /// How the large model computes, or `nil` for `ComputePath.quantized`; the small one always computes so.
   public var compute: String?
   /// α_FB and γ.
   public var fallback: Double
+  /// γ: the most tokens of a draft.
   public var draftLength: Int
   /// SHA-256 of what the prompt template makes of an empty message.
   public var templateDigest: String
@@ -37,13 +42,19 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     case templateDigest = "template_sha256"
   }
 
+  /// The version that is written and read.
   public static let currentVersion = 3
 
   /// - Parameters:
   ///   - model: The large model.
-  ///   - draft: The small model.
   ///   - draft: What the small model or the draft head is called.
-  ///   - modelDigest: SHA-256 of the large model's file, and the other of the draft's.
+  ///   - modelDigest: SHA-256 of the large model's file.
+  ///   - draftDigest: SHA-256 of the small model's or the draft head's file.
+  ///   - fallback: α_FB: below this confidence the draft ends.
+  ///   - draftLength: γ: the most tokens of a draft.
+  ///   - regime: How the documents are decoded besides.
+  ///   - applicability: Which documents it applies to; `nil` for all.
+  ///   - tripwire: What brings outputs back to full depth; `nil` for nothing.
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(
     model: LanguageModel, draft: String, modelDigest: String, draftDigest: String, fallback: Double,
@@ -78,7 +89,7 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
 
   /// Reads a description back.
   ///
-  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this
+  /// - Throws: `SpeculativeDecodingError/option(field:expected:found:)`` for what is not a description of this
   ///   version.
   public static func read(_ bytes: Data, name: String) throws(SpeculativeDecodingError)
     -> SpeculationDescription

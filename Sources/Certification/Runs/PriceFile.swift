@@ -68,7 +68,9 @@ public struct PriceFile: Codable, Sendable, Equatable {
 
   /// The costs, if they are those of a policy.
   ///
-  /// - Parameter name: What the file is called in messages.
+  /// - Parameters:
+  ///   - policy: What is to be calibrated.
+  ///   - name: What the file is called in messages.
   /// - Throws: ``CertificationError`` for prices of another model, of other heads, of another draft or way of
   ///   computing.
   public func costs(for policy: PolicyDescription, name: String) throws -> SweepCosts {

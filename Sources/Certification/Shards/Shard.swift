@@ -41,7 +41,9 @@ public struct Shard: Codable, Sendable, Equatable, CustomStringConvertible {
   /// counted from its lowest on. With one, `SLURM_ARRAY_TASK_ID` itself is the shard, from 1, so that some tasks of the
   /// array can be sent again. Kubernetes counts completions from 0 and does not say how many there are.
   ///
-  /// - Parameter count: How many shards there are; `nil` for what Slurm says.
+  /// - Parameters:
+  ///   - environment: The variables by name.
+  ///   - count: How many shards there are; `nil` for what Slurm says.
   /// - Throws: ``CertificationError`` where the variables are missing or do not name one shard.
   public static func automatic(_ environment: [String: String], count: Int?) throws(CertificationError)
     -> Shard
@@ -79,6 +81,7 @@ public struct Shard: Codable, Sendable, Equatable, CustomStringConvertible {
       .shards, "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX says which shard this is")
   }
 
+  /// As it is given: `3/8`.
   public var description: String { "\(index)/\(count)" }
 
   /// As it stands in the names of files: `3-of-8`.

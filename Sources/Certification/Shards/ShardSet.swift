@@ -160,7 +160,10 @@ public struct ShardSet {
 
   /// Puts a merged file in place, in one step.
   ///
-  /// - Parameter isForced: Replaces a file that holds something else.
+  /// - Parameters:
+  ///   - contents: The merged file.
+  ///   - path: Where it goes.
+  ///   - isForced: Replaces a file that holds something else.
   /// - Throws: ``CertificationError`` for a file that holds something else.
   public static func write(_ contents: Data, to path: String, replacing isForced: Bool) throws {
     if FileManager.default.fileExists(atPath: path) {

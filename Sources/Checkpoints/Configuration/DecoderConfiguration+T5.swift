@@ -10,6 +10,7 @@ extension DecoderConfiguration {
     /// Distances from here on share a bucket.
     public var maximumDistance: Int
 
+    /// Sets both numbers.
     public init(bucketCount: Int, maximumDistance: Int) {
       self.bucketCount = bucketCount
       self.maximumDistance = maximumDistance
@@ -36,10 +37,12 @@ extension DecoderConfiguration {
 
   /// The encoder of an encoder–decoder; its layers have the decoder's sizes.
   public struct Encoder: Sendable, Equatable {
+    /// Layers of the encoder.
     public var layerCount: Int
     /// The token that every output begins with; it is no part of the text.
     public var startToken: Int
 
+    /// Sets both numbers.
     public init(layerCount: Int, startToken: Int) {
       self.layerCount = layerCount
       self.startToken = startToken

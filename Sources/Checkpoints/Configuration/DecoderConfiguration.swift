@@ -2,16 +2,27 @@
 public struct DecoderConfiguration: Sendable, Equatable {
   /// The families of decoders whose forward pass is implemented.
   public enum Family: String, Sendable, CaseIterable {
+    /// Llama 1 to 3, SmolLM and SmolLM2.
     case llama
+    /// Mistral: Llama, with a sliding window in its first version.
     case mistral
+    /// Qwen 2 and 2.5: biases of queries, keys and values.
     case qwen2
+    /// Qwen 3: norms of queries and keys.
     case qwen3
+    /// SmolLM3: every fourth layer without positions.
     case smolLM3 = "smollm3"
+    /// Phi-3: fused projections, longrope.
     case phi3
+    /// Gemma 2: capped scores and logits, windows in every second layer.
     case gemma2
+    /// Gemma 3's text decoder: norms of queries and keys, windows in five of six layers.
     case gemma3
+    /// OLMo 2: norms after the blocks in the place of those before.
     case olmo2
+    /// Granite 3: factors of embeddings, residuals, scores and logits.
     case granite
+    /// T5, FLAN-T5 and mT5: an encoder, and relative positions.
     case t5
   }
 
@@ -25,6 +36,7 @@ public struct DecoderConfiguration: Sendable, Equatable {
 
   /// How rotary frequencies are stretched for contexts longer than the model was first trained on.
   public enum RotaryScaling: Sendable, Equatable {
+    /// Nothing of the kind.
     case none
     /// Every frequency is divided by `factor`.
     case linear(factor: Float)
@@ -47,6 +59,7 @@ public struct DecoderConfiguration: Sendable, Equatable {
 
   /// Whether queries and keys pass an RMSNorm of their own.
   public enum QueryKeyNorm: Sendable, Equatable {
+    /// No norm.
     case none
     /// Each head by itself, all with the same weights (Gemma 3, Qwen 3).
     case heads
@@ -76,6 +89,7 @@ public struct DecoderConfiguration: Sendable, Equatable {
     /// The base of rotary frequencies in those layers, which are not stretched; nil where they are those of all layers.
     public var rotaryBase: Float?
 
+    /// Sets the window and the layers that have it.
     public init(size: Int, layers: Set<Int>, rotaryBase: Float?) {
       self.size = size
       self.layers = layers
@@ -83,21 +97,35 @@ public struct DecoderConfiguration: Sendable, Equatable {
     }
   }
 
+  /// Whose forward pass it is.
   public var family: Family
+  /// What the files call the model; empty where they do not.
   public var name: String
+  /// Layers of the decoder.
   public var layerCount: Int
+  /// Numbers of a hidden state.
   public var hiddenSize: Int
+  /// Numbers between the two products of a feed-forward block.
   public var feedForwardSize: Int
+  /// Heads of queries.
   public var headCount: Int
+  /// Heads of keys and values; a divisor of ``headCount``.
   public var keyValueHeadCount: Int
+  /// Numbers of one head.
   public var headSize: Int
+  /// Rows of the embedding.
   public var vocabularySize: Int
+  /// Tokens that the model was trained to attend to.
   public var contextLength: Int
+  /// Added to the mean square before the root is taken, in every norm.
   public var normEpsilon: Float
+  /// The base of rotary frequencies: 10,000 unless the files say otherwise.
   public var rotaryBase: Float
   /// Numbers of each head that are rotated; even, at most `headSize`.
   public var rotaryDimension: Int
+  /// How rotated numbers lie in a head.
   public var rotaryLayout: RotaryLayout
+  /// How rotary frequencies are stretched.
   public var rotaryScaling: RotaryScaling
   /// Whether Q, K and V have a bias (Qwen 2).
   public var hasAttentionBias: Bool
@@ -107,16 +135,19 @@ public struct DecoderConfiguration: Sendable, Equatable {
   public var hasFeedForwardBias = false
   /// Whether the unembedding is the embedding matrix.
   public var hasTiedEmbedding: Bool
+  /// What the gate of a feed-forward block passes.
   public var activation = Activation.gatedSilu
   /// Queries are multiplied by it; 1 / √headSize unless the model says otherwise.
   public var queryScale: Float
   /// Embeddings are multiplied by it (Gemma: √hiddenSize).
   public var embeddingScale: Float = 1
+  /// Whether queries and keys pass a norm of their own.
   public var queryKeyNorm = QueryKeyNorm.none
   /// Whether a block's input passes an RMSNorm; in OLMo 2 only its output does.
   public var hasInputNorms = true
   /// Whether what a block adds to the residual stream passes another RMSNorm first (Gemma, OLMo 2).
   public var hasPostNorms = false
+  /// The window of layers that do not attend to everything; `nil` where all do.
   public var slidingWindow: SlidingWindow?
   /// Layers whose queries and keys are not rotated (SmolLM3).
   public var layersWithoutPositions: Set<Int> = []

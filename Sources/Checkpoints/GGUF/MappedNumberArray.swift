@@ -4,8 +4,11 @@ import FileFormats
 public struct MappedNumberArray: Sendable {
   /// How the file stores each element.
   public enum Element: Sendable, Equatable {
+    /// Integers of 8 to 64 bits, little-endian.
     case uint8, int8, uint16, int16, uint32, int32, uint64, int64
+    /// IEEE 754, little-endian.
     case float32, float64
+    /// A byte that is 0 or 1.
     case bool
 
     var byteCount: Int {
@@ -18,7 +21,9 @@ public struct MappedNumberArray: Sendable {
     }
   }
 
+  /// How the file stores each of them.
   public let element: Element
+  /// How many there are.
   public let count: Int
   private let file: MappedFile
   private let offset: Int

@@ -13,6 +13,7 @@ public struct MappedStringArray: Sendable {
     self.offsets = offsets
   }
 
+  /// How many there are.
   public var count: Int { offsets.count }
 
   /// Calls `body` with the UTF-8 of string `index`, without copying it.

@@ -6,10 +6,15 @@ public enum MetadataValue: Sendable {
   case signed(Int64)
   /// A 64-bit unsigned integer.
   case unsigned(UInt64)
+  /// A number of 32 or 64 bits.
   case float(Double)
+  /// True or false.
   case bool(Bool)
+  /// A text.
   case string(String)
+  /// Texts that stay in the file.
   case strings(MappedStringArray)
+  /// Numbers or booleans that stay in the file.
   case numbers(MappedNumberArray)
 
   /// The value as an integer; nil when it is none or does not fit.
@@ -29,10 +34,12 @@ public enum MetadataValue: Sendable {
   /// The value as a 32-bit float, rounded if it was stored with 64 bits.
   public var float: Float? { double.map { Float($0) } }
 
+  /// The value as true or false; nil when it is neither.
   public var bool: Bool? {
     if case .bool(let value) = self { value } else { nil }
   }
 
+  /// The value as a text; nil when it is none.
   public var string: String? {
     if case .string(let value) = self { value } else { nil }
   }

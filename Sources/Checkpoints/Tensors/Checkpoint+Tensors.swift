@@ -97,7 +97,9 @@ extension Checkpoint {
 
   /// The error for a weight that is infinite or no number.
   ///
-  /// - Parameter index: The weight's number, counted row after row; of a block that shares its scale, the first's.
+  /// - Parameters:
+  ///   - name: The tensor.
+  ///   - index: The weight's number, counted row after row; of a block that shares its scale, the first's.
   public func notFinite(_ name: String, at index: Int) -> CheckpointError {
     let found = tensorIfAny(name)
     var place = "number \(index)"

@@ -10,7 +10,9 @@ public struct MappedTensor: Sendable {
   public let name: String
   /// Outermost dimension first: (rows, columns) for a matrix. Columns are consecutive in memory.
   public let shape: [Int]
+  /// How the bytes encode numbers.
   public let format: BlockFormat
+  /// Bytes in the file: rows × blocks of a row × bytes of a block.
   public let byteCount: Int
 
   let file: MappedFile

@@ -6,6 +6,7 @@ import TensorKernels
 public enum TensorFile {
   /// A tensor to be written.
   public struct Tensor: Sendable {
+    /// The tensor's name in the file.
     public var name: String
     /// Outermost dimension first.
     public var shape: [Int]
@@ -14,6 +15,7 @@ public enum TensorFile {
     /// Whether half precision is too coarse, as for token numbers.
     public var isSinglePrecision: Bool
 
+    /// Makes a tensor; whether shape and values agree is checked when it is written.
     public init(name: String, shape: [Int], values: [Float], isSinglePrecision: Bool = false) {
       self.name = name
       self.shape = shape

@@ -10,8 +10,10 @@ import Transformers
 
 /// What a confidence measure looks at. Nothing that no measure asks for is computed.
 public struct ConfidenceInput: OptionSet, Sendable, Hashable {
+  /// The bits of the set.
   public let rawValue: Int
 
+  /// A set from its bits.
   public init(rawValue: Int) { self.rawValue = rawValue }
 
   /// The hidden state after the exit layer.
@@ -33,6 +35,7 @@ public struct ConfidenceReading: Sendable {
   /// Of the whole vocabulary, or of the shortlist that the exit heads have; empty unless asked for.
   public var logits: [Float] = []
 
+  /// An empty reading after a layer, counted from 1.
   public init(layer: Int) { self.layer = layer }
 }
 
@@ -48,9 +51,12 @@ public protocol ConfidenceMeasure: Sendable {
 
 /// The probability of the best token minus that of the second best.
 public struct SoftmaxConfidence: ConfidenceMeasure {
+  /// `softmax`
   public let name = "softmax"
+  /// Logits alone.
   public let reads: ConfidenceInput = .logits
 
+  /// The only one there is.
   public init() {}
 
   /// - Complexity: O(vocabularySize) exponentials.
@@ -78,11 +84,17 @@ public struct SoftmaxConfidence: ConfidenceMeasure {
 
 /// The cosine between the hidden states before and after the exit layer; 0 after the first layer.
 public struct SaturationConfidence: ConfidenceMeasure {
+  /// `saturation`
   public let name = "saturation"
+  /// The hidden states after this layer and the one before.
   public let reads: ConfidenceInput = [.hiddenState, .previousHiddenState]
 
+  /// The only one there is.
   public init() {}
 
+  /// The cosine of the two states; 0 after the first layer, which has no state before it.
+  ///
+  /// - Complexity: O(hiddenSize)
   public func confidence(_ reading: ConfidenceReading) -> Double {
     guard reading.layer > 1 else { return 0 }
     var product = 0.0
@@ -108,10 +120,12 @@ public struct ClassifierConfidence: ConfidenceMeasure {
   public struct Weights: Sendable, Equatable {
     /// (hiddenSize)
     public var weights: [Float]
+    /// Added to the product of weights and state.
     public var bias: Float
     /// What the log-odds of the margin count; 0 for a classifier of the hidden state alone.
     public var marginWeight: Float
 
+    /// Sets a layer's classifier.
     public init(weights: [Float], bias: Float, marginWeight: Float = 0) {
       self.weights = weights
       self.bias = bias
@@ -119,16 +133,22 @@ public struct ClassifierConfidence: ConfidenceMeasure {
     }
   }
 
+  /// `classifier`
   public let name = "classifier"
+  /// The hidden state, and the logits where a classifier weighs the margin.
   public let reads: ConfidenceInput
   /// By exit layer. A layer without one has confidence 0.
   public let classifiers: [Int: Weights]
 
+  /// A measure from classifiers by exit layer.
   public init(_ classifiers: [Int: Weights]) {
     self.classifiers = classifiers
     reads = classifiers.values.contains { $0.marginWeight != 0 } ? [.hiddenState, .logits] : .hiddenState
   }
 
+  /// The classifier's probability that the exit's token is the full model's.
+  ///
+  /// - Complexity: O(hiddenSize), and O(vocabularySize) where the margin is weighed.
   public func confidence(_ reading: ConfidenceReading) -> Double {
     confidence(reading, margin: reading.logits.withUnsafeBufferPointer(SoftmaxConfidence.margin))
   }

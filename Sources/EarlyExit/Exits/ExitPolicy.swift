@@ -13,6 +13,7 @@ public struct ExitObservation: Sendable, Equatable {
   /// The most tokens that the output may have.
   public var maxTokens: Int
 
+  /// Puts an observation together.
   public init(layer: Int, layerCount: Int, confidence: Double, tokenIndex: Int, maxTokens: Int) {
     self.layer = layer
     self.layerCount = layerCount
@@ -57,9 +58,12 @@ public protocol ExitPolicy: Sendable {
 
 /// Every token passes all layers.
 public struct FullDepthPolicy: ExitPolicy {
+  /// The only one there is.
   public init() {}
 
+  /// None.
   public func exitLayers(layerCount: Int) -> [Int] { [] }
+  /// Goes on.
   public func decide(_ observation: ExitObservation) -> ExitDecision { .continue }
 }
 
@@ -114,6 +118,7 @@ public struct ThresholdPolicy: ExitPolicy, Equatable {
       unchecked: min(max(threshold, 0), 1), layers: layers, minimumLayer: minimumLayer, decay: decay)
   }
 
+  /// The layers looked at: none for the threshold 1, which is full depth exactly.
   public func exitLayers(layerCount: Int) -> [Int] {
     threshold >= 1 ? [] : candidateLayers(layerCount: layerCount)
   }
@@ -123,6 +128,7 @@ public struct ThresholdPolicy: ExitPolicy, Equatable {
     (layers ?? Array(1..<max(layerCount, 1))).filter { $0 >= minimumLayer }
   }
 
+  /// Leaves where the confidence is at least the threshold at this place of the output. O(1).
   public func decide(_ observation: ExitObservation) -> ExitDecision {
     let needed = threshold(at: observation.tokenIndex, of: observation.maxTokens)
     guard threshold < 1, observation.confidence >= needed else { return .continue }

@@ -14,14 +14,25 @@ public enum ExitCachePolicy: String, Sendable, CaseIterable, Codable {
 /// Everything that early exit needs to know: where and when tokens leave, how confidence is measured, which head
 /// chooses the token, and what happens to the skipped layers.
 public struct ExitStrategy: Sendable {
+  /// Where and when tokens leave.
   public var policy: any ExitPolicy
+  /// How confidence is measured.
   public var measure: any ConfidenceMeasure
   /// Fitted maps by exit layer; layers without one use the shared head, final norm and unembedding.
   public var heads: ExitHeads?
+  /// What happens to the keys and values of skipped layers.
   public var cachePolicy: ExitCachePolicy
   /// Tokens whose completion may be pending at a time, at least 1, with ``ExitCachePolicy/defer``.
   public var groupLimit: Int
 
+  /// Puts a strategy together.
+  ///
+  /// - Parameters:
+  ///   - policy: Where and when tokens leave.
+  ///   - measure: How confidence is measured.
+  ///   - heads: Fitted maps; `nil` for the model's own final norm and unembedding at every exit.
+  ///   - cachePolicy: What happens to the keys and values of skipped layers.
+  ///   - groupLimit: Tokens whose keys and values may be missing at a time, at least 1.
   public init(
     policy: any ExitPolicy, measure: any ConfidenceMeasure, heads: ExitHeads? = nil,
     cachePolicy: ExitCachePolicy = .defer, groupLimit: Int = 16
@@ -59,6 +70,7 @@ public struct ExitStrategy: Sendable {
 }
 
 extension ExitStrategy: DecodingStrategy {
+  /// Begins an output with these exits.
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {

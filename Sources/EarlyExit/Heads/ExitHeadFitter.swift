@@ -20,7 +20,9 @@ public enum ClassifierLoss: String, Sendable, CaseIterable, Codable {
 public struct ExitHeadFitter {
   /// Ascending, without the last layer.
   public let layers: [Int]
+  /// The weight of the squared maps in the regression, at least 0.
   public let ridge: Double
+  /// What classifiers are fitted by.
   public let loss: ClassifierLoss
   /// Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
   public let shortlistSize: Int

@@ -7,6 +7,7 @@ import Transformers
 public struct ExitHeadsDescription: Codable, Sendable, Equatable {
   /// Agreement with the full model on held-out text, after one layer.
   public struct Agreement: Codable, Sendable, Equatable {
+    /// The exit's layer, counted from 1.
     public var layer: Int
     /// Share of tokens at which the shared head's best token is the full model's.
     public var sharedHead: Double
@@ -25,22 +26,33 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
     }
   }
 
+  /// The version of this format.
   public var version: Int
+  /// What the model is called.
   public var model: String
+  /// SHA-256 of the model's file.
   public var modelDigest: String
+  /// SHA-256 of the file that this describes.
   public var headsDigest: String
+  /// Exit layers, ascending.
   public var layers: [Int]
+  /// Numbers of a hidden state.
   public var hiddenSize: Int
   /// Tokens that exits choose from beside the prompt's; 0 for the whole vocabulary.
   public var shortlistSize: Int
   /// Tokens that maps and classifiers were fitted on, and those that the agreement was measured on.
   public var fittedTokens: Int
+  /// Tokens that classifiers were fitted on.
   public var classifierTokens: Int
+  /// Tokens that the agreement was measured on.
   public var heldOutTokens: Int
+  /// The weight of the squared maps in the regression.
   public var ridge: Double
   /// Gradient steps on each map after the regression, where there were any.
   public var refinementSteps: Int?
+  /// What classifiers were fitted by; a raw value of ``ClassifierLoss``.
   public var classifierLoss: String
+  /// How often exits agree with the full model, by layer.
   public var agreement: [Agreement]
 
   enum CodingKeys: String, CodingKey {
@@ -102,6 +114,7 @@ extension ExitHeads {
   /// - Parameters:
   ///   - path: A file of safetensors with the tensors map.L, (hiddenSize in, hiddenSize out).
   ///   - layers: The layers L whose maps are wanted, where they are in the file.
+  ///   - hiddenSize: Numbers of a hidden state.
   /// - Throws: ``EarlyExitError/exitHeads(_:)`` for maps of another shape or a file without any, or `CheckpointError`
   ///   for a damaged file.
   public static func maps(path: String, layers: [Int], hiddenSize: Int) throws -> [Int: LayerMap] {

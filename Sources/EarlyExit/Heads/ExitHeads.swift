@@ -7,6 +7,7 @@ public struct ExitHeads: Sendable {
   public struct LayerMap: Sendable, Equatable {
     /// (hiddenSize in, hiddenSize out): the numbers of one input lie together.
     public let weights: [Float]
+    /// Numbers of a hidden state.
     public let hiddenSize: Int
 
     /// - Parameters:
@@ -47,6 +48,12 @@ public struct ExitHeads: Sendable {
   public let shortlist: [TokenID]
   private let preparation = Preparation()
 
+  /// Puts heads together. Whether they fit a model shows when they are prepared for one.
+  ///
+  /// - Parameters:
+  ///   - maps: By exit layer; layers without one use the hidden state as it is.
+  ///   - classifiers: By exit layer; layers without one have confidence 0.
+  ///   - shortlist: Tokens that exits choose from beside the prompt's; empty for the whole vocabulary.
   public init(
     maps: [Int: LayerMap] = [:], classifiers: [Int: ClassifierConfidence.Weights] = [:],
     shortlist: [TokenID] = []

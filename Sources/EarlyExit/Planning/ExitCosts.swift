@@ -14,6 +14,7 @@ public struct ExitCosts: Sendable, Equatable, Codable {
   /// Keys and values of one skipped layer.
   public var propagatedLayer: Double
 
+  /// Sets all costs, in one unit: milliseconds or bytes.
   public init(layer: [Double], head: Double, exitHead: Double, gate: Double, propagatedLayer: Double) {
     self.layer = layer
     self.head = head
@@ -34,6 +35,11 @@ public struct ExitCosts: Sendable, Equatable, Codable {
   /// Bytes of weights by the shape of a model.
   ///
   /// - Parameters:
+  ///   - hiddenSize: Numbers of a hidden state.
+  ///   - feedForwardSize: Numbers between the two products of a feed-forward block.
+  ///   - attentionSize: Numbers of all heads of queries.
+  ///   - keyValueSize: Numbers of all heads of keys.
+  ///   - vocabularySize: Tokens of the whole vocabulary.
   ///   - bitsPerWeight: Of layers; heads and maps have 8.5.
   ///   - shortlist: Tokens that an exit chooses from; 0 for the whole vocabulary.
   public static func bytes(
@@ -57,9 +63,13 @@ public struct ExitCosts: Sendable, Equatable, Codable {
 
   /// Measures a decoder on this machine, in milliseconds; each figure is the best of several rounds.
   ///
-  /// - Parameter context: Tokens before the one that is decoded; by default 256, or fewer where the model holds no
-  ///   more. An encoder-decoder has so many for its encoder instead, and ``outputContext`` in the decoder.
-  /// - Throws: ``DecoderError``, also when the model's context is too short for the measurement.
+  /// - Parameters:
+  ///   - decoder: The model.
+  ///   - heads: Its exit heads; `nil` for the shared head.
+  ///   - context: Tokens before the one that is decoded; by default 256, or fewer where the model holds no more. An
+  ///     encoder-decoder has so many for its encoder instead, and 32 in the decoder.
+  ///   - rounds: How often each figure is taken, at least 1.
+  /// - Throws: `DecoderError`, also when the model's context is too short for the measurement.
   public static func measured(
     _ decoder: any DecoderModel, heads: ExitHeads?, context: Int? = nil, rounds: Int = 7
   ) throws -> ExitCosts {

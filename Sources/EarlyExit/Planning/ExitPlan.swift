@@ -2,21 +2,29 @@ import Foundation
 
 /// Where to look for an exit and how, chosen from traces by cost; everything of an exit policy but its threshold.
 public struct ExitPlan: Codable, Sendable, Equatable {
+  /// The version of this format.
   public var version = ExitPlan.currentVersion
   /// Exit layers, ascending; none where full depth is cheapest.
   public var layers: [Int]
+  /// The name of the confidence measure.
   public var measure: String
+  /// What happens to the keys and values of skipped layers.
   public var cache: ExitCachePolicy
   /// SHA-256 of the file of exit heads that the traces were made with.
   public var headsDigest: String?
+  /// SHA-256 of the model's file.
   public var modelDigest: String
   /// What the plan rests on: the threshold that was best in the traces, and what it gave there.
   public var threshold: Double
+  /// Share of tokens that are the full model's, in 0...1.
   public var agreement: Double
+  /// Layers that a token passes, on average.
   public var averageLayer: Double
   /// Cost of a token, and of one at full depth, in the unit of `costs`.
   public var cost: Double
+  /// Cost of a token at full depth, in the unit of ``costs``.
   public var fullDepthCost: Double
+  /// What the parts of decoding cost.
   public var costs: ExitCosts
   /// ms or bytes.
   public var unit: String
@@ -31,6 +39,14 @@ public struct ExitPlan: Codable, Sendable, Equatable {
 
   static let currentVersion = 1
 
+  /// The plan that follows an option of the planner.
+  ///
+  /// - Parameters:
+  ///   - option: From ``ExitPlanner``.
+  ///   - planner: What has found it.
+  ///   - headsDigest: SHA-256 of the file of exit heads; `nil` for the shared head.
+  ///   - modelDigest: SHA-256 of the model's file.
+  ///   - unit: `ms` or `bytes`.
   public init(
     _ option: ExitPlanner.Option, planner: ExitPlanner, headsDigest: String?, modelDigest: String,
     unit: String

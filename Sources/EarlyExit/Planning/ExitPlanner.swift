@@ -3,21 +3,28 @@
 /// Every look at an exit, every head, and what the skipped layers' cache costs are counted. Where no exit set is
 /// cheaper than full depth, full depth is the answer.
 public struct ExitPlanner {
+  /// Confidence measures that a plan may choose.
   public enum Measure: String, Sendable, CaseIterable, Codable { case softmax, saturation, classifier }
 
   /// One way to leave, and what it gives on the traces.
   public struct Option: Sendable, Equatable {
+    /// Exit layers, ascending.
     public var layers: [Int]
+    /// The confidence measure.
     public var measure: Measure
+    /// What happens to the keys and values of skipped layers.
     public var cache: ExitCachePolicy
+    /// The threshold, in 0...1.
     public var threshold: Double
     /// Share of tokens that are the full model's.
     public var agreement: Double
+    /// Layers that a token passes, on average.
     public var averageLayer: Double
     /// Of a token, on average, in the unit of the costs.
     public var cost: Double
   }
 
+  /// What the parts of decoding cost.
   public let costs: ExitCosts
   private let traces: ExitTraces
   /// Whether a confidence of the classifier needs the exit's head.

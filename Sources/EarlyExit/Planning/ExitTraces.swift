@@ -18,6 +18,7 @@ public struct ExitTraces {
 
   /// The exits' layers, ascending.
   public let layers: [Int]
+  /// Layers of the model.
   public let layerCount: Int
   /// By exit layer, a look for every token.
   private(set) var looks: [[Look]]
@@ -43,6 +44,7 @@ public struct ExitTraces {
     looks = Array(repeating: [], count: layers.count)
   }
 
+  /// Tokens in the traces, the first of each output left out.
   public var tokenCount: Int { starts.last ?? 0 }
 
   /// Adds a prompt with the full-depth output that followed it. The first output token, which the prompt's pass gives,

@@ -13,7 +13,9 @@ import Transformers
 public struct ExitSweep {
   /// An output, and the largest threshold that gives it.
   public struct Piece: Sendable, Equatable {
+    /// The largest threshold that gives this output, in 0...1.
     public var threshold: Double
+    /// The output.
     public var generation: Generation
     /// Bytes of weights read, on average over the tokens after the first; 0 where there is none.
     public var bytesPerToken: Double
@@ -23,6 +25,7 @@ public struct ExitSweep {
     /// which passes all layers; 0 unless the sweep was asked for it.
     public var distance: Double
 
+    /// Puts a piece together.
     public init(
       threshold: Double, generation: Generation, bytesPerToken: Double, costPerToken: Double = 0,
       distance: Double = 0
@@ -37,10 +40,12 @@ public struct ExitSweep {
 
   /// A prompt and how to go on from it.
   public struct Request: Sendable {
+    /// The prompt's tokens.
     public var prompt: [TokenID]
     /// Greedy; its exits are replaced by the sweep's.
     public var options: GenerationOptions
 
+    /// Puts a request together.
     public init(prompt: [TokenID], options: GenerationOptions) {
       self.prompt = prompt
       self.options = options
@@ -114,12 +119,13 @@ public struct ExitSweep {
   /// Each gets the pieces that it gets alone, to the bit.
   ///
   /// - Parameters:
+  ///   - requests: The prompts, each with its options.
   ///   - width: Prompts to decode at a time; at most the decoder's limit for results that do not depend on it.
   ///   - shouldStop: Asked before each token.
   ///   - finished: Told of each prompt's number and pieces by descending threshold, in the order of the prompts; what
   ///     it throws ends the run.
   /// - Returns: Whether all were finished; `false` when `shouldStop` said so before.
-  /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options that are not greedy, ``DecoderError``, and
+  /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options that are not greedy, `DecoderError`, and
   ///   the tokenizer's errors.
   public func run(
     _ requests: [Request], width: Int = 8, shouldStop: () -> Bool = { Task.isCancelled },

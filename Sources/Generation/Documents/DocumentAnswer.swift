@@ -13,6 +13,7 @@ public struct DocumentAnswer: Sendable, Equatable {
     /// The first character of the answer in the document, from 0, and the one after its last: Unicode code points, as
     /// Python counts characters.
     public var start: Int
+    /// The place after the answer's last character.
     public var end: Int
     /// The sentence that it stands in.
     public var sentence: String

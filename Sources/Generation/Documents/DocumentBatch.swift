@@ -6,9 +6,12 @@ import Transformers
 public final class DocumentBatch {
   /// A document and what is asked about it.
   public struct Item: Sendable, Equatable {
+    /// What is asked.
     public var task: DocumentTask
+    /// The document's text.
     public var document: String
 
+    /// Puts an item together.
     public init(task: DocumentTask, document: String) {
       self.task = task
       self.document = document
@@ -154,7 +157,9 @@ public final class DocumentBatch {
 public struct DocumentBatchError: Error, CustomStringConvertible {
   /// Its place in the batch, from 0.
   public var item: Int
+  /// What went wrong.
   public var underlying: any Error
 
+  /// The error as a sentence for a person; documents are counted from 1.
   public var description: String { "document \(item + 1): \(underlying)" }
 }

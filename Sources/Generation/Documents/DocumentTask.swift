@@ -1,6 +1,8 @@
 /// What is asked about a document.
 public enum DocumentTask: Sendable, Equatable {
+  /// A summary of the length, and about the topic, that is asked for.
   case summary(SummaryRequest)
+  /// An answer to a question from the document.
   case answer(question: String)
 
   /// A summary of the whole document, of a length that the model chooses.

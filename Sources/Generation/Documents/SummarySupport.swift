@@ -1,6 +1,7 @@
 /// A sentence of a summary, and what of it the document supports. It is found out by comparing words: no model is
 /// asked.
 public struct SupportedSentence: Sendable, Equatable, Codable {
+  /// The sentence.
   public var text: String
   /// The document's sentence that shares most with it, words that few sentences have counting for more; `nil` where
   /// none shares any.
@@ -8,6 +9,7 @@ public struct SupportedSentence: Sendable, Equatable, Codable {
   /// Names and numbers in it that the document lacks, as they are written; see ``SummarySupport``.
   public var unsupported: [String]
 
+  /// Puts a finding together.
   public init(text: String, sourceSentence: String?, unsupported: [String]) {
     self.text = text
     self.sourceSentence = sourceSentence

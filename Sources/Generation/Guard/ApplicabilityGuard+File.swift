@@ -11,6 +11,7 @@ extension ApplicabilityGuard {
     public var digest: String
     /// Documents of the fit, and held back.
     public var fitted: Int
+    /// Documents held back, which the others are compared with.
     public var heldBack: Int
     /// α
     public var level: Double
@@ -21,6 +22,12 @@ extension ApplicabilityGuard {
       case heldBack = "held_back"
     }
 
+    /// What a certificate says of a guard.
+    ///
+    /// - Parameters:
+    ///   - file: The name of the guard's file.
+    ///   - digest: SHA-256 of the file.
+    ///   - found: The guard.
     public init(file: String, digest: String, guard found: ApplicabilityGuard) {
       self.file = file
       self.digest = digest
@@ -52,6 +59,8 @@ extension ApplicabilityGuard {
   /// Reads a guard and refuses one of another model.
   ///
   /// - Parameters:
+  ///   - path: The guard's file.
+  ///   - modelDigest: SHA-256 of the model that it must be of.
   ///   - hiddenSize: Of the model.
   ///   - digest: SHA-256 that the file must have; `nil` for any.
   /// - Throws: ``GenerationError/applicability(_:)``, or `CheckpointError` for a file that is missing or cut.

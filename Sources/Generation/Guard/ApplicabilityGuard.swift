@@ -6,6 +6,7 @@ public struct Applicability: Sendable, Equatable {
   /// unlike all.
   public var pValue: Double
 
+  /// Puts a finding together.
   public init(isInside: Bool, pValue: Double) {
     self.isInside = isInside
     self.pValue = pValue
@@ -71,6 +72,8 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   ///   - heldBack: Of as many others.
   ///   - layer: That of the profiles; `nil` for the last.
   ///   - level: α, above 0 and below 1. With m documents held back no smaller share than 1/(m + 1) can be told.
+  ///   - modelDigest: SHA-256 of the model that the profiles are of.
+  ///   - documentsDigest: SHA-256 of the file of the documents.
   /// - Throws: ``GenerationError/applicability(_:)`` for fewer documents, profiles of different sizes, and documents
   ///   that are all equal.
   /// - Complexity: O(n² · (n + hiddenSize)) for n documents.

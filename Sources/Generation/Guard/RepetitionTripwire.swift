@@ -19,6 +19,7 @@ public struct RepetitionTripwire: Sendable, Equatable, Codable {
   /// No output is brought back for a shorter run: names and formulas may come twice.
   public static let leastLimit = 8
 
+  /// A tripwire at a given length; a negative one counts as 0.
   public init(limit: Int) { self.limit = max(0, limit) }
 
   /// - Parameters:

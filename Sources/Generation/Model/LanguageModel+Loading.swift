@@ -56,9 +56,13 @@ extension LanguageModel {
 /// What a checkpoint says about text: its tokenizer, which tokens begin and end a text, and how to write a
 /// conversation.
 public struct TextFacts: Sendable {
+  /// Turns text into tokens and back.
   public let tokenizer: any Tokenizer
+  /// How a conversation is written; `nil` when the checkpoint does not say.
   public let template: PromptTemplate?
+  /// Tokens that end an output.
   public let endTokens: Set<TokenID>
+  /// The token that every text begins with; `nil` where there is none.
   public let startToken: TokenID?
   /// The token that ends a text for an encoder.
   let sourceEnd: TokenID?

@@ -11,6 +11,7 @@ import Transformers
 
 /// How probable a model finds a text.
 public struct TextScore: Sendable, Equatable {
+  /// The text's tokens.
   public var tokenIDs: [TokenID]
   /// The natural logarithm of each token's probability given those before it: of every token after the first.
   public var logprobs: [Double]

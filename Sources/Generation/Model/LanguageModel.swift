@@ -15,9 +15,11 @@ import Transformers
 public struct LanguageModel: Sendable {
   /// What the model is called in messages.
   public let name: String
+  /// What computes hidden states and logits.
   public private(set) var decoder: any DecoderModel
   /// How `decoder` computes.
   public let computePath: ComputePath
+  /// Turns text into tokens and back.
   public let tokenizer: any Tokenizer
   /// How a conversation is written for this model; `nil` when that is not known.
   public let promptTemplate: PromptTemplate?

@@ -11,11 +11,13 @@ import FileFormats
 ///
 /// The content of a message is a text or, as multimodal libraries write it, a list of parts that are texts.
 public struct ConversationFile: Sendable, Equatable {
+  /// The turns, in order.
   public var messages: [ChatMessage]
 
   /// Roles that a message may have. A template may know fewer.
   public static let roles = ["system", "developer", "user", "assistant", "tool"]
 
+  /// A conversation of these turns.
   public init(_ messages: [ChatMessage]) {
     self.messages = messages
   }

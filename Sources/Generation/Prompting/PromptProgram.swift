@@ -6,8 +6,10 @@ import Transformers
 public struct ChatMessage: Sendable, Equatable {
   /// `system`, `user` or `assistant`, or what else a model's template knows.
   public var role: String
+  /// What is said, as text.
   public var content: String
 
+  /// Puts a turn together.
   public init(role: String, content: String) {
     self.role = role
     self.content = content
@@ -24,13 +26,14 @@ public struct PromptProgram: Sendable, Equatable {
 
   /// Reads a template.
   ///
-  /// - Throws: ``ChatTemplates/TemplateError``.
+  /// - Throws: `TemplateError` of `ChatTemplates`.
   public init(source: String, tokens: [String: String]) throws(TemplateError) {
     self.source = source
     self.tokens = tokens
     template = try ChatTemplate(source)
   }
 
+  /// Whether two programs have the same source and special tokens.
   public static func == (first: PromptProgram, second: PromptProgram) -> Bool {
     first.source == second.source && first.tokens == second.tokens
   }

@@ -7,6 +7,7 @@ public enum SummaryLength: Sendable, Equatable {
 
   /// Lengths that can be asked for.
   public static let sentenceCounts = 1...100
+  /// Numbers of words that can be asked for.
   public static let wordCounts = 1...5000
 
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for a length that cannot be asked for.
@@ -29,6 +30,7 @@ public struct SummaryRequest: Sendable, Equatable {
   /// What the summary is to be about, a question or a topic; `nil` for the whole document.
   public var focus: String?
 
+  /// Puts a request together; without arguments, the whole document in the model's usual length.
   public init(length: SummaryLength? = nil, focus: String? = nil) {
     self.length = length
     self.focus = focus

@@ -2,7 +2,7 @@
 public enum TextKind: String, Sendable, CaseIterable {
   /// Most lines begin with a speaker's name and a colon: a conversation, or the minutes of a meeting word for word.
   case dialogue
-  /// At most ``shortTextWords`` words: an abstract, a post, a paragraph.
+  /// At most 275 words: an abstract, a post, a paragraph.
   case short
   /// Longer running text.
   case article

@@ -12,6 +12,7 @@ public struct LogitAdjustments: Sendable, Equatable {
   /// Added to the logits of tokens; minus infinity forbids one.
   public var bias: [TokenID: Float]
 
+  /// Sets the adjustments; without arguments there are none.
   public init(
     repeatPenalty: Float = 1, frequencyPenalty: Float = 0, presencePenalty: Float = 0,
     bias: [TokenID: Float] = [:]

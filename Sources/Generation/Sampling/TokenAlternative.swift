@@ -2,6 +2,7 @@ import Transformers
 
 /// A token that could have come, and how likely it was.
 public struct TokenAlternative: Sendable, Equatable {
+  /// The token.
   public var token: TokenID
   /// The natural logarithm of its probability, before penalties and filters.
   public var logProbability: Double

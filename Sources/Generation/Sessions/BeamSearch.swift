@@ -18,6 +18,7 @@ public struct BeamSearch: Sendable, Equatable {
   /// The number of beams that can be asked for.
   public static let beamCounts = 1...64
 
+  /// Sets the search; both numbers are checked when decoding begins.
   public init(beams: Int, lengthPenalty: Double = 1) {
     self.beams = beams
     self.lengthPenalty = lengthPenalty
@@ -34,6 +35,7 @@ public struct BeamSearch: Sendable, Equatable {
 }
 
 extension BeamSearch: DecodingStrategy {
+  /// Begins a search. Its output comes with the last step, as beams may change until then.
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {
@@ -114,10 +116,12 @@ extension LanguageModel {
   /// the worst of them: the rule that the Hugging Face library has as its default.
   ///
   /// - Parameters:
+  ///   - prompt: The prompt's tokens.
+  ///   - search: Beams and length penalty.
   ///   - options: Greedy, without stop strings.
   ///   - shouldStop: Asked before each step.
   /// - Returns: The best output, or `nil` when `shouldStop` said so.
-  /// - Throws: ``GenerationError`` for options that do not go together, ``DecoderError``, and the tokenizer's errors.
+  /// - Throws: ``GenerationError`` for options that do not go together, `DecoderError`, and the tokenizer's errors.
   /// - Complexity: A step reads the weights once for all beams.
   public func generate(
     prompt: [TokenID], search: BeamSearch, options: GenerationOptions = GenerationOptions(),

@@ -6,6 +6,7 @@ import Transformers
 ///
 /// It has one owner: it is not to be shared between tasks.
 public final class Conversation {
+  /// What answers.
   public let model: LanguageModel
   /// How answers are generated. A seed counts on from turn to turn.
   public let options: GenerationOptions
@@ -17,7 +18,10 @@ public final class Conversation {
   private var previous: DecodingSession?
   private var turns: UInt64 = 0
 
-  /// - Parameter messages: What was said before; ``reset()`` goes back to a system turn that it begins with.
+  /// - Parameters:
+  ///   - model: What answers.
+  ///   - options: How answers are generated.
+  ///   - messages: What was said before; ``reset()`` goes back to a system turn that it begins with.
   public init(
     model: LanguageModel, options: GenerationOptions = GenerationOptions(), messages: [ChatMessage] = []
   ) {

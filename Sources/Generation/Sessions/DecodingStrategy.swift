@@ -61,6 +61,7 @@ public struct FullDepth: DecodingStrategy {
   /// The only one there is.
   public init() {}
 
+  /// Begins an output at full depth.
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {

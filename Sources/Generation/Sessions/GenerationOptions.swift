@@ -23,9 +23,8 @@ public struct GenerationOptions: Sendable {
   /// Where the output ends at the latest, at the end of a sentence; `nil` for wherever the model ends it.
   ///
   /// A number of sentences ends the output before the next one. A number of words is a budget: the output ends with the
-  /// sentence that reaches it, or, where a sentence would go past it by more than ``SentenceLimiter/tolerance``, before
-  /// that sentence. The first sentence is never cut. Where ``maxTokens`` or the context end the output within a later
-  /// sentence, that one is left out.
+  /// sentence that reaches it, or before that sentence where it would go too far past it. The first sentence is never
+  /// cut. Where ``maxTokens`` or the context end the output within a later sentence, that one is left out.
   public var length: SummaryLength?
   /// Whether the probability of every token is kept, which takes a sum over the whole vocabulary for each.
   public var recordsProbabilities = false
@@ -139,6 +138,7 @@ public struct RandomSampling: Sendable, Equatable {
   /// Where the generator starts. The same seed gives the same draws on every platform.
   public var seed: UInt64
 
+  /// Sets how tokens are drawn; without filters, from all tokens at temperature 1.
   public init(
     temperature: Float = 1, topK: Int? = nil, topP: Float? = nil, minP: Float? = nil, seed: UInt64
   ) {

@@ -2,6 +2,7 @@ import Transformers
 
 /// One generated token.
 public struct TokenStep: Sendable, Equatable {
+  /// The token.
   public var id: TokenID
   /// Text that became certain with this token. It may be empty: a token may be part of a character, or of what may
   /// become a stop string. The texts of all steps, joined, are the output.
@@ -16,6 +17,7 @@ public struct TokenStep: Sendable, Equatable {
   /// Who wrote the token; `nil` where nothing is drafted.
   public var source: TokenSource?
 
+  /// Puts a step together.
   public init(
     id: TokenID, text: String, layer: Int, stopReason: StopReason? = nil, depth: DepthRecord? = nil,
     source: TokenSource? = nil
@@ -31,6 +33,7 @@ public struct TokenStep: Sendable, Equatable {
 
 /// Who wrote a token of an output that was drafted ahead.
 public struct TokenSource: Sendable, Equatable {
+  /// Who a token of the output comes from.
   public enum Writer: String, Sendable, Codable, CaseIterable {
     /// A model, or a model's first layers; the token was verified and kept.
     case draft
@@ -42,10 +45,12 @@ public struct TokenSource: Sendable, Equatable {
     case corrected
   }
 
+  /// Who wrote it.
   public var writer: Writer
   /// Drafted tokens that were rolled back here, that in whose place this one stands included.
   public var discarded: Int
 
+  /// Puts a source together.
   public init(_ writer: Writer, discarded: Int = 0) {
     self.writer = writer
     self.discarded = discarded
@@ -74,7 +79,9 @@ public struct Generation: Sendable, Equatable {
   public var text: String
   /// Every generated token, an end token included.
   public var tokenIDs: [TokenID]
+  /// The prompt's tokens.
   public var promptTokenIDs: [TokenID]
+  /// Why the output ended.
   public var stopReason: StopReason
   /// Layers that were run for each generated token; empty when that is not known.
   public var layers: [Int]
@@ -90,6 +97,7 @@ public struct Generation: Sendable, Equatable {
   /// not.
   public var trippedAt: Int?
 
+  /// Puts a generation together.
   public init(
     text: String, tokenIDs: [TokenID], promptTokenIDs: [TokenID], stopReason: StopReason, layers: [Int] = []
   ) {

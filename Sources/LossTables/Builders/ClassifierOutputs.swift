@@ -40,7 +40,7 @@ public struct ClassifierOutputs: Sendable {
   ///   - exitCount: L.
   ///   - classCount: C.
   ///   - labels: (samples), whole numbers in 0..<classes.
-  /// - Throws: ``RiskControlError`` naming exit, sample and class.
+  /// - Throws: `RiskControlError` naming exit, sample and class.
   public init(logits: [Double], exitCount: Int, classCount: Int, labels: [Double]) throws(RiskControlError) {
     guard exitCount > 0, classCount > 0, !labels.isEmpty,
       let size = NumericArray.count(of: [exitCount, labels.count, classCount]), size == logits.count
@@ -76,7 +76,7 @@ public struct ClassifierOutputs: Sendable {
   ///   - confidence: the score of a distribution that decides whether to exit.
   ///   - exitCosts: (L) or row-major (N, L): what it costs to leave at each exit.
   ///   - comparison: whether a confidence equal to λ passes.
-  /// - Throws: ``RiskControlError`` for costs that do not fit. O(L N (C + log(L N))).
+  /// - Throws: `RiskControlError` for costs that do not fit. O(L N (C + log(L N))).
   public func table(
     risk: Risk, confidence: ConfidenceScore = .top1, exitCosts: [Double]? = nil,
     comparison: ExitComparison = .atLeast

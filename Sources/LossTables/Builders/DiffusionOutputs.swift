@@ -13,7 +13,7 @@ public struct DiffusionOutputs: Sendable {
   ///   - scores: row-major (samples, exits), mean uncertainties in [0, 1].
   ///   - losses: row-major (samples, exits), the loss of leaving at each exit relative to the full model.
   ///   - stepCount: the number of exits.
-  /// - Throws: ``RiskControlError`` naming sample and exit.
+  /// - Throws: `RiskControlError` naming sample and exit.
   public init(scores: [Double], losses: [Double], stepCount: Int) throws(RiskControlError) {
     guard stepCount > 0, scores.count == losses.count, !scores.isEmpty, scores.count % stepCount == 0 else {
       throw .table(

@@ -79,8 +79,13 @@ public struct SegmentationSweep: Sendable {
 
   /// An empty collection.
   ///
-  /// - Parameter ignoredLabel: the label of pixels that have none, unless there are more classes than that.
-  /// - Throws: ``RiskControlError`` for a quantile outside [0, 1] or a window below one pixel.
+  /// - Parameters:
+  ///   - confidence: the score of a pixel's distribution.
+  ///   - aggregation: how an image's confidence comes of its pixels'.
+  ///   - loss: the loss of an image.
+  ///   - target: what the loss compares with.
+  ///   - ignoredLabel: the label of pixels that have none, unless there are more classes than that.
+  /// - Throws: `RiskControlError` for a quantile outside [0, 1] or a window below one pixel.
   public init(
     confidence: ConfidenceScore, aggregation: Aggregation, loss: Loss, target: Target,
     ignoredLabel: Int = SegmentationSweep.usualIgnoredLabel
@@ -114,7 +119,7 @@ public struct SegmentationSweep: Sendable {
   ///   - height: pixels down.
   ///   - width: pixels across.
   ///   - classes: the number of classes.
-  /// - Throws: ``RiskControlError`` for shapes or values that do not fit. O(exits · pixels · classes).
+  /// - Throws: `RiskControlError` for shapes or values that do not fit. O(exits · pixels · classes).
   public mutating func add(
     probabilities: [Double], labels: [Int], exits: Int, height: Int, width: Int, classes: Int
   ) throws(RiskControlError) {
@@ -192,7 +197,7 @@ public struct SegmentationSweep: Sendable {
 
   /// The table of the images added, swept over every distinct confidence.
   ///
-  /// - Throws: ``RiskControlError`` where no image was added, or costs do not fit. O(N L log(N L)).
+  /// - Throws: `RiskControlError` where no image was added, or costs do not fit. O(N L log(N L)).
   public func table(
     exitCosts: [Double]? = nil, comparison: ExitComparison = .atLeast
   ) throws(RiskControlError) -> LossTable {

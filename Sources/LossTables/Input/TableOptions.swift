@@ -1,6 +1,6 @@
 import RiskControl
 
-/// How a file is to be read as a ``LossTable``.
+/// How a file is to be read as a table of losses.
 public struct TableOptions: Sendable {
   /// B.
   public var lossBound: Double

@@ -11,11 +11,13 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   public let threshold: Double?
   /// ε and δ.
   public let epsilon: Double
+  /// δ: the probability with which the certificate may be wrong, in 0..<1.
   public let delta: Double
   /// The bound of the mean loss among the answers given.
   public let bound: RiskBound
   /// Upper bound and mean of that loss at τ; nil without one.
   public let upperBound: Double?
+  /// The mean of that loss at τ over the samples that tested; nil without one.
   public let observedRisk: Double?
   /// Share of the questions that are answered at τ, those that the model itself declined counted; 0 without one.
   public let answeredShare: Double
@@ -23,6 +25,7 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   public let riskOfAll: Double
   /// Samples that tested, and that chose where to begin.
   public let sampleCount: Int
+  /// Samples that chose where to begin, and test nothing.
   public let designCount: Int
   /// Questions that the model declined, or whose documents the guard found outside.
   public let declinedCount: Int
@@ -55,9 +58,14 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   /// Writes down a result of ``SelectiveCalibration``.
   ///
   /// - Parameters:
+  ///   - result: What the calibration found.
+  ///   - settings: ε, δ and the bound, fixed before.
   ///   - confidences: (n), those of the answers that the model gave.
   ///   - losses: (n)
   ///   - declined: Questions beside those, without an answer.
+  ///   - metric: What the loss is.
+  ///   - policy: How the answers were made.
+  ///   - program: What made the certificate, with its version.
   public init(
     _ result: SelectiveCalibration.Result, settings: CalibrationSettings, confidences: [Double],
     losses: [Double], declined: Int, metric: String, policy: JSONValue, program: String
@@ -94,6 +102,7 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
       + "single answer."
   }
 
+  /// Writes the certificate with its digest.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(Self.formatVersion, forKey: .version)
@@ -118,6 +127,7 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
     try container.encode(try digest(), forKey: .digest)
   }
 
+  /// Reads a certificate, and refuses another version or one whose digest is not its own.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     let version = try container.decode(Int.self, forKey: .version)

@@ -1,12 +1,19 @@
 /// Any JSON value. Equal values may differ in white space and in the order of keys.
 public enum JSONValue: Codable, Sendable, Equatable {
+  /// `null`
   case null
+  /// `true` or `false`
   case boolean(Bool)
+  /// Any number; whole numbers above 2⁵³ lose digits.
   case number(Double)
+  /// A text.
   case text(String)
+  /// A list.
   case array([JSONValue])
+  /// An object; the order of its keys is not kept.
   case object([String: JSONValue])
 
+  /// Reads any value.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     if container.decodeNil() {
@@ -34,6 +41,7 @@ public enum JSONValue: Codable, Sendable, Equatable {
     init?(intValue: Int) { nil }
   }
 
+  /// Writes the value.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     switch self {

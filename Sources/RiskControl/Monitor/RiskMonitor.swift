@@ -37,6 +37,9 @@ public struct RiskMonitor: Sendable, Equatable, Codable {
   private static let stakes = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4]
 
   /// - Parameters:
+  ///   - epsilon: ε of the certificate, above 0.
+  ///   - delta: the probability of a false alarm at any time, above 0 and below 1.
+  ///   - lossBound: B: no loss lies above it.
   ///   - leastLoss: no loss lies below it, at most 0.
   /// - Throws: ``RiskControlError`` for settings out of range.
   public init(

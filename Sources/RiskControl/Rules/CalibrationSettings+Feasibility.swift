@@ -2,7 +2,9 @@ extension CalibrationSettings {
   /// The smallest ε that this many samples certify where none of them loses anything: no smaller one can come out, so
   /// it can be asked for before anything is run.
   ///
-  /// - Parameter lossBound: B, times the bound of the weights where there are any.
+  /// - Parameters:
+  ///   - sampleCount: n
+  ///   - lossBound: B, times the bound of the weights where there are any.
   /// - Returns: A number in [0, lossBound]; 0 for the empirical rule, which certifies nothing. O(n).
   public func smallestCertifiableEpsilon(sampleCount: Int, lossBound: Double = 1) -> Double {
     guard sampleCount > 0 else { return lossBound }

@@ -76,8 +76,15 @@ public struct CalibrationSettings: Sendable, Equatable {
 
   /// Settings; they are checked when they are used.
   ///
-  /// - Parameter order: Unless given, ``SampleOrder/given`` for ``RiskBound/anytime`` and ``SampleOrder/averaged``
-  ///   for the others.
+  /// - Parameters:
+  ///   - epsilon: ε, above 0: what the risk may be at most.
+  ///   - delta: δ, above 0 and below 1: the probability with which it may be more all the same.
+  ///   - rule: How the threshold is chosen.
+  ///   - bound: How UCB and LTT bound the mean.
+  ///   - measure: What is held at or below ε.
+  ///   - scan: How far CRC and the empirical rule look.
+  ///   - order: Unless given, ``SampleOrder/given`` for ``RiskBound/anytime`` and ``SampleOrder/averaged`` for the
+  ///     others.
   public init(
     epsilon: Double, delta: Double = 0.1, rule: ThresholdRule = .ucb, bound: RiskBound = .wsr,
     measure: RiskMeasure = .mean, scan: ThresholdScan = .full, order: SampleOrder? = nil

@@ -43,7 +43,9 @@ public struct SelectiveStudy: Sendable {
 
   /// Runs the trials. O(trials · sizes · ε · thresholds · n).
   ///
-  /// - Parameter progress: Called with the number of trials done so far.
+  /// - Parameters:
+  ///   - samples: The questions that the splits are drawn from.
+  ///   - progress: Called with the number of trials done so far.
   /// - Returns: Measurements by size, then ε. The cost of each is the share of the test questions that are answered,
   ///   and its risk the mean loss of those; a trial that certifies nothing answers nothing, at a risk of 0.
   /// - Throws: ``RiskControlError`` for a setting or sample out of range.

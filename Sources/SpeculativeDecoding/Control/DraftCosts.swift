@@ -11,6 +11,7 @@ public struct DraftCosts: Sendable, Equatable, Codable {
   /// The small model's pass of one token, with its head.
   public var draft: Double
 
+  /// Sets all costs, in one unit: milliseconds or bytes.
   public init(pass: [Double], shortlistPass: [Double]? = nil, draft: Double) {
     self.pass = pass
     self.shortlistPass = shortlistPass
@@ -20,8 +21,10 @@ public struct DraftCosts: Sendable, Equatable, Codable {
   /// Measures a model and what drafts for it, each figure the best of several rounds. A head for several tokens is
   /// taken to grow with them as the layers do.
   ///
-  /// - Parameter source: A model or a draft head; the others' drafts cost nothing.
-  /// - Throws: ``DecoderError``, also when a model's context is too short for the measurement.
+  /// - Parameters:
+  ///   - model: The large model.
+  ///   - source: A model or a draft head; the others' drafts cost nothing.
+  /// - Throws: `DecoderError`, also when a model's context is too short for the measurement.
   public static func measured(_ model: LanguageModel, source: SpeculationStrategy.Source) throws -> DraftCosts
   {
     func passes(_ model: any DecoderModel, shortlist: ExitHeads? = nil) throws -> [[Double]] {

@@ -191,6 +191,7 @@ public struct DraftLengthController: Sendable {
   /// What drafting may lose, as a share of the time and in tokens.
   private static let tolerance = (share: 0.02, tokens: 0.3)
 
+  /// A controller that knows nothing yet of these drafters.
   public init(_ drafters: [DrafterProfile]) {
     arms = drafters.map(Arm.init)
   }

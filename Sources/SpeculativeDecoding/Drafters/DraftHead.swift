@@ -18,9 +18,11 @@ import Transformers
 public struct DraftHead: Sendable {
   /// What is written beside a draft head.
   public struct Description: Codable, Sendable, Equatable {
+    /// The version of this format; others than ``currentVersion`` are refused.
     public var version: Int
     /// What the model is called, and its SHA-256.
     public var model: String
+    /// SHA-256 of the model's file.
     public var modelDigest: String
     /// SHA-256 of the tensors' file.
     public var headDigest: String
@@ -32,12 +34,15 @@ public struct DraftHead: Sendable {
       case headDigest = "head_sha256"
     }
 
+    /// The version that is written and read.
     public static let currentVersion = 2
   }
 
   /// The file's name without its ending.
   public let name: String
+  /// The tensors' file.
   public let path: String
+  /// What is written beside the file.
   public let description: Description
   /// The tokens to choose from beside those of the prompt; empty for the whole vocabulary.
   public var shortlist: [TokenID] { unembedding.shortlist }

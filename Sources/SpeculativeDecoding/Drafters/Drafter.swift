@@ -4,6 +4,7 @@ import Transformers
 
 /// What a drafter expects to come next.
 public struct Draft: Sendable, Equatable {
+  /// The guessed tokens, in order; empty where there is no guess.
   public var tokens: [TokenID]
   /// Which of the drafter's kinds of guess this is, in 0..<``DrafterProfile/evidenceCount``: acceptance is tracked for
   /// each.
@@ -16,6 +17,7 @@ public struct Draft: Sendable, Equatable {
   /// Bytes of weights that the drafter read for it.
   public var bytesRead = 0
 
+  /// Puts a draft together.
   public init(tokens: [TokenID] = [], evidence: Int = 0, layer: Int = 0) {
     self.tokens = tokens
     self.evidence = evidence
@@ -52,6 +54,7 @@ public struct DrafterProfile: Sendable, Equatable {
   /// The layers of the large model after which it reads the hidden states, which full depth alone gives.
   public var readsLayers: Set<Int>
 
+  /// Describes a drafter; without further arguments one that costs nothing and verifies whole passes.
   public init(
     writer: TokenSource.Writer, evidenceCount: Int = 1, costPerToken: Double = 0, verifiedShare: Double = 1,
     readsLayers: Set<Int> = []
@@ -71,11 +74,15 @@ public struct DrafterProfile: Sendable, Equatable {
 
 /// Guesses the next tokens of one sequence. A drafter is owned by one session.
 public protocol Drafter: AnyObject {
+  /// What a session has to know of the drafter before it drafts.
   var profile: DrafterProfile { get }
   /// Guesses what follows `history`, the prompt and the output so far, which only grows from call to call, but for
   /// ``crop(to:)``.
   ///
-  /// - Parameter limit: At least 1.
+  /// - Parameters:
+  ///   - history: The prompt and the output so far.
+  ///   - limit: At least 1.
+  ///   - target: What the drafter may use of the large model.
   /// - Returns: At most `limit` tokens; none when there is no idea.
   func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft
   /// Is told of the hidden states of tokens that the large model has passed at full depth: of the prompt, part by part,
@@ -91,5 +98,6 @@ public protocol Drafter: AnyObject {
 }
 
 extension Drafter {
+  /// Does nothing: most drafters read no hidden states.
   public func read(_ states: [Int: HiddenStates], positions: Range<Int>) {}
 }

@@ -8,6 +8,7 @@ import Transformers
 /// Nothing is run twice: drafting leaves the keys and values of the first layers in the large model's cache and the
 /// rows' hidden states after them, and verifying goes on from there.
 public final class EarlyExitDrafter: Drafter {
+  /// Its price is that of the first layers and of the exit's head.
   public let profile: DrafterProfile
 
   private let model: LanguageModel
@@ -47,6 +48,7 @@ public final class EarlyExitDrafter: Drafter {
       verifiedShare: (all - early) / all)
   }
 
+  /// Drafts with the first layers until the exit is unsure.
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
     var draft = Draft(layer: layer)
     guard limit > 0, var next = history.last else { return Draft() }
@@ -71,5 +73,6 @@ public final class EarlyExitDrafter: Drafter {
     }
   }
 
+  /// Does nothing: the cache is the large model's, and the session crops it.
   public func crop(to count: Int) {}
 }

@@ -8,6 +8,7 @@ import Transformers
 /// output stands for the states that the large model has not computed; once the draft is verified, the true ones take
 /// their place.
 public final class HeadDrafter: Drafter {
+  /// Its price is that of the head's bytes; it reads the states after the head's layers.
   public let profile: DrafterProfile
 
   private let model: LanguageModel
@@ -54,6 +55,9 @@ public final class HeadDrafter: Drafter {
       readsLayers: Set(self.head.layers))
   }
 
+  /// Keeps what the head needs of verified tokens.
+  ///
+  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` where a layer's states are missing.
   public func read(_ states: [Int: HiddenStates], positions: Range<Int>) throws {
     let read = try head.layers.map { layer in
       guard let found = states[layer] else {
@@ -75,6 +79,7 @@ public final class HeadDrafter: Drafter {
     if positions.upperBound >= prompt.count { try unembedding.prepare(prompt) }
   }
 
+  /// Drafts with the head until it is unsure, the context is full, or the output ends.
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
     let known = prompt.count - 1 + states[0].count / size
     guard limit > 0, let last = history.last, known == history.count - 1, known < cache.capacity,
@@ -109,6 +114,7 @@ public final class HeadDrafter: Drafter {
     return draft
   }
 
+  /// Forgets the states, keys and values of tokens that were rolled back.
   public func crop(to count: Int) {
     for index in states.indices {
       states[index].removeSubrange(min(max(0, count - prompt.count + 1) * size, states[index].count)...)

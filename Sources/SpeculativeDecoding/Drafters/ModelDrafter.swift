@@ -5,6 +5,7 @@ import Transformers
 /// Drafts with a smaller model, greedily, until it is unsure (Kim et al., "Speculative decoding with big little
 /// decoder", NeurIPS 2023).
 public final class ModelDrafter: Drafter {
+  /// Its price is the small model's bytes for a token, in those of the large one.
   public let profile: DrafterProfile
 
   private let model: LanguageModel
@@ -47,6 +48,7 @@ public final class ModelDrafter: Drafter {
       writer: .draft, costPerToken: Double(model.bytesPerToken) / Double(max(target.bytesPerToken, 1)))
   }
 
+  /// Reads what is new in the text, then drafts greedily until the small model is unsure.
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) throws -> Draft {
     guard limit > 0, let last = history.last, history.count <= cache.capacity else { return Draft() }
     let clock = ContinuousClock()
@@ -80,6 +82,7 @@ public final class ModelDrafter: Drafter {
     return draft
   }
 
+  /// Takes tokens that were rolled back out of the small model's cache.
   public func crop(to count: Int) {
     known = min(known, count)
     cached.removeSubrange(min(count, cached.count)...)

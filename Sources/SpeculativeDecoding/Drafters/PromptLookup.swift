@@ -10,6 +10,7 @@ public final class PromptLookup: Drafter {
   /// Tokens of the longest match looked for.
   public static let longestMatch = 4
 
+  /// It costs nothing; the evidence of a guess is the length of the match.
   public let profile = DrafterProfile(writer: .lookup, evidenceCount: longestMatch)
 
   /// Where the n-gram's continuation begins, by the n-gram's hash: one table for each n, n − 1 being its index.
@@ -29,6 +30,7 @@ public final class PromptLookup: Drafter {
     sourceCount = source.count
   }
 
+  /// The continuation of the longest match; the model is not asked.
   public func draft(after history: [TokenID], limit: Int, target: DraftTarget) -> Draft {
     draft(after: history, limit: limit)
   }

@@ -9,6 +9,7 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   public var shortlistSteps = 0
   /// Tokens that were drafted and verified, and those of them that stand in the output.
   public var drafted = 0
+  /// Drafted tokens that stand in the output.
   public var accepted = 0
   /// Accepted tokens that the large model would not have written itself; 0 in exact decoding.
   public var substituted = 0
@@ -16,14 +17,18 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   public var rollbacks = 0
   /// The same counts by a token's place in its draft.
   public var draftedByPosition: [Int] = []
+  /// Accepted tokens by their place in the draft, from 0.
   public var acceptedByPosition: [Int] = []
   /// Tokens of the output by who wrote them.
   public var tokensBySource: [String: Int] = [:]
   /// Seconds spent in drafting; in passes of the large model; in keeping caches right, which is the draft model's
   /// reading of the text and the removal of wrong drafts; and in choosing tokens.
   public var draftSeconds = 0.0
+  /// Seconds spent in passes of the large model.
   public var verifySeconds = 0.0
+  /// Seconds spent in keeping caches right.
   public var cacheSeconds = 0.0
+  /// Seconds spent in choosing tokens.
   public var samplingSeconds = 0.0
   /// Bytes of weights read after the prompt, by drafter and large model.
   public var bytesRead = 0
@@ -31,6 +36,7 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   /// largest accepted distance to just below it the output is the same.
   public var nearestRefusal: Double?
 
+  /// Counts that are all zero.
   public init() {}
 
   mutating func note(drafted count: Int, accepted right: Int) {

@@ -23,9 +23,11 @@ public struct SpeculationStrategy: Sendable {
 
   /// The large model.
   public let model: LanguageModel
+  /// What drafts; the controller chooses among several.
   public let sources: [Source]
   /// Where tokens may leave the large model's layers early; `nil` for full depth.
   public let exits: ExitStrategy?
+  /// Which drafted tokens are kept.
   public let rule: AcceptanceRule
   /// α_FB
   public let fallback: Double

@@ -34,11 +34,13 @@ public enum AcceptanceRule: Sendable, Equatable {
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
 /// the bit, nothing is drafted.
 public final class SpeculativeSession: GenerationSession, PartwiseReading {
+  /// Where the time of this output has gone so far.
   public private(set) var timings = SessionTimings()
+  /// How drafts have gone so far.
   public private(set) var statistics = SpeculationStatistics()
   /// What has been learnt about acceptance and time; a next session with the same drafters may begin with it.
   public private(set) var controller: DraftLengthController
-  /// As ``DecodingSession/cancelledText``.
+  /// Text that was certain when decoding was cancelled, as that of a `DecodingSession`.
   public private(set) var cancelledText = ""
 
   /// Tokens a draft may have.
@@ -74,8 +76,11 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
 
   /// - Parameters:
   ///   - model: The large model.
+  ///   - prompt: The prompt's tokens.
+  ///   - options: How the output is generated.
   ///   - exits: Where tokens may leave the large model's layers early, or `nil` for full depth.
   ///   - drafters: Tried in turn; of those with something to say, the one that promises the most tokens per second.
+  ///   - rule: Which drafted tokens are kept.
   ///   - shortlist: What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output;
   ///     `nil` for the whole vocabulary.
   ///   - draftLength: γ, the most tokens to draft at a time, in ``draftLengths``.

@@ -11,7 +11,9 @@ public struct RollbackSweep {
   public struct Piece: Sendable, Equatable {
     /// α_RB from which on, up to the next piece's threshold, this is the output.
     public var threshold: Double
+    /// The output.
     public var generation: Generation
+    /// How drafts went in it.
     public var statistics: SpeculationStatistics
 
     /// Bytes of weights read by both models, on average over the tokens after the first; 0 where there is none.
@@ -49,7 +51,9 @@ public struct RollbackSweep {
   ///
   /// The prompt passes the layers once; each run then decodes from there.
   ///
-  /// - Parameter shouldStop: Asked before each pass.
+  /// - Parameters:
+  ///   - prompt: The prompt's tokens.
+  ///   - shouldStop: Asked before each pass.
   /// - Returns: Pieces in ascending order of threshold, the first at 0; `nil` when `shouldStop` said so before the end.
   /// - Throws: What a ``SpeculativeSession`` throws.
   public func run(

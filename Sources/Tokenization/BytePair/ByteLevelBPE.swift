@@ -31,6 +31,7 @@ public struct ByteLevelBPE: Tokenizer {
     self.vocabulary = vocabulary
   }
 
+  /// The number of token IDs, unused ones included.
   public var vocabularySize: Int { vocabulary.count }
 
   /// How text is cut into words.
@@ -44,6 +45,7 @@ public struct ByteLevelBPE: Tokenizer {
     (0...255).filter { vocabulary.byteTokens[Int($0)] < 0 }
   }
 
+  /// The bytes of a token. No token's bytes depend on where it stands. O(length).
   public func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     guard token >= 0, token < vocabulary.count else {
       throw .tokenOutOfRange(token: token, vocabularySize: vocabulary.count)
@@ -52,16 +54,19 @@ public struct ByteLevelBPE: Tokenizer {
     return Array(vocabulary.texts[Int(vocabulary.starts[token])..<Int(vocabulary.starts[token + 1])])
   }
 
+  /// Whether a token is a control token, the unknown token or an unused one.
   public func isControl(_ token: Int) -> Bool {
     guard token >= 0, token < vocabulary.count else { return false }
     let kind = vocabulary.kinds[token]
     return kind == .control || kind == .unknown || kind == .unused
   }
 
+  /// The longest special token whose name stands at a place of a text. O(length of the name).
   public func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
     text.withUnsafeBufferPointer { vocabulary.allSpecials.longestMatch($0, at: position) }
   }
 
+  /// The ID of the special token of this name, or nil if there is none.
   public func id(ofSpecial name: String) -> Int? {
     vocabulary.allSpecials.token(named: Array(name.utf8))
   }

@@ -17,6 +17,7 @@ public struct CharacterBPE: Tokenizer {
     vocabulary = try CharacterVocabulary(file: file)
   }
 
+  /// The number of token IDs, unused ones included.
   public var vocabularySize: Int { vocabulary.texts.count }
 
   /// - Complexity: O(*n* log *n*) for *n* bytes.
@@ -24,6 +25,7 @@ public struct CharacterBPE: Tokenizer {
     encode(utf8, special == .recognize ? vocabulary.allSpecials : vocabulary.textSpecials, startsText: true)
   }
 
+  /// The tokens of a text that stands after a special token: without the space that is put before a text.
   public func encodeRest(_ utf8: [UInt8]) -> [Int] {
     encode(utf8, vocabulary.textSpecials, startsText: false)
   }
@@ -66,6 +68,7 @@ public struct CharacterBPE: Tokenizer {
     return (token, length)
   }
 
+  /// The bytes of a token; the space that encoding put before a text is dropped. O(length).
   public func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     guard token >= 0, token < vocabularySize else {
       throw .tokenOutOfRange(token: token, vocabularySize: vocabularySize)
@@ -89,12 +92,15 @@ public struct CharacterBPE: Tokenizer {
     }
   }
 
+  /// Whether a token steers the model rather than stands for text.
   public func isControl(_ token: Int) -> Bool {
     token >= 0 && token < vocabularySize && vocabulary.kinds[token] == .control
   }
 
+  /// The ID of the special token of this name, or nil if there is none.
   public func id(ofSpecial name: String) -> Int? { vocabulary.allSpecials.token(named: Array(name.utf8)) }
 
+  /// The longest special token whose name stands at a place of a text. O(length of the name).
   public func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
     Self.match(vocabulary, vocabulary.allSpecials, text, at: position)
   }

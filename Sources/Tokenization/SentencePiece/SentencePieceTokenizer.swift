@@ -95,8 +95,13 @@ public struct SentencePieceTokenizer: Tokenizer {
     return result
   }
 
+  /// The number of token IDs, unused ones included.
   public var vocabularySize: Int { kinds.count }
 
+  /// The tokens of a text, special tokens cut out first where they are recognised.
+  ///
+  /// - Throws: ``TokenizerError/sentencePiece(message:)`` where the library fails.
+  /// - Complexity: At most O(*n* log *n*) for *n* bytes.
   public func encode(_ utf8: [UInt8], special: SpecialTokenHandling) throws(TokenizerError) -> [Int] {
     guard special == .recognize, !specials.isEmpty else { return try encodeText(utf8) }
     var output: [Int] = []
@@ -134,6 +139,7 @@ public struct SentencePieceTokenizer: Tokenizer {
     return ids
   }
 
+  /// The bytes of a piece; the space that encoding put before a text is dropped. O(length).
   public func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     guard token >= 0, token < kinds.count else {
       throw .tokenOutOfRange(token: token, vocabularySize: kinds.count)
@@ -150,16 +156,19 @@ public struct SentencePieceTokenizer: Tokenizer {
     return Array(rest)
   }
 
+  /// Whether a piece steers the model rather than stands for text.
   public func isControl(_ token: Int) -> Bool {
     token >= 0 && token < kinds.count && kinds[token] == .control
   }
 
+  /// The longest control piece whose name stands at a place of a text. O(length of the name).
   public func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
     // User-defined pieces are found by the library, together with the text around them.
     let match = text.withUnsafeBufferPointer { specials.longestMatch($0, at: position) }
     return match.flatMap { kinds[$0.token] == .control ? $0 : nil }
   }
 
+  /// The ID of the special token of this name, or nil if there is none.
   public func id(ofSpecial name: String) -> Int? {
     specials.token(named: Array(name.utf8))
   }

@@ -5,6 +5,7 @@ public struct PromptPiece: Sendable, Equatable {
   /// Whether names of special tokens in it are text.
   public var isContent: Bool
 
+  /// A piece from a text.
   public init(_ text: String, isContent: Bool) {
     self.text = Array(text.utf8)
     self.isContent = isContent
@@ -68,29 +69,38 @@ extension Tokenizer {
 /// Embeddings are padded to a round number, and a model may choose such a row; it ends nothing and writes nothing.
 public struct PaddedTokenizer: Tokenizer {
   private let base: any Tokenizer
+  /// Rows of the embedding.
   public let vocabularySize: Int
 
-  /// - Parameter rows: Rows of the embedding; fewer than the tokenizer has tokens change nothing.
+  /// - Parameters:
+  ///   - base: The tokenizer.
+  ///   - rows: Rows of the embedding; fewer than the tokenizer has tokens change nothing.
   public init(_ base: any Tokenizer, rows: Int) {
     self.base = base
     vocabularySize = max(rows, base.vocabularySize)
   }
 
+  /// As the tokenizer below.
   public func encode(_ utf8: [UInt8], special: SpecialTokenHandling) throws(TokenizerError) -> [Int] {
     try base.encode(utf8, special: special)
   }
 
+  /// As the tokenizer below.
   public func encodeRest(_ utf8: [UInt8]) throws(TokenizerError) -> [Int] { try base.encodeRest(utf8) }
 
+  /// As the tokenizer below; nothing for a row without a token.
   public func bytes(of token: Int, startsText: inout Bool) throws(TokenizerError) -> [UInt8] {
     if (base.vocabularySize..<vocabularySize).contains(token) { return [] }
     return try base.bytes(of: token, startsText: &startsText)
   }
 
+  /// As the tokenizer below.
   public func isControl(_ token: Int) -> Bool { base.isControl(token) }
 
+  /// As the tokenizer below.
   public func id(ofSpecial name: String) -> Int? { base.id(ofSpecial: name) }
 
+  /// As the tokenizer below.
   public func specialToken(in text: [UInt8], at position: Int) -> (token: Int, length: Int)? {
     base.specialToken(in: text, at: position)
   }

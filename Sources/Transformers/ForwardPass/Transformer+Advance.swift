@@ -30,6 +30,7 @@ struct RowPlace {
 }
 
 extension Transformer {
+  /// Runs layers over the rows, in slices of as many as the workspace holds.
   public func advance(
     _ states: HiddenStates, rows: [BatchRow], layers range: Range<Int>
   ) throws(DecoderError) {
@@ -44,6 +45,7 @@ extension Transformer {
     }
   }
 
+  /// Writes the rows' keys and values of layers, and nothing else of these.
   public func propagate(
     _ states: HiddenStates, rows: [BatchRow], layers range: Range<Int>
   ) throws(DecoderError) {
@@ -87,6 +89,7 @@ extension Transformer {
     }
   }
 
+  /// Final norm and unembedding of rows.
   public func logits(
     of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float]
   ) throws(DecoderError) {

@@ -22,6 +22,7 @@ public enum DecoderError: Error, Sendable, Equatable, CustomStringConvertible {
   /// What the operating system did not give, or a setting that this machine cannot follow.
   case resources(String)
 
+  /// The error as a sentence for a person.
   public var description: String {
     switch self {
     case .contextExceeded(let needed, let capacity):

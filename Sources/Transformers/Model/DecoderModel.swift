@@ -10,6 +10,7 @@ public struct BatchRow {
   /// The token's position in the sequence, from 0.
   public var position: Int
 
+  /// Puts a row together.
   public init(cache: KeyValueCache, position: Int) {
     self.cache = cache
     self.position = position
@@ -24,6 +25,7 @@ public struct BatchRow {
 ///
 /// A model may be shared between threads, but calls on one model are serialised: they use one worker pool.
 public protocol DecoderModel: AnyObject, Sendable {
+  /// Sizes, family and positions.
   var configuration: DecoderConfiguration { get }
 
   /// Makes an empty cache for one sequence of at most `capacity` tokens.
@@ -98,5 +100,6 @@ public protocol DecoderModel: AnyObject, Sendable {
 
   /// Bytes of weights that one token reads in layers, and in the unembedding.
   var bytesPerLayer: Int { get }
+  /// Bytes of weights that one token reads in the unembedding.
   var bytesOfUnembedding: Int { get }
 }

@@ -2,12 +2,15 @@
 ///
 /// The caller owns it and may keep rows between calls: an exited token's row is what deferred completion needs.
 public final class HiddenStates {
+  /// Numbers of a row.
   public let hiddenSize: Int
+  /// Rows that there is room for.
   public let capacity: Int
   /// Rows in use.
   public var count: Int
   var values: [Float]
 
+  /// Makes room for rows; none is in use.
   public init(hiddenSize: Int, capacity: Int) {
     self.hiddenSize = hiddenSize
     self.capacity = capacity

@@ -23,9 +23,13 @@ public enum ComputePath: String, Sendable, CaseIterable {
 /// configuration sets apart from it by biases, further norms, GeGLU, windows, factors and caps; and of T5, with
 /// relative positions and an encoder.
 public final class Transformer: DecoderModel {
+  /// Sizes, family and positions.
   public let configuration: DecoderConfiguration
+  /// How products are computed.
   public let computePath: ComputePath
+  /// Which kernels run.
   public let instructionSet: InstructionSet
+  /// Threads of the worker pool.
   public var threadCount: Int { pool.threadCount }
 
   let pool: WorkerPool
@@ -197,6 +201,7 @@ public final class Transformer: DecoderModel {
     workspace = Workspace(configuration)
   }
 
+  /// A layer beside the model, with the model's embedding, norm and unembedding, as draft heads are.
   public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError)
     -> any DecoderModel
   {
@@ -224,6 +229,7 @@ public final class Transformer: DecoderModel {
     }
   }
 
+  /// Makes an empty cache. O(capacity) memory, which the system gives when it is written to.
   public func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache {
     guard capacity >= 1, capacity <= configuration.contextLength else {
       throw .contextExceeded(needed: capacity, capacity: configuration.contextLength)
@@ -236,6 +242,9 @@ public final class Transformer: DecoderModel {
     return cache
   }
 
+  /// Writes the tokens' embeddings to the first rows.
+  ///
+  /// - Throws: ``DecoderError`` for a token outside the vocabulary, and for states with too few or other rows.
   public func embed(_ tokens: [TokenID], into states: HiddenStates) throws(DecoderError) {
     guard tokens.count <= states.capacity, states.hiddenSize == configuration.hiddenSize else {
       throw .rowCount(expected: tokens.count, found: states.capacity)
@@ -267,6 +276,7 @@ public final class Transformer: DecoderModel {
   /// longer ones are only cut. The reference path's products come from a BLAS, which chooses its order by shape.
   public var invariantBatchLimit: Int { computePath == .float32 ? 1 : Workspace.maximumRows }
 
+  /// Bytes of weights that one token reads in a layer, of which all have the same sizes.
   public var bytesPerLayer: Int {
     guard let layer = layers.first else { return 0 }
     let cross = layer.cross.map { $0.queries.byteCount + $0.output.byteCount } ?? 0
@@ -274,6 +284,7 @@ public final class Transformer: DecoderModel {
       + layer.down.byteCount + cross
   }
 
+  /// Bytes of weights that one token reads in the unembedding.
   public var bytesOfUnembedding: Int { unembedding.byteCount }
 
   /// Checks what every range of layers is asked with.

@@ -32,6 +32,7 @@ public struct SideMatrix: Sendable {
 }
 
 extension DecoderModel {
+  /// Keeps the map in single precision, for models that multiply by no kernels.
   public func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix {
     try checkMap(weights)
     let size = configuration.hiddenSize
@@ -40,6 +41,7 @@ extension DecoderModel {
       storage: .floats(weights))
   }
 
+  /// Keeps the tokens' numbers: all logits are computed and these looked up.
   public func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
     try check(tokens)
     return SideMatrix(
@@ -47,12 +49,14 @@ extension DecoderModel {
       input: .finalNorm, storage: .tokens(tokens))
   }
 
+  /// Refuses: only a transformer can have a layer beside it.
   public func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError)
     -> any DecoderModel
   {
     throw .resources("a decoder that a layer can stand beside")
   }
 
+  /// The plain product, in single precision.
   public func product(
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {

@@ -4,6 +4,7 @@ import TensorKernels
 /// Heads of the caller's own, on the path that the model's own weights take: 8 bits, or single precision on the
 /// reference path.
 extension Transformer {
+  /// Packs a map on the path that the model's own weights take.
   public func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix {
     try checkMap(weights)
     let size = configuration.hiddenSize
@@ -17,6 +18,7 @@ extension Transformer {
     }
   }
 
+  /// Gathers and packs the rows of these tokens.
   public func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix {
     try check(tokens)
     let format = unembeddingRows.format
@@ -60,6 +62,7 @@ extension Transformer {
       storage: .projection(projection))
   }
 
+  /// The product by the model's kernels; logits are capped where the model's are.
   public func product(
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {

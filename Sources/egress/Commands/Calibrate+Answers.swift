@@ -246,7 +246,7 @@ extension Calibrate {
         "all answers",
         "loss \(certificate.riskOfAll.formatted(places: 4)); \(certificate.declinedCount) questions declined or outside"
       ))
-    lines.append(("guarantee", certificate.guarantee))
+    lines.append(("guarantee", certificate.statement))
     lines.append(("certificate", path))
     return lines.map { $0.0.padding(to: 12) + $0.1 }.joined(separator: "\n") + "\n"
   }

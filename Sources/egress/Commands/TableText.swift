@@ -1,3 +1,4 @@
+import Certification
 import Foundation
 import RiskControl
 
@@ -42,8 +43,8 @@ enum TableText {
         "\(short(certificate.smallestCertifiableEpsilon)) is the smallest epsilon that n samples without loss certify"
       ))
     if let reason = certificate.reason { lines.append(("why", reason)) }
-    lines.append(("guarantee", certificate.guarantee))
-    lines.append(("limits", certificate.limits))
+    lines.append(("guarantee", certificate.statement))
+    lines.append(("limits", certificate.caution))
     lines.append(("certificate", path))
     return lines.map { $0.0.padding(toLength: 12, withPad: " ", startingAt: 0) + $0.1 }.joined(
       separator: "\n")

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import FileFormats
 import LossTables
@@ -8,8 +9,12 @@ struct Verify: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Recompute a certificate from its data, to the last digit.",
     discussion: """
-      Refuses a certificate that was edited, and data that are not those certified. Give the options by which the table was read \
-      (--costs, --confidences, ...) as they were for calibrate; epsilon, delta, rule, bound, B and seed come from the certificate.
+      Refuses a certificate whose text does not fit its digest, and data that are not those certified. The digest has no \
+      key: whoever edits a certificate can write a new one. What cannot be made up is a result that does not follow from \
+      the table. Who made a certificate is told by its signature (--verify-key).
+
+      Give the options by which the table was read (--costs, --confidences, ...) as they were for calibrate; epsilon, \
+      delta, rule, bound, B and seed come from the certificate.
 
       Exit status: 0 it recomputes; 1 it does not; 64 the options are wrong.
       """)
@@ -77,8 +82,8 @@ struct Verify: ParsableCommand {
       """
       verified    \(self.certificate) recomputes from \(table) to the last digit
       outcome     \(certificate.outcome.rawValue)
-      guarantee   \(certificate.guarantee)
-      limits      \(certificate.limits)
+      guarantee   \(certificate.statement)
+      limits      \(certificate.caution)
 
       """)
   }

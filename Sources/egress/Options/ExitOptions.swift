@@ -124,7 +124,7 @@ struct ExitOptions: ParsableArguments {
   {
     let certified = try CertifiedPolicy.load(path, for: loaded.subject(policy), regime: regime)
     let certificate = certified.certificate
-    Console.note(certificate.guarantee)
+    Console.note(certificate.statement)
     // Where the last layer is all that is certified, that has been said.
     let isLast = certificate.threshold == Double(loaded.model.decoder.configuration.layerCount)
     if case .promptDepth = certified.decoding { return nil }

@@ -14,7 +14,7 @@ extension SpeculationOptions {
     let subject = try loaded.subject(draft: draft)
     let certified = try CertifiedPolicy.load(path, for: subject, regime: regime)
     let certificate = certified.certificate
-    Console.note(certificate.guarantee)
+    Console.note(certificate.statement)
     if !certified.pays {
       Console.note(
         "drafting at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and the large model's own "

@@ -105,7 +105,7 @@ struct DocumentReport {
     if certified.strategy == nil, speculation.isActive || search.beams != nil {
       throw CommandError("\(answering.path): the certificate is for answers decoded greedily at full depth")
     }
-    Console.note(answering.certificate.guarantee)
+    Console.note(answering.certificate.statement)
     options.applicability = certified.applicability
     return certified
   }

@@ -3,6 +3,7 @@
 Needs mpmath. Written from the papers' formulas, with none of the program's shortcuts:
 Waudby-Smith and Ramdas (2023), Bates et al. (2021, propositions 5 and 6), Maurer and Pontil (2009, theorem 4).
 """
+
 import json
 import os
 import random
@@ -95,7 +96,11 @@ def cases():
         yield f"bernoulli {p}", [1.0 if rng.random() < p else 0.0 for _ in range(n)], 1.0
     yield "signed", [rng.choice([-1.0, 0.0, 0.0, 0.0, 1.0]) for _ in range(200)], 1.0
     yield "signed fractions", [round(rng.uniform(-0.4, 0.5), 3) for _ in range(180)], 1.0
-    yield "heavy at the bound, B = 2", [2.0 if rng.random() < 0.08 else round(rng.uniform(0, 0.1), 3) for _ in range(220)], 2.0
+    yield (
+        "heavy at the bound, B = 2",
+        [2.0 if rng.random() < 0.08 else round(rng.uniform(0, 0.1), 3) for _ in range(220)],
+        2.0,
+    )
     yield "brier gap, B = 2", [round(rng.gauss(0.05, 0.3), 3) for _ in range(250)], 2.0
     yield "small B", [round(rng.uniform(0, 0.25), 4) for _ in range(120)], 0.25
     yield "tenths", [0.1] * 10 + [0.0] * 40, 1.0
@@ -108,7 +113,10 @@ for name, floats, b in cases():
         nu = stakes(xs, delta, bound)
         targets = [0.02 * b, 0.1 * b, 0.35 * b]
         case = {
-            "name": name, "delta": delta_float, "lossBound": b, "losses": floats,
+            "name": name,
+            "delta": delta_float,
+            "lossBound": b,
+            "losses": floats,
             "targets": targets,
             "wsr": float(bisect(lambda m: max_log_capital(xs, nu, m) >= log(1 / delta), mpf(0), bound)),
             "wsrP": [float(min(1, exp(-max_log_capital(xs, nu, exact(t))))) for t in targets],
@@ -123,8 +131,19 @@ for name, floats, b in cases():
         out.append(case)
 
 tails = []
-for n, k, p in [(10, 3, 0.5), (100, 0, 0.02), (100, 5, 0.1), (1000, 20, 0.05), (1000, 80, 0.05), (5000, 3, 0.01),
-                (20000, 150, 0.01), (200, 199, 0.5), (50, 49, 0.999), (12, 6, 1e-6), (2000, 1000, 0.5)]:
+for n, k, p in [
+    (10, 3, 0.5),
+    (100, 0, 0.02),
+    (100, 5, 0.1),
+    (1000, 20, 0.05),
+    (1000, 80, 0.05),
+    (5000, 3, 0.01),
+    (20000, 150, 0.01),
+    (200, 199, 0.5),
+    (50, 49, 0.999),
+    (12, 6, 1e-6),
+    (2000, 1000, 0.5),
+]:
     alpha = exact(p)
     total = sum(binomial(n, j) * alpha**j * (1 - alpha) ** (n - j) for j in range(k + 1))
     tails.append({"n": n, "k": k, "p": p, "cumulative": float(total)})

@@ -4,6 +4,7 @@ Usage: make_text_fixtures.py SCITLDR.jsonl XQUAD.jsonl (documents with reference
 Needs rouge-score and sacrebleu. The texts kept are sentences of SciTLDR abstracts (Apache-2.0) and answers of XQuAD
 (CC BY-SA 4.0), and made-up ones for the corners.
 """
+
 import collections
 import json
 import os
@@ -44,7 +45,8 @@ def case(prediction, references):
     r, s = plain.score_multi(references, prediction), stemmed.score_multi(references, prediction)
     longest = lambda ref: max(len(prediction), len(ref), 1)
     return {
-        "prediction": prediction, "references": references,
+        "prediction": prediction,
+        "references": references,
         "rouge": [r[k].fmeasure for k in ("rouge1", "rouge2", "rougeL", "rougeLsum")],
         "rougeStem": [s[k].fmeasure for k in ("rouge1", "rouge2", "rougeL", "rougeLsum")],
         "f1": max(f1(prediction, ref) for ref in references),
@@ -69,31 +71,53 @@ def main():
     for answer in rng.sample(answers, 30):
         reference = answer["references"][0]
         words = reference.split()
-        prediction = rng.choice([reference.upper(), "The " + reference + ".", " ".join(words[1:]) or "no", reference + ", maybe",
-                                 " ".join(reversed(words)), rng.choice(answers)["references"][0]])
+        prediction = rng.choice(
+            [
+                reference.upper(),
+                "The " + reference + ".",
+                " ".join(words[1:]) or "no",
+                reference + ", maybe",
+                " ".join(reversed(words)),
+                rng.choice(answers)["references"][0],
+            ]
+        )
         cases.append(case(prediction, answer["references"]))
     made_up = [
-        ("", ["something"]), ("something", [""]), ("the the the the", ["the cat sat on the mat"]),
+        ("", ["something"]),
+        ("something", [""]),
+        ("the the the the", ["the cat sat on the mat"]),
         ("The U.S. economy grew 3.5%, to $1,234.50 in Q1-2020.", ["U.S. economy grew by 3.5 %, $1,234.50 in Q1-2020"]),
-        ("He said: \"don't\" -- and left...", ["he said 'do not', and left."]), ("a&amp;b &lt;c&gt; &quot;d&quot;", ["a&b <c> \"d\""]),
-        ("Größe über 5–6 mm, naïve café", ["Grösse ueber 5-6 mm; naive cafe"]), ("日本語 のテスト", ["日本語のテスト"]),
-        ("1990-1995", ["1990 - 1995"]), ("a.b,c..d,,e", ["a . b , c . . d"]), ("re-\nsult of the\nline", ["result of the line"]),
-        ("An answer", ["answer"]), ("the", ["a"]), ("x", ["x"]), ("one two three", ["one two three"]),
+        ('He said: "don\'t" -- and left...', ["he said 'do not', and left."]),
+        ("a&amp;b &lt;c&gt; &quot;d&quot;", ['a&b <c> "d"']),
+        ("Größe über 5–6 mm, naïve café", ["Grösse ueber 5-6 mm; naive cafe"]),
+        ("日本語 のテスト", ["日本語のテスト"]),
+        ("1990-1995", ["1990 - 1995"]),
+        ("a.b,c..d,,e", ["a . b , c . . d"]),
+        ("re-\nsult of the\nline", ["result of the line"]),
+        ("An answer", ["answer"]),
+        ("the", ["a"]),
+        ("x", ["x"]),
+        ("one two three", ["one two three"]),
         ("police killed the gunman\nthe gunman ended", ["police ended the gunman\nthe gunman police killed"]),
-        ("w1 w2 w3 w4 w5", ["w1 w2 w6 w7 w8", "w1 w3 w8 w9 w5"]), ("flying dying lies happily rationally geology", ["fly die lie happy rational geologies"]),
-        ("words, words — and a–b the–c", ["word words and ab c"]), ("semi_colon_words the_end", ["semi colon words the end"]),
-        ("short", ["a rather longer reference text of many words"]), ("a rather longer prediction text of many words", ["short", "a longer prediction"]),
+        ("w1 w2 w3 w4 w5", ["w1 w2 w6 w7 w8", "w1 w3 w8 w9 w5"]),
+        ("flying dying lies happily rationally geology", ["fly die lie happy rational geologies"]),
+        ("words, words — and a–b the–c", ["word words and ab c"]),
+        ("semi_colon_words the_end", ["semi colon words the end"]),
+        ("short", ["a rather longer reference text of many words"]),
+        ("a rather longer prediction text of many words", ["short", "a longer prediction"]),
     ]
     cases += [case(p, r) for p, r in made_up]
 
-    words = set("""caresses ponies ties caress cats feed agreed plastered bled motoring sing conflated troubled sized hopping tanned
+    words = set(
+        """caresses ponies ties caress cats feed agreed plastered bled motoring sing conflated troubled sized hopping tanned
     falling hissing fizzed failing filing happy sky relational conditional rational valenci hesitanci digitizer conformabli radicalli
     differentli vileli analogousli vietnamization predication operator feudalism decisiveness hopefulness callousness formaliti
     sensitiviti sensibiliti triplicate formative formalize electriciti electrical hopeful goodness revival allowance inference
     airliner gyroscopic adjustable defensible irritant replacement adjustment dependent adoption homologou communism activate
     angulariti homologous effective bowdlerize probate rate cease controll roll skies dying lying news innings proceed enjoy
     enjoyment spied died flies fly geology theology archaeology hopefully carefully generally radically syzygy toy yyyy sayings
-    being used eyes owned oats ivy""".split())
+    being used eyes owned oats ivy""".split()
+    )
     for paper in papers[:120]:
         words.update(w for w in re.findall(r"[a-z]{4,}", paper["document"].lower()) if len(w) > 6)
     stemmer = porter.PorterStemmer()

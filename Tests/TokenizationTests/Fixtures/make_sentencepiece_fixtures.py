@@ -2,6 +2,7 @@
 
 Needs the Python packages sentencepiece (0.2) and tokenizers (0.23). Run it in this folder; the output is committed.
 """
+
 import base64
 import json
 import os
@@ -22,34 +23,108 @@ def encode(text): return [piece for piece in text]
 """
 
 # Source and target in hexadecimal: line ends and no-break spaces to spaces, full-width letters, ligatures, accents.
-RULES = [("A", "20"), ("9", "20"), ("D", "20"), ("A0", "20"), ("3000", "20"), ("200B", ""), ("FB01", "66 69"),
-         ("65 301", "E9"), ("61 308", "E4"), ("75 308", "FC"), ("BD", "31 2044 32")]
-RULES += [(f"{0xFF21 + i:X}", f"{0x41 + i:X}") for i in range(26)] + [(f"{0xFF41 + i:X}", f"{0x61 + i:X}") for i in range(26)]
+RULES = [
+    ("A", "20"),
+    ("9", "20"),
+    ("D", "20"),
+    ("A0", "20"),
+    ("3000", "20"),
+    ("200B", ""),
+    ("FB01", "66 69"),
+    ("65 301", "E9"),
+    ("61 308", "E4"),
+    ("75 308", "FC"),
+    ("BD", "31 2044 32"),
+]
+RULES += [(f"{0xFF21 + i:X}", f"{0x41 + i:X}") for i in range(26)] + [
+    (f"{0xFF41 + i:X}", f"{0x61 + i:X}") for i in range(26)
+]
 
 MODELS = {
     # As T5: rules, spaces trimmed, no bytes.
     "unigram": dict(model_type="unigram", vocab_size=200, pad_id=0, eos_id=1, unk_id=2, bos_id=-1),
     # As Gemma: no rules, every space kept, bytes, user-defined pieces.
     "unigram_bytes": dict(
-        model_type="unigram", vocab_size=460, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        add_dummy_prefix=False, byte_fallback=True, control_symbols=["<turn>"],
-        user_defined_symbols=["<table>", "<start_of_turn>", "\n", "\n\n", "▁▁", "▁▁▁▁"]),
+        model_type="unigram",
+        vocab_size=460,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        byte_fallback=True,
+        control_symbols=["<turn>"],
+        user_defined_symbols=["<table>", "<start_of_turn>", "\n", "\n\n", "▁▁", "▁▁▁▁"],
+    ),
     # As Llama 2: no rules, every space kept, bytes, merges.
     "bpe_bytes": dict(
-        model_type="bpe", vocab_size=480, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        byte_fallback=True),
+        model_type="bpe",
+        vocab_size=480,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        byte_fallback=True,
+    ),
 }
 
 TEXTS = [
-    "", " ", "   ", "a", " a", "a ", "  a  b  ", "The quick brown fox jumps over the lazy dog.", "the the the",
-    "translate English to German: The house is wonderful.", "This package contains the documentation.\n\n\tand more\r\n",
-    "\nx", "\n\nx", "x\n\n\ny", "<table>", "a<table>b", "<start_of_turn>user", "<turn>", "</s>", "<unk>", "<pad>", "<0x41>", "▁", "a▁b", "▁▁",
-    "Straße café déjà vu", "cafe\u0301 a\u0308u\u0308", "ＡＢＣ ｘｙｚ", "ﬁle ½", "a\u00a0b\u3000c", "a\u200bb", "Привет, мир", "日本語のテキスト", "x日本y",
-    "😀👩‍👩‍👧‍👦", "1234567890 3.14159", "{\"a\": [1, 2.5e-3, null]} ~<>^\\", "\x00\x01", "don't", "x" * 60, "{" * 60, "日" * 60, " " * 60, "the" * 30,
-    "In 1999 and 2024", "aéb", "unknown 語 in the middle 語語 of it", "a\u0301", "ALL CAPS", "<extra_id_0> x <extra_id_1>",
+    "",
+    " ",
+    "   ",
+    "a",
+    " a",
+    "a ",
+    "  a  b  ",
+    "The quick brown fox jumps over the lazy dog.",
+    "the the the",
+    "translate English to German: The house is wonderful.",
+    "This package contains the documentation.\n\n\tand more\r\n",
+    "\nx",
+    "\n\nx",
+    "x\n\n\ny",
+    "<table>",
+    "a<table>b",
+    "<start_of_turn>user",
+    "<turn>",
+    "</s>",
+    "<unk>",
+    "<pad>",
+    "<0x41>",
+    "▁",
+    "a▁b",
+    "▁▁",
+    "Straße café déjà vu",
+    "cafe\u0301 a\u0308u\u0308",
+    "ＡＢＣ ｘｙｚ",
+    "ﬁle ½",
+    "a\u00a0b\u3000c",
+    "a\u200bb",
+    "Привет, мир",
+    "日本語のテキスト",
+    "x日本y",
+    "😀👩‍👩‍👧‍👦",
+    "1234567890 3.14159",
+    '{"a": [1, 2.5e-3, null]} ~<>^\\',
+    "\x00\x01",
+    "don't",
+    "x" * 60,
+    "{" * 60,
+    "日" * 60,
+    " " * 60,
+    "the" * 30,
+    "In 1999 and 2024",
+    "aéb",
+    "unknown 語 in the middle 語語 of it",
+    "a\u0301",
+    "ALL CAPS",
+    "<extra_id_0> x <extra_id_1>",
 ]
 
-ALPHABET = list("abdehinorstu  \t\n.,'T<>_1２Ａé\u0301\u0308\u00a0ﬁ½日😀▁") + ["the", " the", "package", "ing", "<table>", "\n\n"]
+ALPHABET = list("abdehinorstu  \t\n.,'T<>_1２Ａé\u0301\u0308\u00a0ﬁ½日😀▁") + [
+    "the",
+    " the",
+    "package",
+    "ing",
+    "<table>",
+    "\n\n",
+]
 
 
 def texts():
@@ -74,8 +149,13 @@ def main():
             if "normalization_rule_name" not in options:
                 options["normalization_rule_tsv"] = rules
             sentencepiece.SentencePieceTrainer.train(
-                input=corpus, model_prefix=os.path.join(folder, name), character_coverage=1.0, minloglevel=2,
-                hard_vocab_limit=False, **options)
+                input=corpus,
+                model_prefix=os.path.join(folder, name),
+                character_coverage=1.0,
+                minloglevel=2,
+                hard_vocab_limit=False,
+                **options,
+            )
             with open(os.path.join(folder, f"{name}.model"), "rb") as file:
                 model = file.read()
             # The folder of the day is of no use to a reader.
@@ -103,6 +183,7 @@ def has_tie(processor, text):
 
 def anonymous(model):
     from sentencepiece import sentencepiece_model_pb2
+
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     proto.trainer_spec.ClearField("input")
     proto.trainer_spec.ClearField("model_prefix")
@@ -113,14 +194,19 @@ def anonymous(model):
 def write_json(cases):
     """The unigram model as a tokenizer.json of T5's kind, with two sentinels, and what the library tokenizers makes of it."""
     from sentencepiece import sentencepiece_model_pb2
+
     with open("unigram.model", "rb") as file:
         proto = sentencepiece_model_pb2.ModelProto.FromString(file.read())
     vocabulary = [(piece.piece, piece.score) for piece in proto.pieces]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2))
     tokenizer.normalizer = normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in (
-        "<pad>", "</s>", "<unk>", "<extra_id_1>", "<extra_id_0>")])
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(text, special=True, normalized=False)
+            for text in ("<pad>", "</s>", "<unk>", "<extra_id_1>", "<extra_id_0>")
+        ]
+    )
     with open("unigram.tokenizer.json", "w") as file:
         file.write(tokenizer.to_str())
     for case in cases:

@@ -33,16 +33,19 @@ def main():
     done = len(read_rows(arguments.out)) if arguments.out.exists() else 0
     with open(arguments.out, "a", encoding="utf-8") as file:
         for start in range(done, len(rows), 1024):
-            piece = rows[start:start + 1024]
+            piece = rows[start : start + 1024]
             ids = [tokens.document(row["document"]) for row in piece]
             order = sorted(range(len(piece)), key=lambda i: len(ids[i]))
             outputs = {}
             for first in range(0, len(order), 128):
-                indices = order[first:first + 128]
+                indices = order[first : first + 128]
                 outputs |= zip(indices, model.greedy(pad([ids[i] for i in indices]), LONGEST_TARGET))
-            file.write("".join(
-                json.dumps(row | {"reference": tokens.text(outputs[i])}, ensure_ascii=False) + "\n"
-                for i, row in enumerate(piece)))
+            file.write(
+                "".join(
+                    json.dumps(row | {"reference": tokens.text(outputs[i])}, ensure_ascii=False) + "\n"
+                    for i, row in enumerate(piece)
+                )
+            )
             file.flush()
             print(f"{start + len(piece)} of {len(rows)}", flush=True)
 

@@ -27,10 +27,17 @@ def main():
         outputs[:, 0] = 0
         with torch.no_grad():
             ours = model.logits(model.decode(outputs, *model.encode(ids))[-1])
-            reference = theirs(input_ids=ids, attention_mask=(ids != 0).long(), decoder_input_ids=outputs,
-                               decoder_attention_mask=torch.ones_like(outputs), use_cache=False).logits
+            reference = theirs(
+                input_ids=ids,
+                attention_mask=(ids != 0).long(),
+                decoder_input_ids=outputs,
+                decoder_attention_mask=torch.ones_like(outputs),
+                use_cache=False,
+            ).logits
             greedy = model.greedy(ids[:1], 12)
-            generated = theirs.generate(input_ids=ids[:1], max_new_tokens=12, do_sample=False, use_cache=False)[0, 1:].tolist()
+            generated = theirs.generate(input_ids=ids[:1], max_new_tokens=12, do_sample=False, use_cache=False)[
+                0, 1:
+            ].tolist()
         difference = ((ours - reference).abs().max() / reference.abs().max()).item()
         print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, relative difference {difference:.1e}")
         assert difference < 1e-4

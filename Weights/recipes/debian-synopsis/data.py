@@ -22,10 +22,10 @@ class Tokens:
         self.positions = positions
 
     def document(self, text):
-        return self.model.encode(text)[:self.positions - 1] + [1]
+        return self.model.encode(text)[: self.positions - 1] + [1]
 
     def target(self, text):
-        return self.model.encode(text)[:LONGEST_TARGET - 1] + [1]
+        return self.model.encode(text)[: LONGEST_TARGET - 1] + [1]
 
     def text(self, ids):
         return self.model.decode(ids)
@@ -44,8 +44,8 @@ def batches(pairs, size, seed):
     result = []
     pool = size * 96
     for start in range(0, len(order), pool):
-        part = sorted(order[start:start + pool], key=lambda i: (len(pairs[i][0]) // 6, len(pairs[i][1])))
-        result += [part[i:i + size] for i in range(0, len(part), size)]
+        part = sorted(order[start : start + pool], key=lambda i: (len(pairs[i][0]) // 6, len(pairs[i][1])))
+        result += [part[i : i + size] for i in range(0, len(part), size)]
     generator.shuffle(result)
     return result
 

@@ -39,7 +39,7 @@ def main():
     for layer in layers:
         outputs = [""] * len(rows)
         for first in range(0, len(order), 128):
-            indices = order[first:first + 128]
+            indices = order[first : first + 128]
             for i, output in zip(indices, model.greedy(pad([ids[i] for i in indices]), LONGEST_TARGET, layer)):
                 outputs[i] = tokens.text(output)
         scores = [scorer.score(row["reference"], output)["rougeL"].fmeasure for row, output in zip(rows, outputs)]
@@ -48,9 +48,13 @@ def main():
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")
     if arguments.outputs:
-        arguments.outputs.write_text("".join(
-            json.dumps({"id": row["id"], "reference": row["reference"], "output": output}, ensure_ascii=False) + "\n"
-            for row, output in zip(rows, outputs)))
+        arguments.outputs.write_text(
+            "".join(
+                json.dumps({"id": row["id"], "reference": row["reference"], "output": output}, ensure_ascii=False)
+                + "\n"
+                for row, output in zip(rows, outputs)
+            )
+        )
 
 
 if __name__ == "__main__":

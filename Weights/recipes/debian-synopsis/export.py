@@ -104,17 +104,32 @@ def main():
     writer.write_tensors_to_file()
     writer.close()
     data = arguments.gguf.read_bytes()
-    print(json.dumps({"file": arguments.gguf.name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(),
-                      "steps": int(saved["state"][0])}))
+    print(
+        json.dumps(
+            {
+                "file": arguments.gguf.name,
+                "size": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "steps": int(saved["state"][0]),
+            }
+        )
+    )
 
     if arguments.directory:
         arguments.directory.mkdir(parents=True, exist_ok=True)
-        save_file({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()},
-                  arguments.directory / "model.safetensors", metadata={"format": "pt"})
-        config = sizes.hugging_face() | {"n_positions": arguments.context, "task_specific_params": {
-            "summarization": {"prefix": ""}}}
+        save_file(
+            {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()},
+            arguments.directory / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        config = sizes.hugging_face() | {
+            "n_positions": arguments.context,
+            "task_specific_params": {"summarization": {"prefix": ""}},
+        }
         (arguments.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (arguments.directory / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 0}\n')
+        (arguments.directory / "tokenizer_config.json").write_text(
+            '{"tokenizer_class": "T5Tokenizer", "extra_ids": 0}\n'
+        )
         shutil.copy(arguments.tokenizer, arguments.directory / "spiece.model")
 
 

@@ -103,7 +103,9 @@ def main():
         path = one(pattern)
         raw = read_index(path)
         facts["indexes"][pathlib.Path(path).name.rsplit(".lz4", 1)[0]] = {
-            "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+            "bytes": len(raw),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+        }
         texts[kind] = raw.decode("utf-8")
 
     sources = {}
@@ -147,8 +149,11 @@ def main():
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in members).encode()
         (arguments.out / f"{name}.jsonl").write_bytes(data)
         facts["splits"][name] = {
-            "documents": len(members), "sources": len({row["source"] for row in members}),
-            "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            "documents": len(members),
+            "sources": len({row["source"] for row in members}),
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
     text = json.dumps(facts, indent=2)
     (arguments.out / "data.json").write_text(text + "\n")
     print(text)

@@ -27,9 +27,17 @@ class Sizes:
     def hugging_face(self):
         """The text of config.json, as a dictionary."""
         return dataclasses.asdict(self) | {
-            "architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "feed_forward_proj": "gated-gelu",
-            "tie_word_embeddings": False, "scale_decoder_outputs": False, "is_encoder_decoder": True,
-            "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, "dropout_rate": 0.0}
+            "architectures": ["T5ForConditionalGeneration"],
+            "model_type": "t5",
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+            "scale_decoder_outputs": False,
+            "is_encoder_decoder": True,
+            "decoder_start_token_id": 0,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "dropout_rate": 0.0,
+        }
 
 
 def buckets(queries, keys, sizes, bidirectional):
@@ -42,8 +50,14 @@ def buckets(queries, keys, sizes, bidirectional):
     else:
         distance = (-distance).clamp(min=0)
     exact = count // 2
-    far = exact + (torch.log(distance.clamp(min=1).float() / exact)
-                   / math.log(sizes.relative_attention_max_distance / exact) * (count - exact)).long()
+    far = (
+        exact
+        + (
+            torch.log(distance.clamp(min=1).float() / exact)
+            / math.log(sizes.relative_attention_max_distance / exact)
+            * (count - exact)
+        ).long()
+    )
     return first + torch.where(distance < exact, distance, far.clamp(max=count - 1))
 
 
@@ -59,8 +73,11 @@ class Norm(nn.Module):
 
 def attend(q, k, v, bias):
     """q: [batch, heads, queries, size]; bias: broadcast to [batch, heads, queries, keys]. T5 does not scale."""
-    weights = torch.softmax(q @ k.transpose(-1, -2) + bias, -1) if bias is not None else torch.softmax(
-        q @ k.transpose(-1, -2), -1)
+    weights = (
+        torch.softmax(q @ k.transpose(-1, -2) + bias, -1)
+        if bias is not None
+        else torch.softmax(q @ k.transpose(-1, -2), -1)
+    )
     return weights @ v
 
 
@@ -163,7 +180,7 @@ class Model(nn.Module):
         for step in range(maximum):
             x = self.shared[current]
             for layer, cross, past in zip(self.decoder[:layers], kv, pasts):
-                x = layer(x, whole[:, :, step:step + 1, :step + 1], cross.unbind(0), mask, past)
+                x = layer(x, whole[:, :, step : step + 1, : step + 1], cross.unbind(0), mask, past)
             current = self.logits(x[:, -1]).argmax(-1, keepdim=True)
             done |= current[:, 0] == 1
             output.append(current.masked_fill(done[:, None], 0))
@@ -172,10 +189,16 @@ class Model(nn.Module):
         return [[token for token in row if token] for row in torch.cat(output, 1).tolist()]
 
     def to_hugging_face(self):
-        result = {"shared.weight": self.shared, "lm_head.weight": self.head, "encoder.final_layer_norm.weight": self.encoder_norm.weight,
-                  "decoder.final_layer_norm.weight": self.decoder_norm.weight}
-        for stack, layers, bias in (("encoder", self.encoder, self.encoder_bias),
-                                    ("decoder", self.decoder, self.decoder_bias)):
+        result = {
+            "shared.weight": self.shared,
+            "lm_head.weight": self.head,
+            "encoder.final_layer_norm.weight": self.encoder_norm.weight,
+            "decoder.final_layer_norm.weight": self.decoder_norm.weight,
+        }
+        for stack, layers, bias in (
+            ("encoder", self.encoder, self.encoder_bias),
+            ("decoder", self.decoder, self.decoder_bias),
+        ):
             result[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"] = bias
             for index, layer in enumerate(layers):
                 block = f"{stack}.block.{index}.layer."

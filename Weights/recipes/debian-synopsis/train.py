@@ -43,8 +43,12 @@ def loss_of(model, documents, inputs, labels, layers):
 def orthogonal(matrices, iterations=4):
     """The orthogonal factor of each matrix, roughly, by an iteration of degree five."""
     x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)
-    for a, b, c in [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518),
-                    (3.3184, -2.4885, 0.5100)][:iterations]:
+    for a, b, c in [
+        (8.2872, -23.5959, 17.3004),
+        (4.1071, -2.9478, 0.5448),
+        (3.9487, -2.9089, 0.5518),
+        (3.3184, -2.4885, 0.5100),
+    ][:iterations]:
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     return x
@@ -78,8 +82,9 @@ def begin_near_the_words(model, train):
     vectors[:, 0] = 4
     model.shared.copy_(vectors)
     model.head.copy_(vectors * 0.25 * sizes.d_model**-0.5)
-    frequency = torch.ones(size).index_add_(0, targets := torch.tensor([t for _, row in train for t in row]),
-                                            torch.ones(len(targets)))
+    frequency = torch.ones(size).index_add_(
+        0, targets := torch.tensor([t for _, row in train for t in row]), torch.ones(len(targets))
+    )
     logarithm = frequency.log()
     model.head[:, 0] = (logarithm - logarithm.mean()) / 4
 
@@ -104,7 +109,7 @@ def begin_with_copying(model):
     first.o[:, :size] = 1.5 * beside.T
     parts = basis()
     for index in range(min(d // size, sizes.num_decoder_layers)):
-        layer, part = model.decoder[index], parts[index * size:(index + 1) * size]
+        layer, part = model.decoder[index], parts[index * size : (index + 1) * size]
         layer.cross_q[:size] = 0.4 * before
         layer.cross_kv[0, :size] = 0.4 * beside
         layer.cross_kv[1, :size] = part
@@ -140,8 +145,12 @@ class Run:
             tensor.share_memory_()
 
     def save(self):
-        state = {"model": self.model.state_dict(), "moments": self.moments, "state": self.state,
-                 "sizes": dataclasses.asdict(self.sizes)}
+        state = {
+            "model": self.model.state_dict(),
+            "moments": self.moments,
+            "state": self.state,
+            "sizes": dataclasses.asdict(self.sizes),
+        }
         torch.save(state, self.checkpoint.with_suffix(".new"))
         os.replace(self.checkpoint.with_suffix(".new"), self.checkpoint)
 
@@ -164,15 +173,28 @@ def take_step(run, arguments, scale):
             groups.setdefault(update.shape[1:], []).append((parameter, update, is_tall))
         else:
             torch._fused_adamw_(
-                [parameter], [gradient], [first], [second], [], [step], beta1=0.9, beta2=0.98, weight_decay=0.0,
-                lr=scale * (arguments.head_rate if name == "head" else arguments.adam_rate), eps=1e-8,
-                amsgrad=False, maximize=False)
+                [parameter],
+                [gradient],
+                [first],
+                [second],
+                [],
+                [step],
+                beta1=0.9,
+                beta2=0.98,
+                weight_decay=0.0,
+                lr=scale * (arguments.head_rate if name == "head" else arguments.adam_rate),
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
     for members in groups.values():
         updates = orthogonal(torch.cat([update for _, update, _ in members])).split([len(u) for _, u, _ in members])
         for (parameter, _, is_tall), update in zip(members, updates):
             rows, columns = parameter.shape[-2:]
-            parameter.add_((update.mT if is_tall else update).reshape(parameter.shape),
-                           alpha=-arguments.muon_rate * scale * max(1, rows / columns) ** 0.5)
+            parameter.add_(
+                (update.mT if is_tall else update).reshape(parameter.shape),
+                alpha=-arguments.muon_rate * scale * max(1, rows / columns) ** 0.5,
+            )
 
 
 def is_matrix(name):
@@ -217,8 +239,11 @@ def work(index, run, arguments, train, validation):
         progress = step / arguments.steps if arguments.steps else seconds / (60 * arguments.minutes)
         is_over = progress >= 1
         if index == 0:
-            facts = {"step": step, "epoch": round(step * arguments.batch / len(train), 3),
-                     "minutes": round(seconds / 60, 2)}
+            facts = {
+                "step": step,
+                "epoch": round(step * arguments.batch / len(train), 3),
+                "minutes": round(seconds / 60, 2),
+            }
             if is_over or now - validated_at > 60 * arguments.validate_every:
                 log(event="validation", **facts, layers=validate())
                 validated_at = time.monotonic()
@@ -226,8 +251,12 @@ def work(index, run, arguments, train, validation):
                 run.save()
                 saved_at = time.monotonic()
             if now - logged_at > 60:
-                log(event="train", **facts, loss=round(sum(recent) / max(len(recent), 1), 4),
-                    seconds_a_step=round((now - logged_at) / max(step - logged_step, 1), 3))
+                log(
+                    event="train",
+                    **facts,
+                    loss=round(sum(recent) / max(len(recent), 1), 4),
+                    seconds_a_step=round((now - logged_at) / max(step - logged_step, 1), 3),
+                )
                 recent, logged_at, logged_step = [], now, step
         if is_over:
             break
@@ -236,7 +265,9 @@ def work(index, run, arguments, train, validation):
         if step // steps_of_epoch != epoch:
             epoch = step // steps_of_epoch
             order = batches(train, arguments.batch, arguments.seed * 1000 + epoch)
-        layers = random.Random(arguments.seed * 10**9 + step).choices(range(last + 1), weights, k=arguments.drawn_layers)
+        layers = random.Random(arguments.seed * 10**9 + step).choices(
+            range(last + 1), weights, k=arguments.drawn_layers
+        )
         losses = loss_of(model, *tensors(train, order[step % len(order)]), layers).mean(1)
         losses.mean().backward()
         take_step(run, arguments, rate_scale(progress))
@@ -268,18 +299,27 @@ def main():
 
     arguments.run.mkdir(parents=True, exist_ok=True)
     tokens = Tokens(arguments.tokenizer, SIZES[arguments.size].n_positions)
-    train = pairs_of(arguments.data / arguments.train, Tokens(arguments.tokenizer, arguments.positions or tokens.positions))
+    train = pairs_of(
+        arguments.data / arguments.train, Tokens(arguments.tokenizer, arguments.positions or tokens.positions)
+    )
     validation = pairs_of(arguments.data / "validation.jsonl", tokens)
     run = Run(arguments, train)
     with open(arguments.run / "log.jsonl", "a") as log_file:
-        facts = {"event": "start", "step": int(run.state[0]), "documents": len(train),
-                 "parameters": sum(p.numel() for p in run.model.parameters()), "sizes": dataclasses.asdict(run.sizes),
-                 "arguments": {name: str(value) for name, value in vars(arguments).items()}}
+        facts = {
+            "event": "start",
+            "step": int(run.state[0]),
+            "documents": len(train),
+            "parameters": sum(p.numel() for p in run.model.parameters()),
+            "sizes": dataclasses.asdict(run.sizes),
+            "arguments": {name: str(value) for name, value in vars(arguments).items()},
+        }
         log_file.write(json.dumps(facts) + "\n")
         print(json.dumps(facts), flush=True)
     context = torch.multiprocessing.get_context("fork")
-    workers = [context.Process(target=work, args=(index, run, arguments, train, validation))
-               for index in range(arguments.workers)]
+    workers = [
+        context.Process(target=work, args=(index, run, arguments, train, validation))
+        for index in range(arguments.workers)
+    ]
     for worker in workers:
         worker.start()
     (arguments.run / "train.pid").write_text(" ".join(str(worker.pid) for worker in workers) + "\n")

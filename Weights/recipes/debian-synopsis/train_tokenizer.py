@@ -25,9 +25,20 @@ def main():
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with open(arguments.out, "wb") as file:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences(), model_writer=file, vocab_size=arguments.vocabulary, model_type="unigram",
-            pad_id=0, eos_id=1, unk_id=2, bos_id=-1, byte_fallback=True, character_coverage=0.9995,
-            max_sentence_length=20000, num_threads=2, minloglevel=1)
+            sentence_iterator=sentences(),
+            model_writer=file,
+            vocab_size=arguments.vocabulary,
+            model_type="unigram",
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            byte_fallback=True,
+            character_coverage=0.9995,
+            max_sentence_length=20000,
+            num_threads=2,
+            minloglevel=1,
+        )
     data = arguments.out.read_bytes()
     print(f"{arguments.out}: {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}")
 

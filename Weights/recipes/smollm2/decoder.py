@@ -72,7 +72,8 @@ class Layer:
         def attend(n, angles, k, v, **how):
             q = rotate(split(self.linear("attn_q", n), self.file.head_size), angles)
             return F.scaled_dot_product_attention(
-                q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), **how)
+                q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), **how
+            )
 
         with torch.no_grad():
             n, k, v = self.keys_and_values(before, angles_before)
@@ -103,7 +104,8 @@ class Decoder:
         self.first = first
         self.layers = [
             Layer(self.file, index, generator if index < trained else None)
-            for index in range(first, end or self.file.layers)]
+            for index in range(first, end or self.file.layers)
+        ]
         frequencies = self.file.base ** (-torch.arange(0, self.file.head_size, 2) / self.file.head_size)
         angles = torch.arange(8192)[:, None] * frequencies
         self.cosine, self.sine = angles.cos(), angles.sin()
@@ -126,8 +128,7 @@ class Decoder:
         angles_before = self.angles(torch.arange(before.shape[1]).expand(batch, -1))
         seen = torch.arange(before.shape[1])[None, :] < begins[:, None]
         causal = torch.ones(n, n, dtype=torch.bool).tril()
-        mask = torch.cat(
-            [seen[:, None, None].expand(-1, -1, n, -1), causal[None, None].expand(batch, -1, -1, -1)], -1)
+        mask = torch.cat([seen[:, None, None].expand(-1, -1, n, -1), causal[None, None].expand(batch, -1, -1, -1)], -1)
         for index, layer in enumerate(self.layers):
             number = self.first + index + 1
             new, new_before = layer.forward(x, before, angles, angles_before, mask)

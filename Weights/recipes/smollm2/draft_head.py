@@ -43,8 +43,9 @@ class Head(nn.Module):
     def begin_from_last_layer(self, scale):
         last = f"blk.{self.target.layers - 1}."
         tensors = {
-            name: self.target.read(last + name[len("blk.0."):]) if name.startswith("blk.0.") else part
-            for name, part in self.tensors().items()}
+            name: self.target.read(last + name[len("blk.0.") :]) if name.startswith("blk.0.") else part
+            for name, part in self.tensors().items()
+        }
         self.take(tensors)
         with torch.no_grad():
             self.o.weight.mul_(scale)
@@ -54,11 +55,16 @@ class Head(nn.Module):
         lower = self.lower_map.weight.split(self.target.size, 1)
         return {
             **{f"map.state.{layer}": part for layer, part in zip(self.lower, lower)},
-            "map.state": self.state_map.weight, "map.token": self.token_map.weight,
-            "blk.0.attn_norm.weight": self.attention_norm, "blk.0.attn_q.weight": self.q.weight,
-            "blk.0.attn_k.weight": self.k.weight, "blk.0.attn_v.weight": self.v.weight,
-            "blk.0.attn_output.weight": self.o.weight, "blk.0.ffn_norm.weight": self.ffn_norm,
-            "blk.0.ffn_gate.weight": self.gate.weight, "blk.0.ffn_up.weight": self.up.weight,
+            "map.state": self.state_map.weight,
+            "map.token": self.token_map.weight,
+            "blk.0.attn_norm.weight": self.attention_norm,
+            "blk.0.attn_q.weight": self.q.weight,
+            "blk.0.attn_k.weight": self.k.weight,
+            "blk.0.attn_v.weight": self.v.weight,
+            "blk.0.attn_output.weight": self.o.weight,
+            "blk.0.ffn_norm.weight": self.ffn_norm,
+            "blk.0.ffn_gate.weight": self.gate.weight,
+            "blk.0.ffn_up.weight": self.up.weight,
             "blk.0.ffn_down.weight": self.down.weight,
         }
 
@@ -110,13 +116,14 @@ class Head(nn.Module):
         later = []
         for step in range(steps):
             n = self.normalized(x)
-            q = self.rotate(self.split(self.q(n)), window) / self.head_size ** 0.5
+            q = self.rotate(self.split(self.q(n)), window) / self.head_size**0.5
             scores = (q @ keys.transpose(-1, -2)).masked_fill(distance < step, -1e30)
             if step:
                 k, v = self.keys_and_values(x, window)
                 # A row's own key and those of the draft before it, each one row further back.
                 later = [(k, v)] + [
-                    (F.pad(a, (0, 0, 1, 0))[:, :, :-1], F.pad(b, (0, 0, 1, 0))[:, :, :-1]) for a, b in later]
+                    (F.pad(a, (0, 0, 1, 0))[:, :, :-1], F.pad(b, (0, 0, 1, 0))[:, :, :-1]) for a, b in later
+                ]
                 own = torch.stack([(q * a).sum(-1) for a, _ in later], -1)
                 weights = torch.cat([scores, own], -1).softmax(-1)
                 mixed = weights[..., :rows] @ values

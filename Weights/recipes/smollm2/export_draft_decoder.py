@@ -1,6 +1,6 @@
 """Writes a trained small decoder as a model of its own, with the tokens of the model it drafts for.
 
-    python export_draft_decoder.py --model MODEL.gguf --run RUN --out DRAFT.gguf
+python export_draft_decoder.py --model MODEL.gguf --run RUN --out DRAFT.gguf
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Writes a trained draft head as egress reads it: tensors in half precision, and a description beside them.
 
-    python export_draft_head.py --model MODEL.gguf --run RUN --name smollm2-135m-instruct --out FILE.safetensors
+python export_draft_head.py --model MODEL.gguf --run RUN --name smollm2-135m-instruct --out FILE.safetensors
 """
 
 import argparse
@@ -37,8 +37,12 @@ def digest(path):
 
 log = [json.loads(line) for line in open(arguments.run / "log.jsonl")]
 description = {
-    "draft_head_version": 2, "model": arguments.name, "model_sha256": digest(arguments.model),
-    "head_sha256": digest(arguments.out), "steps": saved["step"], "seconds": round(saved["seconds"]),
+    "draft_head_version": 2,
+    "model": arguments.name,
+    "model_sha256": digest(arguments.model),
+    "head_sha256": digest(arguments.out),
+    "steps": saved["step"],
+    "seconds": round(saved["seconds"]),
     "held_out": {"tokens": log[-1]["tokens"], "agreement": log[-1]["drafted"], "accepted": log[-1]["accepted"]},
 }
 arguments.out.with_suffix(".json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")

@@ -1,6 +1,6 @@
 """Writes what training changed of a model as a delta, the whole model, and the maps of the exits, for `egress fit-exits --maps`.
 
-    python export_exits.py --model MODEL.gguf --run RUN --delta Weights/models/NAME.delta --whole WHOLE.gguf --maps MAPS.safetensors
+python export_exits.py --model MODEL.gguf --run RUN --delta Weights/models/NAME.delta --whole WHOLE.gguf --maps MAPS.safetensors
 """
 
 import argparse
@@ -35,9 +35,9 @@ def main():
         total += codes.size
         raw = np.array(file.tensors[name].data)
         blocks = raw.reshape(raw.shape[0], -1, 4 + BLOCK // 2)
-        blocks[..., 4:] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2:] << 4
+        blocks[..., 4:] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2 :] << 4
         tensor = file.tensors[name]
-        whole[tensor.data_offset:tensor.data_offset + tensor.n_bytes] = blocks.tobytes()
+        whole[tensor.data_offset : tensor.data_offset + tensor.n_bytes] = blocks.tobytes()
     arguments.delta.write_bytes(delta(base, bytes(whole), [(0, len(base))])[0])
     arguments.whole.write_bytes(whole)
     # Rows are inputs there.

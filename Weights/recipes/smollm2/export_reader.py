@@ -41,13 +41,22 @@ def reframed(data, reader):
     more = b"".join(string(key) + struct.pack("<I", 8) + string(value) for key, value in METADATA.items())
     own = len(string(NAME)) - (end - start) + len(more)
     padding = -(infos_end + own) % reader.alignment
-    return [(0, 16), struct.pack("<Q", count + len(METADATA)), (24, start - 24), string(NAME), (end, infos - end), more,
-            (infos, infos_end - infos), bytes(padding), (reader.data_offset, len(data) - reader.data_offset)]
+    return [
+        (0, 16),
+        struct.pack("<Q", count + len(METADATA)),
+        (24, start - 24),
+        string(NAME),
+        (end, infos - end),
+        more,
+        (infos, infos_end - infos),
+        bytes(padding),
+        (reader.data_offset, len(data) - reader.data_offset),
+    ]
 
 
 def delta(base, result, segments):
     """A delta from `base` to `result`, which differs from the base's `segments` in nibbles."""
-    plain = b"".join(s if isinstance(s, bytes) else base[s[0]:s[0] + s[1]] for s in segments)
+    plain = b"".join(s if isinstance(s, bytes) else base[s[0] : s[0] + s[1]] for s in segments)
     assert len(plain) == len(result)
     old, new = np.frombuffer(plain, np.uint8), np.frombuffer(result, np.uint8)
     places = np.flatnonzero(old != new)
@@ -96,17 +105,19 @@ def main():
             scale = torch.from_numpy(blocks[..., :2].copy().view(np.float16).astype(np.float32))
             inverse = 1 / torch.where(scale.abs() < 1e-8, torch.full_like(scale, 1e8), scale)
             codes = (saved["movers"][tensor.name] * inverse).round().clamp(0, 15).numpy().astype(np.uint8)
-            blocks[..., 4:] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2:] << 4
-        changed[tensor.data_offset:tensor.data_offset + tensor.n_bytes] = raw.tobytes()
+            blocks[..., 4:] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2 :] << 4
+        changed[tensor.data_offset : tensor.data_offset + tensor.n_bytes] = raw.tobytes()
     segments = reframed(base, reader)
-    whole = b"".join(s if isinstance(s, bytes) else bytes(changed[s[0]:s[0] + s[1]]) for s in segments)
+    whole = b"".join(s if isinstance(s, bytes) else bytes(changed[s[0] : s[0] + s[1]]) for s in segments)
     arguments.whole.write_bytes(whole)
     data, count = delta(base, whole, segments)
     arguments.delta.write_bytes(data)
     # Rows are inputs there.
     save_file({f"map.{layer}": value.T.contiguous() for layer, value in saved["maps"].items()}, arguments.maps)
     print(f"{len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}")
-    print(f"{count} codes changed, {count / sum(t.n_elements for t in reader.tensors):.4f}; the delta is {len(data)} bytes")
+    print(
+        f"{count} codes changed, {count / sum(t.n_elements for t in reader.tensors):.4f}; the delta is {len(data)} bytes"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Takes the layers of a run of train_exits.py a part of the way back to where they began; maps and draft head stay.
 
-    python interpolate.py --model MODEL.gguf --run RUN --share 0.8 --out OTHER
+python interpolate.py --model MODEL.gguf --run RUN --share 0.8 --out OTHER
 """
 
 import argparse

@@ -13,9 +13,15 @@ from pathlib import Path
 ZONES = Path("/usr/share/zoneinfo")
 COUNT = 1680
 NAMES = "Anna Ben Chen Dina Emeka Farah Greta Hiro Ivan Julia Karim Lena Marco Nadia Omar Paula Quentin Rosa Samir Tara Victor Wendy Yusuf Zoe".split()
-WORKS = "painter,physician,football player,composer,engineer,politician,poet,chemist,bishop,actress,general,mathematician,singer,architect".split(",")
-FIELDS = "physics,medicine,economics,music,law,chemistry,biology,geology,computing,linguistics,sport,philosophy,astronomy,cooking".split(",")
-THINGS = "the museum,a good restaurant,the train station,a used car,the new neighbours,a birthday present,the exam,a job interview,a flat to rent,the doctor".split(",")
+WORKS = "painter,physician,football player,composer,engineer,politician,poet,chemist,bishop,actress,general,mathematician,singer,architect".split(
+    ","
+)
+FIELDS = "physics,medicine,economics,music,law,chemistry,biology,geology,computing,linguistics,sport,philosophy,astronomy,cooking".split(
+    ","
+)
+THINGS = "the museum,a good restaurant,the train station,a used car,the new neighbours,a birthday present,the exam,a job interview,a flat to rent,the doctor".split(
+    ","
+)
 KINDS = [
     "{place} is a city in {country}. It was founded in {year} and",
     "The history of {country} in the {century}th century was shaped by",
@@ -57,11 +63,20 @@ def main():
         place, country = chooser.choice(places)
         name, other = chooser.sample(NAMES, 2)
         text = KINDS[index % len(KINDS)].format(
-            place=place, country=country, other_country=chooser.choice(places)[1], name=name, other=other,
-            family=chooser.choice(places)[0], year=chooser.randint(1450, 2020), century=chooser.randint(16, 20),
-            work=chooser.choice(WORKS), field=chooser.choice(FIELDS), thing=chooser.choice(THINGS),
+            place=place,
+            country=country,
+            other_country=chooser.choice(places)[1],
+            name=name,
+            other=other,
+            family=chooser.choice(places)[0],
+            year=chooser.randint(1450, 2020),
+            century=chooser.randint(16, 20),
+            work=chooser.choice(WORKS),
+            field=chooser.choice(FIELDS),
+            thing=chooser.choice(THINGS),
             day=chooser.choice("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()),
-            number=chooser.randint(3, 80))
+            number=chooser.randint(3, 80),
+        )
         print(json.dumps({"document": text}, ensure_ascii=False))
 
 

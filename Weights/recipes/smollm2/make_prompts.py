@@ -15,15 +15,39 @@ import re
 from pathlib import Path
 
 ABOUT_PAPERS = [
-    "What problem does the paper address?", "Which method is proposed?", "What do the experiments show?",
-    "What is the main result?", "How does it compare with earlier work?", "Which data sets or tasks are used?"]
+    "What problem does the paper address?",
+    "Which method is proposed?",
+    "What do the experiments show?",
+    "What is the main result?",
+    "How does it compare with earlier work?",
+    "Which data sets or tasks are used?",
+]
 ABOUT_PACKAGES = [
-    "What is {} used for?", "What does {} contain?", "Who is {} for?", "Which features does {} have?",
-    "What does {} depend on or work with?"]
-ABOUT_NAMES = ["Who or what is {}?", "What does the text say about {}?", "Why is {} mentioned?", "What happened in {}?", "Where is {}?"]
+    "What is {} used for?",
+    "What does {} contain?",
+    "Who is {} for?",
+    "Which features does {} have?",
+    "What does {} depend on or work with?",
+]
+ABOUT_NAMES = [
+    "Who or what is {}?",
+    "What does the text say about {}?",
+    "Why is {} mentioned?",
+    "What happened in {}?",
+    "Where is {}?",
+]
 ABOUT_ALL = [
-    "What is this text about?", "When did this happen?", "Where does this take place?", "Who is mentioned in the text?", "How many are there?",
-    "What was the reason?", "What happened in the end?", "Which year is named?", "What did they do?", "What is it known for?"]
+    "What is this text about?",
+    "When did this happen?",
+    "Where does this take place?",
+    "Who is mentioned in the text?",
+    "How many are there?",
+    "What was the reason?",
+    "What happened in the end?",
+    "Which year is named?",
+    "What did they do?",
+    "What is it known for?",
+]
 RUN = 12
 
 
@@ -33,7 +57,7 @@ def read(path):
 
 def runs(text):
     words = re.findall(r"\w+", text.lower())
-    return {" ".join(words[i:i + RUN]) for i in range(len(words) - RUN + 1)}
+    return {" ".join(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
 
 
 def halves(records):
@@ -41,7 +65,7 @@ def halves(records):
     for record in records:
         sentences = re.split(r"(?<=[.!?])\s+", record["document"])
         middle = len(sentences) // 2
-        for letter, part in (("a", sentences[:middle + 1]), ("b", sentences[middle - 1:])):
+        for letter, part in (("a", sentences[: middle + 1]), ("b", sentences[middle - 1 :])):
             text = " ".join(part)
             if len(sentences) >= 4 and len(text.split()) >= 40:
                 yield {"id": record["id"] + letter, "document": text}
@@ -72,28 +96,32 @@ def main():
     chooser = random.Random(1)
     texts = read(arguments.texts)
     abstracts = [
-        {"id": f"sci{index}", "document": record["document"]} for index, record in enumerate(read(arguments.abstracts))]
+        {"id": f"sci{index}", "document": record["document"]} for index, record in enumerate(read(arguments.abstracts))
+    ]
     shuffled = abstracts[:]
     chooser.shuffle(shuffled)
     asked = [
         {**record, "id": "q" + record["id"], "question": ABOUT_PAPERS[index % len(ABOUT_PAPERS)]}
-        for index, record in enumerate(shuffled[:400])]
+        for index, record in enumerate(shuffled[:400])
+    ]
     packages = [record for record in read(arguments.descriptions) if 70 <= len(record["document"].split()) <= 400]
     chooser.shuffle(packages)
     general = read(arguments.general) if arguments.general else []
     files = {
         "abstracts.summarize": abstracts,
         "system.summarize": [record for record in texts if "question" not in record],
-        "packages.summarize": [
-            {"id": "d" + record["id"], "document": record["document"]} for record in packages[:700]],
+        "packages.summarize": [{"id": "d" + record["id"], "document": record["document"]} for record in packages[:700]],
         "system.answer": [record for record in texts if "question" in record],
         "packages.answer": [
-            {"id": "e" + record["id"], "document": record["document"],
-             "question": ABOUT_PACKAGES[index % len(ABOUT_PACKAGES)].format(record["id"])}
-            for index, record in enumerate(packages[700:1150])],
+            {
+                "id": "e" + record["id"],
+                "document": record["document"],
+                "question": ABOUT_PACKAGES[index % len(ABOUT_PACKAGES)].format(record["id"]),
+            }
+            for index, record in enumerate(packages[700:1150])
+        ],
         "abstracts.answer": asked,
-        "halves.summarize": list(halves(
-            record for record in abstracts if not runs(record["document"]) & evaluated)),
+        "halves.summarize": list(halves(record for record in abstracts if not runs(record["document"]) & evaluated)),
         "sampled.summarize": read(arguments.sampled) if arguments.sampled else [],
         "general.summarize": general[::3],
         "general.answer": [{**record, "question": question(record["document"], chooser)} for record in general],

@@ -20,12 +20,28 @@ REFUSAL = "The text does not say."
 # What a document's rows count for in the draw: 1 is once a round. Sources that teach another style than a summary's
 # (proposals, conclusions, role play, letters that end in a question) are drawn less.
 SHARES = {
-    "scitldr-train": 1.0, "summarize_qmsum": 1.0, "summarize_mtsdialog": 0.7, "summarize_crd3": 0.5,
-    "summarize_convosumm_email": 0.7, "summarize_gum": 1.0, "summarize_pubmedqa": 0.25,
-    "summarize_usgov_posts": 1.0, "summarize_community_posts": 0.8, "summarize_proposals": 0.25, "summarize_meqsum": 0.0,
-    "answer_squad2_pairs": 1.0, "answer_newwiki": 1.0, "answer_newwiki_unanswerable": 1.0, "answer_newwiki_swapped": 1.0,
-    "answer_fairytale_span": 1.0, "answer_fairytale_freeform": 0.0, "answer_fairytale_unanswerable": 1.0,
-    "answer_qamr": 0.8, "answer_qed_nq": 0.6, "answer_covidqa": 0.5, "answer_covidqa_unanswerable": 0.5,
+    "scitldr-train": 1.0,
+    "summarize_qmsum": 1.0,
+    "summarize_mtsdialog": 0.7,
+    "summarize_crd3": 0.5,
+    "summarize_convosumm_email": 0.7,
+    "summarize_gum": 1.0,
+    "summarize_pubmedqa": 0.25,
+    "summarize_usgov_posts": 1.0,
+    "summarize_community_posts": 0.8,
+    "summarize_proposals": 0.25,
+    "summarize_meqsum": 0.0,
+    "answer_squad2_pairs": 1.0,
+    "answer_newwiki": 1.0,
+    "answer_newwiki_unanswerable": 1.0,
+    "answer_newwiki_swapped": 1.0,
+    "answer_fairytale_span": 1.0,
+    "answer_fairytale_freeform": 0.0,
+    "answer_fairytale_unanswerable": 1.0,
+    "answer_qamr": 0.8,
+    "answer_qed_nq": 0.6,
+    "answer_covidqa": 0.5,
+    "answer_covidqa_unanswerable": 0.5,
 }
 
 
@@ -47,7 +63,8 @@ def tokenizer(path):
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"].contents()]
     result = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges))
     result.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     result.decoder = decoders.ByteLevel()
     result.opening, result.closing = tokens.index("<|im_start|>"), tokens.index("<|im_end|>")
     return result
@@ -75,12 +92,17 @@ def copied(document, reference, most):
 
     Earlier ones win where two hold about the same, as an article's beginning is the best summary nobody wrote.
     """
-    own = [part for part in SENTENCE_END.split(document.replace("\n", " ").strip()) if 7 <= len(part.split()) <= 40 and part[-1] in ".!"]
+    own = [
+        part
+        for part in SENTENCE_END.split(document.replace("\n", " ").strip())
+        if 7 <= len(part.split()) <= 40 and part[-1] in ".!"
+    ]
     counts, wanted = [grams(part) for part in own], grams(reference)
     if len(own) < most + 3 or not wanted:
         return None
     chosen, have = [], Counter()
     for _ in range(most):
+
         def gain(index):
             return ((have + counts[index]) & wanted).total() / wanted.total() - 0.02 * index
 
@@ -114,7 +136,11 @@ class Data:
         self.documents = {}
         # By document: the share of its requests that ask for sentences of its own.
         self.copied = {}
-        files = [Path(path) for path in folder] if held_out else [*sorted(Path(folder, "train").glob("*.jsonl")), Path(folder, "scitldr-train.jsonl")]
+        files = (
+            [Path(path) for path in folder]
+            if held_out
+            else [*sorted(Path(folder, "train").glob("*.jsonl")), Path(folder, "scitldr-train.jsonl")]
+        )
         for path in files:
             share = 1.0 if held_out else SHARES[path.stem]
             if share == 0:
@@ -170,12 +196,18 @@ class Data:
             total = sum(spent.values()) or 1
             kind = "answer" if spent["answer"] / total < answers else "summarize"
             if not queues[kind]:
-                keys = [key for key, (share, _) in self.documents.items() if key[0] == kind and chooser.random() < share]
+                keys = [
+                    key for key, (share, _) in self.documents.items() if key[0] == kind and chooser.random() < share
+                ]
                 chooser.shuffle(keys)
                 # Length decides the order only within a stretch, so that batches differ from round to round.
-                stretches = [keys[i:i + 256] for i in range(0, len(keys), 256)]
+                stretches = [keys[i : i + 256] for i in range(0, len(keys), 256)]
                 for stretch in stretches:
-                    items = [item for item in (self.item(key, chooser) for key in stretch) if len(item.prefix) <= self.longest]
+                    items = [
+                        item
+                        for item in (self.item(key, chooser) for key in stretch)
+                        if len(item.prefix) <= self.longest
+                    ]
                     items.sort(key=lambda item: len(item.prefix))
                     batches, batch, count = [], [], 0
                     for item in items:

@@ -30,7 +30,9 @@ class Rows(NamedTuple):
         there = torch.tensor([i * most + j for i, row in enumerate(tokens) for j in range(len(row))])
         places = torch.full((len(tokens) * most,), len(there))
         places[there] = torch.arange(len(there))
-        return Rows(torch.tensor(sum(tokens, [])), torch.tensor(sum(positions, [])), there, places.view(len(tokens), most))
+        return Rows(
+            torch.tensor(sum(tokens, [])), torch.tensor(sum(positions, [])), there, places.view(len(tokens), most)
+        )
 
 
 class Batch(NamedTuple):
@@ -74,8 +76,16 @@ def collate(items):
     prefix_mask = (torch.ones(p, p, dtype=torch.bool).tril() & there[:, None]) | torch.eye(p, dtype=torch.bool)
     own = (part[:, :, None] == part[:, None]) & torch.ones(b, b, dtype=torch.bool).tril()
     branch_mask = torch.cat([there[:, None].expand(-1, b, -1), own], -1)
-    return Batch(prefix, branch, prefix_mask[:, None], branch_mask[:, None], torch.tensor(guesses),
-                 torch.tensor(written), torch.tensor(weights), torch.tensor(request))
+    return Batch(
+        prefix,
+        branch,
+        prefix_mask[:, None],
+        branch_mask[:, None],
+        torch.tensor(guesses),
+        torch.tensor(written),
+        torch.tensor(weights),
+        torch.tensor(request),
+    )
 
 
 class Grid:
@@ -141,14 +151,19 @@ class Reader:
         """q: (documents, rows, heads, head size). Returns (n, size), of the rows that there are."""
         group = self.file.heads // self.file.key_heads
         mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2).repeat_interleave(group, 1),
-            v.transpose(1, 2).repeat_interleave(group, 1), attn_mask=mask)
+            q.transpose(1, 2),
+            k.transpose(1, 2).repeat_interleave(group, 1),
+            v.transpose(1, 2).repeat_interleave(group, 1),
+            attn_mask=mask,
+        )
         return mixed.transpose(1, 2).flatten(2).flatten(0, 1)[rows.there]
 
     def rest(self, weights, x, mixed):
         x = x + F.linear(mixed, weights["attn_output"])
         n = self.norm(weights, "ffn_norm", x)
-        return x + F.linear(F.silu(F.linear(n, weights["ffn_gate"])) * F.linear(n, weights["ffn_up"]), weights["ffn_down"])
+        return x + F.linear(
+            F.silu(F.linear(n, weights["ffn_gate"])) * F.linear(n, weights["ffn_up"]), weights["ffn_down"]
+        )
 
     def states(self, batch, stops, prompt_depth=None):
         """{layer: (n, size) states of the guesses after that layer} for the layers in `stops`.
@@ -160,7 +175,9 @@ class Reader:
         # Products are made of the rows that there are, one behind another; attention alone has them padded.
         before, after = batch.prefix, batch.branch
         x, y = self.file.embedding[before.tokens], self.file.embedding[after.tokens]
-        turns, own_turns = ((self.cosine[r.positions][:, None], self.sine[r.positions][:, None]) for r in (before, after))
+        turns, own_turns = (
+            (self.cosine[r.positions][:, None], self.sine[r.positions][:, None]) for r in (before, after)
+        )
         found = {}
         for index, weights in enumerate(self.layers):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.frozen):
@@ -170,8 +187,11 @@ class Reader:
                 own_k = after.pad(self.heads(F.linear(m, weights["attn_k"]), own_turns))
                 own_v = after.pad(self.heads(F.linear(m, weights["attn_v"])))
                 q = after.pad(self.heads(F.linear(m, weights["attn_q"]), own_turns))
-                y = self.rest(weights, y, self.attend(
-                    q, torch.cat([k, own_k], 1), torch.cat([v, own_v], 1), batch.branch_mask, after))
+                y = self.rest(
+                    weights,
+                    y,
+                    self.attend(q, torch.cat([k, own_k], 1), torch.cat([v, own_v], 1), batch.branch_mask, after),
+                )
                 # The last layer's rows of documents are nobody's keys.
                 if index < depth and index + 1 < self.file.layers:
                     q = before.pad(self.heads(F.linear(n, weights["attn_q"]), turns))

@@ -63,24 +63,25 @@ class Model:
         file = self.file
         batch, n = tokens.shape
         x = file.embedding[tokens]
-        angles = self.cosine[start:start + n], self.sine[start:start + n]
+        angles = self.cosine[start : start + n], self.sine[start : start + n]
         keys = file.key_heads * file.head_size
         mask = torch.ones(n, start + n, dtype=torch.bool).tril(start)
         for index, (joined, output, both, down, first, second) in enumerate(self.layers):
             q, k, v = F.linear((unit(x, file.epsilon) * first).to(self.kind), joined).split([file.size, keys, keys], -1)
             q = rotate(split(q.float(), file.head_size), angles).to(self.kind)
-            cache[0][index, :, :, start:start + n] = rotate(split(k.float(), file.head_size), angles).to(self.kind)
-            cache[1][index, :, :, start:start + n] = split(v, file.head_size)
-            k, v = cache[0][index, :, :, :start + n], cache[1][index, :, :, :start + n]
+            cache[0][index, :, :, start : start + n] = rotate(split(k.float(), file.head_size), angles).to(self.kind)
+            cache[1][index, :, :, start : start + n] = split(v, file.head_size)
+            k, v = cache[0][index, :, :, : start + n], cache[1][index, :, :, : start + n]
             if n == 1:
                 # Heads that share keys are rows of one product.
                 group = q.reshape(batch, file.key_heads, -1, file.head_size)
-                weights = (group @ k.transpose(-1, -2)).float().mul(file.head_size ** -0.5).softmax(-1).to(self.kind)
+                weights = (group @ k.transpose(-1, -2)).float().mul(file.head_size**-0.5).softmax(-1).to(self.kind)
                 mixed = (weights @ v).reshape(batch, file.heads, 1, file.head_size)
             else:
                 times = file.heads // file.key_heads
                 mixed = F.scaled_dot_product_attention(
-                    q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1), attn_mask=mask)
+                    q, k.repeat_interleave(times, 1), v.repeat_interleave(times, 1), attn_mask=mask
+                )
             x = x + F.linear(mixed.transpose(1, 2).flatten(2), output).float()
             gate, up = F.linear((unit(x, file.epsilon) * second).to(self.kind), both).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, down).float()
@@ -113,18 +114,20 @@ def main():
     for turn in range(arguments.rounds):
         for index, document in enumerate(documents):
             words = document.split()
-            prompts.append((f"made{turn}.{index}", " ".join(words[:chooser.randint(8, 40)])))
+            prompts.append((f"made{turn}.{index}", " ".join(words[: chooser.randint(8, 40)])))
     chooser.shuffle(prompts)
     # Byte-level BPE spells a line's end with this letter.
     names = model.file.reader.fields["tokenizer.ggml.tokens"].contents()
     breaks = {token for token, name in enumerate(names) if "Ċ" in name or "č" in name}
     # Lines' ends are tokens of their own.
-    tokens = lines([arguments.egress, "tokenize", "--model", arguments.model], "".join(f"{text}\n" for _, text in prompts))
+    tokens = lines(
+        [arguments.egress, "tokenize", "--model", arguments.model], "".join(f"{text}\n" for _, text in prompts)
+    )
     queue = sorted(zip((name for name, _ in prompts), tokens, strict=True), key=lambda item: len(item[1]))
     parts = []
     for _, group in itertools.groupby(queue, key=lambda item: len(item[1])):
         group = list(group)
-        parts += [group[i:i + BATCH] for i in range(0, len(group), BATCH)]
+        parts += [group[i : i + BATCH] for i in range(0, len(group), BATCH)]
     chooser.shuffle(parts)
     out = open(arguments.out, "w")
     for part in parts:
@@ -144,15 +147,19 @@ def main():
             ids.append([SPACE if token in breaks else token for token in row[:end]])
         command = [arguments.egress, "detokenize", "--model", arguments.model, "-"]
         joined = f" {NEWLINE} ".join(" ".join(map(str, row)) for row in ids)
-        texts = subprocess.run(command, input=joined, check=True, text=True, errors="ignore", capture_output=True).stdout.split("\n")
+        texts = subprocess.run(
+            command, input=joined, check=True, text=True, errors="ignore", capture_output=True
+        ).stdout.split("\n")
         kept = 0
         for (name, _), text in zip(part, texts, strict=True):
             text = " ".join(text.split())
-            text = text[:max(text.rfind(mark) for mark in ".!?") + 1]
+            text = text[: max(text.rfind(mark) for mark in ".!?") + 1]
             if len(text.split()) >= 40:
                 kept += 1
                 print(json.dumps({"id": name, "document": text}, ensure_ascii=False), file=out, flush=True)
-        print(f"{kept} of {len(part)}, {len(part) * arguments.tokens / (time.time() - started):.0f} tokens/s", flush=True)
+        print(
+            f"{kept} of {len(part)}, {len(part) * arguments.tokens / (time.time() - started):.0f} tokens/s", flush=True
+        )
 
 
 if __name__ == "__main__":

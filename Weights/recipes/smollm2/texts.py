@@ -27,7 +27,14 @@ def read(folders, names, coarse=(), is_firm=False):
             values |= {name: file[name].to(torch.float8_e4m3fn) for name in coarse}
             for start, output, end in zip(starts, outputs, [*starts[1:], len(tokens)]):
                 if end - output >= 4:
-                    texts.append(Text(tokens[start:end], output - start, {name: value[start:end] for name, value in values.items()}, is_firm))
+                    texts.append(
+                        Text(
+                            tokens[start:end],
+                            output - start,
+                            {name: value[start:end] for name, value in values.items()},
+                            is_firm,
+                        )
+                    )
     return texts
 
 
@@ -41,7 +48,7 @@ def shortlist(texts, count, vocabulary):
     written, seen = torch.zeros(vocabulary), torch.zeros(vocabulary)
     for text in texts:
         seen += torch.bincount(text.tokens, minlength=vocabulary)
-        written += torch.bincount(text.tokens[text.output:], minlength=vocabulary)
+        written += torch.bincount(text.tokens[text.output :], minlength=vocabulary)
     order = sorted(range(vocabulary), key=lambda t: (-written[t].item(), -seen[t].item(), t))
     return torch.tensor(order[:count])
 
@@ -50,7 +57,7 @@ def groups(texts, size, chooser):
     """Texts of about one length, `size` at a time, in another order each time they are through; without end."""
     while True:
         order = sorted(texts, key=lambda text: len(text.tokens) + chooser.random() * 60)
-        queue = [order[i:i + size] for i in range(0, len(order), size)]
+        queue = [order[i : i + size] for i in range(0, len(order), size)]
         chooser.shuffle(queue)
         while queue:
             yield queue.pop()
@@ -64,5 +71,7 @@ def make_log(folder, texts):
         print(json.dumps(facts), flush=True)
         print(json.dumps(facts), file=log, flush=True)
 
-    note(texts=len(texts), tokens=sum(len(t.tokens) for t in texts), outputs=sum(len(t.tokens) - t.output for t in texts))
+    note(
+        texts=len(texts), tokens=sum(len(t.tokens) for t in texts), outputs=sum(len(t.tokens) - t.output for t in texts)
+    )
     return note

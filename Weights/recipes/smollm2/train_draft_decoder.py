@@ -30,22 +30,25 @@ def evaluate(decoder, map, texts, inputs, last, chosen, depth, steps):
     count = 0
     with torch.no_grad():
         for start in range(0, len(texts), 8):
-            part = batch(texts[start:start + 8], inputs, last, 96)
+            part = batch(texts[start : start + 8], inputs, last, 96)
             [(_, x, _)] = decoder.states(part.window, part.before, part.begins, {depth})
             guess = chosen[decoder.file.logits(F.linear(unit(x), map), chosen).argmax(-1)]
             hit = (guess == part.guessed()) & part.is_output
             whole = F.pad(part.is_output, (0, steps))
             in_row = torch.ones_like(hit)
             # Only places where the longest draft ends within the output, so that all lengths have the same places.
-            places = torch.stack([whole[:, k:k + hit.shape[1]] for k in range(steps)]).all(0)
+            places = torch.stack([whole[:, k : k + hit.shape[1]] for k in range(steps)]).all(0)
             count += places.sum().item()
             padded = F.pad(hit, (0, steps))
             for k in range(steps):
-                in_row = in_row & padded[:, k:k + hit.shape[1]]
+                in_row = in_row & padded[:, k : k + hit.shape[1]]
                 right[k + 1] += (in_row & places).sum().item()
     shares = [n / count for n in right[1:]]
-    return {"tokens": count, "agreement": round(shares[0], 4),
-            "accepted": [round(sum(shares[:k + 1]), 3) for k in range(steps)]}
+    return {
+        "tokens": count,
+        "agreement": round(shares[0], 4),
+        "accepted": [round(sum(shares[: k + 1]), 3) for k in range(steps)],
+    }
 
 
 def main():
@@ -83,7 +86,9 @@ def main():
             for name in values:
                 values[name] = parameters[f"blk.{index}.{name}.weight"] = nn.Parameter(values[name])
     note(parameters=sum(p.numel() for p in parameters.values()))
-    optimizer = torch.optim.AdamW(parameters.values(), lr=arguments.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=arguments.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
     path = arguments.out / "checkpoint.pt"
     done, step = 0.0, 0
     if path.exists():
@@ -118,11 +123,23 @@ def main():
         now = time.time()
         if done - spoken > 180 or done >= budget:
             spoken = done
-            note(step=step, seconds=round(done), loss=round(summed / counted, 4),
-                 **evaluate(decoder, map, held_out, inputs, last, chosen, depth, 7))
+            note(
+                step=step,
+                seconds=round(done),
+                loss=round(summed / counted, 4),
+                **evaluate(decoder, map, held_out, inputs, last, chosen, depth, 7),
+            )
             summed, counted = 0.0, 0
-            torch.save({"parameters": {name: p.detach() for name, p in parameters.items()},
-                        "optimizer": optimizer.state_dict(), "seconds": done, "step": step, "ranked": chosen}, path)
+            torch.save(
+                {
+                    "parameters": {name: p.detach() for name, p in parameters.items()},
+                    "optimizer": optimizer.state_dict(),
+                    "seconds": done,
+                    "step": step,
+                    "ranked": chosen,
+                },
+                path,
+            )
             now = time.time()
 
 

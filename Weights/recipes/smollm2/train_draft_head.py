@@ -82,23 +82,24 @@ def evaluate(head, target, texts, chosen, rows, steps):
     with torch.no_grad():
         for start in range(0, len(texts), 8):
             tokens, states, lower, embeddings, window, _, is_output = batch(
-                texts[start:start + 8], target, rows, head.lower)
+                texts[start : start + 8], target, rows, head.lower
+            )
             wanted = place[tokens.gather(1, window + 2)]
-            hits = [target.logits(x, chosen).argmax(-1) == wanted for x in head(states, lower, embeddings, window, steps)]
+            hits = [
+                target.logits(x, chosen).argmax(-1) == wanted for x in head(states, lower, embeddings, window, steps)
+            ]
             # A draft of `steps` from row t: step k guesses at row t + k.
             length = window.shape[1] - steps + 1
-            valid = is_output[:, :length] & is_output[:, steps - 1:]
+            valid = is_output[:, :length] & is_output[:, steps - 1 :]
             good = valid.clone()
             count += valid.sum().item()
             for k in range(steps):
-                hit = hits[k][:, k:k + length]
+                hit = hits[k][:, k : k + length]
                 right[k] += (hit & valid).sum().item()
                 good &= hit
                 in_row[k] += good.sum().item()
     head.train()
-    return {
-        "tokens": count, "drafted": [round(r / count, 4) for r in right],
-        "accepted": round(sum(in_row) / count, 4)}
+    return {"tokens": count, "drafted": [round(r / count, 4) for r in right], "accepted": round(sum(in_row) / count, 4)}
 
 
 def main():
@@ -106,8 +107,12 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--states", required=True, nargs="+")
     parser.add_argument("--held-out", nargs="*", default=[], help="states of texts to measure on")
-    parser.add_argument("--lower", nargs="*", type=int, default=[], help="lower layers after which the head reads states")
-    parser.add_argument("--begin", type=Path, help="a head of this model's to begin from, as export_draft_head.py wrote it")
+    parser.add_argument(
+        "--lower", nargs="*", type=int, default=[], help="lower layers after which the head reads states"
+    )
+    parser.add_argument(
+        "--begin", type=Path, help="a head of this model's to begin from, as export_draft_head.py wrote it"
+    )
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -134,7 +139,7 @@ def main():
     if arguments.held_out:
         texts, held_out = texts + held_out, read(arguments.held_out, [final(target)], coarse)
     chosen = shortlist(texts, arguments.shortlist, len(target.embedding))
-    written = torch.cat([text.tokens[text.output:] for text in held_out])
+    written = torch.cat([text.tokens[text.output :] for text in held_out])
     note = make_log(arguments.out, texts)
     note(covered=torch.isin(written, chosen).float().mean().item())
     head = Head(target, arguments.lower, arguments.dropout)
@@ -163,7 +168,8 @@ def main():
         # One row of drafting teaches most for its time; that guesses build on guesses is learned in the end.
         depth = arguments.steps if part > arguments.single else 1
         tokens, states, lower, embeddings, window, is_there, is_output = batch(
-            next(queue), target, arguments.rows, head.lower, chooser, arguments.elsewhere)
+            next(queue), target, arguments.rows, head.lower, chooser, arguments.elsewhere
+        )
         at = window[..., None].expand(-1, -1, target.size) + 1
         wanted = states.gather(1, at)[is_there]
         if arguments.noise:
@@ -181,7 +187,7 @@ def main():
             usable = (torch.arange(arguments.rows) >= k).expand_as(is_there)[is_there] * weight
             cross = -(truth * F.log_softmax(logits.float(), -1)).sum(-1)
             apart = (unit(guess.float()) - unit(wanted)).square().mean(-1)
-            loss = loss + 0.8 ** k * ((cross + arguments.regression * apart) * usable).sum() / usable.sum()
+            loss = loss + 0.8**k * ((cross + arguments.regression * apart) * usable).sum() / usable.sum()
         optimizer.zero_grad()
         loss.backward()
         nn_norm = torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -194,11 +200,25 @@ def main():
         last = now
         if done - spoken > 180 or done >= budget:
             spoken = done
-            note(step=step, seconds=round(done), loss=round(summed / counted, 4), norm=round(nn_norm.item(), 2),
-                 **evaluate(head, target, held_out, chosen, arguments.rows, arguments.steps))
+            note(
+                step=step,
+                seconds=round(done),
+                loss=round(summed / counted, 4),
+                norm=round(nn_norm.item(), 2),
+                **evaluate(head, target, held_out, chosen, arguments.rows, arguments.steps),
+            )
             summed, counted = 0.0, 0
-            torch.save({"head": head.state_dict(), "optimizer": optimizer.state_dict(), "seconds": done, "step": step,
-                        "ranked": chosen, "lower": head.lower}, path)
+            torch.save(
+                {
+                    "head": head.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "seconds": done,
+                    "step": step,
+                    "ranked": chosen,
+                    "lower": head.lower,
+                },
+                path,
+            )
             last = time.time()
 
 

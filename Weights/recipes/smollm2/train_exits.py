@@ -70,9 +70,10 @@ def evaluate(decoder, maps, draft, texts, inputs, last, chosen, layers, bfloat16
         draft.head.eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         for start in range(0, len(texts), 8):
-            part = batch(texts[start:start + 8], inputs, last, 96)
-            states = {layer: (x, before) for layer, x, before in
-                      decoder.states(part.window, part.before, part.begins, asked)}
+            part = batch(texts[start : start + 8], inputs, last, 96)
+            states = {
+                layer: (x, before) for layer, x, before in decoder.states(part.window, part.before, part.begins, asked)
+            }
             states[decoder.first] = (part.window, part.before)
             count += part.is_output.sum().item()
             written = part.guessed()[part.is_output]
@@ -88,17 +89,20 @@ def evaluate(decoder, maps, draft, texts, inputs, last, chosen, layers, bfloat16
             if not draft:
                 continue
             length = part.window.shape[1] - STEPS
-            usable = part.is_output[:, 1:1 + length] & part.is_output[:, STEPS:]
+            usable = part.is_output[:, 1 : 1 + length] & part.is_output[:, STEPS:]
             good = usable.clone()
             drafts += usable.sum().item()
             for k, x in enumerate(draft.guesses(part, states, STEPS)):
                 guess = chosen[decoder.file.logits(x, chosen).argmax(-1)]
-                hit = (guess == chosen_by[:, 1:])[:, k:k + length]
+                hit = (guess == chosen_by[:, 1:])[:, k : k + length]
                 hits[k] += (hit & usable).sum().item()
                 good &= hit
                 in_row[k] += good.sum().item()
-    facts = {"tokens": count, "agreement": {layer: round(n / count, 4) for layer, n in right.items()},
-             "own": {layer: round(n / count, 4) for layer, n in own.items()}}
+    facts = {
+        "tokens": count,
+        "agreement": {layer: round(n / count, 4) for layer, n in right.items()},
+        "own": {layer: round(n / count, 4) for layer, n in own.items()},
+    }
     if draft:
         draft.head.train()
         facts |= {"drafted": [round(n / drafts, 4) for n in hits], "accepted": round(sum(in_row) / drafts, 4)}
@@ -109,7 +113,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--states", required=True, nargs="+")
-    parser.add_argument("--firm", nargs="*", default=[], help="more states, of texts on which the end does not give way to the draft")
+    parser.add_argument(
+        "--firm", nargs="*", default=[], help="more states, of texts on which the end does not give way to the draft"
+    )
     parser.add_argument("--held-out", nargs="*", default=[], help="states of texts to measure on")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--first", type=int, default=15, help="states are given after this layer")
@@ -118,18 +124,29 @@ def main():
     parser.add_argument("--maps", help="maps of exits to begin from, as export_exits.py wrote them")
     parser.add_argument("--draft", help="a draft head to train along, as export_draft_head.py wrote it")
     parser.add_argument("--draft-weight", type=float, default=0.2)
-    parser.add_argument("--agree", type=float, default=0.3, help="share of the draft in what the end is held to where it writes")
-    parser.add_argument("--layer-dropout", type=float, default=0, help="chance of the last layer, lower ones' falling by LayerSkip's law")
+    parser.add_argument(
+        "--agree", type=float, default=0.3, help="share of the draft in what the end is held to where it writes"
+    )
+    parser.add_argument(
+        "--layer-dropout",
+        type=float,
+        default=0,
+        help="chance of the last layer, lower ones' falling by LayerSkip's law",
+    )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=1e-4, help="of weights, in themselves")
     parser.add_argument("--map-rate", type=float, default=5e-4)
-    parser.add_argument("--depths", type=float, nargs="+", default=[0.35, 0.25, 0.4], help="shares of the exits and the end")
+    parser.add_argument(
+        "--depths", type=float, nargs="+", default=[0.35, 0.25, 0.4], help="shares of the exits and the end"
+    )
     parser.add_argument("--end-weight", type=float, default=1, help="of the end's loss, an exit's being 1")
     parser.add_argument("--elsewhere", type=float, default=0.2, help="share of windows on any part of a text")
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--shortlist", type=int, default=4096)
-    parser.add_argument("--others", type=int, default=2048, help="tokens beyond the shortlist that the end is also held to")
+    parser.add_argument(
+        "--others", type=int, default=2048, help="tokens beyond the shortlist that the end is also held to"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: faster where the processor can")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -177,9 +194,14 @@ def main():
     # The optimizer moves latents in units of weights, so that the rate means the same for every scale.
     movers = {name: nn.Parameter((grid.latent * grid.scale[..., None]).flatten(1)) for name, grid in grids.items()}
     optimizer = torch.optim.AdamW(
-        [{"params": list(movers.values()), "lr": arguments.rate, "top": arguments.rate},
-         {"params": heads, "lr": arguments.map_rate, "top": arguments.map_rate}],
-        betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        [
+            {"params": list(movers.values()), "lr": arguments.rate, "top": arguments.rate},
+            {"params": heads, "lr": arguments.map_rate, "top": arguments.map_rate},
+        ],
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+        fused=True,
+    )
     done, step = 0.0, 0
     if saved is not None:
         done, step = saved["seconds"], saved["step"]
@@ -215,9 +237,16 @@ def main():
             sums[name] = (spent + loss.item(), count + 1)
 
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bfloat16):
-            states = {layer: (x, before) for layer, x, before in decoder.states(
-                part.window, part.before, part.begins, {d for d in asked if d <= depth},
-                dropped if arguments.layer_dropout else None)}
+            states = {
+                layer: (x, before)
+                for layer, x, before in decoder.states(
+                    part.window,
+                    part.before,
+                    part.begins,
+                    {d for d in asked if d <= depth},
+                    dropped if arguments.layer_dropout else None,
+                )
+            }
             states[first] = (part.window, part.before)
             there = part.is_there
             weight = torch.where(part.is_output, 1.0, 0.3)[there]
@@ -236,7 +265,7 @@ def main():
                     guess = decoder.file.logits(x[guessed], chosen).float().log_softmax(-1)
                     # The first rows of a window have no draft before them.
                     usable = (torch.arange(x.shape[1]) >= k).expand_as(guessed)[guessed] * weight[later]
-                    cross = cross - 0.8 ** k * ((own * guess).sum(-1) * usable).sum() / usable.sum()
+                    cross = cross - 0.8**k * ((own * guess).sum(-1) * usable).sum() / usable.sum()
                     if k == 0 and arguments.agree:
                         # Held to truth^(1 - a) draft^a where the draft chooses from, whose share of the whole stays.
                         gives_way = part.is_output & ~torch.tensor([text.is_firm for text in group])[:, None]
@@ -254,9 +283,11 @@ def main():
                 if layer == end:
                     to, guess = wished, decoder.file.logits(x, tokens)
                 else:
-                    to = truth[:, :arguments.shortlist].log_softmax(-1)
+                    to = truth[:, : arguments.shortlist].log_softmax(-1)
                     guess = decoder.file.logits(F.linear(unit(x), maps[layer]), chosen)
-                apart = (F.kl_div(guess.float().log_softmax(-1), to, reduction="none", log_target=True).sum(-1) * weight).sum()
+                apart = (
+                    F.kl_div(guess.float().log_softmax(-1), to, reduction="none", log_target=True).sum(-1) * weight
+                ).sum()
                 record(layer, apart / weight.sum(), arguments.end_weight if layer == end else 1)
         for parameter in heads:
             parameter.grad = None
@@ -269,7 +300,9 @@ def main():
         optimizer.step()
         with torch.no_grad():
             for name, grid in grids.items():
-                grid.latent = (movers[name].unflatten(1, (-1, 32)) / grid.scale[..., None].clamp(min=1e-8)).clamp_(-0.6, 15.6)
+                grid.latent = (movers[name].unflatten(1, (-1, 32)) / grid.scale[..., None].clamp(min=1e-8)).clamp_(
+                    -0.6, 15.6
+                )
                 grid.round()
         step += 1
         # Not the time for which the process was stopped.
@@ -277,15 +310,26 @@ def main():
         now = time.time()
         if done - spoken > 240 or done >= budget:
             spoken = done
-            note(step=step, seconds=round(done), norm=round(norm.item(), 2),
-                 loss={layer: round(a / b, 4) for layer, (a, b) in sums.items()},
-                 **evaluate(decoder, maps, draft, held_out, inputs, last, chosen, [*exits, end], arguments.bfloat16))
+            note(
+                step=step,
+                seconds=round(done),
+                norm=round(norm.item(), 2),
+                loss={layer: round(a / b, 4) for layer, (a, b) in sums.items()},
+                **evaluate(decoder, maps, draft, held_out, inputs, last, chosen, [*exits, end], arguments.bfloat16),
+            )
             sums = {}
-            torch.save({
-                "latents": {name: grid.latent.half() for name, grid in grids.items()},
-                "maps": {layer: value.detach() for layer, value in maps.items()},
-                "optimizer": optimizer.state_dict(), "seconds": done, "step": step, "ranked": chosen,
-            } | ({"head": draft.head.state_dict(), "lower": draft.lower} if draft else {}), path.with_suffix(".new"))
+            torch.save(
+                {
+                    "latents": {name: grid.latent.half() for name, grid in grids.items()},
+                    "maps": {layer: value.detach() for layer, value in maps.items()},
+                    "optimizer": optimizer.state_dict(),
+                    "seconds": done,
+                    "step": step,
+                    "ranked": chosen,
+                }
+                | ({"head": draft.head.state_dict(), "lower": draft.lower} if draft else {}),
+                path.with_suffix(".new"),
+            )
             path.with_suffix(".new").rename(path)
             now = time.time()
 

@@ -39,7 +39,9 @@ def losses(reader, maps, batch, chosen, prompt_depth):
     end = reader.file.layers
     states = reader.states(batch, {*EXITS, end}, prompt_depth)
     total = batch.weights.sum()
-    logits = F.linear(F.rms_norm(states[end], (reader.file.size,), reader.file.norm, reader.file.epsilon), reader.file.unembedding)
+    logits = F.linear(
+        F.rms_norm(states[end], (reader.file.size,), reader.file.norm, reader.file.epsilon), reader.file.unembedding
+    )
     cross = F.cross_entropy(logits, batch.written, reduction="none")
     found = {end: (cross * batch.weights).sum() / total}
     right = logits.argmax(-1) == batch.written
@@ -47,8 +49,11 @@ def losses(reader, maps, batch, chosen, prompt_depth):
     agreement = {}
     for layer in EXITS:
         guess = F.linear(
-            F.rms_norm(F.linear(unit(states[layer]), maps[layer]), (reader.file.size,), reader.file.norm, reader.file.epsilon),
-            reader.file.unembedding[chosen]).log_softmax(-1)
+            F.rms_norm(
+                F.linear(unit(states[layer]), maps[layer]), (reader.file.size,), reader.file.norm, reader.file.epsilon
+            ),
+            reader.file.unembedding[chosen],
+        ).log_softmax(-1)
         apart = F.kl_div(guess, truth, reduction="none", log_target=True).sum(-1)
         found[layer] = (apart * batch.weights).sum() / total
         agreement[layer] = (guess.argmax(-1) == truth.argmax(-1)).float().mean().item()
@@ -79,11 +84,14 @@ class Step:
             grid.weight.grad = None
         objective(found, self.arguments.exit_weight, self.reader.file.layers).backward()
         kind = items[0].kind
-        return {"rows": len(batch.prefix.tokens) + len(batch.branch.tokens),
-                "requests": sum(len(item.requests) for item in items),
-                f"{kind}{'' if whole else '@'}": found[self.reader.file.layers].item(),
-                **{f"kl{layer}": found[layer].item() for layer in EXITS},
-                f"right {kind}": right.float().mean().item(), **{f"own{layer}": value for layer, value in agreement.items()}}
+        return {
+            "rows": len(batch.prefix.tokens) + len(batch.branch.tokens),
+            "requests": sum(len(item.requests) for item in items),
+            f"{kind}{'' if whole else '@'}": found[self.reader.file.layers].item(),
+            **{f"kl{layer}": found[layer].item() for layer in EXITS},
+            f"right {kind}": right.float().mean().item(),
+            **{f"own{layer}": value for layer, value in agreement.items()},
+        }
 
     def gradients(self):
         return [*(grid.weight.grad for grid in self.reader.grids.values()), *(m.grad for m in self.maps.values())]
@@ -126,8 +134,11 @@ def evaluate(reader, maps, held_out, chosen):
                     requests += count
                 facts[name if depth is None else f"{name}@{depth}"] = [
                     # All tokens right under teacher forcing: greedy decoding writes the reference.
-                    round(right / requests, 3), round(right_tokens / tokens, 3), round(cross / tokens, 3),
-                    *(round(same[layer] / tokens, 3) for layer in EXITS)]
+                    round(right / requests, 3),
+                    round(right_tokens / tokens, 3),
+                    round(cross / tokens, 3),
+                    *(round(same[layer] / tokens, 3) for layer in EXITS),
+                ]
     return facts
 
 
@@ -146,14 +157,16 @@ def held_out_batches(files, model, chooser, limit):
                 items.append(item)
                 count += len(item.requests)
         items.sort(key=lambda item: len(item.prefix))
-        result[Path(path).stem] = [collate(items[i:i + 4]) for i in range(0, len(items), 4)]
+        result[Path(path).stem] = [collate(items[i : i + 4]) for i in range(0, len(items), 4)]
     return result
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
-    parser.add_argument("--maps", required=True, help="maps of exits to begin from, as export_exits.py or fit-exits wrote them")
+    parser.add_argument(
+        "--maps", required=True, help="maps of exits to begin from, as export_exits.py or fit-exits wrote them"
+    )
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--held-out", nargs="*", default=[])
     parser.add_argument("--out", required=True, type=Path)
@@ -165,12 +178,16 @@ def main():
     parser.add_argument("--frozen", type=int, default=6)
     parser.add_argument("--rows", type=int, default=2400)
     parser.add_argument("--answers", type=float, default=0.5, help="share of the rows that belong to answers")
-    parser.add_argument("--spared", type=float, default=0, help="share of the questions without an answer that are left out")
+    parser.add_argument(
+        "--spared", type=float, default=0, help="share of the questions without an answer that are left out"
+    )
     parser.add_argument("--whole", type=float, default=0.45, help="share of the steps whose prompts pass all layers")
     parser.add_argument("--lowest", type=int, default=14, help="layer after which prompts stop at the earliest")
     parser.add_argument("--checkpoint-minutes", type=float, default=10)
     parser.add_argument("--tail", type=float, default=0.6, help="share of the time in which the rate falls to nothing")
-    parser.add_argument("--helper", action="store_true", help="a second process of one thread, on what time others leave")
+    parser.add_argument(
+        "--helper", action="store_true", help="a second process of one thread, on what time others leave"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -188,15 +205,20 @@ def main():
     written = Counter()
     for key in data.documents:
         for request in data.item(key, random.Random(0)).requests:
-            written.update(request.tokens[request.output:])
+            written.update(request.tokens[request.output :])
     common = sorted(written, key=lambda token: (-written[token], token))[:4096]
     begin = load_file(arguments.maps)
     maps = {layer: nn.Parameter(begin[f"map.{layer}"].float().T.contiguous()) for layer in EXITS}
     movers = [grid.mover for grid in reader.grids.values()]
     optimizer = torch.optim.AdamW(
-        [{"params": movers, "top": arguments.rate, "lr": arguments.rate},
-         {"params": list(maps.values()), "top": arguments.map_rate, "lr": arguments.map_rate}],
-        betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        [
+            {"params": movers, "top": arguments.rate, "lr": arguments.rate},
+            {"params": list(maps.values()), "top": arguments.map_rate, "lr": arguments.map_rate},
+        ],
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+        fused=True,
+    )
     path = arguments.out / "checkpoint.pt"
     done, step, tokens, requests = 0.0, 0, 0, 0
     if path.exists():
@@ -228,11 +250,19 @@ def main():
     def save():
         changed = sum((grid.new_codes() != grid.codes).sum().item() for grid in reader.grids.values())
         note(changed=round(changed / sum(grid.codes.numel() for grid in reader.grids.values()), 4))
-        torch.save({
-            "movers": {name: grid.mover.data for name, grid in reader.grids.items()},
-            "maps": {layer: value.detach() for layer, value in maps.items()},
-            "optimizer": optimizer.state_dict(), "seconds": done, "step": step, "tokens": tokens, "requests": requests,
-            "shortlist": chosen}, path.with_suffix(".new"))
+        torch.save(
+            {
+                "movers": {name: grid.mover.data for name, grid in reader.grids.items()},
+                "maps": {layer: value.detach() for layer, value in maps.items()},
+                "optimizer": optimizer.state_dict(),
+                "seconds": done,
+                "step": step,
+                "tokens": tokens,
+                "requests": requests,
+                "shortlist": chosen,
+            },
+            path.with_suffix(".new"),
+        )
         path.with_suffix(".new").rename(path)
 
     budget = 60 * arguments.minutes
@@ -264,8 +294,15 @@ def main():
             spent, count = sums.get(name, (0.0, 0))
             sums[name] = (spent + value, count + 1)
         if step % 10 == 0 or step == last:
-            note(step=step, seconds=round(done), tokens=tokens, requests=requests, norm=round(norm.item(), 2), rate=round(rate, 3),
-                 **{name: round(spent / count, 3) for name, (spent, count) in sums.items()})
+            note(
+                step=step,
+                seconds=round(done),
+                tokens=tokens,
+                requests=requests,
+                norm=round(norm.item(), 2),
+                rate=round(rate, 3),
+                **{name: round(spent / count, 3) for name, (spent, count) in sums.items()},
+            )
             sums = {}
         if done - saved_at > 60 * arguments.checkpoint_minutes or done >= budget or step == last:
             saved_at = done

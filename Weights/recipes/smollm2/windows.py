@@ -48,10 +48,10 @@ def batch(texts, inputs, last, rows, chooser=None, elsewhere=0.0):
         states = inputs(text, begin + count)
         before[i, :begin] = states[:begin]
         window[i, :count] = states[begin:]
-        final[i, :count] = text.values[last][begin:begin + count].float()
-        tokens[i, :begin + count + 1] = text.tokens[:begin + count + 1]
+        final[i, :count] = text.values[last][begin : begin + count].float()
+        tokens[i, : begin + count + 1] = text.tokens[: begin + count + 1]
         is_there[i, :count] = True
-        is_output[i, max(0, text.output - 1 - begin):count] = True
+        is_output[i, max(0, text.output - 1 - begin) : count] = True
     return Batch(before, window, torch.tensor(begins), final, tokens, is_there, is_output)
 
 
@@ -62,7 +62,7 @@ def ridge(texts, inputs, last, decoder, exits, limit=30_000):
     right = {layer: torch.zeros(size, size) for layer in exits}
     count = 0
     for start in range(0, len(texts), 8):
-        part = batch(texts[start:start + 8], inputs, last, 1024)
+        part = batch(texts[start : start + 8], inputs, last, 1024)
         with torch.no_grad():
             for layer, x, _ in decoder.states(part.window, part.before, part.begins, set(exits)):
                 x = unit(x[part.is_there])
@@ -73,4 +73,5 @@ def ridge(texts, inputs, last, decoder, exits, limit=30_000):
             break
     return {
         layer: torch.linalg.solve(normal[layer] + 1e-3 * count * torch.eye(size), right[layer]).T.contiguous()
-        for layer in exits}
+        for layer in exits
+    }
