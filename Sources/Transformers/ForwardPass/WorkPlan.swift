@@ -25,24 +25,23 @@ struct WorkPlan: Sendable {
     }
 
     func run(
-      _ kernels: ek_kernels, _ x: ek_activations, count: Int32, _ y: UnsafeMutablePointer<Float>,
-      stride yStride: Int, accumulate: Bool
+      _ kernels: ek_kernels, _ x: ek_activations, count: Int32, _ y: Rows, accumulate: Bool
     ) {
       guard steps > 0 else { return }
       withUnsafePointer(to: matrix) { matrix in
         withUnsafePointer(to: x) { x in
           guard stride > 0 else {
             kernels.matmul(
-              matrix, begin, begin + steps, x, 0, count, y + offset, yStride, accumulate, next?.0)
+              matrix, begin, begin + steps, x, 0, count, y.start + offset, y.stride, accumulate, next?.0)
             return
           }
           guard var next else {
-            kernels.matvec4?(matrix, begin, stride, steps, x, 0, y + offset, accumulate, nil)
+            kernels.matvec4?(matrix, begin, stride, steps, x, 0, y.start + offset, accumulate, nil)
             return
           }
           withUnsafeBytes(of: &next) { next in
             kernels.matvec4?(
-              matrix, begin, stride, steps, x, 0, y + offset, accumulate,
+              matrix, begin, stride, steps, x, 0, y.start + offset, accumulate,
               next.assumingMemoryBound(to: UnsafePointer<UInt8>?.self).baseAddress)
           }
         }

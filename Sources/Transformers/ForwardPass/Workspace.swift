@@ -1,18 +1,16 @@
 import CTensorKernels
 import Checkpoints
-import Foundation
+import Synchronization
 
 /// Buffers of one forward pass, kept between calls.
 ///
 /// `@unchecked Sendable`: everything mutable is used inside ``exclusively(_:)`` only.
 final class Workspace: @unchecked Sendable {
-  private let lock = NSLock()
+  private let lock = Mutex(())
 
   /// Runs `body` while no other thread uses these buffers.
   func exclusively(_ body: () -> Void) {
-    lock.lock()
-    defer { lock.unlock() }
-    body()
+    lock.withLock { _ in body() }
   }
 
   /// Rows that are advanced together; longer batches are cut, so that activations stay in the caches.
@@ -24,24 +22,22 @@ final class Workspace: @unchecked Sendable {
   private(set) var rows = 0
 
   /// (rows, hiddenSize rounded up to 32): the residual stream.
-  private(set) var residual = Buffer<Float>(0)
-  let residualStride: Int
+  private(set) var residual: Rows
   /// (rows, Q K V rounded up to 32 each)
-  private(set) var attention = Buffer<Float>(0)
-  let attentionStride: Int
+  private(set) var attention: Rows
   /// (rows, headCount · headSize)
-  private(set) var mixed = Buffer<Float>(0)
-  let mixedStride: Int
+  private(set) var mixed: Rows
   /// (rows, 2 · feedForwardSize rounded up to 32)
-  private(set) var gateAndUp = Buffer<Float>(0)
-  let gateAndUpStride: Int
+  private(set) var gateAndUp: Rows
+  /// Where a row's second half begins, that of up.
   let feedForwardStride: Int
   /// (rows, hiddenSize rounded up to 32): what a block adds, where something comes first; else without memory.
-  private(set) var branch = Buffer<Float>(0)
+  private(set) var branch: Rows
   /// (rows, rotaryDimension / 2) each; twice that where layers with a sliding window have angles of their own.
-  private(set) var cosines = Buffer<Float>(0)
-  private(set) var sines = Buffer<Float>(0)
-  let rotaryStride: Int
+  private(set) var cosines: Rows
+  private(set) var sines: Rows
+  /// What the rows lie in.
+  private var memory: [Buffer<Float>] = []
 
   private var scoreBuffer = Buffer<Float>(0)
   private var scoreCount = 0
@@ -52,15 +48,22 @@ final class Workspace: @unchecked Sendable {
 
   init(_ configuration: DecoderConfiguration) {
     self.configuration = configuration
-    residualStride = roundedUp(configuration.hiddenSize, to: 32)
-    mixedStride = configuration.headCount * configuration.headSize
-    attentionStride =
-      roundedUp(mixedStride, to: 32)
-      + 2 * roundedUp(configuration.keyValueHeadCount * configuration.headSize, to: 32)
+    let mixedStride = configuration.headCount * configuration.headSize
     feedForwardStride = roundedUp(configuration.feedForwardSize, to: 32)
-    gateAndUpStride = 2 * feedForwardStride
-    rotaryStride =
+    let keysAndValues = 2 * roundedUp(configuration.keyValueHeadCount * configuration.headSize, to: 32)
+    let rotaryStride =
       configuration.rotaryDimension / 2 * (configuration.slidingWindow?.rotaryBase == nil ? 1 : 2)
+    // No rows yet, but a place that a pointer may have.
+    let nowhere = Buffer<Float>(0)
+    func none(_ stride: Int) -> Rows { Rows(start: nowhere.start, stride: stride) }
+    residual = none(roundedUp(configuration.hiddenSize, to: 32))
+    branch = residual
+    attention = none(roundedUp(mixedStride, to: 32) + keysAndValues)
+    mixed = none(mixedStride)
+    gateAndUp = none(2 * feedForwardStride)
+    cosines = none(rotaryStride)
+    sines = cosines
+    memory = [nowhere]
   }
 
   /// Room for a single token's attention scores and weights.
@@ -77,17 +80,31 @@ final class Workspace: @unchecked Sendable {
   func reserve(_ count: Int) {
     guard count > rows else { return }
     rows = count
-    residual = Buffer(count * residualStride)
-    attention = Buffer(count * attentionStride)
-    mixed = Buffer(count * mixedStride)
-    gateAndUp = Buffer(count * gateAndUpStride)
-    if configuration.changesBranches { branch = Buffer(count * residualStride) }
-    cosines = Buffer(count * rotaryStride)
-    sines = Buffer(count * rotaryStride)
+    memory = []
+    func make(_ rows: inout Rows) {
+      let buffer = Buffer<Float>(count * rows.stride)
+      memory.append(buffer)
+      rows.start = buffer.start
+    }
+    make(&residual)
+    make(&attention)
+    make(&mixed)
+    make(&gateAndUp)
+    if configuration.changesBranches { make(&branch) }
+    make(&cosines)
+    make(&sines)
     hiddenInput = QuantizedRows(rows: count, columns: configuration.hiddenSize)
-    mixedInput = QuantizedRows(rows: count, columns: mixedStride)
+    mixedInput = QuantizedRows(rows: count, columns: mixed.stride)
     feedForwardInput = QuantizedRows(rows: count, columns: configuration.feedForwardSize)
   }
+}
+
+/// A matrix in memory that somebody else owns: row-major, with `stride` numbers from one row to the next.
+struct Rows {
+  var start: UnsafeMutablePointer<Float>
+  let stride: Int
+
+  subscript(row: Int) -> UnsafeMutablePointer<Float> { start + row * stride }
 }
 
 /// Zeroed memory with a stable address.

@@ -132,7 +132,7 @@ extension Transformer {
   ) {
     let columns = projection.columns
     let plan = count == 1 ? projection.plans.one : projection.plans.many
-    func run(_ y: UnsafeMutablePointer<Float>, stride: Int) {
+    func run(_ y: Rows) {
       workspace.exclusively {
         workspace.reserve(count)
         let wide =
@@ -145,17 +145,17 @@ extension Transformer {
         defer { withExtendedLifetime(wide) {} }
         plan.pieces.withUnsafeBufferPointer { pieces in
           pool.run(chunks: pieces.count) { index in
-            pieces[index].run(kernels, quantized, count: Int32(count), y, stride: stride, accumulate: false)
+            pieces[index].run(kernels, quantized, count: Int32(count), y, accumulate: false)
           }
         }
       }
     }
     // Row blocks may end past the matrix; only then a wider buffer is needed.
     let padded = roundedUp(width, to: 16)
-    guard padded != width else { return run(output, stride: width) }
+    guard padded != width else { return run(Rows(start: output, stride: width)) }
     withUnsafeTemporaryAllocation(of: Float.self, capacity: count * padded) { wide in
       guard let wide = wide.baseAddress else { return }
-      run(wide, stride: padded)
+      run(Rows(start: wide, stride: padded))
       for row in 0..<count { (output + row * width).update(from: wide + row * padded, count: width) }
     }
   }

@@ -6,14 +6,14 @@ import TensorKernels
 extension ForwardPass {
   /// y = W x for `count` rows of x.
   func multiplyInFloat32(
-    _ projection: Projection, _ x: UnsafePointer<Float>, count: Int, into y: UnsafeMutablePointer<Float>,
-    stride: Int
+    _ projection: Projection, _ x: UnsafePointer<Float>, count: Int, into y: Rows
   ) {
     for part in projection.parts {
       guard case .float32(let weights) = part.weights else { continue }
       FloatProduct.multiply(
-        weights, rows: part.rows, columns: projection.columns, by: x, count: count, into: y + part.offset,
-        stride: stride)
+        weights, rows: part.rows, columns: projection.columns, by: x, count: count,
+        into: y.start + part.offset,
+        stride: y.stride)
     }
   }
 
@@ -21,14 +21,14 @@ extension ForwardPass {
     let size = configuration.hiddenSize
     guard let weight else {
       return (0..<count).flatMap { row in
-        UnsafeBufferPointer(start: workspace.residual.start + row * workspace.residualStride, count: size)
+        UnsafeBufferPointer(start: workspace.residual[row], count: size)
       }
     }
     return [Float](unsafeUninitializedCapacity: count * size) { output, initialized in
       guard let out = output.baseAddress else { return }
       for row in 0..<count {
         kernels.rms_norm(
-          workspace.residual.start + row * workspace.residualStride, weight, size, configuration.normEpsilon,
+          workspace.residual[row], weight, size, configuration.normEpsilon,
           out + row * size)
       }
       initialized = count * size
@@ -37,11 +37,10 @@ extension ForwardPass {
 
   func projectInFloat32(_ layer: Transformer.Layer, at index: Int) {
     multiplyInFloat32(
-      layer.attention, normalized(layer.attentionNorm), count: count, into: workspace.attention.start,
-      stride: workspace.attentionStride)
+      layer.attention, normalized(layer.attentionNorm), count: count, into: workspace.attention)
     for row in 0..<count {
       if let bias = layer.attentionBias {
-        let values = workspace.attention.start + row * workspace.attentionStride
+        let values = workspace.attention[row]
         for i in 0..<bias.count { values[i] += bias[i] }
       }
       rotateAndStore(
@@ -56,7 +55,7 @@ extension ForwardPass {
     for row in 0..<count {
       for head in 0..<configuration.keyValueHeadCount { attend(row, head, layer: index) }
     }
-    addToResidual(layer.output, workspace.mixed.start, bias: layer.outputBias, norm: layer.postAttentionNorm)
+    addToResidual(layer.output, workspace.mixed[0], bias: layer.outputBias, norm: layer.postAttentionNorm)
     if let cross = layer.cross { attendToSourceInFloat32(cross, at: index) }
     feedForwardInFloat32(layer)
   }
@@ -64,14 +63,13 @@ extension ForwardPass {
   func feedForwardInFloat32(_ layer: Transformer.Layer) {
     let width = configuration.feedForwardSize
     multiplyInFloat32(
-      layer.gateAndUp, normalized(layer.feedForwardNorm), count: count, into: workspace.gateAndUp.start,
-      stride: workspace.gateAndUpStride)
+      layer.gateAndUp, normalized(layer.feedForwardNorm), count: count, into: workspace.gateAndUp)
     var activated = [Float](repeating: 0, count: count * width)
     let activate = activate
     activated.withUnsafeMutableBufferPointer { activated in
       guard let out = activated.baseAddress else { return }
       for row in 0..<count {
-        let gate = workspace.gateAndUp.start + row * workspace.gateAndUpStride
+        let gate = workspace.gateAndUp[row]
         if let bias = layer.gateAndUpBias {
           for i in 0..<bias.count { gate[i] += bias[i] }
         }
@@ -87,16 +85,16 @@ extension ForwardPass {
     let size = configuration.hiddenSize
     if configuration.changesBranches {
       multiplyInFloat32(
-        projection, x, count: count, into: workspace.branch.start, stride: workspace.residualStride)
+        projection, x, count: count, into: workspace.branch)
       addBranch(bias: bias, norm: norm)
       return
     }
     var result = [Float](repeating: 0, count: count * size)
     result.withUnsafeMutableBufferPointer { result in
       guard let out = result.baseAddress else { return }
-      multiplyInFloat32(projection, x, count: count, into: out, stride: size)
+      multiplyInFloat32(projection, x, count: count, into: Rows(start: out, stride: size))
       for row in 0..<count {
-        let residual = workspace.residual.start + row * workspace.residualStride
+        let residual = workspace.residual[row]
         for i in 0..<size { residual[i] += out[row * size + i] }
       }
     }

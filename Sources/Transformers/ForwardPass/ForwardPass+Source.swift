@@ -2,51 +2,7 @@ import CTensorKernels
 import Checkpoints
 import TensorKernels
 
-extension Transformer {
-  /// The whole source goes through the encoder's layers as one batch, for each of its tokens sees all others. Its
-  /// output becomes keys and values of every decoder layer in the same pass.
-  public func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
-    guard let encoder else {
-      throw .unusableSource("the model has no encoder that could read a source text")
-    }
-    guard !source.isEmpty else { throw .unusableSource("the text for the encoder is empty") }
-    guard source.count <= configuration.contextLength else {
-      throw .contextExceeded(needed: source.count, capacity: configuration.contextLength)
-    }
-    let states = HiddenStates(hiddenSize: configuration.hiddenSize, capacity: source.count)
-    try embed(source, into: states)
-    // No later token attends to the encoder's own keys and values: one layer's room serves all layers, and single
-    // precision spares their unpacking for every few queries.
-    guard
-      let own = encoder.makeStorage(
-        layers: 1, capacity: source.count, bytesPerNumber: MemoryLayout<Float>.size),
-      let result = makeStorage(
-        layers: layers.count, capacity: source.count, bytesPerNumber: computePath == .float32 ? 4 : 2),
-      let memory = own.memory, let target = result.memory
-    else { throw .resources("memory for a source of \(source.count) tokens") }
-    let places = source.indices.map { RowPlace(memory: memory, layout: own.layout, position: $0) }
-    let targets = source.indices.map { RowPlace(memory: target, layout: result.layout, position: $0) }
-    // Both halves compute on one pool, so that the decoder has to wait.
-    workspace.exclusively {
-      encoder.workspace.reserve(source.count)
-      places.withUnsafeBufferPointer { places in
-        let pass = ForwardPass(model: encoder, workspace: encoder.workspace, places: places, firstRow: 0)
-        pass.begin(states)
-        for layer in encoder.layers.indices { pass.encoderLayer(layer) }
-        pass.storeSource(of: self, targets)
-      }
-    }
-    for layer in layers.indices { result.filled[layer] = source.count }
-    cache.source = result
-  }
-
-  private func makeStorage(layers: Int, capacity: Int, bytesPerNumber: Int) -> KeyValueCache? {
-    KeyValueCache(
-      layerCount: layers, capacity: capacity, headCount: configuration.keyValueHeadCount,
-      headSize: configuration.headSize, bytesPerNumber: bytesPerNumber)
-  }
-}
-
+/// An encoder's layers, and attention of a decoder's rows to what an encoder has read.
 extension ForwardPass {
   /// Queries of one task of ``attendBothWays()``: enough to share the keys' way through the caches.
   private static let encoderRows = 48
@@ -65,7 +21,7 @@ extension ForwardPass {
     case .float32:
       projectInFloat32(layer, at: 0)
       attendBothWays()
-      addToResidual(layer.output, workspace.mixed.start, norm: nil)
+      addToResidual(layer.output, workspace.mixed[0], norm: nil)
       feedForwardInFloat32(layer)
     }
   }
@@ -86,7 +42,7 @@ extension ForwardPass {
         // From the last row to the first, so that each row's bias begins one entry after that of the row before.
         for i in 0..<rows {
           (queries + i * size).update(
-            from: workspace.attention.start + (first + rows - 1 - i) * workspace.attentionStride + head
+            from: workspace.attention[first + rows - 1 - i] + head
               * size,
             count: size)
         }
@@ -97,7 +53,7 @@ extension ForwardPass {
           bias: model.relativeBias?.row(head: head, position: first + rows - 1), bias_stride: 1)
         attend(&attention, isFloat: true)
         for i in 0..<rows {
-          (workspace.mixed.start + (first + rows - 1 - i) * workspace.mixedStride + head * size).update(
+          (workspace.mixed[first + rows - 1 - i] + head * size).update(
             from: output + i * size, count: size)
         }
       }
@@ -113,7 +69,7 @@ extension ForwardPass {
     let target = workspace.mixedInput.view
     forEachRow { row in
       kernels.quantize(
-        workspace.mixed.start + row * workspace.mixedStride, columns: workspace.mixedStride, into: target,
+        workspace.mixed[row], columns: workspace.mixed.stride, into: target,
         row: row)
     }
   }
@@ -128,15 +84,13 @@ extension ForwardPass {
         guard let projection = layer.cross?.keysAndValues else { continue }
         if output.isEmpty {
           project(
-            projection.plans, workspace.hiddenInput.view, into: workspace.attention.start,
-            stride: workspace.attentionStride, accumulate: false)
+            projection.plans, workspace.hiddenInput.view, into: workspace.attention, accumulate: false)
         } else {
           multiplyInFloat32(
-            projection, output, count: count, into: workspace.attention.start,
-            stride: workspace.attentionStride)
+            projection, output, count: count, into: workspace.attention)
         }
         forEachRow { row in
-          let keys = workspace.attention.start + row * workspace.attentionStride
+          let keys = workspace.attention[row]
           store(targets[row], layer: index, keys: keys, values: keys + projection.parts[1].offset)
         }
       }
@@ -147,8 +101,7 @@ extension ForwardPass {
   func attendToSource(_ cross: Transformer.Cross, at index: Int) {
     normalize(cross.norm, into: workspace.hiddenInput.view)
     project(
-      cross.queries.plans, workspace.hiddenInput.view, into: workspace.attention.start,
-      stride: workspace.attentionStride, accumulate: false)
+      cross.queries.plans, workspace.hiddenInput.view, into: workspace.attention, accumulate: false)
     attendToSource(at: index)
     quantizeMixed()
     add(cross.output, workspace.mixedInput.view, norm: nil)
@@ -156,10 +109,9 @@ extension ForwardPass {
 
   func attendToSourceInFloat32(_ cross: Transformer.Cross, at index: Int) {
     multiplyInFloat32(
-      cross.queries, normalized(cross.norm), count: count, into: workspace.attention.start,
-      stride: workspace.attentionStride)
+      cross.queries, normalized(cross.norm), count: count, into: workspace.attention)
     attendToSource(at: index)
-    addToResidual(cross.output, workspace.mixed.start, norm: nil)
+    addToResidual(cross.output, workspace.mixed[0], norm: nil)
   }
 
   /// Rows side by side that share a source, and so its keys' and values' way through the caches; few enough to leave
@@ -194,7 +146,7 @@ extension ForwardPass {
       let output = queries + rows.count * size
       for (i, row) in rows.enumerated() {
         (queries + i * size).update(
-          from: workspace.attention.start + row * workspace.attentionStride + head * size, count: size)
+          from: workspace.attention[row] + head * size, count: size)
       }
       var attention = ek_attention(
         queries: queries, keys: source.keys(layer: layer, head: head),
@@ -203,7 +155,7 @@ extension ForwardPass {
         skip: 0, bias: nil, bias_stride: 0)
       attend(&attention, isFloat: model.computePath == .float32)
       for (i, row) in rows.enumerated() {
-        (workspace.mixed.start + row * workspace.mixedStride + head * size).update(
+        (workspace.mixed[row] + head * size).update(
           from: output + i * size, count: size)
       }
     }
