@@ -93,7 +93,7 @@ public struct Shard: Codable, Sendable, Equatable, CustomStringConvertible {
   public func contains(_ id: DocumentIdentifier) -> Bool { Self.place(of: id, among: count) == index - 1 }
 
   /// From 0: the first 64 bits of the SHA-256 of the identifier, modulo the count.
-  private static func place(of id: DocumentIdentifier, among count: Int) -> Int {
+  static func place(of id: DocumentIdentifier, among count: Int) -> Int {
     let digits = FileDigest.sha256(text: id.description).prefix(16)
     let number = digits.utf8.reduce(UInt64(0)) { number, digit in
       number << 4 | UInt64(digit <= UInt8(ascii: "9") ? digit & 15 : digit - UInt8(ascii: "a") + 10)

@@ -1,0 +1,84 @@
+/// How long a file of documents takes on several machines, from a sample of them that ran on one.
+///
+/// A machine loads the model and works through its shard. Documents are taken to cost as many seconds as they have
+/// tokens to read: that holds as far as long and short documents of the file have outputs of like length.
+public struct RunPlan: Sendable {
+  /// A part of the sample that was run by itself.
+  public struct Run: Sendable {
+    public var tokens: Int
+    public var seconds: Double
+
+    public init(tokens: Int, seconds: Double) {
+      self.tokens = tokens
+      self.seconds = seconds
+    }
+  }
+
+  /// What some machines take.
+  public struct Share: Encodable, Sendable, Equatable {
+    public var machines: Int
+    /// Documents of the largest shard, by tokens.
+    public var documents: Int
+    /// Seconds until the last machine is done.
+    public var seconds: Double
+    /// Seconds of all machines together.
+    public var machineSeconds: Double
+  }
+
+  /// Documents in all, and tokens that they have.
+  public let documents: Int
+  public let tokens: Int
+  /// Seconds that a token takes, and the standard error of that by how the parts of the sample differ.
+  public let secondsPerToken: Double
+  public let secondsPerTokenError: Double
+  /// Seconds to load the model.
+  public let loadSeconds: Double
+  private let work: [(id: DocumentIdentifier, tokens: Int)]
+
+  /// - Parameters:
+  ///   - work: The documents, with the tokens that each has to read.
+  ///   - runs: Parts of the sample, at least two, with tokens in each.
+  ///   - loadSeconds: Of the model, once a machine.
+  /// - Throws: ``CertificationError`` for no documents, and for fewer parts.
+  public init(work: [(id: DocumentIdentifier, tokens: Int)], runs: [Run], loadSeconds: Double)
+    throws(CertificationError)
+  {
+    guard !work.isEmpty else { throw CertificationError(.documents, "there are no documents to plan for") }
+    guard runs.count >= 2, runs.allSatisfy({ $0.tokens > 0 && $0.seconds >= 0 }) else {
+      throw CertificationError(
+        .documents, "a plan needs a sample in at least two parts, each with tokens to read")
+    }
+    self.work = work
+    self.loadSeconds = loadSeconds
+    documents = work.count
+    tokens = work.reduce(0) { $0 + $1.tokens }
+    // A ratio of sums, and its usual error from what is left of each part (Cochran, Sampling Techniques, 6.2).
+    let count = Double(runs.count)
+    let all = Double(runs.reduce(0) { $0 + $1.tokens })
+    let rate = runs.reduce(0) { $0 + $1.seconds } / all
+    let left = runs.map { $0.seconds - rate * Double($0.tokens) }
+    let variance = left.reduce(0) { $0 + $1 * $1 } / (count - 1)
+    secondsPerToken = rate
+    secondsPerTokenError = (variance / count).squareRoot() / (all / count)
+  }
+
+  /// What `machines` take, each with its shard.
+  ///
+  /// - Throws: ``CertificationError`` for a number that is no number of shards.
+  /// - Complexity: O(documents) digests
+  public func share(of machines: Int) throws(CertificationError) -> Share {
+    _ = try Shard(index: 1, count: machines)
+    var tokens = [Int](repeating: 0, count: machines)
+    var documents = tokens
+    for one in work {
+      let place = Shard.place(of: one.id, among: machines)
+      tokens[place] += one.tokens
+      documents[place] += 1
+    }
+    let largest = tokens.indices.max { tokens[$0] < tokens[$1] } ?? 0
+    return Share(
+      machines: machines, documents: documents[largest],
+      seconds: loadSeconds + secondsPerToken * Double(tokens[largest]),
+      machineSeconds: loadSeconds * Double(machines) + secondsPerToken * Double(self.tokens))
+  }
+}
