@@ -19,8 +19,8 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Take threshold, measure, layers and cache from a certificate that calibrate wrote; --exit-heads goes with it where "
-        + "it is of such heads.", valueName: "cert.json"))
+      "Take threshold, measure, layers and cache from a certificate that calibrate wrote; --exit-heads goes "
+        + "with it where it is of such heads.", valueName: "cert.json"))
   var certificate: String?
 
   @OptionGroup var policy: ExitPolicyOptions
@@ -109,8 +109,8 @@ struct ExitOptions: ParsableArguments {
     Console.note(certificate.statement)
     guard case .exits(let strategy) = certified.decoding else {
       Console.note(
-        "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and full depth "
-          + "\((certificate.safestCost ?? 0).formatted(places: 2)), so tokens pass all layers")
+        "leaving early at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token "
+          + "and full depth \((certificate.safestCost ?? 0).formatted(places: 2)), so tokens pass all layers")
       return nil
     }
     return strategy
