@@ -39,6 +39,8 @@ demo: fetch
 
 lint:
 	$(SWIFT) format lint --strict -r Sources Tests Examples Package.swift
+	@if command -v ruff > /dev/null; then ruff check . && ruff format --check .; \
+	  else echo 'lint: no ruff (pip install ruff==0.17.6), so the Python is not looked at'; fi
 
 # Warnings of DocC are errors. Comments and catalogues alone take part: what is built is not built again.
 docs: build

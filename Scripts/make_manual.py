@@ -4,21 +4,22 @@
 import json
 import re
 import sys
+from typing import Any
 
 # What other manuals call the headings of the program's help.
 HEADINGS = {"EXIT CODES": "EXIT STATUS"}
 
 
-def escape(text):
+def escape(text: str | None) -> str:
     text = (text or "").replace("\\", "\\e").replace("-", "\\-")
     # Not every troff reads UTF-8.
     text = "".join(c if ord(c) < 128 else f"\\[u{ord(c):04X}]" for c in text)
     return "\n".join("\\&" + line if line.startswith((".", "'")) else line for line in text.split("\n"))
 
 
-def sections(discussion):
+def sections(discussion: str | None) -> tuple[str, list[tuple[str, str]]]:
     """The text before the first heading, and the headings with what stands under them."""
-    found = [("", [])]
+    found: list[tuple[str, list[str]]] = [("", [])]
     for line in (discussion or "").split("\n"):
         if re.fullmatch(r"[A-Z][A-Z ]+", line):
             found.append((line, []))
@@ -28,24 +29,24 @@ def sections(discussion):
     return named[0][1], named[1:]
 
 
-def prose(text):
+def prose(text: str) -> str:
     return "".join(f".PP\n{escape(part)}\n" for part in text.split("\n\n") if part.strip())
 
 
-def examples(text):
+def examples(text: str) -> str:
     # Indented lines keep their ends; anything else is prose.
     return "".join(
         f".PP\n.nf\n{escape(part)}\n.fi\n" if part.startswith(" ") else prose(part) for part in text.split("\n\n")
     )
 
 
-def option(argument):
+def option(argument: dict[str, Any]) -> str:
     names = ", ".join(("--" if n["kind"] == "long" else "-") + n["name"] for n in argument.get("names", []))
     value = "" if argument["kind"] == "flag" else f" <{argument['valueName']}>"
     return (names + value if names else f"[{argument['valueName']}]") or argument["valueName"]
 
 
-def meaning(argument):
+def meaning(argument: dict[str, Any]) -> str:
     facts = []
     # Most texts name the values that are words themselves.
     if argument.get("allValues") and not all(v in argument.get("abstract", "") for v in argument["allValues"]):
@@ -55,7 +56,7 @@ def meaning(argument):
     return argument.get("abstract", "") + (f" ({'; '.join(facts)})" if facts else "")
 
 
-def write(command, path, out):
+def write(command: dict[str, Any], path: list[str], out: list[str]) -> None:
     name = " ".join(path)
     if len(path) > 1:
         out.append(f".SS {escape(name)}\n{escape(command.get('abstract'))}")
@@ -68,7 +69,7 @@ def write(command, path, out):
             out.append(f".TP\n.B {escape(option(argument))}\n{escape(meaning(argument))}")
     for child in command.get("subcommands", []):
         if child["commandName"] != "help":
-            write(child, path + [child["commandName"]], out)
+            write(child, [*path, child["commandName"]], out)
 
 
 root = json.load(sys.stdin)["command"]

@@ -160,7 +160,7 @@ def figure(rows, task, rule="ucb"):
     for place, measure in enumerate(COLORS):
         parts.append(f'<text class="{measure}" x="{left + 30 + 110 * place}" y="{foot}">● {measure}</text>')
     parts.append(f'<text x="{left + 370}" y="{foot}">dashed: ε, and full depth</text>')
-    return "\n".join(parts + ["</svg>", ""])
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def polyline(name, points):

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes the published comparison on the pair of encoder-decoders that comes with the program: risk, exit layer and time over
-epsilon for three confidence measures and three rules, BiLD's speed-up over epsilon, and ROUGE-L of every layer.
+"""Makes the published comparison on the pair of encoder-decoders that comes with the program: risk, exit layer and time
+over epsilon for three confidence measures and three rules, BiLD's speed-up over epsilon, and ROUGE-L of every layer.
 
     python3 Benchmarks/early-exit/pair.py --data DATA/test.jsonl --output out --figures docs/figures
 
-Needs a built `egress` (make build) and the test split that Weights/recipes/debian-synopsis/make_data.py writes. Everything is kept
-in the folder --output, so that a second call goes on where the first one ended, and what was removed is made again:
+Needs a built `egress` (make build) and the test split that Weights/recipes/debian-synopsis/make_data.py writes.
+Everything is kept in the folder --output, so that a second call goes on where the first one ended, and what was removed
+is made again:
 
   layers  decodes the documents with all tokens leaving after one layer
   losses  runs the models on all documents at every threshold
@@ -19,11 +20,13 @@ import bisect
 import json
 import os
 import random
-import subprocess
 import sys
+from pathlib import Path
 
 import pages
-from table import read_lines, write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
+from egress_tools import read_lines, run_egress, write_json
 
 SIZES = [100, 500, 1000]
 EPSILONS = [0.01, 0.02, 0.05, 0.1, 0.2]
@@ -65,18 +68,18 @@ class Work:
         self.data = self.path("documents.jsonl")
         if not os.path.exists(self.data):
             with open(self.data, "w", encoding="utf-8") as file:
-                for line in read_lines(arguments.data):
-                    file.write(
-                        json.dumps(
-                            {
-                                "id": line["id"],
-                                "document": line["document"][:CHARACTERS],
-                                "references": [line["reference"]],
-                            },
-                            ensure_ascii=False,
-                        )
-                        + "\n"
+                file.writelines(
+                    json.dumps(
+                        {
+                            "id": line["id"],
+                            "document": line["document"][:CHARACTERS],
+                            "references": [line["reference"]],
+                        },
+                        ensure_ascii=False,
                     )
+                    + "\n"
+                    for line in read_lines(arguments.data)
+                )
         heads = ["--exit-heads", arguments.exit_heads] if arguments.exit_heads else []
         self.ways = {measure: [*policy, *heads] for measure, policy in POLICIES.items()}
         self.ways["bild"] = ["--draft", arguments.draft, *BILD]
@@ -86,12 +89,7 @@ class Work:
         return os.path.join(self.arguments.output, ".".join(parts))
 
     def egress(self, *command, allowed=(0,)):
-        line = [self.arguments.egress, *command]
-        print("$", " ".join(line), file=sys.stderr, flush=True)
-        result = subprocess.run(line, stdout=subprocess.PIPE, text=True)
-        if result.returncode not in allowed:
-            sys.exit(f"{' '.join(line)} ended with {result.returncode}")
-        return result.stdout
+        return run_egress(self.arguments.egress, command, allowed)
 
     def layers(self):
         path = self.path("layers.json")
@@ -118,7 +116,7 @@ class Work:
                 )
             )
             rows.append({"layer": layer, "rouge_l": found["exits"]["quality"], "time_ratio": found["time_ratio"]})
-        write_json(path, rows + [{"layer": 8, "rouge_l": found["full"]["quality"], "time_ratio": 1.0}])
+        write_json(path, [*rows, {"layer": 8, "rouge_l": found["full"]["quality"], "time_ratio": 1.0}])
 
     def losses(self):
         for way, options in self.ways.items():
@@ -381,7 +379,7 @@ def figure(layers, studies, clock):
             places = [(x(a), y(b)) for a, b in points]
             parts.append(pages.polyline(f"line {way}", places))
             parts += [f'<circle class="dot {way}" cx="{a:.1f}" cy="{b:.1f}" r="3.5"/>' for a, b in places]
-    return "\n".join(parts + ["</svg>", ""])
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def depth_points(study):

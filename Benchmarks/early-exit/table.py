@@ -3,17 +3,16 @@
 
     python3 Benchmarks/early-exit/table.py --summaries abstracts.jsonl --answers questions.jsonl --output out
 
-Needs a built `egress` (make build). Everything is kept in the folder --output, so that a second call goes on where the first one
-ended, and a phase whose files were removed is run again:
+Needs a built `egress` (make build). Everything is kept in the folder --output, so that a second call goes on where the
+first one ended, and a phase whose files were removed is run again:
 
   losses  runs the model on all documents at every threshold, a file of runs a task and measure; other work may go on beside it
   rules   calibrates on one half of the documents and tests on the other, and again on 100 random splits; no model is run
   clock   decodes held-out documents at full depth and with exits by turns: wants a machine that does nothing else
   tables  writes tables.md, tables.json and the figures
 
-Documents are objects a line with `document`, `references`, perhaps `question`, and perhaps `group`: documents of one group stay on
-one side of every split. Lines of --exclude (the field `id` decides) are left out.
-"""
+Documents are objects a line with `document`, `references`, perhaps `question`, and perhaps `group`: documents of one
+group stay on one side of every split. Lines of --exclude (the field `id` decides) are left out."""
 
 import argparse
 import bisect
@@ -21,11 +20,14 @@ import concurrent.futures
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pages
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
+from egress_tools import read_lines, run_egress, write_json
 
 MEASURES = ["softmax", "saturation", "classifier"]
 # The bound of each rule. LTT is that of the published comparison: Hoeffding-Bentkus, negative losses counted as 0.
@@ -34,8 +36,8 @@ EPSILONS = [0.01, 0.02, 0.05, 0.1]
 SIZES = [100, 300]
 DELTA = 0.1
 SPLITS = 100
-# Exit layers, and the thresholds to try, chosen on other documents than these. One grid, because saturation changes an output of
-# summaries at four times as many thresholds as the others do.
+# Exit layers, and the thresholds to try, chosen on other documents than these. One grid, because saturation changes an
+# output of summaries at four times as many thresholds as the others do.
 POLICIES = {
     "summaries": {
         "softmax": ("24,30", "--lowest", "0.05"),
@@ -82,17 +84,6 @@ def read_arguments():
     return parser.parse_args()
 
 
-def read_lines(path):
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
-
-
-def write_json(path, value):
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-    os.replace(path + ".new", path)
-
-
 def halves(groups, seed):
     """The places of the documents in two halves, each in random order; whole groups stay on one side."""
     names = sorted(set(groups))
@@ -123,16 +114,11 @@ class Work:
         return os.path.join(self.arguments.output, ".".join(parts))
 
     def egress(self, *command, model=True, allowed=(0,), quiet=False):
-        line = [self.arguments.egress, *command, *(self.common if model else [])]
-        if not quiet:
-            print("$", " ".join(line), file=sys.stderr, flush=True)
-        result = subprocess.run(line, stdout=subprocess.PIPE, text=True)
-        if result.returncode not in allowed:
-            sys.exit(f"{' '.join(line)} ended with {result.returncode}")
-        return result.stdout
+        return run_egress(self.arguments.egress, [*command, *(self.common if model else [])], allowed, quiet)
 
     def documents(self, task):
-        """A file of the documents in the order of the split that the tables are of: those to calibrate on come first."""
+        """A file of the documents in the order of the split that the tables are of: those to calibrate on come
+        first."""
         path = self.path(task, "documents.jsonl")
         if not os.path.exists(path):
             excluded = {line["id"] for line in read_lines(self.arguments.exclude)} if self.arguments.exclude else set()
@@ -244,10 +230,9 @@ class Work:
     def splits(groups, size):
         """What the rules are tried on, as places to calibrate on and to test on.
 
-        "split": the documents fall into two halves, whole groups on one side. A test half is small, so that its mean is now and
-        then above epsilon where the risk is not. "resampled": the documents are the whole world; calibration documents are drawn
-        from them with replacement, and the mean over all is the risk itself.
-        """
+        "split": the documents fall into two halves, whole groups on one side. A test half is small, so that its mean is
+        now and then above epsilon where the risk is not. "resampled": the documents are the whole world; calibration
+        documents are drawn from them with replacement, and the mean over all is the risk itself."""
         split = [halves(groups, seed) for seed in range(1, SPLITS + 1)]
         chance = random.Random(0)
         everyone = range(len(groups))
@@ -291,9 +276,8 @@ class Work:
     def measured(self):
         """The thresholds to put on the clock, by task and measure: (threshold, path of the result).
 
-        Those of UCB and the largest n come first, then the safest of each measure, so that no other is without a safer one that
-        was measured. Of thresholds that read the same within 1 % one is measured.
-        """
+        Those of UCB and the largest n come first, then the safest of each measure, so that no other is without a safer
+        one that was measured. Of thresholds that read the same within 1 % one is measured."""
         cells = [
             (task, measure, cell)
             for task in self.tasks

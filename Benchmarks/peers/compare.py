@@ -17,6 +17,10 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
+from egress_tools import run_egress
 
 # What `egress bench` reads, too.
 PROMPT = [i * 7919 % 40000 + 20 for i in range(256)]
@@ -33,8 +37,8 @@ FIGURES = [
 
 
 def measure_egress(program, model, threads):
-    command = [program, "bench", "--model", model, "--threads", str(threads), "--format", "json"]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    command = ["bench", "--model", model, "--threads", str(threads), "--format", "json"]
+    found = json.loads(run_egress(program, command, quiet=True))
     return {
         "decode": found["decode_tokens_per_second"],
         "prefill": found["prefill_tokens_per_second"],
@@ -118,7 +122,7 @@ def measure_ctranslate2(folder, threads):
 def in_a_process(arguments):
     """The figures that this script prints when it is told to measure one program."""
     command = [sys.executable, os.path.abspath(__file__), *arguments]
-    result = subprocess.run(command, stdout=subprocess.PIPE)
+    result = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if result.returncode != 0:
         sys.exit(f"{arguments[1]} failed with status {result.returncode}")
     return json.loads(result.stdout.splitlines()[-1])

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """What a model writes, against references and sources, on held-out documents.
 
-    python3 Benchmarks/quality/quality.py --data FOLDER --output out                           # egress, its default model
-    python3 Benchmarks/quality/quality.py --data FOLDER --output out --model NAME -- --beams 4   # what follows -- goes to egress
-    python3 Benchmarks/quality/quality.py --data FOLDER --output out --outputs PEER              # PEER/SET.jsonl: id, text
+    python3 Benchmarks/quality/quality.py --data FOLDER --output out                          # egress
+    python3 Benchmarks/quality/quality.py --data FOLDER --output out --model NAME -- --beams 4  # egress's after --
+    python3 Benchmarks/quality/quality.py --data FOLDER --output out --outputs PEER             # PEER/SET.jsonl
 
-FOLDER holds files SET.jsonl of objects with `id`, `task` (summarize | answer), `document`, `references`; answers with `question`
-and perhaps `answerable`; summaries perhaps with `query`. Writes out/SET.jsonl (outputs of egress; a second call goes on), scores.json
-and table.md, and prints the table. Answers: exact match and token F1 after SQuAD's normalisation. Summaries: ROUGE with stemming, the best
-of several references, and its paired difference from the source's first one, two and three sentences (of a dialogue: turns).
---part keeps the documents that choices may be made on (a fifth, `choose`) apart from those that figures are quoted from (`quote`).
-"""
+FOLDER holds files SET.jsonl of objects with `id`, `task` (summarize | answer), `document`, `references`; answers with
+`question` and perhaps `answerable`; summaries perhaps with `query`. Writes out/SET.jsonl (outputs of egress; a second
+call goes on), scores.json and table.md, and prints the table. Answers: exact match and token F1 after SQuAD's
+normalisation. Summaries: ROUGE with stemming, the best of several references, and its paired difference from the
+source's first one, two and three sentences (of a dialogue: turns). --part keeps the documents that choices may be made
+on (a fifth, `choose`) apart from those that figures are quoted from (`quote`)."""
 
 import argparse
 import hashlib
@@ -19,7 +19,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scores import exact_match, is_refusal, mean, repeats, rouge, sentences, standard_error, token_f1, unsupported
+from scores import exact_match, is_refusal, repeats, rouge, sentences, token_f1, unsupported
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
+from egress_tools import mean, standard_error
 
 LEADS = [1, 2, 3]
 

@@ -28,7 +28,7 @@ def sentences(text):
             found.append(part)
         begin = match.end()
     rest = text[begin:].strip()
-    return found + [rest] if rest else found
+    return [*found, rest] if rest else found
 
 
 def normalised(text):
@@ -85,7 +85,8 @@ def facts(output):
 
 
 def unsupported(output, source):
-    """(numbers and names without support, how many there are). Digits must stand in the source, a name as a word of it, whatever its case."""
+    """(numbers and names without support, how many there are). Digits must stand in the source, a name as a word of it,
+    whatever its case."""
     bare = source.replace(",", "")
     digits = set(NUMBER.findall(source)) | set(NUMBER.findall(bare))
     words = set(re.findall(r"\w+", source.lower()))
@@ -99,16 +100,3 @@ def unsupported(output, source):
         )
     ]
     return bad, len(numbers) + len(names)
-
-
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values) if values else float("nan")
-
-
-def standard_error(values):
-    values = list(values)
-    if len(values) < 2:
-        return float("nan")
-    m = mean(values)
-    return (sum((v - m) ** 2 for v in values) / (len(values) - 1) / len(values)) ** 0.5

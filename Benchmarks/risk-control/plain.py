@@ -1,8 +1,7 @@
 """The study of `egress study` in plain NumPy and SciPy: crc, ucb with betting bounds, ltt with Hoeffding-Bentkus.
 
-It is written the usual way, with the obvious savings: each row's upper bound is found once a trial by Brent's method on the
-vectorised log-capital and then compared with every epsilon, and p-values stop at the first failure.
-"""
+It is written the usual way, with the obvious savings: each row's upper bound is found once a trial by Brent's method on
+the vectorised log-capital and then compared with every epsilon, and p-values stop at the first failure."""
 
 import sys
 import time

@@ -11,11 +11,15 @@ import argparse
 import json
 import queue
 import random
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
+from egress_tools import percentile
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,11 +77,6 @@ def ask(base, model, key, text, tokens, timeout):
                 first = time.perf_counter() - start
     seconds = time.perf_counter() - start
     return first if first is not None else seconds, seconds, (usage or {}).get("completion_tokens", 0)
-
-
-def percentile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
 def run(base, model, key, requests, clients, timeout):

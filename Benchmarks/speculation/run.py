@@ -3,12 +3,12 @@
 Usage: run.py EGRESS MODEL.gguf DOCS.jsonl... [--documents N] [--threads T] [--draft SMALL.gguf] [--rollback A]
        [--certificate CERT.json] [--exit-heads FILE] [--output RESULTS.json] [--skip-llama]
 
-A line of DOCS is a document to summarise, one with a question to answer, or, with the field message alone, a message to answer
-(messages.jsonl here). Every document goes through all ways one after the other, in an order that changes from document to document, so that what
-else happens on the machine falls on all of them. Run it on a quiet machine. Greedy, full depth; loading is not counted.
-Exact ways must give the tokens of plain decoding: any difference is told and ends the run with status 1. llama.cpp needs the
-Python package llama_cpp; it gets the very prompt tokens of ours, and its outputs may differ by its own rounding.
-"""
+A line of DOCS is a document to summarise, one with a question to answer, or, with the field message alone, a message to
+answer (messages.jsonl here). Every document goes through all ways one after the other, in an order that changes from
+document to document, so that what else happens on the machine falls on all of them. Run it on a quiet machine. Greedy,
+full depth; loading is not counted. Exact ways must give the tokens of plain decoding: any difference is told and ends
+the run with status 1. llama.cpp needs the Python package llama_cpp; it gets the very prompt tokens of ours, and its
+outputs may differ by its own rounding."""
 
 import argparse
 import collections
@@ -17,16 +17,10 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-
-def read(path, count):
-    documents = []
-    with open(path) as lines:
-        for line in lines:
-            if len(documents) == count:
-                break
-            documents.append(json.loads(line))
-    return documents
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
+from egress_tools import read_lines
 
 
 def token_f1(text, references):
@@ -59,7 +53,7 @@ class Ours:
             command += ["--long", "truncate"]
             if document.get("question"):
                 command[1:2] = ["answer", "--question", document["question"]]
-        result = subprocess.run(command + self.options + ["-"], input=text, capture_output=True, text=True)
+        result = subprocess.run(command + self.options + ["-"], input=text, capture_output=True, text=True, check=False)
         if result.returncode:
             sys.exit(f"{' '.join(command + self.options)}: {result.stderr}")
         found = json.loads(result.stdout)
@@ -204,12 +198,12 @@ def main():
     results, failed = {}, False
     for path in a.data:
         runs = {name: [] for name in methods}
-        for number, document in enumerate(read(path, a.documents)):
+        for number, document in enumerate(read_lines(path, a.documents)):
             # Plain first: its prompt tokens are what llama.cpp gets. The others take turns.
             names = list(methods)[1:]
             shift = number % len(names)
             plain = methods["plain"](document, None)
-            for name in ["plain"] + names[shift:] + names[:shift]:
+            for name in ["plain", *names[shift:], *names[:shift]]:
                 found = plain if name == "plain" else methods[name](document, plain)
                 found["quality"] = token_f1(found["text"], document.get("references", []))
                 runs[name].append(found)

@@ -44,8 +44,9 @@ def make(name, folder):
         T5ForConditionalGeneration(config).save_pretrained(path)
         text = os.path.join(folder, "text.txt")
         with open(text, "w") as file:
-            for i in range(2000):
-                file.write(f"line {i} of a text with {i * 7919 % 997} words and {i * 31 % 89} numbers\n")
+            file.writelines(
+                f"line {i} of a text with {i * 7919 % 997} words and {i * 31 % 89} numbers\n" for i in range(2000)
+            )
         sentencepiece.SentencePieceTrainer.train(
             input=text,
             model_prefix=path + "/spiece",

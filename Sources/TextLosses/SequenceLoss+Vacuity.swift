@@ -27,7 +27,8 @@ extension SequenceLoss {
       if case .rouge = self { " (it reads the letters a to z and digits, and nothing of other scripts)" } else
       { "" }
     return
-      "\(name) sees no words in the references of \(references.count - seen) of \(references.count) documents\(script): every "
+      "\(name) sees no words in the references of \(references.count - seen) of "
+      + "\(references.count) documents\(script): every "
       + "output would lose as much as any other, and every threshold would be certified; chrf or token-f1 may see them"
   }
 
@@ -41,7 +42,9 @@ extension SequenceLoss {
       return nil
     }
     return
-      "the full model's own \(name) is the worst possible on \(losses.count - telling) of \(losses.count) documents: no early "
-      + "output can do worse there, and every threshold would be certified; take another metric, or documents that the model can do"
+      "the full model's own \(name) is the worst possible on \(losses.count - telling) of "
+      + "\(losses.count) documents: no early "
+      + "output can do worse there, and every threshold would be certified; take another metric, or documents that "
+      + "the model can do"
   }
 }

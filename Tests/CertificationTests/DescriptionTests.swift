@@ -31,7 +31,8 @@ import Testing
   @Test func `the policy of another version is refused by its number`() throws {
     let fields = """
       "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,
-      "template_sha256": "22", "regime": {"tasks": ["summarize"], "sampling": "greedy", "stop": [], "extractive": false},
+      "template_sha256": "22", "regime": {"tasks": ["summarize"], "sampling": "greedy", "stop": [], "extractive": \
+      false},
       "draft_policy_version":
       """
     func read(_ version: Int) throws -> SpeculationDescription {

@@ -56,7 +56,8 @@ import Testing
 
   @Test func `what the conversation says keeps its origin through everything`() throws {
     let template = try ChatTemplate(
-      "{% set x = messages[0].content | trim | upper %}<a>{{ (x ~ '<b>').replace('Q', '<c>').split('|') | join('<d>') }}"
+      "{% set x = messages[0].content | trim | upper %}<a>{{ (x ~ '<b>').replace('Q', '<c>').split('|') | "
+        + "join('<d>') }}"
     )
     let pieces = try template.render(Self.variables([("user", "  q<a>|z ")])).pieces
     #expect(pieces.filter { !$0.isContent }.map(\.text) == ["<a><c>", "<d>", "<b>"])

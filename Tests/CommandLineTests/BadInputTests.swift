@@ -135,8 +135,9 @@ import Testing
       status: 1, saying: "the context holds 128")
   }
 
-  @Test func `a full disk is reported`() throws {
-    guard let full = FileHandle(forWritingAtPath: "/dev/full") else { return }
+  @Test(.enabled(if: CommandRunner.hasFullDevice, "needs /dev/full"))
+  func `a full disk is reported`() throws {
+    let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
     for arguments in [
       ["generate", "--model", model, "--raw", "a"], ["tokenize", "--model", model], ["--help"],
     ] {

@@ -11,13 +11,11 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
   private func arguments(_ command: String = "summarize") -> [String] {
     [
       command, "--model", model, "--raw", "--context", "128", "--max-tokens", "10", "--input",
-      path("in.jsonl"), "--output",
-      path("out.jsonl"),
+      egress.path("in.jsonl"), "--output",
+      egress.path("out.jsonl"),
     ]
   }
 
@@ -28,7 +26,9 @@ import Testing
     try egress.folder.write("in.jsonl", lines.joined(separator: "\n") + "\n")
   }
 
-  private func output() throws -> String { try String(contentsOfFile: path("out.jsonl"), encoding: .utf8) }
+  private func output() throws -> String {
+    try String(contentsOfFile: egress.path("out.jsonl"), encoding: .utf8)
+  }
 
   @Test func `a batch keeps the order and gives what each document gets alone`() throws {
     try writeInput()
@@ -94,7 +94,7 @@ import Testing
     try egress.folder.write("out.jsonl", half)
     #expect(try egress.run(arguments() + ["--threads", "1"]).status == 0)
     #expect(try output().split(separator: "\n") == lines)
-    let input = try String(contentsOfFile: path("in.jsonl"), encoding: .utf8)
+    let input = try String(contentsOfFile: egress.path("in.jsonl"), encoding: .utf8)
     try egress.folder.write("in.jsonl", input.replacing("\"ab\"", with: "\"abc\""))
     try refused(arguments())
     // A file of an earlier version does not say what it was made with.
@@ -134,7 +134,7 @@ import Testing
   func `a mistake in the input is found before any work`(input: String, message: String) throws {
     try egress.folder.write("in.jsonl", input)
     expectRefusal(try egress.run(arguments()), status: 1, saying: message)
-    #expect(!FileManager.default.fileExists(atPath: path("out.jsonl")))
+    #expect(!FileManager.default.fileExists(atPath: egress.path("out.jsonl")))
   }
 
   @Test func `questions come from the file or from the option`() throws {
@@ -143,7 +143,10 @@ import Testing
     func answer(_ record: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.folder.write("in.jsonl", record + "\n")
       return try egress.run(
-        ["answer", "--model", model, "--max-tokens", "1", "--input", path("in.jsonl"), "--output", "-"]
+        [
+          "answer", "--model", model, "--max-tokens", "1", "--input", egress.path("in.jsonl"), "--output",
+          "-",
+        ]
           + options)
     }
     let own = #"{"id": 1, "document": "a b", "question": "c?"}"#
@@ -163,8 +166,8 @@ import Testing
       try egress.run(["summarize", "--input", "a", "--output", "b", "c"]), status: 64, saying: "not both")
   }
 
-  @Test func `a full disk loses no whole line`() throws {
-    guard FileManager.default.fileExists(atPath: "/dev/full") else { return }
+  @Test(.enabled(if: CommandRunner.hasFullDevice, "needs /dev/full"))
+  func `a full disk loses no whole line`() throws {
     try writeInput(3)
     var arguments = arguments()
     arguments[arguments.count - 1] = "/dev/full"

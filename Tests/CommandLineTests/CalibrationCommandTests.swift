@@ -12,12 +12,6 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
-  private func text(_ name: String) throws -> String {
-    try String(contentsOfFile: path(name), encoding: .utf8)
-  }
-
   /// Documents of different kinds and lengths.
   private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 12, references: Bool = true) throws
     -> String
@@ -46,7 +40,7 @@ import Testing
     let early = try egress.run(
       [
         "summarize", "--model", model, "--max-tokens", "6", "--format", "json", "--certificate",
-        path("docs.certificate.json"),
+        egress.path("docs.certificate.json"),
       ], input: "abc")
     #expect(early.status == 0, "\(early.errors)")
     #expect(early.errors.contains("Nothing is guaranteed"))
@@ -54,7 +48,8 @@ import Testing
 
     let other = try egress.run(
       [
-        "summarize", "--model", model, "--compute", "4-bit", "--certificate", path("docs.certificate.json"),
+        "summarize", "--model", model, "--compute", "4-bit", "--certificate",
+        egress.path("docs.certificate.json"),
       ], input: "abc")
     #expect(
       other.status == 1
@@ -62,10 +57,13 @@ import Testing
       "\(other.errors)")
 
     // The table is one that the other commands read.
-    let verified = try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")])
+    let verified = try egress.run([
+      "verify", egress.path("docs.certificate.json"), egress.path("docs.losses.jsonl"),
+    ])
     #expect(verified.status == 0, "\(verified.errors)")
     let study = try egress.run([
-      "study", path("docs.losses.jsonl"), "--trials", "2", "--calibration-size", "6", "--epsilons", "0.5",
+      "study", egress.path("docs.losses.jsonl"), "--trials", "2", "--calibration-size", "6", "--epsilons",
+      "0.5",
     ])
     #expect(study.status == 0, "\(study.errors)")
   }
@@ -74,36 +72,36 @@ import Testing
     let data = try writeDocuments()
     #expect(try calibrate(data).status == 0)
     let names = ["docs.runs.jsonl", "docs.losses.jsonl", "docs.certificate.json"]
-    let whole = try names.map(text)
+    let whole = try names.map(egress.text)
     #expect(whole[0].split(separator: "\n").count == 13)
     // The cuts: at a line's end, within a line, within the last one.
     let length = whole[0].utf8.count
     let lineEnd = try #require(whole[0].firstIndex(of: "\n")?.utf16Offset(in: whole[0]))
     for cut in [lineEnd + 1, length / 2, length - 3] {
       try egress.folder.write("docs.runs.jsonl", Array(whole[0].utf8.prefix(cut)))
-      try FileManager.default.removeItem(atPath: path("docs.losses.jsonl"))
+      try FileManager.default.removeItem(atPath: egress.path("docs.losses.jsonl"))
       let result = try calibrate(data)
       #expect(result.status == 0, "\(result.errors)")
-      #expect(try names.map(text) == whole, "cut at \(cut)")
+      #expect(try names.map(egress.text) == whole, "cut at \(cut)")
     }
     // Of a cut first line nothing is known: costs are measured again, the outputs are the same.
     try egress.folder.write("cut.runs.jsonl", Array(whole[0].utf8.prefix(5)))
-    #expect(try calibrate(data, "--output", path("cut")).status == 0)
+    #expect(try calibrate(data, "--output", egress.path("cut")).status == 0)
     func outputs(_ name: String) throws -> [String?] {
-      try text(name).split(separator: "\n").dropFirst().map {
+      try egress.text(name).split(separator: "\n").dropFirst().map {
         "\((try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])?["texts"] ?? [])"
       }
     }
     #expect(try outputs("cut.runs.jsonl") == outputs("docs.runs.jsonl"))
     // Nothing is run again for another risk and metric.
-    let other = try calibrate(data, "--metric", "token-f1", "--certificate", path("f1.json"))
+    let other = try calibrate(data, "--metric", "token-f1", "--certificate", egress.path("f1.json"))
     #expect(other.status == 0 && other.errors.contains("12 of 12"), "\(other.errors)")
-    #expect(try text("docs.runs.jsonl") == whole[0])
+    #expect(try egress.text("docs.runs.jsonl") == whole[0])
     // More documents of the same file go on from there, fewer take the first.
-    let few = try calibrate(data, "--limit", "5", "--certificate", path("few.json"))
+    let few = try calibrate(data, "--limit", "5", "--certificate", egress.path("few.json"))
     #expect(few.status == 0)
-    #expect(try text("docs.runs.jsonl") == whole[0])
-    #expect(try text("few.json").contains("\"sample_count\" : 5"))
+    #expect(try egress.text("docs.runs.jsonl") == whole[0])
+    #expect(try egress.text("few.json").contains("\"sample_count\" : 5"))
   }
 
   @Test func `an interruption ends with 130 and keeps what was done`() throws {
@@ -116,7 +114,7 @@ import Testing
     ) { process in
       // Some documents are done, and not all of them.
       for _ in 0..<20_000 {
-        let found = (try? text("docs.runs.jsonl")) ?? ""
+        let found = (try? egress.text("docs.runs.jsonl")) ?? ""
         if found.split(separator: "\n").count > 2 { break }
         usleep(2_000)
       }
@@ -124,15 +122,15 @@ import Testing
     }
     #expect(result.status == 130, "\(result.errors)")
     #expect(result.errors.contains("goes on from there"))
-    let lines = try text("docs.runs.jsonl")
+    let lines = try egress.text("docs.runs.jsonl")
     #expect(lines.hasSuffix("\n") && lines.split(separator: "\n").count > 2)
-    #expect(!FileManager.default.fileExists(atPath: path("docs.certificate.json")))
+    #expect(!FileManager.default.fileExists(atPath: egress.path("docs.certificate.json")))
   }
 
   @Test func `runs of other settings are left as they are`() throws {
     let data = try writeDocuments()
     #expect(try calibrate(data).status == 0)
-    let runs = try text("docs.runs.jsonl")
+    let runs = try egress.text("docs.runs.jsonl")
     for options in [
       ["--grid", "0.5,0.1"], ["--lowest", "0.2"], ["--exit-cache", "propagate"], ["--decay", "4"],
       ["--metric", "hellinger"], ["--confidence", "saturation"],
@@ -151,30 +149,30 @@ import Testing
       "--force",
     ])
     expectRefusal(refused, status: 1, saying: "another model")
-    #expect(try text("docs.runs.jsonl") == runs)
+    #expect(try egress.text("docs.runs.jsonl") == runs)
 
     try egress.folder.write("docs.runs.jsonl", runs.replacing("\"costs\":[", with: "\"costs\":[7,"))
     expectRefusal(try calibrate(data), status: 1, saying: "line 2 is damaged")
     try egress.folder.write("docs.runs.jsonl", "notes of mine\n")
     expectRefusal(try calibrate(data), status: 1, saying: "choose another --output")
-    #expect(try text("docs.runs.jsonl") == "notes of mine\n")
+    #expect(try egress.text("docs.runs.jsonl") == "notes of mine\n")
   }
 
   @Test func `a certificate of other settings is replaced only by force`() throws {
     let data = try writeDocuments()
     #expect(try calibrate(data).status == 0)
-    let first = try text("docs.certificate.json")
+    let first = try egress.text("docs.certificate.json")
     let other = ["--delta", "0.2"]
     expectRefusal(try calibrate(data, other[0], other[1]), status: 1, saying: "other settings (epsilon 0.99")
     expectRefusal(try calibrate(data, "--limit", "6"), status: 1, saying: "12 samples")
     expectRefusal(try calibrate(data, "--metric", "bleu"), status: 1, saying: "another risk, metric")
-    #expect(try text("docs.certificate.json") == first)
+    #expect(try egress.text("docs.certificate.json") == first)
     #expect(try calibrate(data, "--delta", "0.2", "--force").status == 0)
-    #expect(try text("docs.certificate.json") != first)
+    #expect(try egress.text("docs.certificate.json") != first)
     try egress.folder.write("docs.certificate.json", "mine")
     let notOurs = try calibrate(data)
     #expect(notOurs.status == 1)
-    #expect(try text("docs.certificate.json") == "mine")
+    #expect(try egress.text("docs.certificate.json") == "mine")
   }
 
   @Test func `options of a calibration change what is run`() throws {
@@ -183,10 +181,10 @@ import Testing
       let result = try egress.run(
         [
           "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--risk", "consistency",
-          "--epsilon", "0.9", "--output", path(name),
+          "--epsilon", "0.9", "--output", egress.path(name),
         ] + options)
       #expect([0, 3].contains(result.status), "\(result.errors)")
-      return try text(name + ".runs.jsonl").split(separator: "\n").dropFirst().map(String.init)
+      return try egress.text(name + ".runs.jsonl").split(separator: "\n").dropFirst().map(String.init)
     }
     let plain = try runs("plain")
     #expect(try runs("grid", "--grid", "0.2,0.01") != plain)
@@ -210,7 +208,8 @@ import Testing
     #expect(certificate["loss_bound"] as? Double == 2 && certificate["risk"] as? String == "consistency")
     #expect(try #require(certificate["empirical_risk"] as? Double) > 0)
     #expect(
-      try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")]).status == 0)
+      try egress.run(["verify", egress.path("docs.certificate.json"), egress.path("docs.losses.jsonl")])
+        .status == 0)
   }
 
   @Test(arguments: [
@@ -248,11 +247,11 @@ import Testing
         + #"{"id": "b", "document": "\#(String(repeating: "long ", count: 80))", "references": ["x"]}"# + "\n"
     )
     expectRefusal(try egress.run(gap + [long]), status: 1, saying: "document \"b\" has a prompt of")
-    #expect(try text("long.runs.jsonl").split(separator: "\n").count == 1)
+    #expect(try egress.text("long.runs.jsonl").split(separator: "\n").count == 1)
     expectRefusal(
       try egress.run(gap + [try writeDocuments(), "--exit-layers", "1,7"]), status: 1, saying: "exit-layers")
-    expectRefusal(try egress.run(gap + [path("nowhere.jsonl")]), status: 1, saying: "nowhere.jsonl")
-    #expect(!FileManager.default.fileExists(atPath: path("docs.runs.jsonl")))
+    expectRefusal(try egress.run(gap + [egress.path("nowhere.jsonl")]), status: 1, saying: "nowhere.jsonl")
+    #expect(!FileManager.default.fileExists(atPath: egress.path("docs.runs.jsonl")))
   }
 
   @Test func `what would certify nothing, or everything, is refused with the reason`() throws {
@@ -263,7 +262,7 @@ import Testing
     let data = try egress.folder.write("ru.jsonl", cyrillic.joined(separator: "\n") + "\n")
     let vacuous = try egress.run(options + ["--data", data, "--epsilon", "0.5"])
     expectRefusal(vacuous, status: 1, saying: "rouge-l sees no words in the references of 40 of 40 documents")
-    #expect(!FileManager.default.fileExists(atPath: path("ru.runs.jsonl")))
+    #expect(!FileManager.default.fileExists(atPath: egress.path("ru.runs.jsonl")))
     // The tiny model writes none of these words, whatever its depth.
     let worst = try egress.run(
       options + ["--data", try writeDocuments(count: 20), "--epsilon", "0.5", "--metric", "exact-match"])
@@ -271,7 +270,7 @@ import Testing
     let few = try egress.run(
       options + ["--data", try writeDocuments("few.jsonl", count: 20), "--epsilon", "0.05"])
     expectRefusal(few, status: 1, saying: "with 20 samples no epsilon below")
-    #expect(!FileManager.default.fileExists(atPath: path("few.runs.jsonl")))
+    #expect(!FileManager.default.fileExists(atPath: egress.path("few.runs.jsonl")))
   }
 
   @Test func `bets that hold at every look are the rule for documents, which may then be added`() throws {
@@ -301,7 +300,7 @@ import Testing
   @Test func `a certificate is refused for another model, head, template or outcome`() throws {
     let data = try writeDocuments()
     #expect(try calibrate(data).status == 0)
-    let certificate = path("docs.certificate.json")
+    let certificate = egress.path("docs.certificate.json")
     func apply(_ model: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.run(
         ["summarize", "--model", model, "--max-tokens", "6", "--certificate", certificate] + options,
@@ -321,13 +320,13 @@ import Testing
       try egress.run(["generate", "--model", model, "--certificate", egress.folder.path, "abc"]), status: 1,
       saying: "is a folder, expected a file")
 
-    let edited = try text("docs.certificate.json").replacing("\"defer\"", with: "\"propagate\"")
+    let edited = try egress.text("docs.certificate.json").replacing("\"defer\"", with: "\"propagate\"")
     try egress.folder.write("docs.certificate.json", edited)
     expectRefusal(try apply(model), status: 1, saying: "the certificate was edited")
     try egress.folder.write("t.csv", "1,0,0,0,0,0,0\n0.5,0,0,0,0,0,0\n")
     #expect(
       try egress.run([
-        "calibrate", path("t.csv"), "--epsilon", "0.9", "--certificate", certificate, "--force",
+        "calibrate", egress.path("t.csv"), "--epsilon", "0.9", "--certificate", certificate, "--force",
       ]).status == 0)
     expectRefusal(try apply(model), status: 1, saying: "names no exit policy")
   }
@@ -336,7 +335,8 @@ import Testing
     #expect(try calibrate(try writeDocuments()).status == 0)
     func apply(_ command: [String], _ more: [String] = []) throws -> CommandRunner.Result {
       try egress.run(
-        command + ["--model", model, "--certificate", path("docs.certificate.json")] + more, input: "abc")
+        command + ["--model", model, "--certificate", egress.path("docs.certificate.json")] + more,
+        input: "abc")
     }
     let summarize = ["summarize", "--max-tokens", "6"]
     #expect(try apply(summarize).status == 0)
@@ -358,7 +358,8 @@ import Testing
     }
     // Of one task, it is none for the other.
     let summaries = try egress.folder.write("s.jsonl", #"{"id": 1, "document": "a text"}"# + "\n")
-    #expect(try calibrate(summaries, "--certificate", path("docs.certificate.json"), "--force").status == 0)
+    #expect(
+      try calibrate(summaries, "--certificate", egress.path("docs.certificate.json"), "--force").status == 0)
     expectRefusal(
       try apply(["answer", "--question", "what?", "--max-tokens", "6"]), status: 1,
       saying: "task was summarize")
@@ -367,7 +368,9 @@ import Testing
   @Test func `a document that does not fit is not covered and is decoded at full depth`() throws {
     #expect(try calibrate(try writeDocuments()).status == 0)
     let long = (0..<400).map { "word \($0)." }.joined(separator: " ")
-    let options = ["--model", model, "--max-tokens", "6", "--certificate", path("docs.certificate.json")]
+    let options = [
+      "--model", model, "--max-tokens", "6", "--certificate", egress.path("docs.certificate.json"),
+    ]
     for rule in ["split", "truncate"] {
       let one = try egress.run(["summarize", "--format", "json", "--long", rule] + options, input: long)
       #expect(one.status == 0 && one.errors.contains("not covered by the certificate"), "\(one.errors)")
@@ -376,9 +379,10 @@ import Testing
         "\(rule).jsonl",
         #"{"id": "long", "document": "\#(long)"}"# + "\n" + #"{"id": "short", "document": "abc"}"# + "\n")
       let many = try egress.run(
-        ["summarize", "--long", rule, "--input", data, "--output", path("\(rule).out.jsonl")] + options)
+        ["summarize", "--long", rule, "--input", data, "--output", egress.path("\(rule).out.jsonl")] + options
+      )
       #expect(many.status == 0 && many.errors.contains("document \"long\": not covered"), "\(many.errors)")
-      let lines = try text("\(rule).out.jsonl").split(separator: "\n").map {
+      let lines = try egress.text("\(rule).out.jsonl").split(separator: "\n").map {
         try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
       }
       #expect(lines.first??["text"] as? String == (try one.json()["text"] as? String))
@@ -388,7 +392,7 @@ import Testing
 
   /// Heads and classifiers for the first layer.
   private func fitHeads() throws -> String {
-    let heads = path("heads.safetensors")
+    let heads = egress.path("heads.safetensors")
     let result = try egress.run([
       "fit-exits", "--model", model, "--data", try writeDocuments("fit.jsonl"), "--exit-layers", "1",
       "--max-tokens", "12", "--output", heads,
@@ -408,7 +412,7 @@ import Testing
     #expect([0, 3].contains(result.status), "\(result.errors)")
     let apply = [
       "summarize", "--model", model, "--max-tokens", "6", "--certificate",
-      path("docs.certificate.json"),
+      egress.path("docs.certificate.json"),
     ]
     #expect(try egress.run(apply + ["--exit-heads", heads], input: "abc").status == 0)
     expectRefusal(try egress.run(apply, input: "abc"), status: 1, saying: "another exit head")
@@ -421,7 +425,7 @@ import Testing
     #expect(try calibrate(data).status == 0)
     let options = ["evaluate", "--model", model, "--data", data, "--max-tokens", "6"]
     let certified = try egress.run(
-      options + ["--certificate", path("docs.certificate.json"), "--format", "json"])
+      options + ["--certificate", egress.path("docs.certificate.json"), "--format", "json"])
     #expect(certified.status == 0, "\(certified.errors)")
     let json = try certified.json()
     #expect(json["documents"] as? Int == 12 && json["epsilon"] as? Double == 0.99)
@@ -433,7 +437,7 @@ import Testing
     // The risk on the calibration's own documents is the one that the certificate observed.
     let certificate = try #require(
       try JSONSerialization.jsonObject(
-        with: Data(contentsOf: URL(fileURLWithPath: path("docs.certificate.json"))))
+        with: Data(contentsOf: URL(fileURLWithPath: egress.path("docs.certificate.json"))))
         as? [String: Any])
     let observed = try #require(certificate["empirical_risk"] as? Double)
     #expect(abs(try #require(json["test_risk"] as? Double) - observed) < 1e-12)
@@ -459,7 +463,7 @@ import Testing
     let options = ["--grid", "0", "--format", "json"]
     #expect(try calibrate(data, options[0], options[1]).status == 0)
     // What the parts of decoding cost is measured once, into the first line; here they are made up.
-    let header = try #require(try text("docs.runs.jsonl").split(separator: "\n").first)
+    let header = try #require(try egress.text("docs.runs.jsonl").split(separator: "\n").first)
     var json = try #require(try JSONSerialization.jsonObject(with: Data(header.utf8)) as? [String: Any])
     var costs = try #require(json["milliseconds"] as? [String: Any])
     #expect(try #require(costs["layer"] as? [Double]).allSatisfy { $0 > 0 })
@@ -475,7 +479,7 @@ import Testing
         "consistency", "--rule", "empirical", "--epsilon", "0.99", "--force",
       ] + options)
     #expect(result.status == 0, "\(result.errors)")
-    #expect(try text("docs.runs.jsonl").hasPrefix(edited))
+    #expect(try egress.text("docs.runs.jsonl").hasPrefix(edited))
     let certificate = try result.json()
     #expect(certificate["outcome"] as? String == "certified" && certificate["threshold"] as? Double == 0)
     // Two layers and the head, a token.
@@ -487,12 +491,14 @@ import Testing
         ["summarize", "--model", model, "--max-tokens", "6", "--format", "json"] + options, input: "abc")
     }
     let full = try generate().json()
-    let applied = try generate("--certificate", path("docs.certificate.json"))
+    let applied = try generate("--certificate", egress.path("docs.certificate.json"))
     #expect(applied.errors.contains("tokens pass all layers") == !pays)
     let found = try applied.json()
     #expect((found["average_exit_layer"] as? Double == 2) == !pays)
     if !pays { #expect(found["token_ids"] as? [Int] == full["token_ids"] as? [Int]) }
-    let verified = try egress.run(["verify", path("docs.certificate.json"), path("docs.losses.jsonl")])
+    let verified = try egress.run([
+      "verify", egress.path("docs.certificate.json"), egress.path("docs.losses.jsonl"),
+    ])
     #expect(verified.status == 0, "\(verified.errors)")
   }
 
@@ -520,7 +526,7 @@ import Testing
     let texts = try egress.run(options + ["--exit-threshold", "\(threshold)", "--exit-layers", "1"]).json()
     #expect(texts["brier"] == nil && texts["metric"] as? String == "rouge-l")
     // The metric of the certificate, where none is given.
-    let own = try egress.run(options + ["--certificate", path("docs.certificate.json")])
+    let own = try egress.run(options + ["--certificate", egress.path("docs.certificate.json")])
     #expect(own.status == 0, "\(own.errors)")
     #expect(try own.json()["metric"] as? String == metric)
     let full = try egress.run(options + ["--exit-threshold", "1", "--metric", metric]).json()

@@ -25,6 +25,15 @@ struct CommandRunner {
     folder = try TemporaryDirectory()
   }
 
+  /// Linux has a device that is always full.
+  static let hasFullDevice = FileManager.default.fileExists(atPath: "/dev/full")
+
+  /// Where a file of this name lies, or is to lie, in the test's folder.
+  func path(_ name: String) -> String { folder.path + "/" + name }
+
+  /// The text of a file in the test's folder.
+  func text(_ name: String) throws -> String { try String(contentsOfFile: path(name), encoding: .utf8) }
+
   /// The program lies in the folder of the test bundle, or in that of the test runner.
   static let program: URL = {
     let places = CommandLine.arguments.map { URL(fileURLWithPath: $0) } + [Bundle.main.bundleURL]

@@ -91,28 +91,30 @@ import Testing
   @Test func `hidden states go to files that training reads`() throws {
     let documents = (0..<5).map { #"{"id": \#($0), "document": "the in on \#($0 * 7919)"}"# }
     try egress.folder.write("in.jsonl", documents.joined(separator: "\n") + "\n")
-    func path(_ name: String) -> String { egress.folder.path + "/" + name }
     let batch = try egress.run([
-      "summarize", "--model", model, "--raw", "--max-tokens", "6", "--input", path("in.jsonl"), "--output",
-      path("out.jsonl"),
+      "summarize", "--model", model, "--raw", "--max-tokens", "6", "--input", egress.path("in.jsonl"),
+      "--output",
+      egress.path("out.jsonl"),
     ])
     #expect(batch.status == 0, "\(batch.errors)")
     let command = [
-      "export-states", "--model", model, "--data", path("out.jsonl"), "--output", path("states"), "--layers",
+      "export-states", "--model", model, "--data", egress.path("out.jsonl"), "--output",
+      egress.path("states"), "--layers",
       "1,3",
     ]
     let result = try egress.run(command)
     #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)")
-    let file = path("states/states-00000.safetensors")
+    let file = egress.path("states/states-00000.safetensors")
     let tensors = try TensorFile.open(file)
     #expect(
       Set(tensors.keys) == ["layer.1", "layer.3", "scale.1", "scale.3", "tokens", "starts", "outputs"])
     let tokens = try #require(tensors["tokens"]).makeFloats().map { Int($0) }
     let starts = try #require(tensors["starts"]).makeFloats().map { Int($0) }
     let outputs = try #require(tensors["outputs"]).makeFloats().map { Int($0) }
-    let lines = try String(contentsOfFile: path("out.jsonl"), encoding: .utf8).split(separator: "\n").map {
-      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
-    }
+    let lines = try String(contentsOfFile: egress.path("out.jsonl"), encoding: .utf8).split(separator: "\n")
+      .map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
     #expect(starts.count == 5 && outputs.count == 5)
     for (index, line) in lines.enumerated() {
       let end = index + 1 < starts.count ? starts[index + 1] : tokens.count
@@ -134,9 +136,9 @@ import Testing
     }
     // Layers in any order, and each as if it were the only one.
     for layers in ["3,1", "1"] {
-      let other = ["--output", path("of-" + layers), "--layers", layers]
+      let other = ["--output", egress.path("of-" + layers), "--layers", layers]
       #expect(try egress.run(Array(command[..<5]) + other).status == 0)
-      let found = try TensorFile.open(path("of-\(layers)/states-00000.safetensors"))
+      let found = try TensorFile.open(egress.path("of-\(layers)/states-00000.safetensors"))
       for name in ["layer.1", "scale.1"] {
         #expect(found[name]?.makeFloats() == tensors[name]?.makeFloats())
       }
@@ -150,7 +152,7 @@ import Testing
     expectRefusal(
       try egress.run(command.dropLast() + ["4"]), status: 1, saying: "--layers must be in 1...3, but has 4")
     expectRefusal(
-      try egress.run(command + ["--data", path("in.jsonl")]), status: 1,
+      try egress.run(command + ["--data", egress.path("in.jsonl")]), status: 1,
       saying: "in.jsonl line 1 is not a result")
   }
 }

@@ -133,7 +133,6 @@ import Testing
       #"{"id": \#($0), "document": "text \#($0 * 7919)", "references": ["x"]}"#
     }
     let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
-    func path(_ name: String) -> String { egress.folder.path + "/" + name }
     var tiny = TinyDecoder()
     tiny.layerCount = 4
     var builder = tiny.gguf()
@@ -142,10 +141,10 @@ import Testing
     func fit(_ name: String, _ layers: String) throws -> String {
       let fit = try egress.run([
         "fit-exits", "--model", deep, "--data", data, "--exit-layers", layers, "--max-tokens", "12",
-        "--shortlist", "100", "--output", path(name),
+        "--shortlist", "100", "--output", egress.path(name),
       ])
       #expect(fit.status == 0, "\(fit.errors)")
-      return path(name)
+      return egress.path(name)
     }
     let heads = try fit("heads.safetensors", "1,2")
     func plan(_ name: String, _ options: String...) throws -> CommandRunner.Result {
@@ -153,7 +152,7 @@ import Testing
         [
           "plan-exits", "--model", deep, "--data", data, "--exit-heads", heads, "--max-tokens", "12",
           "--output",
-          path(name),
+          egress.path(name),
         ] + options)
     }
     func run(_ model: String, _ heads: String, _ plan: String, _ options: String...) throws
@@ -163,7 +162,7 @@ import Testing
         [
           "generate", "--model", model, "--raw", "--max-tokens", "12", "--format", "json", "--exit-heads",
           heads,
-          "--exit-plan", path(plan),
+          "--exit-plan", egress.path(plan),
         ] + options + ["abc"])
     }
     let early = try plan("early.json", "--agreement", "0", "--unit", "bytes", "--format", "json")
@@ -178,13 +177,14 @@ import Testing
     // Measured here, with what it comes to elsewhere. A plan without exits is full depth, whatever the threshold.
     let text = try plan("ms.json", "--paper")
     #expect(text.status == 0 && text.text.contains("chosen for 0.95") && text.text.contains("(7B)"))
-    let none = try String(contentsOfFile: path("early.json"), encoding: .utf8).replacing(
+    let none = try String(contentsOfFile: egress.path("early.json"), encoding: .utf8).replacing(
       /"layers" : \[[^\]]*\]/, with: "\"layers\" : []")
     try egress.folder.write("none.json", none)
     let full = try run(deep, heads, "none.json", "--exit-threshold", "0")
     #expect(try full.status == 0 && full.json()["average_exit_layer"] as? Double == 4)
     let nothing = try egress.run([
-      "calibrate", "--model", deep, "--data", data, "--exit-heads", heads, "--exit-plan", path("none.json"),
+      "calibrate", "--model", deep, "--data", data, "--exit-heads", heads, "--exit-plan",
+      egress.path("none.json"),
       "--epsilon", "0.5",
     ])
     expectRefusal(nothing, status: 1, saying: "no exits")
@@ -207,9 +207,11 @@ import Testing
     for options in [["--agreement", "1.1"], ["--limit", "0"], ["--max-tokens", "1"], ["--unit", "miles"]] {
       #expect(try plan("bad.json", options[0], options[1]).status == 64)
     }
-    let headless = try egress.run(["plan-exits", "--model", deep, "--data", data, "--output", path("x.json")])
+    let headless = try egress.run([
+      "plan-exits", "--model", deep, "--data", data, "--output", egress.path("x.json"),
+    ])
     #expect(headless.status == 64 && headless.errors.contains("--exit-heads"))
-    #expect(!FileManager.default.fileExists(atPath: path("bad.json")))
+    #expect(!FileManager.default.fileExists(atPath: egress.path("bad.json")))
   }
 
   @Test func `showing exits says the average layer and colours nothing but a terminal`() throws {

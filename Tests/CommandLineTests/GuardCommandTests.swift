@@ -12,8 +12,6 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
   /// Documents of one kind: they differ in digits.
   private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 80) throws -> String {
     let lines = (0..<count).map { index in
@@ -38,7 +36,7 @@ import Testing
 
   private func certificate(_ name: String = "docs.certificate.json") throws -> [String: Any] {
     try #require(
-      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path(name))))
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: egress.path(name))))
         as? [String: Any])
   }
 
@@ -58,7 +56,7 @@ import Testing
     #expect((0...0.35).contains(share))
     #expect(try (certificate()["limits"] as? String)?.contains("its guard finds unlike") == true)
 
-    let applied = ["--certificate", path("docs.certificate.json")]
+    let applied = ["--certificate", egress.path("docs.certificate.json")]
     let inside = try summarize("1234 5678 9012 3456 7890 1357", applied[0], applied[1])
     #expect(inside.status == 0, "\(inside.errors)")
     let found = try #require(try inside.json()["guard"] as? [String: Any])
@@ -83,15 +81,16 @@ import Testing
       "in.jsonl",
       #"{"id": 1, "document": "1234 5678 9012 3456 7890 1357"}"# + "\n"
         + #"{"id": 2, "document": "\#(Self.foreign)"}"# + "\n")
-    let batch = try summarize("", "--input", input, "--output", path("out.jsonl"), applied[0], applied[1])
+    let batch = try summarize(
+      "", "--input", input, "--output", egress.path("out.jsonl"), applied[0], applied[1])
     #expect(batch.status == 0, "\(batch.errors)")
     #expect(batch.errors.contains("document 2 is unlike") && !batch.errors.contains("document 1 is"))
-    let lines = try String(contentsOfFile: path("out.jsonl"), encoding: .utf8).split(separator: "\n")
+    let lines = try String(contentsOfFile: egress.path("out.jsonl"), encoding: .utf8).split(separator: "\n")
     #expect(lines[0].contains(#""inside":true"#) && lines[1].contains(#""inside":false"#))
 
     let evaluated = try egress.run([
       "evaluate", "--model", model, "--data", input, "--risk", "consistency", "--max-tokens", "6",
-      "--certificate", path("docs.certificate.json"),
+      "--certificate", egress.path("docs.certificate.json"),
     ])
     #expect(
       evaluated.text.contains("outside      50.0 % at full depth"), "\(evaluated.text)\(evaluated.errors)")
@@ -100,10 +99,10 @@ import Testing
   @Test func `a guard that is missing, cut or another's is refused`() throws {
     let data = try writeDocuments()
     #expect(try calibrate(data).status == 0)
-    let file = path("docs.guard.safetensors")
+    let file = egress.path("docs.guard.safetensors")
     let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: file)))
     func refusal() throws -> String {
-      let result = try summarize("1 2 3", "--certificate", path("docs.certificate.json"))
+      let result = try summarize("1 2 3", "--certificate", egress.path("docs.certificate.json"))
       #expect(result.status == 1 && result.output.isEmpty)
       return result.errors
     }
@@ -116,7 +115,7 @@ import Testing
     // Of the same model, but of other documents.
     let others = try writeDocuments("others.jsonl", count: 70)
     #expect(try calibrate(others).status == 0)
-    try FileManager.default.copyItem(atPath: path("others.guard.safetensors"), toPath: file)
+    try FileManager.default.copyItem(atPath: egress.path("others.guard.safetensors"), toPath: file)
     #expect(try refusal().contains("not the guard that the certificate was made with"))
     // Edited.
     var edited = bytes
@@ -132,19 +131,19 @@ import Testing
     #expect(few.status == 0 && few.errors.contains("no guard: 40 documents are few"), "\(few.errors)")
     #expect(try certificate()["outside_share"] is NSNull)
 
-    let asked = try calibrate(data, "--guard-documents", "16", "--output", path("asked"))
+    let asked = try calibrate(data, "--guard-documents", "16", "--output", egress.path("asked"))
     #expect(asked.status == 0, "\(asked.errors)")
     #expect(try certificate("asked.certificate.json")["sample_count"] as? Int == 24)
-    let tooFew = try calibrate(data, "--guard-documents", "12", "--output", path("few"))
+    let tooFew = try calibrate(data, "--guard-documents", "12", "--output", egress.path("few"))
     #expect(
       tooFew.status == 1 && tooFew.errors.contains("8 documents to fit and as many held back, found 6 and 6"))
-    let all = try calibrate(data, "--guard-documents", "40", "--output", path("all"))
+    let all = try calibrate(data, "--guard-documents", "40", "--output", egress.path("all"))
     #expect(all.status == 1 && all.errors.contains("the guard takes 40 documents, and there are 40"))
-    let none = try calibrate(data, "--no-guard", "--output", path("none"))
+    let none = try calibrate(data, "--no-guard", "--output", egress.path("none"))
     #expect(none.status == 0 && !none.errors.contains("no guard"))
 
     let others = try writeDocuments("others.jsonl", count: 30)
-    let apart = try calibrate(data, "--guard-data", others, "--output", path("apart"))
+    let apart = try calibrate(data, "--guard-data", others, "--output", egress.path("apart"))
     #expect(apart.status == 0, "\(apart.errors)")
     #expect(try certificate("apart.certificate.json")["sample_count"] as? Int == 40)
 
@@ -164,10 +163,10 @@ import Testing
     let data = try writeDocuments()
     let first = try calibrate(data, "--limit", "62", "--bound", "anytime", "--rule", "ucb")
     #expect([0, 3].contains(first.status), "\(first.errors)")
-    let before = try Data(contentsOf: URL(fileURLWithPath: path("docs.guard.safetensors")))
+    let before = try Data(contentsOf: URL(fileURLWithPath: egress.path("docs.guard.safetensors")))
     let second = try calibrate(data, "--bound", "anytime", "--rule", "ucb")
     #expect([0, 3].contains(second.status), "\(second.errors)")
     #expect(second.errors.contains("has 42 of 60 documents already"), "\(second.errors)")
-    #expect(try Data(contentsOf: URL(fileURLWithPath: path("docs.guard.safetensors"))) == before)
+    #expect(try Data(contentsOf: URL(fileURLWithPath: egress.path("docs.guard.safetensors"))) == before)
   }
 }

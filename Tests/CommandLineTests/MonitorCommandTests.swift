@@ -12,8 +12,6 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
   private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 24) throws -> String {
     let lines = (0..<count).map { index in
       #"{"id": \#(index), "document": "text \#(index * 7919)", "references": ["some words \#(index)"]}"#
@@ -31,13 +29,16 @@ import Testing
 
   private func json(_ name: String) throws -> [String: Any] {
     try #require(
-      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path(name))))
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: egress.path(name))))
         as? [String: Any])
   }
 
   private func summarize(_ options: String...) throws -> CommandRunner.Result {
     try egress.run(
-      ["summarize", "--model", model, "--max-tokens", "6", "--certificate", path("docs.certificate.json")]
+      [
+        "summarize", "--model", model, "--max-tokens", "6", "--certificate",
+        egress.path("docs.certificate.json"),
+      ]
         + options,
       input: "text 123")
   }
@@ -50,15 +51,15 @@ import Testing
 
     let one = try summarize("--audit", "1")
     #expect(one.status == 0, "\(one.errors)")
-    let log = path("docs.audit.jsonl")
-    let state = try egress.run(["monitor", log, "--certificate", path("docs.certificate.json")])
+    let log = egress.path("docs.audit.jsonl")
+    let state = try egress.run(["monitor", log, "--certificate", egress.path("docs.certificate.json")])
     #expect(state.status == 0 && state.text.contains("no alarm") && state.text.contains("audits      1,"))
     // The outputs of a batch go to the same log.
-    let batch = try summarize("--audit", "1", "--input", data, "--output", path("out.jsonl"))
+    let batch = try summarize("--audit", "1", "--input", data, "--output", egress.path("out.jsonl"))
     #expect(batch.status == 0, "\(batch.errors)")
-    let after = try egress.run(["monitor", log, "--format", "json", "--figure", path("audit.svg")])
+    let after = try egress.run(["monitor", log, "--format", "json", "--figure", egress.path("audit.svg")])
     #expect(try after.json()["audits"] as? Int == 25 && after.json()["alarm"] as? Bool == false)
-    #expect(try String(contentsOfFile: path("audit.svg"), encoding: .utf8).contains("over 25 audits"))
+    #expect(try String(contentsOfFile: egress.path("audit.svg"), encoding: .utf8).contains("over 25 audits"))
 
     // Losses of 1 do not happen at a risk of 0.99 for ever, but of those that are written here all are.
     let header = try String(contentsOfFile: log, encoding: .utf8).prefix { $0 != "\n" }
@@ -72,9 +73,9 @@ import Testing
     #expect(try full.json()["average_exit_layer"] as? Double == 2)
     let early = try summarize("--format", "json")
     #expect(try #require(try early.json()["average_exit_layer"] as? Double) < 2)
-    let rest = try summarize("--audit", "1", "--input", data, "--output", path("rest.jsonl"))
+    let rest = try summarize("--audit", "1", "--input", data, "--output", egress.path("rest.jsonl"))
     #expect(rest.status == 0 && rest.errors.contains("decoding at full depth"))
-    let lines = try String(contentsOfFile: path("rest.jsonl"), encoding: .utf8).split(separator: "\n")
+    let lines = try String(contentsOfFile: egress.path("rest.jsonl"), encoding: .utf8).split(separator: "\n")
     #expect(lines.count == 24 && !lines.contains { $0.contains("average_exit_layer") })
     #expect(try String(contentsOfFile: log, encoding: .utf8) == worst)
   }
@@ -84,7 +85,7 @@ import Testing
     let made = try calibrate(
       data, "--rule", "empirical", "--epsilon", "0.2,0.5,0.99", "--risk", "consistency")
     #expect([0, 3].contains(made.status), "\(made.errors)")
-    func certificate(_ epsilon: String) -> String { path("docs.certificate.epsilon-\(epsilon).json") }
+    func certificate(_ epsilon: String) -> String { egress.path("docs.certificate.epsilon-\(epsilon).json") }
     func summarize(_ options: String...) throws -> CommandRunner.Result {
       try egress.run(
         [
@@ -94,7 +95,7 @@ import Testing
     }
     /// Every audit is as bad as can be.
     func alarm(_ epsilon: String) throws {
-      let log = path("docs.certificate.epsilon-\(epsilon).audit.jsonl")
+      let log = egress.path("docs.certificate.epsilon-\(epsilon).audit.jsonl")
       if !FileManager.default.fileExists(atPath: log) {
         _ = try egress.run(
           [
@@ -114,9 +115,9 @@ import Testing
     try alarm("0.99")
     let safer = try summarize()
     #expect(safer.status == 0 && safer.errors.contains("epsilon-0.5.json, which is safer"), "\(safer.errors)")
-    let batch = try summarize("--input", data, "--output", path("out.jsonl"))
+    let batch = try summarize("--input", data, "--output", egress.path("out.jsonl"))
     #expect(batch.status == 0 && batch.errors.contains("epsilon-0.5.json, which is safer"), "\(batch.errors)")
-    let log = path("docs.certificate.epsilon-0.5.audit.jsonl")
+    let log = egress.path("docs.certificate.epsilon-0.5.audit.jsonl")
     #expect(try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n").count == 26)
     for epsilon in ["0.5", "0.2"] { try alarm(epsilon) }
     let none = try summarize()
@@ -131,23 +132,25 @@ import Testing
         .status == 0)
     #expect(try summarize("--audit", "0.5").status == 0)
     let other = try calibrate(
-      data, "--rule", "empirical", "--epsilon", "0.9", "--risk", "consistency", "--output", path("other"))
+      data, "--rule", "empirical", "--epsilon", "0.9", "--risk", "consistency", "--output",
+      egress.path("other"))
     #expect([0, 3].contains(other.status), "\(other.errors)")
     let refused = try egress.run([
-      "monitor", path("docs.audit.jsonl"), "--certificate", path("other.certificate.json"),
+      "monitor", egress.path("docs.audit.jsonl"), "--certificate", egress.path("other.certificate.json"),
     ])
     #expect(refused.status == 1 && refused.errors.contains("is the audit log of another certificate"))
     let written = try egress.run(
       [
-        "summarize", "--model", model, "--max-tokens", "6", "--certificate", path("other.certificate.json"),
-        "--audit", "1", "--audit-log", path("docs.audit.jsonl"),
+        "summarize", "--model", model, "--max-tokens", "6", "--certificate",
+        egress.path("other.certificate.json"),
+        "--audit", "1", "--audit-log", egress.path("docs.audit.jsonl"),
       ], input: "text 5")
     #expect(written.status == 1 && written.errors.contains("is the audit log of another certificate"))
     for (name, text) in [("empty.jsonl", ""), ("none.jsonl", "{}\n"), ("bad.jsonl", "not JSON\n")] {
       let result = try egress.run(["monitor", try egress.folder.write(name, text)])
       #expect(result.status == 1 && result.errors.contains(name), "\(result.errors)")
     }
-    #expect(try egress.run(["monitor", path("nowhere.jsonl")]).status == 1)
+    #expect(try egress.run(["monitor", egress.path("nowhere.jsonl")]).status == 1)
     for wrong in [["--audit", "0"], ["--audit", "1.5"], ["--audit-log", "x"]] {
       #expect(try egress.run(["summarize", "--certificate", "c.json"] + wrong, input: "a").status == 64)
     }
@@ -168,14 +171,14 @@ import Testing
     #expect(risks.compactMap { $0["epsilon"] as? Double } == [0.8, 0.7])
     #expect(made.text.contains("risk 2      repetition, performance gap; epsilon 0.8"), "\(made.text)")
     let verified = try egress.run([
-      "verify", path("docs.certificate.json"), path("docs.losses.jsonl"), "--also",
-      path("docs.repetition.losses.jsonl"), "--also", path("docs.unsupported.losses.jsonl"),
+      "verify", egress.path("docs.certificate.json"), egress.path("docs.losses.jsonl"), "--also",
+      egress.path("docs.repetition.losses.jsonl"), "--also", egress.path("docs.unsupported.losses.jsonl"),
     ])
     #expect(verified.status == 0, "\(verified.errors)")
     // One ε is for all of them.
     let same = try calibrate(
       data, "--metric", "rouge-l,repetition", "--epsilon", "0.9", "--rule", "empirical", "--risk",
-      "consistency", "--output", path("same"))
+      "consistency", "--output", egress.path("same"))
     #expect([0, 3].contains(same.status), "\(same.errors)")
     for (metric, epsilon) in [
       ("rouge-l,nonsense", "0.5"), ("rouge-l,rouge-l", "0.5"), ("rouge-l,brier", "0.5"),

@@ -11,16 +11,19 @@ import Testing
   /// Written for this purpose, in the manner of package descriptions.
   private static let documents = [
     "This package contains the documentation of a library that reads and writes image files.",
-    "libpng is a library that implements an interface for reading and writing PNG image files. This package contains the "
-      + "header files needed to compile programs that use it.",
-    "A simple game in which the player moves coloured blocks until three of them stand in a row. It has forty levels and can be "
-      + "played over the network.",
-    "A text editor for the terminal. It colours source code, folds functions and can be extended with plugins that are written "
-      + "in Lua.",
-    "This module provides a Perl interface to the system's clock. It can read the time with a resolution of one nanosecond.",
-    "A command-line tool that compares two directories and shows which files are missing, newer or different in one of them.",
+    "libpng is a library that implements an interface for reading and writing PNG image files. This "
+      + "package contains the header files needed to compile programs that use it.",
+    "A simple game in which the player moves coloured blocks until three of them stand in a row. It has forty levels "
+      + "and can be played over the network.",
+    "A text editor for the terminal. It colours source code, folds functions and can be extended with plugins that "
+      + "are written in Lua.",
+    "This module provides a Perl interface to the system's clock. It can read the time with a resolution of one "
+      + "nanosecond.",
+    "A command-line tool that compares two directories and shows which files are missing, newer or different "
+      + "in one of them.",
     "Fonts for the Tamil script. They cover all characters of the Unicode block and are meant for use on the screen.",
-    "A web server written in Python. It is small, needs no configuration and is used to test programs on the local machine.",
+    "A web server written in Python. It is small, needs no configuration and is used to test programs on the "
+      + "local machine.",
     "This package provides the debugging symbols of the sound server.",
     "The R package estimates the parameters of mixed models by maximum likelihood and draws diagnostic plots.",
   ]
@@ -28,8 +31,6 @@ import Testing
   init() throws {
     egress = try CommandRunner()
   }
-
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
 
   private func writeDocuments() throws -> String {
     let lines = try Self.documents.enumerated().map { index, text in
@@ -70,7 +71,7 @@ import Testing
         "--exit-heads", "none",
         "--grid", "0.95,0.8,0.5,0", "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.95",
       ])
-    let certificate = path("docs.certificate.json")
+    let certificate = egress.path("docs.certificate.json")
     // Whether leaving early pays depends on the machine; evaluate says which way was taken.
     let result = try succeed(
       ["evaluate"] + model + [
@@ -101,8 +102,10 @@ import Testing
         "--data", data, "--grid", "0.3", "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.95",
       ])
     #expect(calibrated.status == 0, "\(calibrated.errors)")
-    let runs = try String(contentsOfFile: path("docs.runs.jsonl"), encoding: .utf8).split(separator: "\n")
-      .dropFirst()
+    let runs = try String(contentsOfFile: egress.path("docs.runs.jsonl"), encoding: .utf8).split(
+      separator: "\n"
+    )
+    .dropFirst()
     #expect(runs.count == Self.documents.count)
     for (run, text) in zip(runs, Self.documents) {
       let row = try #require(try JSONSerialization.jsonObject(with: Data(run.utf8)) as? [String: Any])
@@ -116,9 +119,11 @@ import Testing
   @Test func `exit heads are fitted, and their classifier decides`() throws {
     let data = try writeDocuments()
     _ = try succeed(
-      ["fit-exits"] + model + ["--data", data, "--exit-layers", "2,4", "--output", path("heads.safetensors")])
+      ["fit-exits"] + model + [
+        "--data", data, "--exit-layers", "2,4", "--output", egress.path("heads.safetensors"),
+      ])
     let result = try summary(
-      of: Self.documents[1], "--exit-heads", path("heads.safetensors"), "--confidence", "classifier",
+      of: Self.documents[1], "--exit-heads", egress.path("heads.safetensors"), "--confidence", "classifier",
       "--exit-threshold",
       "0.05")
     #expect(try #require(result["average_exit_layer"] as? Double) < 8)
@@ -139,7 +144,7 @@ import Testing
         "--data", data, "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.95", "--grid",
         "0.5,2,8",
       ])
-    let certificate = path("docs.certificate.json")
+    let certificate = egress.path("docs.certificate.json")
     let found = try succeed(
       ["summarize"] + model + ["--draft", "debian-synopsis-small", "--certificate", certificate],
       input: Self.documents[3])
@@ -153,8 +158,8 @@ import Testing
 
   @Test func `many documents, beams and long texts work`() throws {
     let data = try writeDocuments()
-    _ = try succeed(["summarize"] + model + ["--input", data, "--output", path("out.jsonl")])
-    let lines = try String(contentsOfFile: path("out.jsonl"), encoding: .utf8).split(separator: "\n")
+    _ = try succeed(["summarize"] + model + ["--input", data, "--output", egress.path("out.jsonl")])
+    let lines = try String(contentsOfFile: egress.path("out.jsonl"), encoding: .utf8).split(separator: "\n")
     #expect(lines.count == Self.documents.count)
     for (line, text) in zip(lines, Self.documents) {
       let row = try #require(

@@ -12,8 +12,6 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
   private func line(_ index: Int, references: [String]? = nil) throws -> String {
     var fields: [String: Any] = [
       "id": index, "document": "text \(index * 7919)", "question": "what \(index)?",
@@ -23,7 +21,7 @@ import Testing
   }
 
   private func results(_ name: String) throws -> [[String: Any]] {
-    try String(contentsOfFile: path(name), encoding: .utf8).split(separator: "\n").map {
+    try String(contentsOfFile: egress.path(name), encoding: .utf8).split(separator: "\n").map {
       try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
     }
   }
@@ -37,9 +35,9 @@ import Testing
   ) throws -> String {
     let plain = try egress.folder.write("plain.jsonl", try (0..<count).map { try line($0) }.joined())
     let output = "\(options.name).out"
-    if !FileManager.default.fileExists(atPath: path(output)) {
+    if !FileManager.default.fileExists(atPath: egress.path(output)) {
       let run = try egress.run(
-        ["answer", "--model", model, "--max-tokens", "6", "--input", plain, "--output", path(output)]
+        ["answer", "--model", model, "--max-tokens", "6", "--input", plain, "--output", egress.path(output)]
           + options.options)
       #expect(run.status == 0, "\(run.errors)")
     }
@@ -70,7 +68,7 @@ import Testing
     #expect(made.text.contains("of other epsilons"))
     let certificate = try #require(
       try JSONSerialization.jsonObject(
-        with: Data(contentsOf: URL(fileURLWithPath: path("half.certificate.json"))))
+        with: Data(contentsOf: URL(fileURLWithPath: egress.path("half.certificate.json"))))
         as? [String: Any])
     let threshold = try #require(certificate["threshold"] as? Double)
     let share = try #require(certificate["answered_share"] as? Double)
@@ -78,8 +76,9 @@ import Testing
     #expect(certificate["bound"] as? String == "binomial")
 
     let run = try egress.run([
-      "answer", "--model", model, "--max-tokens", "6", "--input", sure, "--output", path("given.jsonl"),
-      "--certificate", path("half.certificate.json"),
+      "answer", "--model", model, "--max-tokens", "6", "--input", sure, "--output",
+      egress.path("given.jsonl"),
+      "--certificate", egress.path("half.certificate.json"),
     ])
     #expect(run.status == 0, "\(run.errors)")
     var given = 0
@@ -95,7 +94,7 @@ import Testing
       let one = try egress.run(
         [
           "answer", "--model", model, "--max-tokens", "6", "--question", "what \(index)?", "--certificate",
-          path("half.certificate.json"),
+          egress.path("half.certificate.json"),
         ], input: "text \(index * 7919)")
       #expect(one.status == 0, "\(one.errors)")
       #expect((one.text == "Not sure.\n") == (result["given"] as? Bool == false), "\(one.text)")
@@ -113,12 +112,12 @@ import Testing
       "exiting.jsonl", by: ("exiting", ["--exit-threshold", "0", "--exit-layers", "1"])
     ) { _ in true }
     let early = try calibrate(
-      exiting, "--epsilon", "0.5", "--grid", "0", "--exit-layers", "1", "--output", path("early"))
+      exiting, "--epsilon", "0.5", "--grid", "0", "--exit-layers", "1", "--output", egress.path("early"))
     #expect(early.status == 0, "\(early.text)\(early.errors)")
     let run = try egress.run(
       [
         "answer", "--model", model, "--max-tokens", "6", "--question", "what 3?", "--format", "json",
-        "--certificate", path("early.certificate.json"),
+        "--certificate", egress.path("early.certificate.json"),
       ], input: "text 23757")
     #expect(run.status == 0, "\(run.errors)")
     #expect(try #require(try run.json()["average_exit_layer"] as? Double) < 2, "\(run.text)")
@@ -126,19 +125,21 @@ import Testing
       [
         "answer", "--model", model, "--max-tokens", "6", "--question", "what 3?", "--drafter",
         "prompt-lookup",
-        "--certificate", path("right.certificate.json"),
+        "--certificate", egress.path("right.certificate.json"),
       ], input: "text 23757")
     #expect(drafted.status == 0 || drafted.errors.contains("at full depth"), "\(drafted.errors)")
 
     let study = try egress.run([
-      "study", path("right.answers.jsonl"), "--risk", "selective", "--calibration-size", "30", "--trials",
+      "study", egress.path("right.answers.jsonl"), "--risk", "selective", "--calibration-size", "30",
+      "--trials",
       "5",
-      "--epsilons", "0.2,0.5", "--figure", path("share.svg"),
+      "--epsilons", "0.2,0.5", "--figure", egress.path("share.svg"),
     ])
     #expect(study.status == 0 && study.text.contains("answered"), "\(study.text)\(study.errors)")
-    #expect(try String(contentsOfFile: path("share.svg"), encoding: .utf8).contains(">answered<"))
+    #expect(try String(contentsOfFile: egress.path("share.svg"), encoding: .utf8).contains(">answered<"))
     let table = try egress.run([
-      "study", path("right.answers.jsonl"), "--risk", "selective", "--calibration-size", "30", "--rules",
+      "study", egress.path("right.answers.jsonl"), "--risk", "selective", "--calibration-size", "30",
+      "--rules",
       "crc",
     ])
     #expect(table.status == 64)
@@ -153,7 +154,8 @@ import Testing
       nothing.status == 2 && nothing.text.contains("nothing_certified"), "\(nothing.text)\(nothing.errors)")
     func answer(_ certificate: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.run(
-        ["answer", "--model", model, "--question", "what?", "--certificate", path(certificate)] + options,
+        ["answer", "--model", model, "--question", "what?", "--certificate", egress.path(certificate)]
+          + options,
         input: "text")
     }
     let unable = try answer("wrong.certificate.json", "--max-tokens", "6")
@@ -165,14 +167,14 @@ import Testing
     #expect(longer.status == 1 && longer.errors.contains("max-tokens was 6"), "\(longer.errors)")
     let drafted = try answer("sure.certificate.json", "--max-tokens", "6", "--audit", "0.5")
     #expect(drafted.status == 64, "\(drafted.errors)")
-    let text = try String(contentsOfFile: path("sure.certificate.json"), encoding: .utf8)
+    let text = try String(contentsOfFile: egress.path("sure.certificate.json"), encoding: .utf8)
     try egress.folder.write(
       "edited.certificate.json",
       text.replacingOccurrences(of: "\"epsilon\" : 0.3", with: "\"epsilon\" : 0.01"))
     let edited = try answer("edited.certificate.json", "--max-tokens", "6")
     #expect(edited.status == 1 && edited.errors.contains("the certificate was edited"), "\(edited.errors)")
     let summary = try egress.run(
-      ["summarize", "--model", model, "--certificate", path("sure.certificate.json")], input: "text")
+      ["summarize", "--model", model, "--certificate", egress.path("sure.certificate.json")], input: "text")
     #expect(summary.status == 1)
 
     let few = try writeQuestions("few.jsonl", count: 5) { _ in true }

@@ -12,13 +12,7 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
-  private func text(_ name: String) throws -> String {
-    try String(contentsOfFile: path(name), encoding: .utf8)
-  }
-
-  private func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path(name)) }
+  private func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: egress.path(name)) }
 
   @discardableResult
   private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 20) throws -> String {
@@ -35,12 +29,12 @@ import Testing
     try egress.run(
       [
         "summarize", "--model", model, "--raw", "--context", "128", "--max-tokens", "6", "--input",
-        path("docs.jsonl"), "--output", path(output),
+        egress.path("docs.jsonl"), "--output", egress.path(output),
       ] + options, environment: environment)
   }
 
   private func merge(_ shards: [String], _ options: String...) throws -> CommandRunner.Result {
-    try egress.run(["merge"] + shards.map(path) + options)
+    try egress.run(["merge"] + shards.map(egress.path) + options)
   }
 
   private func names(_ count: Int, _ name: String = "out", _ suffix: String = "jsonl") -> [String] {
@@ -56,33 +50,33 @@ import Testing
     }
     let files = names(count)
     #expect(files.allSatisfy(exists))
-    let shards = try files.map(text)
+    let shards = try files.map(egress.text)
     // One that is done is left as it is, whatever the number of threads.
     let again = try summarize("--shard", "1/\(count)", "--threads", "1")
     #expect(again.status == 0 && again.errors.contains("is done"), "\(again.errors)")
-    #expect(try files.map(text) == shards)
+    #expect(try files.map(egress.text) == shards)
 
-    let merged = try merge(files.reversed(), "--output", path("merged.jsonl"))
+    let merged = try merge(files.reversed(), "--output", egress.path("merged.jsonl"))
     #expect(merged.status == 0, "\(merged.errors)")
-    #expect(try text("merged.jsonl") == text("whole.jsonl"))
+    #expect(try egress.text("merged.jsonl") == egress.text("whole.jsonl"))
     // By a pattern, and to where the shards were told.
     #expect(try merge(["out.*-of-\(count).jsonl"]).status == 0)
-    #expect(try text("out.jsonl") == text("whole.jsonl"))
+    #expect(try egress.text("out.jsonl") == egress.text("whole.jsonl"))
   }
 
   @Test func `a shard without documents is done, and goes to the whole`() throws {
     try writeDocuments(count: 2)
     #expect(try summarize(output: "whole.jsonl").status == 0)
     for index in 1...7 { #expect(try summarize("--shard", "\(index)/7").status == 0) }
-    let shards = try names(7).map(text)
+    let shards = try names(7).map(egress.text)
     #expect(shards.contains { $0.split(separator: "\n").count == 1 })
-    #expect(try merge(names(7), "--output", path("merged.jsonl")).status == 0)
-    #expect(try text("merged.jsonl") == text("whole.jsonl"))
+    #expect(try merge(names(7), "--output", egress.path("merged.jsonl")).status == 0)
+    #expect(try egress.text("merged.jsonl") == egress.text("whole.jsonl"))
   }
 
   @Test func `an added document moves no other`() throws {
     func ids(_ name: String) throws -> [String] {
-      try text(name).split(separator: "\n").dropFirst().compactMap {
+      try egress.text(name).split(separator: "\n").dropFirst().compactMap {
         (try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])?["id"] as? String
       }
     }
@@ -100,24 +94,24 @@ import Testing
     try writeDocuments()
     for index in 1...3 { #expect(try summarize("--shard", "\(index)/3").status == 0) }
     let files = names(3)
-    let output = ["--output", path("merged.jsonl")]
+    let output = ["--output", egress.path("merged.jsonl")]
     func refused(
       _ shards: [String], _ status: Int32, _ message: String,
       sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
       expectRefusal(
-        try egress.run(["merge"] + shards.map(path) + output), status: status, saying: message,
+        try egress.run(["merge"] + shards.map(egress.path) + output), status: status, saying: message,
         sourceLocation: sourceLocation)
       #expect(!exists("merged.jsonl"), sourceLocation: sourceLocation)
     }
     try refused([files[0], files[2]], 75, "of 3 shards this is missing: 2")
     try refused(["out.*-of-9.jsonl"], 75, "no file has a name like")
     try refused(["nothing.jsonl"], 75, "cannot read")
-    try egress.folder.write("again.jsonl", try text(files[1]))
+    try egress.folder.write("again.jsonl", try egress.text(files[1]))
     try refused(files + ["again.jsonl"], 65, "shard 2/3 is there twice")
     try refused(files + ["docs.jsonl"], 65, "is no shard of egress")
     // One that was copied while it was written.
-    let whole = try text(files[1])
+    let whole = try egress.text(files[1])
     try egress.folder.write(files[1], Array(whole.utf8.dropLast(10)))
     try refused(files, 75, "is not whole")
     let lines = whole.split(separator: "\n")
@@ -136,7 +130,7 @@ import Testing
     let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("another")) }
     let result = try egress.run([
       "summarize", "--model", other, "--raw", "--context", "128", "--max-tokens", "6", "--input",
-      path("docs.jsonl"), "--output", path("other.jsonl"), "--shard", "2/3",
+      egress.path("docs.jsonl"), "--output", egress.path("other.jsonl"), "--shard", "2/3",
     ])
     #expect(result.status == 0, "\(result.errors)")
     try refused([files[0], "other.2-of-3.jsonl", files[2]], 65, "another model")
@@ -152,44 +146,46 @@ import Testing
     // Where the documents lie now.
     try writeDocuments("moved.jsonl")
     #expect(
-      try egress.run(["merge"] + files.map(path) + output + ["--data", path("moved.jsonl")]).status == 0)
+      try egress.run(["merge"] + files.map(egress.path) + output + ["--data", egress.path("moved.jsonl")])
+        .status
+        == 0)
     // What is there already is left as it is.
-    let merged = try text("merged.jsonl")
+    let merged = try egress.text("merged.jsonl")
     try egress.folder.write("merged.jsonl", "mine\n")
     let unforced = try egress.run(
-      ["merge"] + files.map(path) + output + ["--data", path("moved.jsonl")])
+      ["merge"] + files.map(egress.path) + output + ["--data", egress.path("moved.jsonl")])
     expectRefusal(unforced, status: 65, saying: "holds something else")
-    #expect(try text("merged.jsonl") == "mine\n")
+    #expect(try egress.text("merged.jsonl") == "mine\n")
     let forced = try egress.run(
-      ["merge"] + files.map(path) + output + ["--data", path("moved.jsonl"), "--force"])
+      ["merge"] + files.map(egress.path) + output + ["--data", egress.path("moved.jsonl"), "--force"])
     #expect(forced.status == 0)
-    #expect(try text("merged.jsonl") == merged)
+    #expect(try egress.text("merged.jsonl") == merged)
   }
 
   @Test func `a shard that was killed goes on to the same bytes`() throws {
     try writeDocuments()
     #expect(try summarize("--shard", "1/2").status == 0)
-    let whole = try text("out.1-of-2.jsonl")
+    let whole = try egress.text("out.1-of-2.jsonl")
     let lineEnd = try #require(whole.firstIndex(of: "\n")?.utf16Offset(in: whole))
     // In the header, at its end, in the middle, in the last line.
     for cut in [10, lineEnd + 1, whole.utf8.count / 2, whole.utf8.count - 3] {
-      try FileManager.default.removeItem(atPath: path("out.1-of-2.jsonl"))
+      try FileManager.default.removeItem(atPath: egress.path("out.1-of-2.jsonl"))
       try egress.folder.write("out.1-of-2.jsonl.partial", Array(whole.utf8.prefix(cut)))
       let result = try summarize("--shard", "1/2")
       #expect(result.status == 0, "\(result.errors)")
-      #expect(try text("out.1-of-2.jsonl") == whole)
+      #expect(try egress.text("out.1-of-2.jsonl") == whole)
       #expect(!exists("out.1-of-2.jsonl.partial"))
     }
     // What another command left half done is not gone on with.
-    try FileManager.default.removeItem(atPath: path("out.1-of-2.jsonl"))
+    try FileManager.default.removeItem(atPath: egress.path("out.1-of-2.jsonl"))
     let half = String(whole.prefix(whole.count / 2))
     try egress.folder.write("out.1-of-2.jsonl.partial", half)
     expectRefusal(
       try summarize("--shard", "1/2", "--stop", "x"), status: 65, saying: "with other options")
-    #expect(try text("out.1-of-2.jsonl.partial") == half)
+    #expect(try egress.text("out.1-of-2.jsonl.partial") == half)
     try egress.folder.write("out.1-of-2.jsonl.partial", "mine\n")
     expectRefusal(try summarize("--shard", "1/2"), status: 65, saying: "choose another --output")
-    #expect(try text("out.1-of-2.jsonl.partial") == "mine\n")
+    #expect(try egress.text("out.1-of-2.jsonl.partial") == "mine\n")
   }
 
   @Test func `SIGTERM ends a shard within seconds, and the same command goes on`() throws {
@@ -198,11 +194,11 @@ import Testing
     let result = try egress.run(
       [
         "summarize", "--model", model, "--raw", "--context", "128", "--max-tokens", "6", "--input",
-        path("docs.jsonl"), "--output", path("out.jsonl"), "--shard", "1/1", "--threads", "1",
+        egress.path("docs.jsonl"), "--output", egress.path("out.jsonl"), "--shard", "1/1", "--threads", "1",
       ]
     ) { process in
       for _ in 0..<20_000 {
-        let found = (try? text("out.1-of-1.jsonl.partial")) ?? ""
+        let found = (try? egress.text("out.1-of-1.jsonl.partial")) ?? ""
         if found.split(separator: "\n").count > 2 { break }
         usleep(2_000)
       }
@@ -210,11 +206,11 @@ import Testing
     }
     #expect(result.status == 143, "\(result.errors)")
     #expect(!exists("out.1-of-1.jsonl"))
-    #expect(try text("out.1-of-1.jsonl.partial").hasSuffix("\n"))
+    #expect(try egress.text("out.1-of-1.jsonl.partial").hasSuffix("\n"))
     let rest = try summarize("--shard", "1/1")
     #expect(rest.status == 0 && rest.errors.contains("of 600 results already"), "\(rest.errors)")
     #expect(try merge(["out.1-of-1.jsonl"]).status == 0)
-    #expect(try text("out.jsonl") == text("whole.jsonl"))
+    #expect(try egress.text("out.jsonl") == egress.text("whole.jsonl"))
   }
 
   @Test func `a scheduler says which shard it is`() throws {
@@ -235,7 +231,7 @@ import Testing
       #expect(result.status == 0, "\(result.errors)")
     }
     #expect(try merge(names(3, "k8s")).status == 0)
-    #expect(try text("k8s.jsonl") == text("out.jsonl"))
+    #expect(try egress.text("k8s.jsonl") == egress.text("out.jsonl"))
     expectRefusal(try summarize("--shard", "auto"), status: 64, saying: "neither SLURM_ARRAY_TASK_ID")
     expectRefusal(try summarize("--shard", "3/2"), status: 64, saying: "a shard is k/n")
     expectRefusal(try summarize("--shard", "1/2", "--shards", "2"), status: 64, saying: "--shard auto")
@@ -247,7 +243,7 @@ import Testing
     try writeDocuments()
     let result = try summarize("--shard", "1/2", output: "no/such/folder/out.jsonl")
     expectRefusal(result, status: 75, saying: "cannot write to")
-    let held = open(path("out.1-of-2.jsonl.partial"), O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    let held = open(egress.path("out.1-of-2.jsonl.partial"), O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
     try #require(held >= 0 && flock(held, LOCK_EX) == 0)
     defer { close(held) }
     expectRefusal(try summarize("--shard", "1/2"), status: 75, saying: "another egress is writing to")
@@ -258,15 +254,16 @@ import Testing
   private func calibrate(_ options: String..., output: String) throws -> CommandRunner.Result {
     try egress.run(
       [
-        "calibrate", "--model", model, "--data", path("docs.jsonl"), "--max-tokens", "6", "--exit-layers",
+        "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--max-tokens", "6",
+        "--exit-layers",
         "1",
-        "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output", path(output),
-        "--prices", path("prices.json"),
+        "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output", egress.path(output),
+        "--prices", egress.path("prices.json"),
       ] + options)
   }
 
   private func bench(_ options: String...) throws -> CommandRunner.Result {
-    try egress.run(["bench", "--model", model, "--prices", path("prices.json")] + options)
+    try egress.run(["bench", "--model", model, "--prices", egress.path("prices.json")] + options)
   }
 
   private static let made = [
@@ -275,14 +272,14 @@ import Testing
 
   /// Files that a calibration leaves in a folder.
   private func files(_ folder: String) throws -> [Data] {
-    try Self.made.map { try Data(contentsOf: URL(fileURLWithPath: path("\(folder)/\($0)"))) }
+    try Self.made.map { try Data(contentsOf: URL(fileURLWithPath: egress.path("\(folder)/\($0)"))) }
   }
 
   @Test(arguments: [1, 2, 3, 7]) func `shards of a calibration are the calibration`(count: Int) throws {
     try writeDocuments(count: 32)
     #expect(try bench().status == 0)
     for folder in ["one", "many", "elsewhere"] {
-      try FileManager.default.createDirectory(atPath: path(folder), withIntermediateDirectories: true)
+      try FileManager.default.createDirectory(atPath: egress.path(folder), withIntermediateDirectories: true)
     }
     let single = try calibrate("--guard-documents", "16", output: "one/docs")
     #expect(single.status == 0, "\(single.errors)")
@@ -305,12 +302,13 @@ import Testing
     #expect(withoutPath(merged.text) == withoutPath(single.text))
     let expected = try files("one")
     #expect(try files("many") == expected)
-    #expect(try merge(shards, "--output", path("elsewhere/docs")).status == 0)
+    #expect(try merge(shards, "--output", egress.path("elsewhere/docs")).status == 0)
     #expect(try files("elsewhere") == expected)
     // The merged runs are those of one machine: more can be asked of them.
     try FileManager.default.moveItem(atPath: model + ".away", toPath: model)
     let asked = try calibrate(
-      "--guard-documents", "16", "--metric", "token-f1", "--certificate", path("f1.json"), output: "many/docs"
+      "--guard-documents", "16", "--metric", "token-f1", "--certificate", egress.path("f1.json"),
+      output: "many/docs"
     )
     #expect(asked.status == 0 && asked.errors.contains("16 of 16"), "\(asked.errors)")
   }
@@ -320,10 +318,10 @@ import Testing
     #expect(try bench().status == 0)
     func run(_ shard: Int) throws -> CommandRunner.Result {
       try egress.run([
-        "calibrate", "--model", model, "--data", path("docs.jsonl"), "--max-tokens", "6", "--epsilon",
+        "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--max-tokens", "6", "--epsilon",
         "0.0001",
-        "--rule", "empirical", "--risk", "consistency", "--output", path("docs"), "--prices",
-        path("prices.json"), "--shard", "\(shard)/2",
+        "--rule", "empirical", "--risk", "consistency", "--output", egress.path("docs"), "--prices",
+        egress.path("prices.json"), "--shard", "\(shard)/2",
       ])
     }
     for shard in 1...2 {
@@ -338,20 +336,21 @@ import Testing
   @Test func `shards of a calibration price alike`() throws {
     try writeDocuments(count: 6)
     let unpriced = try egress.run([
-      "calibrate", "--model", model, "--data", path("docs.jsonl"), "--epsilon", "0.5", "--shard", "1/2",
+      "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--epsilon", "0.5", "--shard",
+      "1/2",
     ])
     expectRefusal(unpriced, status: 64, saying: "--shard needs --prices")
     #expect(try bench().status == 0)
     #expect(try calibrate("--shard", "1/2", output: "docs").status == 0)
     // Other prices: of the same model, and of another.
-    let prices = try text("prices.json")
+    let prices = try egress.text("prices.json")
     let head = try #require(prices.range(of: "\"head\" : "))
     try egress.folder.write("prices.json", prices.replacingCharacters(in: head, with: "\"head\" : 1"))
     #expect(try calibrate("--shard", "2/2", output: "docs").status == 0)
     expectRefusal(
       try merge(names(2, "docs", "runs.jsonl")), status: 65, saying: "it is of other options")
     let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("another")) }
-    #expect(try egress.run(["bench", "--model", other, "--prices", path("prices.json")]).status == 0)
+    #expect(try egress.run(["bench", "--model", other, "--prices", egress.path("prices.json")]).status == 0)
     expectRefusal(
       try calibrate("--shard", "2/2", output: "more"), status: 65, saying: "has the prices of another model")
     try egress.folder.write("prices.json", "{}")
@@ -366,9 +365,11 @@ import Testing
     func run(_ output: String, _ options: String...) throws -> CommandRunner.Result {
       try egress.run(
         [
-          "calibrate", "--model", model, "--draft", draft, "--data", path("docs.jsonl"), "--max-tokens", "6",
-          "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output", path(output),
-          "--prices", path("prices.json"),
+          "calibrate", "--model", model, "--draft", draft, "--data", egress.path("docs.jsonl"),
+          "--max-tokens", "6",
+          "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output",
+          egress.path(output),
+          "--prices", egress.path("prices.json"),
         ] + options)
     }
     let single = try run("one")
@@ -376,7 +377,7 @@ import Testing
     for index in 1...2 { #expect(try run("docs", "--shard", "\(index)/2").status == 0) }
     #expect(try merge(names(2, "docs", "runs.jsonl")).status == single.status)
     for suffix in ["runs.jsonl", "losses.jsonl", "certificate.json"] {
-      #expect(try text("docs." + suffix) == text("one." + suffix))
+      #expect(try egress.text("docs." + suffix) == egress.text("one." + suffix))
     }
     expectRefusal(
       try run("two", "--fallback", "0.3,0.6", "--shard", "1/2"), status: 64, saying: "take no --shard")

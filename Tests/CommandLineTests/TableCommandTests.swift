@@ -230,8 +230,9 @@ import Testing
     #expect(other.status == 1 && other.errors.contains("the model is not the one of the certificate"))
   }
 
-  @Test func `calibrate, verify and study report a full disk`() throws {
-    guard let full = FileHandle(forWritingAtPath: "/dev/full") else { return }
+  @Test(.enabled(if: CommandRunner.hasFullDevice, "needs /dev/full"))
+  func `calibrate, verify and study report a full disk`() throws {
+    let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
     try write(csv([0, 10, 30]), "t.csv")
     #expect(try run("calibrate", "t.csv", "--epsilon", "0.1").status == 0)
     for arguments in [

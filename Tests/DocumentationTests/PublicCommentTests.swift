@@ -9,8 +9,8 @@ import Testing
     var code: String
   }
 
-  /// Declarations are found by their words, line by line, as the sources are laid out by swift-format: cases of a public
-  /// enum and requirements of a public protocol stand two spaces deeper than it.
+  /// Declarations are found by their words, line by line, as swift-format lays the sources out: cases of a public enum
+  /// and requirements of a public protocol stand two spaces deeper than it.
   private static func declarations(in file: String) throws -> [(place: Place, hasComment: Bool)] {
     let lines = try Repository.text(file).split(separator: "\n", omittingEmptySubsequences: false)
     var found: [(place: Place, hasComment: Bool)] = []

@@ -5,8 +5,8 @@ import Transformers
 
 @Suite struct DocumentAnswerTests {
   private let document =
-    "\n The mill of 1,926 stones closed in 1926, when a roller mill\nopened.  Dr. Lee’s mill — “the old one” — closed in "
-    + "1803. Äpfel kosten 1.5 Mark. The clock is set by the moon.\n"
+    "\n The mill of 1,926 stones closed in 1926, when a roller mill\nopened.  Dr. Lee’s mill — “the old "
+    + "one” — closed in 1803. Äpfel kosten 1.5 Mark. The clock is set by the moon.\n"
 
   private func answer(_ text: String, question: String = "") -> DocumentAnswer {
     DocumentAnswer(

@@ -8,7 +8,8 @@ import Testing
 
   private let mill = """
     The Tide Mill at Carrow Creek ground 1,926.50 tonnes in 1926. Dr. Anna Lee-Smith of the U.S. Army, who led the North
-    Atlantic Treaty Organization’s survey, waited fifty-five minutes. It was the twentieth mill; the Americans' flour went
+    Atlantic Treaty Organization’s survey, waited fifty-five minutes. It was the twentieth mill; the Americans' flour \
+    went
     to McDonald's in New York. Tom: I bought 3 of them.
     """
 

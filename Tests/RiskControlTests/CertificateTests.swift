@@ -142,7 +142,8 @@ import Testing
     let key = try CertificateSigningKey(
       path: folder.write(
         "key.pem",
-        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n"
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END "
+          + "PRIVATE KEY-----\n"
       ))
     // The key and its public half are the first test of RFC 8032, section 7.1.
     #expect(
@@ -150,7 +151,8 @@ import Testing
     let publicKey = try CertificateVerifyingKey(
       path: folder.write(
         "public.pem",
-        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n"
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END "
+          + "PUBLIC KEY-----\n"
       ))
     let signed = try certificate.signed(with: key)
     let back = try Certificate.read(signed.jsonData(), name: "c")

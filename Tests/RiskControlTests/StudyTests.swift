@@ -32,7 +32,10 @@ import Testing
           epsilon: 0.1, rule: cell.method.rule, bound: cell.method.bound, order: .given)
         let index = try #require(try Calibration(settings).calibrate(part).outcome.choice?.index)
         risks.append(order[200...].reduce(0) { $0 + rows[index][$1] } / 400)
-        guard case .samples(let matrix) = table.costs else { return }
+        guard case .samples(let matrix) = table.costs else {
+          Issue.record("the table has a cost for every sample")
+          return
+        }
         let row = matrix.row(index)
         costs.append(order[200...].reduce(0) { $0 + row[$1] } / 400)
       }

@@ -133,7 +133,8 @@ import Testing
           LossSteps(thresholds: [0, 1], losses: [0, 1]), LossSteps(thresholds: [0, -1], losses: [0, 1]),
         ])
       }
-        == "sample 2, piece 2: threshold -1 after 0; expected thresholds strictly sorted from the safest on, in the direction of the other samples"
+        == "sample 2, piece 2: threshold -1 after 0; expected thresholds strictly sorted from the safest on, in the "
+        + "direction of the other samples"
     )
     #expect(
       message {

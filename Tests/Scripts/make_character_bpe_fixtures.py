@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes Tests/TokenizationTests/Fixtures/character_bpe.json: small tokenizer.json files of BPE over characters, set up as
-the conversions of SentencePiece models of several families are, and what the tokenizers library makes of texts.
+"""Writes Tests/TokenizationTests/Fixtures/character_bpe.json: small tokenizer.json files of BPE over characters, set up
+as the conversions of SentencePiece models of several families are, and what the tokenizers library makes of texts.
 
 Usage: make_character_bpe_fixtures.py Tests/TokenizationTests/Fixtures. Needs tokenizers alone."""
 
@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog. " * 3,

@@ -75,6 +75,7 @@ with open("Tests/TensorKernelsTests/DequantizeFixtures.swift", "w") as output:
         "import TensorKernels\n\n"
         "// Written by Tests/Scripts/make_dequantize_fixtures.py; not to be edited.\n\n"
         "/// Random blocks and what the `gguf` Python package decodes them to, as base64 of little-endian bytes.\n"
-        "struct DequantizeFixture: Sendable {\n  var format: BlockFormat\n  var blocks: String\n  var floats: String\n\n"
+        "struct DequantizeFixture: Sendable {\n  var format: BlockFormat\n  var blocks: String\n"
+        "  var floats: String\n\n"
         "  static let all: [DequantizeFixture] = [\n" + "\n".join(entries) + "\n  ]\n}\n"
     )

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the tiny models of make_model_fixtures.py as GGUF too, beside their safetensors, as llama.cpp's converter does.
+"""Writes the tiny models of make_model_fixtures.py as GGUF too, beside their safetensors, as llama.cpp's converter
+does.
 
 Usage: make_gguf_fixtures.py Tests/TransformersTests/Fixtures
 
-Needs gguf, numpy and safetensors. Names of tensors and keys are the gguf package's own. What the converter does to numbers
-is written here: rows of Q and K in the order of rotary pairs that are neighbours, 1 added to Gemma's norms.
-"""
+Needs gguf, numpy and safetensors. Names of tensors and keys are the gguf package's own. What the converter does to
+numbers is written here: rows of Q and K in the order of rotary pairs that are neighbours, 1 added to Gemma's norms."""
 
 import json
 import math
@@ -16,8 +16,8 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-#: The architecture, and whether rows of Q and K are reordered. Qwen 2's window has no key, nor has "dynamic" scaling; Gemma
-#: 2's scale of queries and SmolLM3's layers without positions have none either, and are the usual ones.
+#: The architecture, and whether rows of Q and K are reordered. Qwen 2's window has no key, nor has "dynamic" scaling;
+#: Gemma 2's scale of queries and SmolLM3's layers without positions have none either, and are the usual ones.
 ARCHITECTURES = {
     "llama_bias": ("llama", True),
     "llama_yarn": ("llama", True),

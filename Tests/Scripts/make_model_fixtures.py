@@ -206,7 +206,7 @@ def decoder(folder, name, seed):
     text = cases[0]["tokens"][:6]
     with torch.no_grad():
         for _ in range(8):
-            text = text + [int(model(torch.tensor([text]), use_cache=False).logits[0, -1].argmax())]
+            text = [*text, int(model(torch.tensor([text]), use_cache=False).logits[0, -1].argmax())]
     stored = json.loads(config.to_json_string(use_diff=False))
     kept = {
         key: value

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes Tests/ChatTemplatesTests/Fixtures/templates.json: chat templates, conversations, and what Python's jinja2 makes of
-them, set up as transformers sets it up. Needs jinja2 alone. Run from the package's root."""
+"""Writes Tests/ChatTemplatesTests/Fixtures/templates.json: chat templates, conversations, and what Python's jinja2
+makes of them, set up as transformers sets it up. Needs jinja2 alone. Run from the package's root."""
 
 import json
 import pathlib

@@ -63,7 +63,7 @@ struct HeadDrafterTests {
   }
 
   @Test(
-    "A head that is the model's only layer, fed with embeddings alone, drafts what the model writes without the first token",
+    "The model's only layer as a head, fed with embeddings alone, drafts what the model writes without the first token",
     arguments: [1, 7, 30])
   func tokenPath(promptCount: Int) throws {
     let pair = try Pair(seed: 5, layers: 1, token: 1, state: 0, layer: 1, compute: .float32)

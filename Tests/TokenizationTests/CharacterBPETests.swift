@@ -1,7 +1,6 @@
 import Foundation
 import TestSupport
 import Testing
-
 import Tokenization
 
 /// BPE over characters against the tokenizers library; Tests/Scripts/make_character_bpe_fixtures.py.

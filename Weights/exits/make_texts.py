@@ -20,8 +20,8 @@ from pathlib import Path
 def packages():
     status = Path("/var/lib/dpkg/status").read_text(errors="replace")
     for entry in status.split("\n\n"):
-        name = re.search(r"^Package: (.*)$", entry, re.M)
-        text = re.search(r"^Description: (.*(?:\n .*)*)", entry, re.M)
+        name = re.search(r"^Package: (.*)$", entry, re.MULTILINE)
+        text = re.search(r"^Description: (.*(?:\n .*)*)", entry, re.MULTILINE)
         if name and text:
             lines = ["" if line.strip() == "." else line.strip() for line in text[1].split("\n")]
             yield "package-" + name[1], name[1], re.sub(r"\n(?!\n|\*|-)", " ", "\n".join(lines)).strip()
@@ -41,10 +41,11 @@ def manuals(section):
                 capture_output=True,
                 text=True,
                 timeout=20,
+                check=False,
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             continue
-        found = re.search(r"^DESCRIPTION\n(.*?)(?=^\S)", re.sub(r".\x08", "", text), re.M | re.S)
+        found = re.search(r"^DESCRIPTION\n(.*?)(?=^\S)", re.sub(r".\x08", "", text), re.MULTILINE | re.DOTALL)
         if found:
             name = page.name.split(".")[0]
             yield f"manual-{page.name[:-3]}", name, re.sub(r"[ \t]+", " ", found[1]).strip()
@@ -72,7 +73,7 @@ def main():
     for source in sources:
         for identifier, name, text in source:
             words = text.split()
-            if not 50 <= len(words) or sum(len(word) > 25 for word in words) > len(words) / 30:
+            if not len(words) >= 50 or sum(len(word) > 25 for word in words) > len(words) / 30:
                 continue
             text = " ".join(text.split(" ")[:400])
             record = {"id": identifier, "document": text}

@@ -22,26 +22,27 @@ class Again(Exception):
 
 # A task that is lost with its node, or that raises Again, is run again and goes on where it stopped.
 @ray.remote(num_cpus=CPUS, max_retries=5, retry_exceptions=[Again])
-def shard(index, count, folder, command):
+def shard(index: int, count: int, folder: str, command: list[str]) -> tuple[int, str]:
     done = subprocess.run(
         [EGRESS, *command, "--shard", f"{index}/{count}", "--threads", str(CPUS)],
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
+        check=False,
     )
     if done.returncode in (75, 143) or done.returncode < 0:
         raise Again(done.stderr)
     return done.returncode, done.stderr
 
 
-def main():
+def main() -> None:
     count, pattern, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     ray.init()
     results = ray.get([shard.remote(index + 1, count, os.getcwd(), command) for index in range(count)])
     for index, (status, errors) in enumerate(results):
         if status != 0:
             sys.exit(f"shard {index + 1} of {count} ended with {status}: {errors}")
-    sys.exit(subprocess.run([EGRESS, "merge", pattern]).returncode)
+    sys.exit(subprocess.run([EGRESS, "merge", pattern], check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ extension Certificate {
         " What the guard finds unlike those documents, \(percent($0)) of them, is decoded at full depth."
       } ?? ""
     return
-      "Nothing is said about a single one, nor about how good the full model is.\(others) The exact statement stands in "
-      + "the file."
+      "Nothing is said about a single one, nor about how good the full model is.\(others) The exact "
+      + "statement stands in the file."
   }
 
   /// What changes, as the beginning of "… by at most ε".

@@ -86,8 +86,9 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     model.computePath == .quantized ? nil : model.computePath.rawValue
   }
 
-  /// SHA-256 of the tokens of an empty message in the model's prompt template, and of the style of its prompts where
-  /// that is not the chat models'; of an encoder-decoder, those of the text before a document.
+  /// SHA-256 of what stands around a document in a prompt: the tokens of an empty message in the prompt template. The
+  /// style of the prompts is part of it where that is not the chat models'. Of an encoder-decoder it is the text before
+  /// a document.
   public static func templateDigest(of model: LanguageModel) throws -> String {
     let message = model.hasEncoder ? model.summaryPrefix : ""
     var tokens = try model.prompt(user: message).map(String.init).joined(separator: " ")

@@ -53,8 +53,8 @@ public struct AnswerLine: Codable, Sendable, Equatable {
       else {
         throw CertificationError(
           .runs,
-          "\(path) line \(index + 1): expected an answer with confidence and loss in [0, 1], as calibrate --risk selective "
-            + "writes them to NAME.answers.jsonl")
+          "\(path) line \(index + 1): expected an answer with confidence and loss in [0, 1], as calibrate "
+            + "--risk selective writes them to NAME.answers.jsonl")
       }
       return found
     }

@@ -152,8 +152,8 @@ extension LanguageModel {
         .documents,
         hasEncoder
           ? "document \(record.id) has \(tokens.count) tokens, more than the \(contextLength) that the model reads"
-          : "document \(record.id) has a prompt of \(tokens.count) tokens; with \(options.maxTokens) tokens of output that is "
-            + "more than the \(contextLength) that the model can hold")
+          : "document \(record.id) has a prompt of \(tokens.count) tokens; with \(options.maxTokens) tokens of "
+            + "output that is more than the \(contextLength) that the model can hold")
     }
     return tokens
   }

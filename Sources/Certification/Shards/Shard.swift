@@ -65,8 +65,8 @@ public struct Shard: Codable, Sendable, Equatable, CustomStringConvertible {
       guard (first..<first + max(tasks, 0)).contains(task) else {
         throw CertificationError(
           .shards,
-          "task \(task) of \(tasks) from \(first) on: the array has gaps; give the number of shards, and number the tasks "
-            + "from 1")
+          "task \(task) of \(tasks) from \(first) on: the array has gaps; give the number of shards, and "
+            + "number the tasks from 1")
       }
       return try Shard(index: task - first + 1, count: tasks)
     }

@@ -21,8 +21,8 @@ public struct ShardSet {
   /// Reads the files and refuses what does not belong together.
   ///
   /// - Parameter paths: In any order.
-  /// - Throws: ``CertificationError``: of the kind `.unfinished` where shards are missing or not whole yet, and of
-  ///   `.shards` where one is there twice, or is of another model, of other options or of other documents.
+  /// - Throws: ``CertificationError``. Its kind is `.unfinished` where shards are missing or not whole yet. It is
+  ///   `.shards` where one is there twice, or is of another model, other options or other documents.
   public init(paths: [String]) throws {
     guard !paths.isEmpty else { throw CertificationError(.unfinished, "there are no shards to merge") }
     var files: [File] = []

@@ -60,11 +60,6 @@ public struct MappedNumberArray: Sendable {
     }
   }
 
-  /// The elements as booleans; nil unless they are stored as such.
-  public func makeBools() -> [Bool]? {
-    element == .bool ? elements(UInt8.self) { $0 != 0 } : nil
-  }
-
   private func elements<Stored: FixedWidthInteger & BitwiseCopyable, Value>(
     _ type: Stored.Type, _ convert: (Stored) -> Value
   ) -> [Value] {

@@ -110,8 +110,8 @@ public struct SaturationConfidence: ConfidenceMeasure {
   }
 }
 
-/// A linear classifier per exit layer: σ(w·x + b + a·m), x being the hidden state divided by its root mean square and m
-/// the log-odds of the exit head's margin, the probability of its best token minus that of the second best.
+/// A linear classifier per exit layer: σ(w·x + b + a·m). Here x is the hidden state divided by its root mean square. m
+/// is the log-odds of the exit head's margin, which is the probability of its best token minus that of the second best.
 ///
 /// Trained to tell whether the exit head's best token is the full model's (Schuster et al., section 3.5). Without
 /// margin weights (a = 0) it reads hidden states only, as in the paper, and the head runs only where a token leaves.

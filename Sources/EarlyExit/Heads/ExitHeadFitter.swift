@@ -14,9 +14,9 @@ public enum ClassifierLoss: String, Sendable, CaseIterable, Codable {
 ///
 /// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer,
 /// over the output tokens of texts that the model wrote. With a shortlist, an exit chooses among the tokens that the
-/// model writes most often and those of the prompt; the last layer is then an exit too, and has a classifier. Texts are
-/// added one by one; of each only its part in the sums of the regression is kept, and the states of its output tokens,
-/// up to a limit, for the classifiers.
+/// model writes most often and those of the prompt. The last layer is then an exit too, and has a classifier. Texts are
+/// added one by one. Of each text its part in the sums of the regression is kept and, up to a limit, the states of its
+/// output tokens for the classifiers.
 public struct ExitHeadFitter {
   /// Ascending, without the last layer.
   public let layers: [Int]
@@ -48,8 +48,8 @@ public struct ExitHeadFitter {
   ///   - shortlistSize: Tokens that an exit chooses from beside the prompt's; 0 for the whole vocabulary.
   ///   - ridge: The penalty, in parts of the mean square of an input summed over all tokens.
   ///   - loss: What the classifiers minimise.
-  ///   - refinementSteps: Steps of gradient descent on the divergence of an exit's distribution from the full model's,
-  ///     each on 256 tokens; what does not agree more often on held-out text is not kept.
+  ///   - refinementSteps: Gradient steps that bring an exit's distribution nearer to the full model's, each on 256
+  ///     tokens. A map that does not agree more often on held-out text is not kept.
   ///   - trainedMaps: Maps that are there already, by layer: neither regression nor refinement replaces them.
   ///   - sampleLimit: Output tokens kept for classifiers and refinement: 2 bytes each for (layers + 1) · hiddenSize
   ///     numbers.

@@ -43,8 +43,8 @@ public struct ExitHeads: Sendable {
   public let classifiers: [Int: ClassifierConfidence.Weights]
   /// The tokens that reduced heads choose from, beside those of the prompt; empty where exits use the whole vocabulary.
   ///
-  /// With a shortlist, a token that leaves is the best of the shortlist and of the prompt's own tokens, and exits at
-  /// the last layer make sense: all layers are run, but the unembedding of the shortlist is read instead of the whole.
+  /// With a shortlist, a token that leaves is the best of the shortlist and of the prompt's own tokens. An exit at the
+  /// last layer makes sense then: all layers are run, but only the shortlist's part of the unembedding is read.
   public let shortlist: [TokenID]
   private let preparation = Preparation()
 

@@ -85,8 +85,8 @@ struct TeacherForcing {
   let decoder: any DecoderModel
   let states: HiddenStates
 
-  /// Hands over the hidden states, (rows, hiddenSize), of the tokens that the outputs were chosen from: the last of the
-  /// prompt, and all but the last of the output; part by part, and for each part layer by layer.
+  /// Hands over the hidden states, (rows, hiddenSize), that the output's tokens were chosen from. They are those of the
+  /// prompt's last token and of all output tokens but the last. They come part by part, and each part layer by layer.
   func run(_ generation: Generation, layers: [Int], _ body: (_ layer: Int, [Float]) throws -> Void) throws {
     // After an encoder, the decoder reads its own first token only.
     let start = decoder.configuration.encoder.map { [$0.startToken] }

@@ -49,8 +49,8 @@ public enum DistributionDistance: String, Sendable, CaseIterable, Codable {
 
 /// What a token that passes all layers is seen to do at every exit layer.
 ///
-/// With deferred completion keys and values do not depend on where tokens leave, so what is read here at an exit layer
-/// is what a run at any threshold reads there, as long as the tokens before are the same.
+/// With deferred completion, keys and values do not depend on where tokens leave. So what is read here at an exit layer
+/// is what a run at any threshold reads there, while the tokens before are the same.
 struct ExitReading {
   /// What the token would do at one exit layer.
   struct Check {

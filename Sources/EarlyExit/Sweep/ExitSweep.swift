@@ -3,8 +3,8 @@ import Transformers
 
 /// The outputs of prompts at every exit threshold, from the safest down.
 ///
-/// An output changes at finitely many thresholds only. While decoding with λ, the largest threshold at which some
-/// refused token would have left is kept; every threshold between it and λ gives the same output, so the sweep jumps
+/// An output changes at finitely many thresholds only. While decoding with λ, the sweep keeps the largest threshold at
+/// which some refused token would have left. Every threshold between it and λ gives the same output, so the sweep jumps
 /// there.
 ///
 /// With deferred completion a token passes all layers and every exit layer is looked at on the way. Lower thresholds

@@ -29,8 +29,8 @@ package struct PromptProfile {
 
 extension LanguageModel {
   /// What a guard reads of a prompt: the mean over its tokens of the states after the last layer, each divided by its
-  /// root mean square; of an encoder-decoder, of the token that its output begins with, which has seen the whole
-  /// source.
+  /// root mean square. Of an encoder-decoder it is the state of the token that an output begins with, which has seen
+  /// the whole source.
   ///
   /// - Parameter layer: Reads the states after this layer instead of the last.
   /// - Returns: (hiddenSize), or `nil` when `shouldStop` said so.

@@ -14,17 +14,18 @@ enum ExamplePrompt {
   private static let examples = [
     Example(
       passage:
-        "The lighthouse at Halden Point was designed by the engineer Marta Voss and finished in 1874. Its lamp could be seen "
-        + "from thirty miles away.",
+        "The lighthouse at Halden Point was designed by the engineer Marta Voss and finished in 1874. Its lamp "
+        + "could be seen from thirty miles away.",
       question: "Who designed the lighthouse at Halden Point?", answer: "Marta Voss"),
     Example(
       passage:
-        "Herons nest in tall trees near the water of Lake Orsa. A pair raises three to five chicks each spring, which fly after "
-        + "seven weeks.",
+        "Herons nest in tall trees near the water of Lake Orsa. A pair raises three to five chicks each spring, "
+        + "which fly after seven weeks.",
       question: "How many chicks does a pair raise?", answer: "three to five"),
     Example(
       passage:
-        "The fishing boats of Kelby are painted blue because blue paint was all that was left when the harbour bridge was done.",
+        "The fishing boats of Kelby are painted blue because blue paint was all that was left when the harbour "
+        + "bridge was done.",
       question: "What are the fishing boats of Kelby painted with?", answer: "blue paint"),
   ]
 

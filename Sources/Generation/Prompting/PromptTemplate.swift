@@ -3,8 +3,8 @@ import Transformers
 
 /// How a conversation is written down for a model.
 ///
-/// A prompt is built from token IDs, not from text: markers are the vocabulary's special tokens, and what a document or
-/// a question says is encoded as text, so that nothing in it can forge a turn.
+/// A prompt is built from token IDs, not from text. Markers are the vocabulary's special tokens. What a document or a
+/// question says is encoded as text, so that nothing in it can forge a turn.
 public enum PromptTemplate: Sendable, Equatable {
   /// `<|im_start|>role`, the message, `<|im_end|>`: SmolLM2, Qwen 2. `system` stands before the first user turn.
   case chatML(system: String?)

@@ -110,10 +110,10 @@ private struct Candidate {
 extension LanguageModel {
   /// Looks for the most probable output with a beam search.
   ///
-  /// In each step the best continuations of all beams are ranked together, one more for each beam than there are beams
-  /// and end tokens, so that enough stay that have not ended. Ended outputs are kept by their score with the length
-  /// penalty. The search stops when as many have ended as there are beams and the best one under way is no better than
-  /// the worst of them: the rule that the Hugging Face library has as its default.
+  /// In each step the best continuations of all beams are ranked together. Each beam offers one more than there are
+  /// beams and end tokens, so that enough are left that have not ended. Ended outputs are kept by their score with the
+  /// length penalty. The search stops when as many have ended as there are beams, and the best one under way is no
+  /// better than the worst of these. That is the Hugging Face library's default rule.
   ///
   /// - Parameters:
   ///   - prompt: The prompt's tokens.

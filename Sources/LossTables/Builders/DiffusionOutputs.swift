@@ -22,7 +22,8 @@ public struct DiffusionOutputs: Sendable {
     }
     if let bad = scores.firstIndex(where: { !($0 >= 0 && $0 <= 1) }) {
       throw .table(
-        "sample \(bad / stepCount + 1), exit \(bad % stepCount + 1): uncertainty is \(scores[bad]), expected a number in [0, 1]"
+        "sample \(bad / stepCount + 1), exit \(bad % stepCount + 1): uncertainty is \(scores[bad]), expected a "
+          + "number in [0, 1]"
       )
     }
     self.scores = scores

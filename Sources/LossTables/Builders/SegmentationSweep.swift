@@ -129,8 +129,8 @@ public struct SegmentationSweep: Sendable {
       labels.count == height * width
     else {
       throw .table(
-        "\(place): \(probabilities.count) probabilities and \(labels.count) labels, expected \(exits) × \(height) × \(width) × "
-          + "\(classes) and \(height) × \(width)")
+        "\(place): \(probabilities.count) probabilities and \(labels.count) labels, expected \(exits) × \(height) × "
+          + "\(width) × \(classes) and \(height) × \(width)")
     }
     guard exitCount == nil || exitCount == exits else {
       throw .table("\(place): \(exits) exits, expected \(exitCount ?? 0) as in the first image")

@@ -140,7 +140,8 @@ extension LossTable {
     }
     guard let losses = arrays["losses"] else {
       throw .table(
-        "no tensor \"losses\", \"logits\" or \"probabilities\"; the file has \(arrays.keys.sorted().joined(separator: ", "))"
+        "no tensor \"losses\", \"logits\" or \"probabilities\"; the file has "
+          + "\(arrays.keys.sorted().joined(separator: ", "))"
       )
     }
     guard losses.shape.count == 2 else {

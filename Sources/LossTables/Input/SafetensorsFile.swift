@@ -73,8 +73,8 @@ package enum SafetensorsFile {
     for tensor in tensors {
       guard tensor.entry.data_offsets[0] == offset else {
         throw .file(
-          "tensor \(tensor.name): begins at byte \(tensor.entry.data_offsets[0]) of the data, expected \(offset): tensors "
-            + "follow each other without gaps", in: name)
+          "tensor \(tensor.name): begins at byte \(tensor.entry.data_offsets[0]) of the data, expected "
+            + "\(offset): tensors follow each other without gaps", in: name)
       }
       offset = tensor.entry.data_offsets[1]
       arrays[tensor.name] = NumericArray(

@@ -2,13 +2,13 @@ import Foundation
 
 /// The betting capital averaged over many orders of one fixed sample.
 ///
-/// ``BettingCapital`` depends on the order of the samples, and whoever may choose the seed of the order may choose a
-/// lucky one: at the border, the best of ten seeds certifies falsely in about half of all trials. In every order the
-/// capital at a stopping time has a mean of at most 1 under "the mean is m or more", so the mean over orders fixed in
-/// advance has too, and it is at least 1/δ with probability at most δ (Markov). In each order the gambler stops at
-/// 5/δ, so that a fifth of the orders can carry the verdict: at ε = 0.05 and n = 300, samples of risk 0.02 are
-/// certified as often as by one order (in 72 % of trials), of risk 0.03 in 28 % (41 %); stopping at 1/δ, as Ville's
-/// inequality has it, leaves 19 % and 2 %.
+/// ``BettingCapital`` depends on the order of the samples. Whoever may choose the seed of the order may choose a lucky
+/// one: at the border, the best of ten seeds certifies falsely in about half of all trials. In every order the capital
+/// at a stopping time has a mean of at most 1 under "the mean is m or more", so the mean over orders fixed in advance
+/// has too, and it is at least 1/δ with probability at most δ (Markov). In each order the gambler stops at 5/δ, so that
+/// a fifth of the orders can carry the verdict: at ε = 0.05 and n = 300, samples of risk 0.02 are certified as often as
+/// by one order (in 72 % of trials), of risk 0.03 in 28 % (41 %); stopping at 1/δ, as Ville's inequality has it, leaves
+/// 19 % and 2 %.
 ///
 /// What is above 5/δ at the stop is given away, which makes the verdict monotone in m.
 package final class AveragedCapital {

@@ -2,12 +2,12 @@ import Foundation
 
 /// The capital of a gambler who bets that the mean lies below m.
 ///
-/// Waudby-Smith and Ramdas (2023), one-sided as in Bates et al. (2021), section 3.1.3: with
-/// μ̂_t = (B/2 + Σx)/(1 + t), σ̂²_t = (B²/4 + Σ(x − μ̂)²)/(1 + t) and the stakes ν_t = min(√(2 ln(1/δ) / (n
-/// σ̂²_{t−1})), 1/B), K_t(m) = Π (1 − ν_i (x_i − m)) is a non-negative supermartingale where the mean is m or more, so
-/// max_t K_t(m) ≥ 1/δ refutes such a mean with failure probability δ (Ville). Only x ≤ B and m ≥ 0 are needed: losses
-/// may be negative. The priors ½ and ¼ of losses in [0, 1] are scaled with B, which makes the bound of B·x exactly B
-/// times that of x.
+/// The bets of Waudby-Smith and Ramdas (2023), one-sided as in Bates et al. (2021), section 3.1.3. A gambler bets that
+/// the mean is below m. With μ̂_t = (B/2 + Σx)/(1 + t) and σ̂²_t = (B²/4 + Σ(x − μ̂)²)/(1 + t), the stakes are ν_t =
+/// min(√(2 ln(1/δ) / (n σ̂²_{t−1})), 1/B), and the capital is K_t(m) = Π (1 − ν_i (x_i − m)). Where the mean is m or
+/// more, K_t(m) is a non-negative supermartingale. So a capital that ever reaches 1/δ refutes such a mean, with failure
+/// probability δ (Ville). Only x ≤ B and m ≥ 0 are needed: losses may be negative. The priors ½ and ¼ of losses in [0,
+/// 1] are scaled with B, which makes the bound of B·x exactly B times that of x.
 ///
 /// Stakes do not depend on m. They are computed in blocks, only as far as a verdict needs them, and kept for further
 /// values of m on the same row.

@@ -96,10 +96,11 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
       return "Nothing is guaranteed: no confidence was found from which on answers could be certified."
     }
     return
-      "With probability at least 1 - \(plain(delta)) over the draw of the \(sampleCount) calibration samples, the expected "
-      + "loss (\(metric)) of an answer that is given, its confidence being at least \(plain((threshold * 1e4).rounded() / 1e4)), "
-      + "is at most \(plain(epsilon)), for new questions and documents from the same distribution. It says nothing about any "
-      + "single answer."
+      "With probability at least 1 - \(plain(delta)) over the draw of the \(sampleCount) calibration "
+      + "samples, the expected loss (\(metric)) of an answer that is given, its confidence being at least "
+      + "\(plain((threshold * 1e4).rounded() / 1e4)), "
+      + "is at most \(plain(epsilon)), for new questions and documents from the same distribution. It says "
+      + "nothing about any single answer."
   }
 
   /// Writes the certificate with its digest.

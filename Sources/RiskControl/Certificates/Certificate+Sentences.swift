@@ -15,8 +15,10 @@ extension CalibrationShortfall {
         + "epsilon is \(plain(settings.epsilon))"
     case .observedAboveBound(let index, let threshold, let observed, let bound):
       return
-        "threshold \(plain(threshold)) (index \(index)) is not certified: its bets bound the risk by \(rounded(bound)), but the "
-        + "observed risk is \(rounded(observed)), above that and above epsilon; samples that are sorted do this, and bad luck"
+        "threshold \(plain(threshold)) (index \(index)) is not certified: its bets bound the risk by "
+        + "\(rounded(bound)), but the "
+        + "observed risk is \(rounded(observed)), above that and above epsilon; samples that are sorted do "
+        + "this, and bad luck"
     case .noOtherThreshold:
       return "the table holds no threshold but the full model's"
     }
@@ -31,7 +33,8 @@ extension Certificate {
     }
     if outcome == .onlySafest {
       return
-        "Only the full model (threshold \(plain(threshold))) is certified: its loss against itself is 0 by construction."
+        "Only the full model (threshold \(plain(threshold))) is certified: its loss against itself is 0 by "
+        + "construction."
     }
     let epsilon = settings.epsilon
     let also =
@@ -39,13 +42,13 @@ extension Certificate {
     switch settings.rule {
     case .empirical:
       return
-        "Nothing is guaranteed: the mean calibration loss at threshold \(plain(threshold)) is at most \(plain(epsilon)), "
-        + "which says little about new samples."
+        "Nothing is guaranteed: the mean calibration loss at threshold \(plain(threshold)) is at most "
+        + "\(plain(epsilon)), which says little about new samples."
     case .crc:
       return
         "Averaged over calibration sets of \(sampleCount) samples, the expected loss of a new sample at the threshold "
-        + "chosen (here \(plain(threshold))) is at most \(plain(epsilon)), provided that the loss of every sample can only "
-        + "grow from one threshold to the next less safe one\(also)."
+        + "chosen (here \(plain(threshold))) is at most \(plain(epsilon)), provided that the loss of every "
+        + "sample can only grow from one threshold to the next less safe one\(also)."
     case .ucb, .ltt:
       let what =
         switch settings.measure {
@@ -55,7 +58,8 @@ extension Certificate {
           "the mean of the worst \(plain(1 - level)) of the losses of new samples"
         }
       return
-        "With probability at least 1 - \(plain(settings.delta)) over the draw of the \(sampleCount) calibration samples, "
+        "With probability at least 1 - \(plain(settings.delta)) over the draw of the "
+        + "\(sampleCount) calibration samples, "
         + "\(what) at threshold \(plain(threshold)) is at most \(plain(epsilon))\(also)."
     }
   }
@@ -74,13 +78,14 @@ extension Certificate {
       : "It holds for new samples from the distribution that the given weights describe exactly"
     let others =
       outsideShare.map {
-        " Documents that its guard finds unlike those it was made of (\(plain(($0 * 1e3).rounded() / 10)) % of the samples) are "
-          + "decoded as the full model does, which the guarantee counts in."
+        " Documents that its guard finds unlike those it was made of (\(plain(($0 * 1e3).rounded() / 10)) % of the "
+          + "samples) are decoded as the full model does, which the guarantee counts in."
       } ?? ""
     return data
-      + ", for an epsilon and settings fixed before the losses were seen; it says nothing about any single sample. The loss "
-      + "(\(subject.metric); \(subject.risk)) is relative to the full model's own output: the full model's quality is not "
-      + "guaranteed." + others + fallback
+      + ", for an epsilon and settings fixed before the losses were seen; it says nothing about any single "
+      + "sample. The loss "
+      + "(\(subject.metric); \(subject.risk)) is relative to the full model's own output: the full model's "
+      + "quality is not guaranteed." + others + fallback
   }
 
   private var fallback: String {

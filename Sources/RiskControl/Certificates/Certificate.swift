@@ -100,8 +100,9 @@ public struct Certificate: Sendable, Equatable {
   /// Share of the samples that a guard found unlike those it was made of, which count with the full model's output; nil
   /// without a guard.
   public var outsideShare: Double?
-  /// What a monitor of the deployed threshold holds the audited losses against, or nil where none were of texts: ε
-  /// itself where they need no references, else an upper bound of the loss against the full model's own output.
+  /// What a monitor of the deployed threshold holds the audited losses against; nil where none were of texts. It is ε
+  /// itself where the losses need no references. Otherwise it is an upper bound of the loss against the full model's
+  /// own output.
   public var auditEpsilon: Double?
   /// SHA-256 of the table, see ``LossTable/digest()``.
   public let dataDigest: String

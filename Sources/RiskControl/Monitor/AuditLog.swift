@@ -200,7 +200,8 @@ public final class AuditLog {
 
   private static func difference(_ found: Header, _ expected: Header) -> String {
     found.certificate == expected.certificate
-      ? "is the audit log of other settings: epsilon \(plain(found.epsilon)), delta \(plain(found.delta)), metric \(found.metric)"
+      ? "is the audit log of other settings: epsilon \(plain(found.epsilon)), delta \(plain(found.delta)), metric "
+        + "\(found.metric)"
       : "is the audit log of another certificate, \(found.certificate)"
   }
 

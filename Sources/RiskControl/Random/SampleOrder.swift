@@ -52,8 +52,8 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
 
 /// In which order a betting bound looks at the calibration samples.
 ///
-/// The bound of Waudby-Smith and Ramdas is valid for any order fixed before the losses are seen, but its value depends
-/// on the order, and a seed can be shopped for; so by default it is averaged over orders. Samples that go on arriving
+/// The bound of Waudby-Smith and Ramdas is valid for any order fixed before the losses are seen. But its value depends
+/// on the order, and a seed can be shopped for. So by default it is averaged over orders. Samples that go on arriving
 /// are seen in the order given.
 public enum SampleOrder: Sendable, Equatable {
   /// The order of the table.

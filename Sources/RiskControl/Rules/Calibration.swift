@@ -39,8 +39,8 @@ public struct Calibration: Sendable {
   /// Chooses one threshold at which several risks are all at most their ε.
   ///
   /// UCB and LTT walk down in fixed sequence and stop where the first of the risks fails. "Some risk is above its ε" is
-  /// refuted at level δ by refuting each one at level δ (an intersection–union test; Angelopoulos et al. 2021, section
-  /// 3.1), so δ is not split, and all risks hold together with probability 1 − δ. CRC and the empirical rule return the
+  /// refuted at level δ by refuting each one at level δ: an intersection–union test (Angelopoulos et al. 2021, section
+  /// 3.1). So δ is not split, and all risks hold together with probability 1 − δ. CRC and the empirical rule return the
   /// safest of the thresholds that each risk alone would get.
   ///
   /// - Parameter risks: tables of the same thresholds and samples, with their ε; costs are read from the first.
@@ -108,8 +108,8 @@ public struct Calibration: Sendable {
       guard value < risk.table.lossBound else {
         throw .table(
           "\(count) samples\(risks.count > 1 ? " (risk \(number + 1))" : "") can never certify any epsilon below "
-            + "B = \(plain(risk.table.lossBound)) with \(ruleName) at delta = \(plain(settings.delta)), even without any "
-            + "loss; use more samples")
+            + "B = \(plain(risk.table.lossBound)) with \(ruleName) at delta = \(plain(settings.delta)), "
+            + "even without any loss; use more samples")
       }
     }
     let walk = ThresholdWalk(settings: settings, order: order, weights: weights)

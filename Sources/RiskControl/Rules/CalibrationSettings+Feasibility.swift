@@ -46,7 +46,7 @@ extension CalibrationSettings {
     guard rule == .ucb ? smallest >= epsilon : smallest > epsilon else { return }
     let needed = fewestSamples(lossBound: lossBound).map { "; it takes at least \($0)" } ?? ""
     throw .table(
-      "with \(sampleCount) samples no epsilon below \(plain((smallest * 1e4).rounded(.up) / 1e4)) can be certified, even "
-        + "where none of them loses anything; epsilon is \(plain(epsilon))\(needed)")
+      "with \(sampleCount) samples no epsilon below \(plain((smallest * 1e4).rounded(.up) / 1e4)) can be "
+        + "certified, even where none of them loses anything; epsilon is \(plain(epsilon))\(needed)")
   }
 }

@@ -103,7 +103,8 @@ public struct CalibrationSettings: Sendable, Equatable {
     try Self.check(delta: delta)
     if rule.controlsWithHighProbability, bound == .anytime, order != .given {
       throw .setting(
-        "the anytime bound sees the samples in the order of their arrival; its order must be given, not shuffled or averaged"
+        "the anytime bound sees the samples in the order of their arrival; its order must be given, not "
+          + "shuffled or averaged"
       )
     }
     if case .conditionalValueAtRisk = measure, bound == .binomial {

@@ -77,9 +77,9 @@ public struct SelectiveCalibration: Sendable {
       test: samples.indices.filter { $0 % Self.designStride != 0 }.map { samples[$0] }, lossBound: lossBound)
   }
 
-  /// Chooses a way of decoding and τ together: the fastest of several that answers about as many of the design samples
-  /// as the best of them, 9 of 10, at an observed risk of at most ε. The choice reads the design samples alone, so τ is
-  /// then tested at full δ.
+  /// Chooses a way of decoding and τ together. The way is the fastest of those that answer nine tenths of what the best
+  /// of them answers, on the design samples and at an observed risk of at most ε. The choice reads the design samples
+  /// alone, so τ is then tested at full δ.
   ///
   /// - Parameters:
   ///   - policies: Fastest first; the same questions, at least eight, in the same order for each.
@@ -158,8 +158,8 @@ public struct SelectiveCalibration: Sendable {
     }
     guard losses.count >= 2 * Self.designStride else {
       throw .table(
-        "\(losses.count) samples; selective risk needs at least \(2 * Self.designStride), of which a quarter choose where "
-          + "to begin")
+        "\(losses.count) samples; selective risk needs at least \(2 * Self.designStride), of which a "
+          + "quarter choose where to begin")
     }
     if let bad = confidences.firstIndex(where: { !$0.isFinite }) {
       throw .table("confidence \(bad + 1) is \(confidences[bad]), expected a finite number")

@@ -1,7 +1,7 @@
 /// One number for each threshold (row) and sample (column), stored densely or as the steps of each column.
 ///
-/// An early-exit sweep over every distinct threshold has as many rows as samples × exits, yet each row differs from the
-/// one before it in a few columns; there only the changes are kept.
+/// An early-exit sweep over every distinct threshold has as many rows as samples × exits. But each row differs from the
+/// one before it in a few columns, and only these changes are kept.
 package struct ThresholdMatrix: Sendable, Equatable {
   package enum Storage: Sendable, Equatable {
     /// Row-major (rowCount, columnCount).

@@ -1,12 +1,12 @@
 /// Chooses who drafts and how many tokens, before each pass of the large model: what makes the expected tokens per
 /// second largest, and nothing where every draft would lose.
 ///
-/// A pass over 1 + k tokens gives 1 + a₁(1 + a₂ + a₂² + …) tokens, k terms, when the first draft is right with
-/// probability a₁ and each further one with a₂. Both are estimated for each kind of guess of each drafter, as is how
-/// often a drafter that must work for its tokens is sure enough to go on. The time of a pass is measured by its size on
-/// this machine while decoding. What drafting has lost against decoding without it is kept account of, and a draft is
-/// only as long as its whole loss, were its first token wrong, stays within 2 % of the time and a fraction of a token:
-/// what is unknown is tried with short drafts, and gains pay for longer ones.
+/// Let the first drafted token be right with probability a₁ and each further one with a₂. Then a pass over 1 + k tokens
+/// gives 1 + a₁(1 + a₂ + a₂² + …) tokens, with k terms. Both are estimated for each kind of guess of each drafter, as
+/// is how often a drafter that must work for its tokens is sure enough to go on. The time of a pass is measured by its
+/// size on this machine while decoding. It keeps account of what drafting has lost against decoding without it. A draft
+/// is only so long that its whole loss, were its first token wrong, stays within 2 % of the time and a fraction of a
+/// token. What is unknown is therefore tried with short drafts, and gains pay for longer ones.
 ///
 /// It may be handed from one session to the next with the same drafters, which then starts informed.
 public struct DraftLengthController: Sendable {

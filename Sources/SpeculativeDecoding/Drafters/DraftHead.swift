@@ -11,9 +11,9 @@ import Transformers
 /// Model's final norm and unembedding turn a guess into a distribution, over a shortlist and the prompt's own tokens
 /// (Zhao et al., "FR-Spec", ACL 2025).
 ///
-/// A row's input is A f / rms(f) + B e / rms(e), with f the hidden state of token t after the last layer and e the
-/// embedding of token t + 1; the layer is one of the model's own kind, and its output stands for the state of token t +
-/// 1. Where the model has passed token t, C h / rms(h) is added for the state h after each of some lower layers (Li et
+/// A row's input is A f / rms(f) + B e / rms(e). Here f is the hidden state of token t after the last layer, and e the
+/// embedding of token t + 1. The layer is one of the model's own kind. Its output stands for the state of token t + 1.
+/// Where the model has passed token t, C h / rms(h) is added for the state h after each of some lower layers (Li et
 /// al., "EAGLE-3", 2025); a draft has no such states.
 public struct DraftHead: Sendable {
   /// What is written beside a draft head.

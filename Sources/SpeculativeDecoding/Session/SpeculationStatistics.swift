@@ -21,12 +21,11 @@ public struct SpeculationStatistics: Sendable, Equatable, Encodable {
   public var acceptedByPosition: [Int] = []
   /// Tokens of the output by who wrote them.
   public var tokensBySource: [String: Int] = [:]
-  /// Seconds spent in drafting; in passes of the large model; in keeping caches right, which is the draft model's
-  /// reading of the text and the removal of wrong drafts; and in choosing tokens.
+  /// Seconds spent in drafting.
   public var draftSeconds = 0.0
   /// Seconds spent in passes of the large model.
   public var verifySeconds = 0.0
-  /// Seconds spent in keeping caches right.
+  /// Seconds spent in keeping caches right: a draft model reads what is new, and wrong drafts are removed.
   public var cacheSeconds = 0.0
   /// Seconds spent in choosing tokens.
   public var samplingSeconds = 0.0

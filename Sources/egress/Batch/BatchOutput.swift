@@ -51,8 +51,8 @@ final class BatchOutput {
     if let shard { try file.checkUnfinished(shard.path) }
     if let header, let first = file.lines.first, try !header.isContinued(by: first) {
       throw CommandError(
-        "\(path) was begun with another model, with other options or on other documents; give the same again, or choose "
-          + "another --output")
+        "\(path) was begun with another model, with other options or on other documents; give the same "
+          + "again, or choose another --output")
     }
     let headerCount = header == nil ? 0 : 1
     let results = file.lines.dropFirst(headerCount)

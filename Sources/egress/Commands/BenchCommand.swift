@@ -13,10 +13,11 @@ struct BenchCommand: ParsableCommand {
       Prefill is of 256 tokens. T(k) is the time of a batch of k tokens in times of one. The perplexity, of a passage \
       that is part of the program, tells the quality the speed is bought at: compare it with --compute float32.
 
-      With --prices, what the parts of decoding cost here is measured instead and goes to a file, for calibrate --prices.
+      With --prices, what the parts of decoding cost here is measured instead and goes to a file, for calibrate \
+      --prices.
 
-      Of an encoder-decoder, reading a text of 512 tokens and greedy decoding of 64 after it are measured, for one text \
-      and for eight at a time.
+      Of an encoder-decoder, reading a text of 512 tokens and greedy decoding of 64 after it are measured, for one \
+      text and for eight at a time.
 
       EXAMPLES
         egress bench

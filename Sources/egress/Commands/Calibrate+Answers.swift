@@ -226,8 +226,10 @@ extension Calibrate {
     lines.append(
       (
         "epsilon",
-        "\(TableText.short(certificate.epsilon)) (\(certificate.metric) of the answers given; \(certificate.bound.rawValue), delta "
-          + "\(TableText.short(certificate.delta)); \(certificate.sampleCount) tested, \(certificate.designCount) chose where to begin)"
+        "\(TableText.short(certificate.epsilon)) (\(certificate.metric) of the answers given; "
+          + "\(certificate.bound.rawValue), delta "
+          + "\(TableText.short(certificate.delta)); \(certificate.sampleCount) tested, "
+          + "\(certificate.designCount) chose where to begin)"
       ))
     if let bound = certificate.upperBound, let risk = certificate.observedRisk {
       lines.append(("upper bound", TableText.short(bound)))

@@ -105,8 +105,8 @@ extension Calibrate {
     if let draft = facts.draft {
       return
         "at epsilon \(certificate.settings.epsilon), \(draft) drafting for \(facts.model), a token "
-        + "reads \(megabytes.0.formatted(places: 1)) MB of weights of both and takes \(milliseconds.0) ms by what passes "
-        + "cost on this machine; \(facts.megabytes.formatted(places: 1)) MB without drafts, and "
+        + "reads \(megabytes.0.formatted(places: 1)) MB of weights of both and takes \(milliseconds.0) ms "
+        + "by what passes cost on this machine; \(facts.megabytes.formatted(places: 1)) MB without drafts, and "
         + "\(milliseconds.1) ms with the drafts that pay"
         + (certificate.pays == false && threshold > 0
           ? ", so that is what decoding with this certificate takes" : "")

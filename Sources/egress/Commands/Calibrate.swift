@@ -13,17 +13,17 @@ struct Calibrate: ParsableCommand {
     abstract:
       "Certify a threshold of exits or of drafts, from a model and documents or from a table of losses.",
     discussion: """
-      With --data, the model is run on every document at full depth and at two dozen thresholds. NAME \
-      (--output) begins the names of the files: NAME.runs.jsonl, the outputs, by which an interrupted or repeated command \
-      goes on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's guard, \
-      NAME.guard.safetensors, which has to lie beside it.
+      With --data, the model is run on every document at full depth and at two dozen thresholds. NAME (--output) \
+      begins the names of the files: NAME.runs.jsonl, the outputs, by which an interrupted or repeated command goes \
+      on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's \
+      guard, NAME.guard.safetensors, which has to lie beside it.
 
       With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0; with \
       --prompt-depth, the layer after which prompts stop, from the last down.
 
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
-      thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the cheapest \
-      certified policy is chosen, delta divided among them.
+      thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the \
+      cheapest certified policy is chosen, delta divided among them.
 
       EXAMPLES
         egress calibrate --data docs.jsonl --metric rouge-l --confidence saturation --exit-layers 24,27 --epsilon 0.05
@@ -76,22 +76,24 @@ struct Calibrate: ParsableCommand {
 
   @Option(
     help: """
-      With --data gap, the loss against the references less that of the full model, or consistency, the loss against the \
-      full model's output; or selective, the loss of the answers that are given, for which a confidence is certified; with a table, any name for the certificate. (default: gap; with brier and hellinger consistency)
+      With --data gap, the loss against the references less that of the full model, or consistency, the loss against \
+      the full model's output; or selective, the loss of the answers that are given, for which a confidence is \
+      certified; with a table, any name for the certificate. (default: gap; with brier and hellinger consistency)
       """)
   var risk: String?
 
   @Option(
     help: """
-      With --data, the loss: \(QualityMetric.names.joined(separator: ", ")), or several as rouge-l,repetition, which then \
-      hold together at one threshold, each with the epsilon or with its own of as many; with a table, any name for the \
-      certificate. (default: rouge-l; with a table loss)
+      With --data, the loss: \(QualityMetric.names.joined(separator: ", ")), or several as rouge-l,repetition, which \
+      then hold together at one threshold, each with the epsilon or with its own of as many; with a table, any name \
+      for the certificate. (default: rouge-l; with a table loss)
       """)
   var metric: String?
 
   @Option(
     help: ArgumentHelp(
-      "With --data, the model: a name, a .gguf file, or a Hugging Face directory; with a table, the file whose SHA-256 goes "
+      "With --data, the model: a name, a .gguf file, or a Hugging Face directory; with a table, the file whose "
+        + "SHA-256 goes "
         + "into the certificate. (default with --data: \(ModelManifest.defaultName))", valueName: "model"))
   var model: String?
 
@@ -158,8 +160,8 @@ struct Calibrate: ParsableCommand {
       }
       if let fallback = drafting.fallback, fallback.values.count > 1, rule.rule == .crc {
         throw ValidationError(
-          "several values of --fallback take --rule ucb or ltt: crc controls an expectation, which does not hold for the best "
-            + "of several")
+          "several values of --fallback take --rule ucb or ltt: crc controls an expectation, which does not "
+            + "hold for the best of several")
       }
       let sweep = [("lowest", documents.lowest != nil), ("every-threshold", documents.everyThreshold)]
       if let name = exits.given.first ?? sweep.first(where: { $0.1 })?.0 {

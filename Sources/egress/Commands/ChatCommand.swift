@@ -68,7 +68,8 @@ struct ChatCommand: ParsableCommand {
       _ = try model.prompt(messages: history + [ChatMessage(role: "user", content: "a")])
     } catch GenerationError.unknownPromptTemplate(let name, let found) {
       throw CommandError(
-        "\(name) has no prompt template that is known (\(found)), so that it cannot talk; generate --raw continues a text"
+        "\(name) has no prompt template that is known (\(found)), so that it cannot talk; generate --raw "
+          + "continues a text"
       )
     }
     if model.promptStyle == .reader {

@@ -11,8 +11,8 @@ struct EvaluateCommand: ParsableCommand {
     abstract:
       "Compare decoding with early exits or drafts with full depth, on documents not used for calibration.",
     discussion: """
-      Every document is decoded both ways in one process, one right after the other, first the one and then the other by \
-      turns, so that what slows the machine down slows down both. Times are of decoding, the prompt's pass apart.
+      Every document is decoded both ways in one process, one right after the other, first the one and then the other \
+      by turns, so that what slows the machine down slows down both. Times are of decoding, the prompt's pass apart.
 
       EXAMPLES
         egress evaluate --certificate docs.certificate.json --data heldout.jsonl

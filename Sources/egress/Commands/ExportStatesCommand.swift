@@ -11,9 +11,10 @@ struct ExportStatesCommand: ParsableCommand {
     abstract: "Write the hidden states of texts to files, to train heads on.",
     discussion: """
       Reads results that --input and --output of summarize or answer left, runs every prompt with its output through \
-      the model, and writes files of safetensors to a folder: layer.N, (tokens, hidden size) in half precision, each row divided \
-      by its root mean square; scale.N, (tokens), these root mean squares; tokens, their numbers; starts and outputs, the rows \
-      where each text and its output begin. A file that is there already is kept: run it again to go on after an interruption.
+      the model, and writes files of safetensors to a folder: layer.N, (tokens, hidden size) in half precision, each \
+      row divided by its root mean square; scale.N, (tokens), these root mean squares; tokens, their numbers; starts \
+      and outputs, the rows where each text and its output begin. A file that is there already is kept: run it again \
+      to go on after an interruption.
 
       EXAMPLES
         egress summarize --input docs.jsonl --output outputs.jsonl

@@ -11,9 +11,9 @@ struct FitExitsCommand: ParsableCommand {
     abstract: "Fit exit heads and classifiers on a model's own outputs.",
     discussion: """
       Runs the model on every document, then fits, per exit layer, a linear map to the final hidden state (ridge \
-      regression) and a classifier that tells whether the map's best token is the full model's. Every fifth document is held out \
-      for the report of agreement. Writes FILE.safetensors and FILE.json; FILE.outputs.jsonl keeps what the model wrote, so \
-      that an interrupted run goes on where it was.
+      regression) and a classifier that tells whether the map's best token is the full model's. Every fifth document \
+      is held out for the report of agreement. Writes FILE.safetensors and FILE.json; FILE.outputs.jsonl keeps what \
+      the model wrote, so that an interrupted run goes on where it was.
 
       EXAMPLES
         egress fit-exits --data docs.jsonl --exit-layers 12,18,24 --output exits.safetensors
@@ -51,13 +51,14 @@ struct FitExitsCommand: ParsableCommand {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Gradient steps on each map after the regression, towards the full model's distribution; kept where they agree more "
-        + "often with it on held-out text.", valueName: "steps"))
+      "Gradient steps on each map after the regression, towards the full model's distribution; kept where "
+        + "they agree more often with it on held-out text.", valueName: "steps"))
   var refine = 0
 
   @Option(
     help: ArgumentHelp(
-      "Maps that were trained together with the model, as tensors map.L: they are kept, and classifiers fitted to them.",
+      "Maps that were trained together with the model, as tensors map.L: they are kept, and classifiers "
+        + "fitted to them.",
       valueName: "file.safetensors"))
   var maps: String?
 

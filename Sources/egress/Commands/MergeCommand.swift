@@ -9,19 +9,19 @@ struct MergeCommand: ParsableCommand {
     commandName: "merge",
     abstract: "Put the shards of a batch or of a calibration together.",
     discussion: """
-      Results come out in the order of the documents, byte for byte as one machine writes them. Of a calibration, the table \
-      of losses and the certificate are made, by the options that its shards were given; no model is needed. The guard that \
-      the shards made lies beside them.
+      Results come out in the order of the documents, byte for byte as one machine writes them. Of a calibration, the \
+      table of losses and the certificate are made, by the options that its shards were given; no model is needed. The \
+      guard that the shards made lies beside them.
 
-      Shards that are missing or not whole, that are there twice, or that are of another model, of other options or of other \
-      documents are refused. A pattern may be given in quotes, so that no shell is needed.
+      Shards that are missing or not whole, that are there twice, or that are of another model, of other options or of \
+      other documents are refused. A pattern may be given in quotes, so that no shell is needed.
 
       EXAMPLES
         egress merge summaries.*-of-8.jsonl --output summaries.jsonl
         egress merge 'docs.*-of-8.runs.jsonl'
 
-      Exit status: 0 done; 2 nothing and 3 only the safest threshold is certified; 65 the shards do not go together; 75 some \
-      are missing or not whole yet, or a file cannot be written.
+      Exit status: 0 done; 2 nothing and 3 only the safest threshold is certified; 65 the shards do not go together; \
+      75 some are missing or not whole yet, or a file cannot be written.
       """)
 
   @Argument(help: "The files of all shards, in any order, or a pattern of them.")
@@ -30,7 +30,8 @@ struct MergeCommand: ParsableCommand {
   @Option(
     name: .shortAndLong,
     help: ArgumentHelp(
-      "Where the whole goes; of a calibration, what the names of its files begin with. (default: as the shards were told)",
+      "Where the whole goes; of a calibration, what the names of its files begin with. (default: as the "
+        + "shards were told)",
       valueName: "name"))
   var output: String?
 
@@ -101,7 +102,8 @@ extension Calibrate {
     let path = stem + ".guard.safetensors"
     guard (path as NSString).lastPathComponent == applicability.file else {
       throw CommandError(
-        "the certificate's guard is called \(applicability.file); give an --output that goes with it, in whatever folder"
+        "the certificate's guard is called \(applicability.file); give an --output that goes with it, in "
+          + "whatever folder"
       )
     }
     let manager = FileManager.default

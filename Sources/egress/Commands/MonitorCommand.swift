@@ -8,8 +8,8 @@ struct MonitorCommand: ParsableCommand {
     commandName: "monitor",
     abstract: "Say whether a deployed certificate still holds, from the log of its audits.",
     discussion: """
-      summarize and answer write the log with --audit SHARE. While the expected loss of the outputs against full depth is at most \
-      epsilon, the alarm is ever raised with probability at most delta, however often the log is looked at.
+      summarize and answer write the log with --audit SHARE. While the expected loss of the outputs against full depth \
+      is at most epsilon, the alarm is ever raised with probability at most delta, however often the log is looked at.
 
       EXAMPLES
         egress summarize --certificate docs.certificate.json --audit 0.02 --input in.jsonl --output out.jsonl
@@ -52,7 +52,8 @@ struct MonitorCommand: ParsableCommand {
       let digest = try Certificate.read(path: certificate).digest()
       guard digest == header.certificate else {
         throw CommandError(
-          "\(log) is the audit log of another certificate: SHA-256 \(header.certificate), that of \(certificate) is \(digest)"
+          "\(log) is the audit log of another certificate: SHA-256 \(header.certificate), that of "
+            + "\(certificate) is \(digest)"
         )
       }
     }

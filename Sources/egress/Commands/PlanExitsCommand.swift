@@ -12,9 +12,10 @@ struct PlanExitsCommand: ParsableCommand {
     commandName: "plan-exits",
     abstract: "Choose exit layers, measure and cache policy by what they cost on this machine.",
     discussion: """
-      Writes what the model says to every document, looks at all exits of its heads on it, measures the time of layers, \
-      heads, gates and cache work, and takes the cheapest way to leave that agrees with full depth often enough; full depth \
-      where none is cheaper. The plan goes where exit options are taken, in their place. The threshold is calibrate's to choose.
+      Writes what the model says to every document, looks at all exits of its heads on it, measures the time of \
+      layers, heads, gates and cache work, and takes the cheapest way to leave that agrees with full depth often \
+      enough; full depth where none is cheaper. The plan goes where exit options are taken, in their place. The \
+      threshold is calibrate's to choose.
 
       EXAMPLES
         egress plan-exits --data docs.jsonl --limit 40 --output plan.json

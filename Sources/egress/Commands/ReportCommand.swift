@@ -6,8 +6,8 @@ struct ReportCommand: ParsableCommand {
     commandName: "report",
     abstract: "Show a trace as an HTML page.",
     discussion: """
-      The page is one file that needs nothing else: the text coloured by exit layer (or by who wrote it, where two models \
-      did), tokens by exit layer, and the confidences that were looked at by layer.
+      The page is one file that needs nothing else: the text coloured by exit layer (or by who wrote it, where two \
+      models did), tokens by exit layer, and the confidences that were looked at by layer.
 
       EXAMPLES
         egress summarize --exit-threshold 0.9 --exit-layers 18,24 --trace t.jsonl article.txt

@@ -11,8 +11,8 @@ struct ServeCommand: ParsableCommand {
     commandName: "serve",
     abstract: "Serve a model over OpenAI's protocol.",
     discussion: """
-      Requests are decoded together, and each output is the one that its request gets alone. SIGTERM and Ctrl-C end the server \
-      when the requests under way are answered.
+      Requests are decoded together, and each output is the one that its request gets alone. SIGTERM and Ctrl-C end \
+      the server when the requests under way are answered.
 
       EXAMPLES
         egress serve
@@ -26,20 +26,22 @@ struct ServeCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Decode documents as a certificate that calibrate wrote says; may be given again, for other tasks. Requests that it does \
-      not hold for are decoded at full depth.
+      Decode documents as a certificate that calibrate wrote says; may be given again, for other tasks. Requests that \
+      it does not hold for are decoded at full depth.
       """, valueName: "cert.json"))
   var certificate: [String] = []
 
   @Option(
     help: ArgumentHelp(
-      "What drafts, for a certificate of drafts: head for the draft head that comes with the model, a file, or a small model.",
+      "What drafts, for a certificate of drafts: head for the draft head that comes with the model, a file, or a "
+        + "small model.",
       valueName: "draft"))
   var draft = "head"
 
   @Option(
     help: ArgumentHelp(
-      "Exit heads, for a certificate of early exits; none for the model's own head. (default: those that come with the program)",
+      "Exit heads, for a certificate of early exits; none for the model's own head. (default: those that come with "
+        + "the program)",
       valueName: "file"))
   var exitHeads: String?
 

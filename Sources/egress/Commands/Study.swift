@@ -7,9 +7,10 @@ struct Study: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Repeat calibration on random splits and measure what each rule really does.",
     discussion: """
-      Each trial shuffles the samples, calibrates on the first of them and measures risk and cost on the rest. Prints a table, or \
-      JSON; --figure draws test risk over epsilon above cost over epsilon. --risk selective reads the answers that calibrate \
-      --risk selective has written, and shows which share of the questions is answered at each epsilon.
+      Each trial shuffles the samples, calibrates on the first of them and measures risk and cost on the rest. Prints \
+      a table, or JSON; --figure draws test risk over epsilon above cost over epsilon. --risk selective reads the \
+      answers that calibrate --risk selective has written, and shows which share of the questions is answered at each \
+      epsilon.
       """)
 
   /// What is studied but a table of losses.

@@ -9,9 +9,9 @@ struct Verify: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Recompute a certificate from its data, to the last digit.",
     discussion: """
-      Refuses a certificate whose text does not fit its digest, and data that are not those certified. The digest has no \
-      key: whoever edits a certificate can write a new one. What cannot be made up is a result that does not follow from \
-      the table. Who made a certificate is told by its signature (--verify-key).
+      Refuses a certificate whose text does not fit its digest, and data that are not those certified. The digest has \
+      no key: whoever edits a certificate can write a new one. What cannot be made up is a result that does not follow \
+      from the table. Who made a certificate is told by its signature (--verify-key).
 
       Give the options by which the table was read (--costs, --confidences, ...) as they were for calibrate; epsilon, \
       delta, rule, bound, B and seed come from the certificate.
@@ -68,7 +68,8 @@ struct Verify: ParsableCommand {
     let losses = try reading.read(table, lossBound: certificate.lossBound, hasFullModel: hasFullModel)
     guard also.count == certificate.furtherRisks.count else {
       throw ValidationError(
-        "the certificate holds \(certificate.furtherRisks.count) further risks; give --also once for each, found \(also.count)"
+        "the certificate holds \(certificate.furtherRisks.count) further risks; give --also once for each, found "
+          + "\(also.count)"
       )
     }
     let further = try zip(also, certificate.furtherRisks).map { path, risk in

@@ -141,7 +141,8 @@ struct StudyFigure {
     if let title {
       let (cx, cy) = (left - 54, top + panelHeight / 2)
       text +=
-        "<text x=\"\(Self.n(cx))\" y=\"\(Self.n(cy))\" transform=\"rotate(-90 \(Self.n(cx)) \(Self.n(cy)))\" text-anchor=\"middle\" font-size=\"13\">\(title)</text>\n"
+        "<text x=\"\(Self.n(cx))\" y=\"\(Self.n(cy))\" transform=\"rotate(-90 "
+        + "\(Self.n(cx)) \(Self.n(cy)))\" text-anchor=\"middle\" font-size=\"13\">\(title)</text>\n"
     }
     if namesEpsilon {
       text += Self.text(

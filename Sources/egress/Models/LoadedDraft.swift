@@ -20,8 +20,8 @@ enum LoadedDraft {
     }
     guard let path = draft == "head" ? try Self.shippedHead(loaded) : draft else {
       throw CommandError(
-        "no draft head comes with \(loaded.entry?.name ?? loaded.path); --draft takes a .safetensors file that has one, or a "
-          + "small model")
+        "no draft head comes with \(loaded.entry?.name ?? loaded.path); --draft takes a .safetensors file that "
+          + "has one, or a small model")
     }
     self = .head(
       try DraftHead(path: path, modelDigest: loaded.digest()))

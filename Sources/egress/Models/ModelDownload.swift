@@ -77,8 +77,8 @@ struct ModelDownload {
     guard let base = entry.base, let name = entry.delta, let delta = ShippedFiles.path("models/" + name)
     else {
       throw CommandError(
-        "what \(entry.name) differs in from its base comes with the program, in share/egress/models beside its folder or in "
-          + "Weights/models of its source tree, but is in neither")
+        "what \(entry.name) differs in from its base comes with the program, in share/egress/models beside "
+          + "its folder or in Weights/models of its source tree, but is in neither")
     }
     let difference = try FileDelta(path: delta)
     guard FileManager.default.createFile(atPath: file, contents: nil),

@@ -50,8 +50,8 @@ struct ModelStore {
       guard let size = Self.size(path) else {
         throw CommandError(
           entry.source == .shipped
-            ? "the model \(entry.name) comes with the program, in share/egress/models beside its folder or in Weights/models "
-              + "of its source tree, but is in neither"
+            ? "the model \(entry.name) comes with the program, in share/egress/models beside its folder or in "
+              + "Weights/models of its source tree, but is in neither"
             : "the model \(entry.name) is not here yet; run: egress models pull \(entry.name)")
       }
       guard size == entry.size else {
@@ -62,8 +62,8 @@ struct ModelStore {
     }
     guard access(model, F_OK) == 0 else {
       throw CommandError(
-        "there is no model and no file called \(model)\(manifest.suggestion(for: model)); --model takes a .gguf file, a Hugging Face directory, "
-          + "or one of: \(manifest.names)")
+        "there is no model and no file called \(model)\(manifest.suggestion(for: model)); --model takes a .gguf file, "
+          + "a Hugging Face directory, or one of: \(manifest.names)")
     }
     return (model, nil)
   }

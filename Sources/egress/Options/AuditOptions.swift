@@ -12,9 +12,9 @@ struct AuditOptions: ParsableArguments {
     parsing: .unconditional,
     help: ArgumentHelp(
       """
-      With --certificate, decode this share of the outputs at full depth too, above 0 and at most 1, and log how far they \
-      are apart; egress monitor reads the log. Once it raises its alarm, decoding goes on with a certificate of a smaller \
-      epsilon that calibrate made with this one, or at full depth.
+      With --certificate, decode this share of the outputs at full depth too, above 0 and at most 1, and log how far \
+      they are apart; egress monitor reads the log. Once it raises its alarm, decoding goes on with a certificate of a \
+      smaller epsilon that calibrate made with this one, or at full depth.
       """, valueName: "share"))
   var audit: Double?
 
@@ -132,9 +132,10 @@ final class Auditor {
     let after = try log.append(.init(loss: value, time: Date().timeIntervalSince1970.rounded()))
     if after.isAlarmed, !before {
       Console.warning(
-        "alarm: after \(after.count) audits the outputs are farther from full depth than the certificate has it (mean loss "
-          + "\(after.meanLoss.formatted(places: 3)), p = \(TableText.short(after.pValue))); from now on decoding is at a safer threshold "
-          + "that is certified, or at full depth"
+        "alarm: after \(after.count) audits the outputs are farther from full depth than the certificate has "
+          + "it (mean loss "
+          + "\(after.meanLoss.formatted(places: 3)), p = \(TableText.short(after.pValue))); from now on decoding is "
+          + "at a safer threshold that is certified, or at full depth"
       )
     }
   }

@@ -32,8 +32,8 @@ struct CalibrationDocuments: ParsableArguments {
 
   @Option(
     help: """
-      The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: two dozen by the \
-      confidence measure; with --draft, 15 from 0.5 to 20)
+      The only thresholds to try, as 0.99,0.9 or 0.95:0.5:-0.05, chosen without looking at results. (default: two \
+      dozen by the confidence measure; with --draft, 15 from 0.5 to 20)
       """)
   var grid: NumberList?
 

@@ -5,15 +5,15 @@ import SpeculativeDecoding
 struct CalibrationDraft: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Calibrate the rollback threshold of what drafts for the model: a small model, by name or path, or a draft head, head or "
-        + "a .safetensors file.", valueName: "draft"))
+      "Calibrate the rollback threshold of what drafts for the model: a small model, by name or path, or a draft "
+        + "head, head or a .safetensors file.", valueName: "draft"))
   var draft: String?
 
   @Option(
     parsing: .unconditional,
     help: """
-      The draft stops before a token less probable than this. Of several, as 0.3,0.6, the cheapest certified is chosen, with \
-      the failure probability divided among them. (default: 0.6; 0.1 with a draft head)
+      The draft stops before a token less probable than this. Of several, as 0.3,0.6, the cheapest certified is \
+      chosen, with the failure probability divided among them. (default: 0.6; 0.1 with a draft head)
       """)
   var fallback: NumberList?
 

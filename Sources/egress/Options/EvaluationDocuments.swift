@@ -10,8 +10,8 @@ struct EvaluationDocuments: ParsableArguments {
 
   @Option(
     help: """
-      The loss: \(QualityMetric.names.joined(separator: ", ")). The last two are of distributions; Brier and Hellinger are \
-      then both printed, and ROUGE-L beside them. (default: that of the certificate, or rouge-l)
+      The loss: \(QualityMetric.names.joined(separator: ", ")). The last two are of distributions; Brier and Hellinger \
+      are then both printed, and ROUGE-L beside them. (default: that of the certificate, or rouge-l)
       """)
   var metric: String?
 

@@ -19,8 +19,8 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Take threshold, measure, layers and cache from a certificate that calibrate wrote; --exit-heads goes with it where "
-        + "it is of such heads.", valueName: "cert.json"))
+      "Take threshold, measure, layers and cache from a certificate that calibrate wrote; --exit-heads goes "
+        + "with it where it is of such heads.", valueName: "cert.json"))
   var certificate: String?
 
   @OptionGroup var policy: ExitPolicyOptions
@@ -136,8 +136,8 @@ struct ExitOptions: ParsableArguments {
       Console.note(
         certificate.isOfPrompts
           ? "a document takes \(costs.0) ms at this layer and \(costs.1) ms at full depth, so prompts pass all layers"
-          : "leaving early at this threshold takes \(costs.0) ms a token and full depth \(costs.1), so tokens pass all layers"
-      )
+          : "leaving early at this threshold takes \(costs.0) ms a token and full depth \(costs.1), "
+            + "so tokens pass all layers")
       return nil
     }
     return strategy

@@ -49,8 +49,8 @@ struct ExitPolicyOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Exit heads and classifiers that fit-exits made for this model; none for the model's own head. (default: those that "
-        + "come with the program, for a model given by name)", valueName: "file"))
+      "Exit heads and classifiers that fit-exits made for this model; none for the model's own head. "
+        + "(default: those that come with the program, for a model given by name)", valueName: "file"))
   var exitHeads: String?
 
   @Option(

@@ -15,8 +15,8 @@ struct RuleArguments: ParsableArguments {
 
   @Option(
     help: """
-      Bound of ucb and ltt: \(TableArguments.names(of: RiskBound.self)). (default: wsr; with --data anytime, which holds \
-      however often documents are added)
+      Bound of ucb and ltt: \(TableArguments.names(of: RiskBound.self)). (default: wsr; with --data anytime, which \
+      holds however often documents are added)
       """)
   var bound: RiskBound?
 

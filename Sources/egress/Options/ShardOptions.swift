@@ -7,8 +7,9 @@ struct ShardOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Work on this part of the documents only, such as 3/8, or auto for what a Slurm array or an Indexed Job says; egress merge \
-      puts the parts together. Each goes to a file of its own, as out.3-of-8.jsonl, and goes on where it was interrupted.
+      Work on this part of the documents only, such as 3/8, or auto for what a Slurm array or an Indexed Job says; \
+      egress merge puts the parts together. Each goes to a file of its own, as out.3-of-8.jsonl, and goes on where it \
+      was interrupted.
       """, valueName: "k/n"))
   var shard: String?
 

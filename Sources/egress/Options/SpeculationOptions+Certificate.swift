@@ -17,7 +17,8 @@ extension SpeculationOptions {
     Console.note(certificate.statement)
     if !certified.pays {
       Console.note(
-        "drafting at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and the large model's own "
+        "drafting at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and the large "
+          + "model's own "
           + "output \((certificate.safestCost ?? 0).formatted(places: 2)), so drafts are exact, and made where they pay"
       )
     }

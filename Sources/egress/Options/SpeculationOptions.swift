@@ -17,9 +17,9 @@ struct SpeculationOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Draft tokens ahead: draft with what --draft names, prompt-lookup with what stands in the text already, early-exit with \
-      the model's own first layers; auto takes whichever of them pays at the moment, or none, the draft head that comes with a \
-      model among them.
+      Draft tokens ahead: draft with what --draft names, prompt-lookup with what stands in the text already, \
+      early-exit with the model's own first layers; auto takes whichever of them pays at the moment, or none, the \
+      draft head that comes with a model among them.
       """,
       valueName: "drafter"))
   var drafter: Kind?
@@ -42,7 +42,8 @@ struct SpeculationOptions: ParsableArguments {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Let tokens of the small model leave its layers where neighbouring hidden states are at least this similar, in 0...1.",
+      "Let tokens of the small model leave its layers where neighbouring hidden states are at least this "
+        + "similar, in 0...1.",
       valueName: "threshold"))
   var draftExitThreshold: Double?
 

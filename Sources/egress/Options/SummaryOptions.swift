@@ -6,7 +6,8 @@ struct SummaryOptions: ParsableArguments {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "End the summary after so many sentences, 1 to 100. (default: by the kind of text, for models trained to lengths)",
+      "End the summary after so many sentences, 1 to 100. (default: by the kind of text, for models "
+        + "trained to lengths)",
       valueName: "n"))
   var sentences: Int?
 
@@ -18,7 +19,8 @@ struct SummaryOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "What the summary is to be about: a question or a topic. With --input, for documents without a query of their own.",
+      "What the summary is to be about: a question or a topic. With --input, for documents without a query "
+        + "of their own.",
       valueName: "text"))
   var focus: String?
 

@@ -31,16 +31,16 @@ struct TableArguments: ParsableArguments {
 
   @Option(
     help: """
-      Confidence of a segmented image: mean, median, quantile:LEVEL; patch or patch:PIXELS:LEVEL, the quantile of the means of \
-      all windows; tiles or tiles:PIXELS:LEVEL, of windows that do not overlap.
+      Confidence of a segmented image: mean, median, quantile:LEVEL; patch or patch:PIXELS:LEVEL, the quantile of the \
+      means of all windows; tiles or tiles:PIXELS:LEVEL, of windows that do not overlap.
       """)
   var aggregate = SegmentationSweep.Aggregation.mean
 
   @Option(
     name: .customLong("segmentation-loss"),
     help: """
-      Loss of a segmented image: \(Self.names(of: SegmentationSweep.Loss.self)). In miou classes absent from prediction and \
-      labels do not count, in miou-all they count as 0.
+      Loss of a segmented image: \(Self.names(of: SegmentationSweep.Loss.self)). In miou classes absent from \
+      prediction and labels do not count, in miou-all they count as 0.
       """)
   var segmentationLoss = SegmentationSweep.Loss.miscoverage
 

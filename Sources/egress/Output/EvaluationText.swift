@@ -23,7 +23,8 @@ extension Evaluation.Result {
       lines.append(
         (
           "distances",
-          "Brier \(brier.formatted(places: 4)), Hellinger \(hellinger.formatted(places: 4)) a token of the full model's output"
+          "Brier \(brier.formatted(places: 4)), Hellinger \(hellinger.formatted(places: 4)) a token of the full "
+            + "model's output"
         ))
     }
     if let outsideShare {
@@ -50,8 +51,8 @@ extension Evaluation.Result {
       lines.append(
         (
           "drafts",
-          "\(drafts.drafted) tokens, \((100 * share).formatted(places: 1)) % kept, \(drafts.substituted) of them not the "
-            + "model's own; \(exits.tokens) tokens in \(drafts.steps) passes"
+          "\(drafts.drafted) tokens, \((100 * share).formatted(places: 1)) % kept, "
+            + "\(drafts.substituted) of them not the model's own; \(exits.tokens) tokens in \(drafts.steps) passes"
         ))
     }
     lines.append(

@@ -8,7 +8,7 @@ import json
 import os
 import random
 
-from mpmath import mp, mpf, log, sqrt, exp, binomial, ceil
+from mpmath import binomial, ceil, exp, log, mp, mpf, sqrt
 
 mp.dps = 60
 
@@ -61,7 +61,7 @@ def hb_p(xs, bound, target):
     a = min(total / n, alpha)
     h = (a * log(a / alpha) if a > 0 else 0) + ((1 - a) * log((1 - a) / (1 - alpha)) if a < 1 else 0)
     k = int(ceil(total))
-    tail = sum(binomial(n, j) * alpha**j * (1 - alpha) ** (n - j) for j in range(0, min(k, n) + 1))
+    tail = sum(binomial(n, j) * alpha**j * (1 - alpha) ** (n - j) for j in range(min(k, n) + 1))
     return min(mpf(1), exp(-n * h), exp(1) * tail)
 
 

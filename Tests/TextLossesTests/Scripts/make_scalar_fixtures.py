@@ -1,8 +1,8 @@
-"""Writes ../Fixtures/text-scalars.json: scores of the same references as make_text_fixtures.py on texts whose scalars matter.
+"""Writes ../Fixtures/text-scalars.json: scores of the same references as make_text_fixtures.py on texts whose scalars
+matter.
 
-Python compares scalars: composed and decomposed letters differ, a capital sigma at the end of a word has a small letter of its own,
-combining marks are no letters, and four control characters are white space.
-"""
+Python compares scalars: composed and decomposed letters differ, a capital sigma at the end of a word has a small letter
+of its own, combining marks are no letters, and four control characters are white space."""
 
 import json
 import os

@@ -12,10 +12,14 @@ import random
 import re
 import string
 import sys
+from pathlib import Path
 
 import sacrebleu
 from nltk.stem import porter
 from rouge_score import rouge_scorer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "Scripts"))
+from egress_tools import read_lines
 
 plain = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=False)
 stemmed = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=True)
@@ -43,7 +47,10 @@ def levenshtein(a, b):
 
 def case(prediction, references):
     r, s = plain.score_multi(references, prediction), stemmed.score_multi(references, prediction)
-    longest = lambda ref: max(len(prediction), len(ref), 1)
+
+    def longest(ref):
+        return max(len(prediction), len(ref), 1)
+
     return {
         "prediction": prediction,
         "references": references,
@@ -60,14 +67,14 @@ def case(prediction, references):
 def main():
     rng = random.Random(5)
     cases = []
-    papers = [json.loads(line) for line in open(sys.argv[1])]
+    papers = read_lines(sys.argv[1])
     for paper in rng.sample(papers, 45):
         sentences = re.split(r"(?<=[.!?]) ", paper["document"])
         prediction = rng.choice(sentences)[:260]
         if rng.random() < 0.4:
             prediction = "\n".join(rng.sample(sentences, min(2, len(sentences))))[:320]
         cases.append(case(prediction, [ref[:260] for ref in paper["references"][:3]]))
-    answers = [json.loads(line) for line in open(sys.argv[2])]
+    answers = read_lines(sys.argv[2])
     for answer in rng.sample(answers, 30):
         reference = answer["references"][0]
         words = reference.split()
@@ -108,20 +115,116 @@ def main():
     ]
     cases += [case(p, r) for p, r in made_up]
 
-    words = set(
-        """caresses ponies ties caress cats feed agreed plastered bled motoring sing conflated troubled sized hopping tanned
-    falling hissing fizzed failing filing happy sky relational conditional rational valenci hesitanci digitizer conformabli radicalli
-    differentli vileli analogousli vietnamization predication operator feudalism decisiveness hopefulness callousness formaliti
-    sensitiviti sensibiliti triplicate formative formalize electriciti electrical hopeful goodness revival allowance inference
-    airliner gyroscopic adjustable defensible irritant replacement adjustment dependent adoption homologou communism activate
-    angulariti homologous effective bowdlerize probate rate cease controll roll skies dying lying news innings proceed enjoy
-    enjoyment spied died flies fly geology theology archaeology hopefully carefully generally radically syzygy toy yyyy sayings
-    being used eyes owned oats ivy""".split()
-    )
+    words = {
+        "caresses",
+        "ponies",
+        "ties",
+        "caress",
+        "cats",
+        "feed",
+        "agreed",
+        "plastered",
+        "bled",
+        "motoring",
+        "sing",
+        "conflated",
+        "troubled",
+        "sized",
+        "hopping",
+        "tanned",
+        "falling",
+        "hissing",
+        "fizzed",
+        "failing",
+        "filing",
+        "happy",
+        "sky",
+        "relational",
+        "conditional",
+        "rational",
+        "valenci",
+        "hesitanci",
+        "digitizer",
+        "conformabli",
+        "radicalli",
+        "differentli",
+        "vileli",
+        "analogousli",
+        "vietnamization",
+        "predication",
+        "operator",
+        "feudalism",
+        "decisiveness",
+        "hopefulness",
+        "callousness",
+        "formaliti",
+        "sensitiviti",
+        "sensibiliti",
+        "triplicate",
+        "formative",
+        "formalize",
+        "electriciti",
+        "electrical",
+        "hopeful",
+        "goodness",
+        "revival",
+        "allowance",
+        "inference",
+        "airliner",
+        "gyroscopic",
+        "adjustable",
+        "defensible",
+        "irritant",
+        "replacement",
+        "adjustment",
+        "dependent",
+        "adoption",
+        "homologou",
+        "communism",
+        "activate",
+        "angulariti",
+        "homologous",
+        "effective",
+        "bowdlerize",
+        "probate",
+        "rate",
+        "cease",
+        "controll",
+        "roll",
+        "skies",
+        "dying",
+        "lying",
+        "news",
+        "innings",
+        "proceed",
+        "enjoy",
+        "enjoyment",
+        "spied",
+        "died",
+        "flies",
+        "fly",
+        "geology",
+        "theology",
+        "archaeology",
+        "hopefully",
+        "carefully",
+        "generally",
+        "radically",
+        "syzygy",
+        "toy",
+        "yyyy",
+        "sayings",
+        "being",
+        "used",
+        "eyes",
+        "owned",
+        "oats",
+        "ivy",
+    }
     for paper in papers[:120]:
         words.update(w for w in re.findall(r"[a-z]{4,}", paper["document"].lower()) if len(w) > 6)
     stemmer = porter.PorterStemmer()
-    stems = {w: stemmer.stem(w) for w in sorted(words)[::2] + ["syzygy", "yyyy", "died", "flies"]}
+    stems = {w: stemmer.stem(w) for w in [*sorted(words)[::2], "syzygy", "yyyy", "died", "flies"]}
 
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, "..", "Fixtures", "text-losses.json"), "w") as f:

@@ -3,7 +3,6 @@
 Needs the Python packages sentencepiece (0.2) and tokenizers (0.23). Run it in this folder; the output is committed.
 """
 
-import base64
 import json
 import os
 import random
@@ -117,14 +116,7 @@ TEXTS = [
     "<extra_id_0> x <extra_id_1>",
 ]
 
-ALPHABET = list("abdehinorstu  \t\n.,'T<>_1２Ａé\u0301\u0308\u00a0ﬁ½日😀▁") + [
-    "the",
-    " the",
-    "package",
-    "ing",
-    "<table>",
-    "\n\n",
-]
+ALPHABET = [*list("abdehinorstu  \t\n.,'T<>_1２Ａé́̈\xa0ﬁ½日😀▁"), "the", " the", "package", "ing", "<table>", "\n\n"]
 
 
 def texts():
@@ -166,7 +158,7 @@ def main():
             for case in cases:
                 ids = processor.encode(case["text"])
                 case[name] = {"ids": ids, "decoded": processor.decode(ids)}
-                case["tie"] = case.get("tie", False) or "unigram" in name and has_tie(processor, case["text"])
+                case["tie"] = case.get("tie", False) or ("unigram" in name and has_tie(processor, case["text"]))
     # Versions of the library break ties between segmentations of equal probability in different ways.
     cases = [case for case in cases if not case.pop("tie")]
     write_json(cases)
@@ -192,7 +184,8 @@ def anonymous(model):
 
 
 def write_json(cases):
-    """The unigram model as a tokenizer.json of T5's kind, with two sentinels, and what the library tokenizers makes of it."""
+    """The unigram model as a tokenizer.json of T5's kind, with two sentinels, and what the library tokenizers makes of
+    it."""
     from sentencepiece import sentencepiece_model_pb2
 
     with open("unigram.model", "rb") as file:

@@ -10,7 +10,6 @@ import json
 import pathlib
 
 import torch
-
 from data import LONGEST_TARGET, Tokens, pad, read_rows
 from model import Model, Sizes
 

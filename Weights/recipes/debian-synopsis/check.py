@@ -2,10 +2,9 @@
 """Check that the model of model.py and transformers' T5 give the same logits from the same (random) weights."""
 
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
-
 from model import Model
 from train import SIZES
+from transformers import T5Config, T5ForConditionalGeneration
 
 
 def main():

@@ -1,19 +1,21 @@
 """Documents as tokens, and batches of them of about one length."""
 
-import json
 import random
+import sys
+from pathlib import Path
 
 import sentencepiece
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "Scripts"))
+from egress_tools import read_lines
 
 #: Tokens of a synopsis, its end included.
 LONGEST_TARGET = 32
 
 
 def read_rows(path, count=None):
-    with open(path, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    return rows[:count]
+    return read_lines(path, count)
 
 
 class Tokens:
@@ -22,10 +24,10 @@ class Tokens:
         self.positions = positions
 
     def document(self, text):
-        return self.model.encode(text)[: self.positions - 1] + [1]
+        return [*self.model.encode(text)[: self.positions - 1], 1]
 
     def target(self, text):
-        return self.model.encode(text)[: LONGEST_TARGET - 1] + [1]
+        return [*self.model.encode(text)[: LONGEST_TARGET - 1], 1]
 
     def text(self, ids):
         return self.model.decode(ids)

@@ -6,10 +6,9 @@ import json
 import pathlib
 
 import torch
-from rouge_score import rouge_scorer
-
 from data import LONGEST_TARGET, Tokens, pad, read_rows
 from model import Model, Sizes
+from rouge_score import rouge_scorer
 
 
 def main():

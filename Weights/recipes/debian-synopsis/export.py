@@ -13,10 +13,9 @@ import shutil
 import gguf
 import numpy
 import torch
+from model import Model, Sizes
 from safetensors.torch import save_file
 from sentencepiece import sentencepiece_model_pb2
-
-from model import Model, Sizes
 
 WHOLE = {"shared.weight": "token_embd.weight", "lm_head.weight": "output.weight"}
 PARTS = {"SelfAttention": "attn", "EncDecAttention": "cross_attn"}

@@ -5,11 +5,10 @@ Reads apt's two indexes of a release as they lie in /var/lib/apt/lists after
 
     apt-get -o Acquire::Languages=en update
 
-and writes train.jsonl, validation.jsonl, calibration.jsonl and test.jsonl, of objects with `id`, `document`, `reference`
-and `source`. All packages built from one source are in one split; a hash of the source's name decides which. Packages of one
-source share most of their text, so training takes a few of each, and the other splits one: their documents are then
-as independent of each other as the sources are, which calibration asks for.
-"""
+and writes train.jsonl, validation.jsonl, calibration.jsonl and test.jsonl, of objects with `id`, `document`,
+`reference` and `source`. All packages built from one source are in one split; a hash of the source's name decides
+which. Packages of one source share most of their text, so training takes a few of each, and the other splits one: their
+documents are then as independent of each other as the sources are, which calibration asks for."""
 
 import argparse
 import collections

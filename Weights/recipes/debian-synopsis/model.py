@@ -124,7 +124,7 @@ class Model(nn.Module):
     def __init__(self, sizes):
         super().__init__()
         self.sizes = sizes
-        d, inner = sizes.d_model, sizes.num_heads * sizes.d_kv
+        d, _inner = sizes.d_model, sizes.num_heads * sizes.d_kv
         self.shared = nn.Parameter(torch.randn(sizes.vocab_size, d))
         self.head = nn.Parameter(self.shared.data * 0.25 * d**-0.5)
         self.encoder = nn.ModuleList(Layer(sizes, False) for _ in range(sizes.num_layers))
@@ -141,7 +141,8 @@ class Model(nn.Module):
         return rows.masked_fill(torch.ones(queries, keys, dtype=torch.bool).triu(1), float("-inf"))
 
     def encode(self, ids, layers=None):
-        """ids: [batch, tokens], 0 for padding. Gives the keys and values of the first decoder layers, and their mask."""
+        """ids: [batch, tokens], 0 for padding. Gives the keys and values of the first decoder layers, and their
+        mask."""
         mask = torch.zeros(ids.shape).masked_fill(ids == 0, float("-inf"))[:, None, None]
         if not (ids == 0).any():
             mask = None

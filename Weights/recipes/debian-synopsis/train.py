@@ -2,12 +2,11 @@
 """Train a model of the pair: cross-entropy of the predictions of every decoder layer l, weighted by l (Schuster et al.,
 "Confident Adaptive Language Modeling", 2022, equation 6), all through the same final norm and unembedding.
 
-A step takes a few of the layers, drawn by their weights, and runs the model up to the last of them: the same gradient on
-average, for less.
-The workers, of one thread each, change the shared parameters without waiting for each other (Niu et al., "Hogwild!",
-2011): on a machine that others use too, threads of one process mostly wait. Progress, which the learning rate follows,
-is time used of `--minutes`, or steps of `--steps`. Stopped or killed, the same command goes on from the last checkpoint.
-"""
+A step takes a few of the layers, drawn by their weights, and runs the model up to the last of them: the same gradient
+on average, for less. The workers, of one thread each, change the shared parameters without waiting for each other (Niu
+et al., "Hogwild!", 2011): on a machine that others use too, threads of one process mostly wait. Progress, which the
+learning rate follows, is time used of `--minutes`, or steps of `--steps`. Stopped or killed, the same command goes on
+from the last checkpoint."""
 
 import argparse
 import dataclasses
@@ -19,7 +18,6 @@ import time
 
 import torch
 import torch.nn.functional as F
-
 from data import Tokens, batches, read_rows, tensors
 from model import Model, Sizes
 
@@ -91,10 +89,10 @@ def begin_near_the_words(model, train):
 
 @torch.no_grad()
 def begin_with_copying(model):
-    """Cross-attention that begins by copying: a head of the first encoder layer puts the token before a token beside it;
-    a head of each of the first decoder layers looks for the places whose token before is the current one, and adds a part
-    of what stands there. Half of a synopsis' tokens stand in its document, a quarter after the token that they follow; a
-    model of this size takes thousands of steps to find out how to look them up."""
+    """Cross-attention that begins by copying: a head of the first encoder layer puts the token before a token beside
+    it; a head of each of the first decoder layers looks for the places whose token before is the current one, and adds
+    a part of what stands there. Half of a synopsis' tokens stand in its document, a quarter after the token that they
+    follow; a model of this size takes thousands of steps to find out how to look them up."""
     sizes = model.sizes
     d, size = sizes.d_model, sizes.d_kv
 
@@ -157,8 +155,8 @@ class Run:
 
 @torch.no_grad()
 def take_step(run, arguments, scale):
-    """Changes the shared parameters by this worker's gradients: matrices by Muon (Jordan 2024), in batches of one shape,
-    the rest by Adam."""
+    """Changes the shared parameters by this worker's gradients: matrices by Muon (Jordan 2024), in batches of one
+    shape, the rest by Adam."""
     step = torch.tensor(run.state[0].item() + 1)
     groups = {}
     for (name, parameter), (first, second) in zip(run.model.named_parameters(), run.moments):

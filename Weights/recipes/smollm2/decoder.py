@@ -1,15 +1,14 @@
 """The upper layers of a Llama-family decoder in 4 bits, to be trained as they will be read.
 
-A weight of Q4_1 is code * scale + minimum, with codes of 0 to 15 and a scale and a minimum for every 32. Scales and minima
-stay; what is learned is the code, through a latent number that is rounded in every step (straight-through). The latent
-begins anywhere within its code's bin, so that nothing changes at first and a small step changes the right share of codes.
-"""
+A weight of Q4_1 is code * scale + minimum, with codes of 0 to 15 and a scale and a minimum for every 32. Scales and
+minima stay; what is learned is the code, through a latent number that is rounded in every step (straight-through). The
+latent begins anywhere within its code's bin, so that nothing changes at first and a small step changes the right share
+of codes."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from checkpoint import BLOCK, Checkpoint, unit
+from torch import nn
 
 
 class Grid:

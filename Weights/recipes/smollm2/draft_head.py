@@ -1,17 +1,16 @@
 """A draft head: one transformer layer that guesses a model's next hidden state from its last one and the next token
 (Li et al., "EAGLE: speculative sampling requires rethinking feature uncertainty", ICML 2024).
 
-Row t reads the hidden state f_t of the model's last layer and the embedding of the token after it, x_{t+1}, and gives g_t,
-which the model's own final norm and unembedding turn into the distribution of x_{t+2}. In drafting, g_t stands for
-f_{t+1} in the next row. Where the model itself has passed token t, the states after lower layers are read as well (EAGLE-3;
-Li et al., 2025); a row that drafts has none. Tensors are named and laid out as in GGUF, so that rotary pairs lie side by side.
-"""
+Row t reads the hidden state f_t of the model's last layer and the embedding of the token after it, x_{t+1}, and gives
+g_t, which the model's own final norm and unembedding turn into the distribution of x_{t+2}. In drafting, g_t stands for
+f_{t+1} in the next row. Where the model itself has passed token t, the states after lower layers are read as well
+(EAGLE-3; Li et al., 2025); a row that drafts has none. Tensors are named and laid out as in GGUF, so that rotary pairs
+lie side by side."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from checkpoint import unit
+from torch import nn
 
 
 class Head(nn.Module):
@@ -21,7 +20,7 @@ class Head(nn.Module):
         self.lower = sorted(lower)
         self.dropout = nn.Dropout(dropout)
         self.target = target
-        size, heads, key_heads, width = target.size, target.heads, target.key_heads, target.width
+        size, _heads, key_heads, width = target.size, target.heads, target.key_heads, target.width
         self.head_size = target.head_size
         keys = key_heads * self.head_size
         self.state_map = nn.Linear(size, size, bias=False)
@@ -100,10 +99,9 @@ class Head(nn.Module):
     def forward(self, states, lower, embeddings, window, steps):
         """The states guessed for the rows of a window, after 1 to `steps` rows of drafting.
 
-        states, embeddings: (batch, rows, size), those of x_t and of x_{t+1}. lower: (batch, rows, layers * size), of mean
-        square 1. window: (batch, n) row numbers, each row after the
-        one before. Yields (batch, n, size): of step k, row t has seen the model's own states up to row t - k + 1.
-        """
+        states, embeddings: (batch, rows, size), those of x_t and of x_{t+1}. lower: (batch, rows, layers * size), of
+        mean square 1. window: (batch, n) row numbers, each row after the one before. Yields (batch, n, size): of step
+        k, row t has seen the model's own states up to row t - k + 1."""
         batch, rows, size = states.shape
         positions = torch.arange(rows).expand(batch, rows)
         x = self.fused(states, embeddings, lower)

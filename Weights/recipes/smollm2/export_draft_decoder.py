@@ -7,9 +7,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quantize
-
 from checkpoint import Checkpoint
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quantize
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True)
@@ -35,8 +34,8 @@ def add(name, values, format):
 
 matrix, vector = GGMLQuantizationType.Q8_0, GGMLQuantizationType.F32
 add("token_embd.weight", file.embedding, matrix)
-# The map and the model's norm and unembedding in one matrix. What follows the norm of the mapped state is a scale of each
-# row, which is lost: the order of tokens stays, their probabilities do not.
+# The map and the model's norm and unembedding in one matrix. What follows the norm of the mapped state is a scale of
+# each row, which is lost: the order of tokens stays, their probabilities do not.
 add("output.weight", file.unembedding * file.norm @ parameters["map"], matrix)
 add("output_norm.weight", torch.ones(file.size), vector)
 for name, values in parameters.items():

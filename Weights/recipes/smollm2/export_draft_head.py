@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-
 from checkpoint import Checkpoint
 from draft_head import Head
+from safetensors.torch import save_file
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True, type=Path)

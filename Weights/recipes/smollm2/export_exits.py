@@ -1,7 +1,8 @@
-"""Writes what training changed of a model as a delta, the whole model, and the maps of the exits, for `egress fit-exits --maps`.
+"""Writes what training changed of a model as a delta, the whole model, and the maps of the exits, for `egress fit-exits
+--maps`.
 
-python export_exits.py --model MODEL.gguf --run RUN --delta Weights/models/NAME.delta --whole WHOLE.gguf --maps MAPS.safetensors
-"""
+python export_exits.py --model MODEL.gguf --run RUN --delta Weights/models/NAME.delta --whole WHOLE.gguf --maps
+MAPS.safetensors"""
 
 import argparse
 import hashlib
@@ -9,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-
 from checkpoint import BLOCK, Checkpoint
 from export_reader import delta
+from safetensors.torch import save_file
 
 
 def main():

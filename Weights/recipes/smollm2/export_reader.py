@@ -1,4 +1,5 @@
-"""Writes the model of a run of train_reader.py, what it differs in from the model that everybody has, and the maps of its exits.
+"""Writes the model of a run of train_reader.py, what it differs in from the model that everybody has, and the maps of
+its exits.
 
     python export_reader.py --model BASE.gguf --run RUN --whole WHOLE.gguf --delta NAME.delta --maps MAPS.safetensors
 
@@ -14,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from checkpoint import BLOCK
 from gguf import GGUFReader
 from safetensors.torch import save_file
-
-from checkpoint import BLOCK
 
 NAME = "SmolLM2 135M Reader"
 # What the program knows the prompts by.
@@ -116,7 +116,7 @@ def main():
     save_file({f"map.{layer}": value.T.contiguous() for layer, value in saved["maps"].items()}, arguments.maps)
     print(f"{len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}")
     print(
-        f"{count} codes changed, {count / sum(t.n_elements for t in reader.tensors):.4f}; the delta is {len(data)} bytes"
+        f"{count} codes changed, {count / sum(t.n_elements for t in reader.tensors):.4f}; the delta {len(data)} bytes"
     )
 
 

@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 import torch
-
 from decoder import Decoder
 
 

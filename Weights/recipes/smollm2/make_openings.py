@@ -12,16 +12,76 @@ from pathlib import Path
 
 ZONES = Path("/usr/share/zoneinfo")
 COUNT = 1680
-NAMES = "Anna Ben Chen Dina Emeka Farah Greta Hiro Ivan Julia Karim Lena Marco Nadia Omar Paula Quentin Rosa Samir Tara Victor Wendy Yusuf Zoe".split()
-WORKS = "painter,physician,football player,composer,engineer,politician,poet,chemist,bishop,actress,general,mathematician,singer,architect".split(
-    ","
-)
-FIELDS = "physics,medicine,economics,music,law,chemistry,biology,geology,computing,linguistics,sport,philosophy,astronomy,cooking".split(
-    ","
-)
-THINGS = "the museum,a good restaurant,the train station,a used car,the new neighbours,a birthday present,the exam,a job interview,a flat to rent,the doctor".split(
-    ","
-)
+NAMES = [
+    "Anna",
+    "Ben",
+    "Chen",
+    "Dina",
+    "Emeka",
+    "Farah",
+    "Greta",
+    "Hiro",
+    "Ivan",
+    "Julia",
+    "Karim",
+    "Lena",
+    "Marco",
+    "Nadia",
+    "Omar",
+    "Paula",
+    "Quentin",
+    "Rosa",
+    "Samir",
+    "Tara",
+    "Victor",
+    "Wendy",
+    "Yusuf",
+    "Zoe",
+]
+WORKS = [
+    "painter",
+    "physician",
+    "football player",
+    "composer",
+    "engineer",
+    "politician",
+    "poet",
+    "chemist",
+    "bishop",
+    "actress",
+    "general",
+    "mathematician",
+    "singer",
+    "architect",
+]
+FIELDS = [
+    "physics",
+    "medicine",
+    "economics",
+    "music",
+    "law",
+    "chemistry",
+    "biology",
+    "geology",
+    "computing",
+    "linguistics",
+    "sport",
+    "philosophy",
+    "astronomy",
+    "cooking",
+]
+THINGS = [
+    "the museum",
+    "a good restaurant",
+    "the train station",
+    "a used car",
+    "the new neighbours",
+    "a birthday present",
+    "the exam",
+    "a job interview",
+    "a flat to rent",
+    "the doctor",
+]
 KINDS = [
     "{place} is a city in {country}. It was founded in {year} and",
     "The history of {country} in the {century}th century was shaped by",
@@ -74,7 +134,7 @@ def main():
             work=chooser.choice(WORKS),
             field=chooser.choice(FIELDS),
             thing=chooser.choice(THINGS),
-            day=chooser.choice("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()),
+            day=chooser.choice(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]),
             number=chooser.randint(3, 80),
         )
         print(json.dumps({"document": text}, ensure_ascii=False))

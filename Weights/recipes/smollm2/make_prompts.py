@@ -3,9 +3,9 @@
     python make_prompts.py --abstracts scitldr-train.jsonl --texts texts.jsonl --descriptions train.jsonl \
         [--sampled sampled.jsonl] [--general general.jsonl] --held-out EVALUATION.jsonl ... --out PROMPTS
 
-texts.jsonl is what Weights/exits/make_texts.py writes, train.jsonl what Weights/recipes/debian-synopsis/make_data.py writes.
-A document that shares a run of twelve words with one of the evaluation files is left out. Prints counts and hashes.
-"""
+texts.jsonl is what Weights/exits/make_texts.py writes, train.jsonl what Weights/recipes/debian-synopsis/make_data.py
+writes. A document that shares a run of twelve words with one of the evaluation files is left out. Prints counts and
+hashes. """
 
 import argparse
 import hashlib
@@ -61,7 +61,8 @@ def runs(text):
 
 
 def halves(records):
-    """Texts of their own: the first and the second half of a document's sentences, which overlap by a sentence or two."""
+    """Texts of their own: the first and the second half of a document's sentences, which overlap by a sentence or
+    two."""
     for record in records:
         sentences = re.split(r"(?<=[.!?])\s+", record["document"])
         middle = len(sentences) // 2

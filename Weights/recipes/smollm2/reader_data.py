@@ -5,15 +5,15 @@ own request, not each other. Two thirds of the rows of a question are its docume
 questions in the same time.
 """
 
+import itertools
 import json
-import random
 import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from gguf import GGUFReader
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 REFUSAL = "The text does not say."
 
@@ -84,11 +84,12 @@ COPIED = {"scitldr-train": 0.15, "summarize_gum": 0.5, "summarize_usgov_posts": 
 
 def grams(text):
     words = re.findall(r"[a-z0-9]+", text.lower())
-    return Counter(words) + Counter(zip(words, words[1:]))
+    return Counter(words) + Counter(itertools.pairwise(words))
 
 
 def copied(document, reference, most):
-    """The sentences that, added one by one, hold the most of the reference's words and pairs of words that is not held yet.
+    """The sentences that, added one by one, hold the most of the reference's words and pairs of words that is not held
+    yet.
 
     Earlier ones win where two hold about the same, as an article's beginning is the best summary nobody wrote.
     """
@@ -189,7 +190,8 @@ class Data:
         return Item(kind, prefix, requests) if requests else self.item(key, chooser, most)
 
     def rounds(self, chooser, rows, answers=0.5):
-        """Batches of items of about one length with about `rows` rows, without end; `answers` is their share of the rows."""
+        """Batches of items of about one length with about `rows` rows, without end; `answers` is their share of the
+        rows."""
         queues = {"answer": [], "summarize": []}
         spent = {"answer": 0, "summarize": 0}
         while True:

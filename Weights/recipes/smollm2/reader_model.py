@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from checkpoint import BLOCK, Checkpoint, unit
+from checkpoint import BLOCK, Checkpoint
 from decoder import MATRICES, rotate
+from torch import nn
 
 
 class Rows(NamedTuple):
@@ -47,7 +46,8 @@ class Batch(NamedTuple):
 
 
 def collate(items):
-    """Of `Item`s. What a request writes weighs 1 / sqrt(its length) a token: long summaries count more, not as much more."""
+    """Of `Item`s. What a request writes weighs 1 / sqrt(its length) a token: long summaries count more, not as much
+    more."""
     branches, positions, parts = [], [], []
     guesses, written, weights, request = [], [], [], []
     number = at = 0
@@ -72,7 +72,7 @@ def collate(items):
     branch = Rows.of(branches, positions)
     there = prefix.places < len(prefix.tokens)
     p, b = prefix.places.shape[1], branch.places.shape[1]
-    part = torch.tensor(sum(parts, []) + [-1])[branch.places]
+    part = torch.tensor([*sum(parts, []), -1])[branch.places]
     prefix_mask = (torch.ones(p, p, dtype=torch.bool).tril() & there[:, None]) | torch.eye(p, dtype=torch.bool)
     own = (part[:, :, None] == part[:, None]) & torch.ones(b, b, dtype=torch.bool).tril()
     branch_mask = torch.cat([there[:, None].expand(-1, b, -1), own], -1)
@@ -89,7 +89,8 @@ def collate(items):
 
 
 class Grid:
-    """A matrix in Q4_1 whose codes are trained: `mover`, in units of weights, is what gradients move; its rounding is used."""
+    """A matrix in Q4_1 whose codes are trained: `mover`, in units of weights, is what gradients move; its rounding is
+    used."""
 
     def __init__(self, file, name, generator):
         self.codes, self.scale, self.minimum = file.grid(name)

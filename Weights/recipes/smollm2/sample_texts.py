@@ -2,8 +2,8 @@
 
     python sample_texts.py --model MODEL.gguf --documents scitldr-train.jsonl --out sampled.jsonl
 
-Tokens are drawn at a temperature of 0.8 from the most probable that hold 0.95, in bfloat16. Calls `egress` for its tokenizer.
-"""
+Tokens are drawn at a temperature of 0.8 from the most probable that hold 0.95, in bfloat16. Calls `egress` for its
+tokenizer."""
 
 import argparse
 import itertools
@@ -14,7 +14,6 @@ import time
 
 import torch
 import torch.nn.functional as F
-
 from checkpoint import Checkpoint, unit
 from decoder import MATRICES, rotate, split
 

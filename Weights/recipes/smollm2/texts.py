@@ -16,7 +16,8 @@ class Text(NamedTuple):
 
 
 def read(folders, names, coarse=(), is_firm=False):
-    """Values of the names in `coarse` are kept in 8 bits, with an error of some per cent, so that they fit into memory."""
+    """Values of the names in `coarse` are kept in 8 bits, with an error of some per cent, so that they fit into
+    memory."""
     texts = []
     for folder in folders:
         for path in sorted(Path(folder).glob("states-*.safetensors")):
@@ -64,7 +65,8 @@ def groups(texts, size, chooser):
 
 
 def make_log(folder, texts):
-    """A function that prints facts and appends them to folder/log.jsonl; how much text there is, is the first it notes."""
+    """A function that prints facts and appends them to folder/log.jsonl; how much text there is, is the first it
+    notes."""
     log = open(folder / "log.jsonl", "a")
 
     def note(**facts):

@@ -1,4 +1,5 @@
-"""Trains a small decoder that drafts for a model: the model's own first layers, its embeddings, and a map to its last states.
+"""Trains a small decoder that drafts for a model: the model's own first layers, its embeddings, and a map to its last
+states.
 
     python train_draft_decoder.py --model MODEL.gguf --states STATES --out RUN --minutes 25
 
@@ -12,20 +13,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from checkpoint import unit
 from decoder import Decoder
 from texts import groups, make_log, read, shortlist, split
+from torch import nn
 from windows import batch, ridge
 
 
 def evaluate(decoder, map, texts, inputs, last, chosen, depth, steps):
     """How often the guess is the token that the model wrote, and tokens accepted of a draft of 1 to `steps`.
 
-    A draft goes on from the model's own text as long as it is right, so that what is accepted of it are the right guesses
-    that follow one another.
-    """
+    A draft goes on from the model's own text as long as it is right, so that what is accepted of it are the right
+    guesses that follow one another."""
     right = [0] * (steps + 1)
     count = 0
     with torch.no_grad():

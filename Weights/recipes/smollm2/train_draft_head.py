@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-
 from checkpoint import Checkpoint, unit
 from draft_head import Head
+from safetensors.torch import load_file
 from texts import groups, make_log, read, shortlist, split
 
 
@@ -24,7 +23,8 @@ def final(target):
 
 
 def batch(texts, target, rows, layers, chooser=None, elsewhere=0.3):
-    """States, those after the lower layers, embeddings and the window that is guessed: an output, or, with a chooser, elsewhere in some of the cases."""
+    """States, those after the lower layers, embeddings and the window that is guessed: an output, or, with a chooser,
+    elsewhere in some of the cases."""
     length = max(len(text.tokens) for text in texts)
     states = torch.zeros(len(texts), length, target.size)
     lower = torch.zeros(len(texts), length, target.size * len(layers))
@@ -167,7 +167,7 @@ def main():
             group["lr"] = arguments.rate * min(1, (step + 1) / 100, 2 * (1 - part))
         # One row of drafting teaches most for its time; that guesses build on guesses is learned in the end.
         depth = arguments.steps if part > arguments.single else 1
-        tokens, states, lower, embeddings, window, is_there, is_output = batch(
+        _tokens, states, lower, embeddings, window, is_there, is_output = batch(
             next(queue), target, arguments.rows, head.lower, chooser, arguments.elsewhere
         )
         at = window[..., None].expand(-1, -1, target.size) + 1

@@ -1,4 +1,5 @@
-"""Trains layers to leave early, and with a draft head to be foreseen, on states that `egress export-states --layers FIRST,LAST` wrote.
+"""Trains layers to leave early, and with a draft head to be foreseen, on states that `egress export-states --layers
+FIRST,LAST` wrote.
 
     python train_exits.py --model MODEL.gguf --states STATES --out RUN --minutes 60
 
@@ -13,13 +14,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import nn
-
 from checkpoint import unit
 from decoder import Decoder
 from draft_head import Head
+from safetensors.torch import load_file
 from texts import groups, make_log, read, shortlist, split
+from torch import nn
 from windows import batch, ridge
 
 # Rows of drafting that are trained and measured.
@@ -37,7 +37,8 @@ class Draft:
         self.decoder = decoder
 
     def guesses(self, part, states, steps):
-        """Of a batch and {layer: (states of its windows, states before them)}: (batch, n - 1, size) after 1 to `steps` rows of drafting.
+        """Of a batch and {layer: (states of its windows, states before them)}: (batch, n - 1, size) after 1 to `steps`
+        rows of drafting.
 
         Row j guesses the state of the window's row j + 1, which it has not seen.
         """

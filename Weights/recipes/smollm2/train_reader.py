@@ -2,9 +2,8 @@
 
     python train_reader.py --model MODEL.gguf --maps EXITS.safetensors --data DATA --out RUN --minutes 60
 
-Goes on from RUN/checkpoint.pt where that is; `--steps 3` is a dry run. DATA holds train/*.jsonl and scitldr-train.jsonl;
---held-out names files to measure on, of which the part for choosing is used (see `tuning`).
-"""
+Goes on from RUN/checkpoint.pt where that is; `--steps 3` is a dry run. DATA holds train/*.jsonl and
+scitldr-train.jsonl; --held-out names files to measure on, of which the part for choosing is used (see `tuning`)."""
 
 import argparse
 import hashlib
@@ -18,12 +17,11 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import nn
-
 from checkpoint import unit
 from reader_data import Data
 from reader_model import Reader, collate
+from safetensors.torch import load_file
+from torch import nn
 
 EXITS = [20, 24]
 
@@ -98,7 +96,8 @@ class Step:
 
 
 def helper(step, shared, ready, facts):
-    """A second process, of low priority, whose gradients are added when they are there. They belong to weights of a step before."""
+    """A second process, of low priority, whose gradients are added when they are there. They belong to weights of a
+    step before."""
     torch.set_num_threads(1)
     # A session of its own: schedulers that share by session would count it to the first process.
     os.setsid()
@@ -119,7 +118,7 @@ def evaluate(reader, maps, held_out, chosen):
     facts = {}
     with torch.no_grad():
         for name, batches in held_out.items():
-            for depth in [None, 16] if name in ["xquad-en-dev"] else [None]:
+            for depth in [None, 16] if name == "xquad-en-dev" else [None]:
                 cross, tokens, right_tokens, right, requests, same = 0.0, 0, 0, 0, 0, Counter()
                 for batch in batches:
                     found, hits, agreement = losses(reader, maps, batch, chosen, depth)

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-
 from checkpoint import unit
 
 
@@ -25,9 +24,8 @@ class Batch(NamedTuple):
 def batch(texts, inputs, last, rows, chooser=None, elsewhere=0.0):
     """Windows of `rows` rows, on outputs or, with a chooser and for a share of the texts, on any part of a text.
 
-    `inputs` gives the first so many rows of what the trained layers read of a text; `last` is the name of the last layer's states.
-    Row t of a text guesses its token t + 1.
-    """
+    `inputs` gives the first so many rows of what the trained layers read of a text; `last` is the name of the last
+    layer's states. Row t of a text guesses its token t + 1."""
     begins, counts = [], []
     for tokens, output, *_ in texts:
         begin = output - 1
