@@ -5,7 +5,9 @@ import Generation
 /// A policy that lets the tokens of prompts stop after a layer, but for that layer, written down: what a calibration was
 /// made with, and what a certificate holds for. The layer is the certificate's threshold.
 public struct PromptPolicyDescription: Codable, Sendable, Equatable {
+  /// Of the description's format, see ``currentVersion``.
   public var version: Int
+  /// SHA-256 of the model.
   public var modelDigest: String
   /// How the model computes, or `nil` for `ComputePath.quantized`.
   public var compute: String?
@@ -27,8 +29,11 @@ public struct PromptPolicyDescription: Codable, Sendable, Equatable {
     case templateDigest = "template_sha256"
   }
 
+  /// The version that this program writes and reads.
   public static let currentVersion = 1
 
+  /// Describes prompts of a subject.
+  ///
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(_ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?)
     throws

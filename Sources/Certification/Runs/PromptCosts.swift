@@ -16,6 +16,7 @@ public struct PromptCosts: Codable, Sendable, Equatable {
     case token = "output_token"
   }
 
+  /// Costs that are known.
   public init(layer: Double, propagatedLayer: Double, token: Double) {
     self.layer = layer
     self.propagatedLayer = propagatedLayer

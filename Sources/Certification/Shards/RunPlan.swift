@@ -5,9 +5,12 @@
 public struct RunPlan: Sendable {
   /// A part of the sample that was run by itself.
   public struct Run: Sendable {
+    /// Tokens that its documents have to read.
     public var tokens: Int
+    /// Seconds that they took, their outputs included.
     public var seconds: Double
 
+    /// A part that was measured.
     public init(tokens: Int, seconds: Double) {
       self.tokens = tokens
       self.seconds = seconds
@@ -16,6 +19,7 @@ public struct RunPlan: Sendable {
 
   /// What some machines take.
   public struct Share: Encodable, Sendable, Equatable {
+    /// How many.
     public var machines: Int
     /// Documents of the largest shard, by tokens.
     public var documents: Int
@@ -25,16 +29,20 @@ public struct RunPlan: Sendable {
     public var machineSeconds: Double
   }
 
-  /// Documents in all, and tokens that they have.
+  /// Documents in all.
   public let documents: Int
+  /// Tokens that they have to read.
   public let tokens: Int
-  /// Seconds that a token takes, and the standard error of that by how the parts of the sample differ.
+  /// Seconds that a token takes.
   public let secondsPerToken: Double
+  /// The standard error of that, by how the parts of the sample differ.
   public let secondsPerTokenError: Double
   /// Seconds to load the model.
   public let loadSeconds: Double
   private let work: [(id: DocumentIdentifier, tokens: Int)]
 
+  /// Plans from a sample.
+  ///
   /// - Parameters:
   ///   - work: The documents, with the tokens that each has to read.
   ///   - runs: Parts of the sample, at least two, with tokens in each.

@@ -8,7 +8,9 @@ import Transformers
 public struct PromptDepthSweep {
   /// An output, and the depth that gives it.
   public struct Piece: Sendable {
+    /// The layer after which tokens stop.
     public var depth: Int
+    /// The output.
     public var generation: Generation
   }
 
@@ -21,6 +23,8 @@ public struct PromptDepthSweep {
   /// Descending; the last layer, which is full depth, is the first of them.
   public let depths: [Int]
 
+  /// Prepares a sweep.
+  ///
   /// - Parameter depths: In any order; full depth is always among them.
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, and for an
   ///   encoder-decoder.
