@@ -1,3 +1,5 @@
+import Checkpoints
+import Foundation
 import Transformers
 
 /// Decodes many prompts together: the weights are read once for the next token of every sequence under way.
@@ -54,7 +56,7 @@ public final class BatchDecoder {
   private var submitted = 0
   /// Tokens that the caches of all sequences under way may have together, so that many long documents do not take all
   /// memory. A single sequence may have more.
-  private static let cachedTokens = 32_768
+  private let cacheLimit: Int
   /// Tokens generated so far, by all sequences.
   public private(set) var tokenCount = 0
 
@@ -76,6 +78,15 @@ public final class BatchDecoder {
     self.promptParts = promptParts.map { max(1, $0) } ?? .max
     self.prefixes = prefixes
     self.shouldStop = shouldStop
+    cacheLimit = Self.tokensInMemory(model.decoder.configuration)
+  }
+
+  /// At most so many tokens, and at most a quarter of the machine's memory.
+  private static func tokensInMemory(_ configuration: DecoderConfiguration) -> Int {
+    let numbers = 2 * configuration.layerCount * configuration.keyValueHeadCount * configuration.headSize
+    // In half precision.
+    let fitting = ProcessInfo.processInfo.physicalMemory / 4 / UInt64(max(2 * numbers, 1))
+    return Int(min(fitting, 32_768))
   }
 
   /// Whether nothing is left to decode.
@@ -145,7 +156,7 @@ public final class BatchDecoder {
     while active.count < width, let next = waiting.first {
       let cached = active.reduce(0) { $0 + $1.cachedTokens }
       let needed = model.cachedTokens(prompt: next.prompt, options: next.options)
-      if !active.isEmpty, cached + needed > Self.cachedTokens { break }
+      if !active.isEmpty, cached + needed > cacheLimit { break }
       waiting.removeFirst()
       do {
         active.append(try begin(next, cachedTokens: needed))
