@@ -113,13 +113,21 @@ import Testing
     expectRefusal(try egress.run(["nonsense"]), status: 64, saying: "no command called nonsense")
   }
 
-  @Test func `drafting and beams are refused for files of documents`() throws {
-    for option in [["--drafter", "auto"], ["--beams", "2"]] {
+  @Test func `beams and what is shown of drafts are refused for files of documents`() throws {
+    try egress.folder.write("a.jsonl", #"{"id": 1, "document": "a"}"#)
+    for option in [["--beams", "2"], ["--drafter", "auto", "--show-drafts"]] {
       expectRefusal(
         try egress.run(
-          ["summarize", "--model", model, "--input", "a.jsonl", "--output", "b.jsonl"] + option),
-        status: 64, saying: "one document at a time")
+          ["summarize", "--model", model, "--input", egress.folder.path + "/a.jsonl", "--output", "b.jsonl"]
+            + option),
+        status: 64, saying: "one document")
     }
+    expectRefusal(
+      try egress.run(["summarize", "--model", model, "--batch", "2", "a"]), status: 64,
+      saying: "--batch has no effect without --input")
+    expectRefusal(
+      try egress.run(["summarize", "--input", "a", "--output", "b", "--batch", "0"]), status: 64,
+      saying: "--batch must be in 1...256")
   }
 
   @Test func `a context larger than the model's is refused`() throws {

@@ -53,6 +53,44 @@ import Testing
     }
   }
 
+  @Test(
+    arguments: [
+      ["--exit-threshold", "0.004", "--confidence", "softmax"],
+      ["--drafter", "prompt-lookup", "--rollback", "3"],
+      ["--draft", "small", "--rollback", "5", "--fallback", "0", "--draft-length", "3"],
+      ["--drafter", "early-exit", "--rollback", "4", "--fallback", "0", "--draft-length", "2"],
+    ])
+  func `exits and drafts go into the batch, and change what they change alone`(options: [String]) throws {
+    let small = try egress.writeModel("small.gguf") { $0.set("general.name", .string("small")) }
+    let options = options.map { $0 == "small" ? small : $0 }
+    try writeInput(12)
+    #expect(try egress.run(arguments()).status == 0)
+    let plain = try output()
+    var outputs: [String] = []
+    for batch in ["1", "5", "16"] {
+      try FileManager.default.removeItem(atPath: path("out.jsonl"))
+      let result = try egress.run(arguments() + options + ["--batch", batch])
+      #expect(result.status == 0, "\(result.errors)")
+      outputs.append(try output())
+    }
+    #expect(Set(outputs).count == 1)
+    for (index, line) in outputs[0].split(separator: "\n").prefix(7).enumerated() {
+      let json = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+      let alone = try egress.run(
+        ["summarize", "--model", model, "--raw", "--max-tokens", "10", "--format", "json"] + options,
+        input: String(repeating: "ab", count: index % 7 + 1)
+      ).json()
+      #expect(json["token_ids"] as? [Int] == alone["token_ids"] as? [Int])
+      #expect(
+        json["average_exit_layer"] as? Double == alone["average_exit_layer"] as? Double
+          || options[0] != "--exit-threshold")
+    }
+    // What a batch was made with is part of what its lines say.
+    #expect(outputs[0] != plain)
+    expectRefusal(
+      try egress.run(arguments()), status: 1, saying: "was made with another model, with other options")
+  }
+
   @Test func `an interrupted batch goes on where it stopped`() throws {
     try writeInput()
     #expect(try egress.run(arguments()).status == 0)

@@ -1,3 +1,4 @@
+import Generation
 import Transformers
 
 /// What turns hidden states of one sequence into logits: the model's own head, and those of the layers that tokens may
@@ -36,10 +37,11 @@ package struct ExitHead {
   /// The model's own head.
   ///
   /// - Parameter states: (count, hiddenSize), with a count of at most the rows that may be run together.
-  package mutating func runFull(_ states: [Float]) throws(DecoderError) {
+  mutating func runFull(_ states: [Float]) throws(DecoderError) {
+    var logits: [Float] = []
+    swap(&logits, &self.logits)
     try unembed(states, into: &logits)
-    candidates = nil
-    bytesRead += decoder.bytesOfUnembedding
+    finishFull(logits)
   }
 
   private func unembed(_ states: [Float], into logits: inout [Float]) throws(DecoderError) {
@@ -83,6 +85,43 @@ package struct ExitHead {
       }
       return SharedLogits(states: part(states), logits: part(logits))
     }
+  }
+
+  /// ``sharedLogits(of:layer:)`` of rows that stand after `layer`, as a part of their pass.
+  ///
+  /// - Parameter then: Goes on with them: to ``finish(_:layer:prompt:)``.
+  package func work(
+    _ rows: [LayeredRow], layer: Int, _ then: @escaping (SharedLogits) throws -> PassWork?
+  ) -> PassWork {
+    let (decoder, shortlist) = (decoder, layerHeads?.shortlist?.rows)
+    func unembed(_ rows: [LayeredRow]) -> PassWork {
+      .head(decoder, shortlist, rows) {
+        try then(SharedLogits(states: rows.flatMap(\.state), logits: Array($0)))
+      }
+    }
+    guard let map = layerHeads?.maps[layer] else { return unembed(rows) }
+    return .head(decoder, map, rows) { values in
+      let width = values.count / rows.count
+      return unembed(
+        rows.enumerated().map { index, row in
+          LayeredRow(
+            place: row.place, layer: row.layer, state: Array(values[index * width..<(index + 1) * width]))
+        })
+    }
+  }
+
+  /// The model's own head, as a part of a pass.
+  package func fullWork(
+    _ row: LayeredRow, _ then: @escaping ([Float]) throws -> PassWork?
+  ) -> PassWork {
+    .head(decoder, nil, [row]) { try then(Array($0)) }
+  }
+
+  /// Takes logits that the model's own head gave.
+  package mutating func finishFull(_ logits: [Float]) {
+    self.logits = logits
+    candidates = nil
+    bytesRead += decoder.bytesOfUnembedding
   }
 
   /// The part of ``run(_:layer:prompt:)`` that no prompt changes.

@@ -20,12 +20,13 @@ extension ExitSweep {
     let first = try SequenceDecoding(model: model, prompt: prompt, options: options)
     guard try buffers.prefill(first, shouldStop: shouldStop) != nil else { return nil }
     let bytesOfDepth = decoder.configuration.layerCount * decoder.bytesPerLayer + decoder.bytesOfUnembedding
+    let runner = PassRunner()
     var pieces: [Piece] = []
     var threshold: Double? = 1
     while let current = threshold {
       var strategy = strategy
       strategy.policy = pieces.isEmpty ? Refusing(base: policy) : policy.with(threshold: current)
-      var exits = try ExitDecoder(strategy, decoder: decoder)
+      let exits = try ExitDecoder(strategy, decoder: decoder)
       first.cache.crop(to: first.prompt.count)
       var sequence = try SequenceDecoding(
         model: model, prompt: prompt, options: options, cache: first.cache)
@@ -41,7 +42,7 @@ extension ExitSweep {
         if shouldStop() { return nil }
         let index = sequence.generated.count
         if sequence.trippedAt != nil {
-          try buffers.step([sequence]) { _, _ in }
+          _ = try runner.run(sequence.fullDepthPass(of: decoder) { _ in })
           bytes += bytesOfDepth
           cost += costOfFullDepth
           continue

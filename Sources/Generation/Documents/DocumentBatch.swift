@@ -40,6 +40,9 @@ public final class DocumentBatch {
     var isUncovered = false
   }
 
+  /// Sequences to decode at a time unless told otherwise.
+  public static let usualWidth = 16
+
   private let model: LanguageModel
   private let options: GenerationOptions
   private let rule: LongDocumentRule
@@ -63,7 +66,7 @@ public final class DocumentBatch {
   ///   - shouldStop: Asked before each token.
   public init(
     model: LanguageModel, options: GenerationOptions, strategy: any DecodingStrategy = FullDepth(),
-    wholeOnly: Bool = false, rule: LongDocumentRule = .split, raw: Bool = false, width: Int = 16,
+    wholeOnly: Bool = false, rule: LongDocumentRule = .split, raw: Bool = false, width: Int = usualWidth,
     shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) {
     self.model = model

@@ -1,9 +1,12 @@
+import Checkpoints
+import Foundation
 import Transformers
 
 /// Decodes many prompts together: the weights are read once for the next token of every sequence under way.
 ///
-/// Each output is the one that decoding its prompt alone gives, to the bit. Prompts join and leave between passes: a
-/// finished sequence makes room for the next prompt at once.
+/// Each output is the one that decoding its prompt alone gives, to the bit, whatever the strategies are. Sequences that
+/// leave early meet again at each exit layer, and what is drafted for several is verified in one pass. Prompts join and
+/// leave between passes: a finished sequence makes room for the next prompt at once.
 public final class BatchDecoder {
   /// A prompt's number, in the order of ``submit(prompt:options:strategy:)``.
   public typealias Ticket = Int
@@ -28,44 +31,17 @@ public final class BatchDecoder {
 
   /// An output under way.
   private struct Job {
-    enum Way {
-      /// Shares each pass with the others.
-      case together(SequenceDecoding)
-      /// Decodes by itself: tokens that leave at different layers, or that are drafted, do not share a pass.
-      case alone(any GenerationSession)
-    }
-
     var ticket: Ticket
-    var way: Way
+    var session: any GenerationSession
     /// Tokens that its caches may hold.
     var cachedTokens: Int
+    /// Whether all of its keys and values are those of full depth.
+    var isPlain: Bool
 
-    var stopReason: StopReason? {
-      switch way {
-      case .together(let sequence): sequence.stopReason
-      case .alone(let session): session.stopReason
-      }
-    }
-
-    var generation: Generation {
-      switch way {
-      case .together(let sequence): sequence.makeGeneration()
-      case .alone(let session): session.generation
-      }
-    }
-
-    /// A sequence that shares passes.
-    var sequence: SequenceDecoding? {
-      if case .together(let sequence) = way { sequence } else { nil }
-    }
-
-    /// A session by itself whose prompt may be read in parts.
-    var reading: (any PartwiseReading)? {
-      if case .alone(let session) = way { session as? any PartwiseReading } else { nil }
-    }
-
+    /// The session, where its passes may be shared; others decode by themselves.
+    var sharing: (any PassSharing)? { session as? any PassSharing }
     /// Whether its prompt has not passed the layers.
-    var isReading: Bool { sequence?.unreadPart != nil || reading?.hasUnreadParts == true }
+    var isReading: Bool { sharing?.hasUnreadParts == true }
   }
 
   /// Sequences decoded at a time.
@@ -74,13 +50,13 @@ public final class BatchDecoder {
   private let shouldStop: () -> Bool
   private let promptParts: Int
   private let prefixes: PrefixCache?
-  private var buffers: DecodingBuffers
+  private let runner = PassRunner()
   private var waiting: [Request] = []
   private var active: [Job] = []
   private var submitted = 0
   /// Tokens that the caches of all sequences under way may have together, so that many long documents do not take all
   /// memory. A single sequence may have more.
-  private static let cachedTokens = 32_768
+  private let cacheLimit: Int
   /// Tokens generated so far, by all sequences.
   public private(set) var tokenCount = 0
 
@@ -102,7 +78,15 @@ public final class BatchDecoder {
     self.promptParts = promptParts.map { max(1, $0) } ?? .max
     self.prefixes = prefixes
     self.shouldStop = shouldStop
-    buffers = DecodingBuffers(decoder: model.decoder)
+    cacheLimit = Self.tokensInMemory(model.decoder.configuration)
+  }
+
+  /// At most so many tokens, and at most a quarter of the machine's memory.
+  private static func tokensInMemory(_ configuration: DecoderConfiguration) -> Int {
+    let numbers = 2 * configuration.layerCount * configuration.keyValueHeadCount * configuration.headSize
+    // In half precision.
+    let fitting = ProcessInfo.processInfo.physicalMemory / 4 / UInt64(max(2 * numbers, 1))
+    return Int(min(fitting, 32_768))
   }
 
   /// Whether nothing is left to decode.
@@ -110,7 +94,7 @@ public final class BatchDecoder {
   /// Whether another prompt would be taken up at the next step.
   public var hasRoom: Bool { active.count + waiting.count < width }
 
-  /// Adds a prompt. Only outputs at full depth share passes over the weights.
+  /// Adds a prompt.
   @discardableResult
   public func submit(
     prompt: [TokenID], options: GenerationOptions, strategy: any DecodingStrategy = FullDepth()
@@ -135,17 +119,17 @@ public final class BatchDecoder {
   public func step(_ observe: (Ticket, Event) throws -> Void) throws -> Bool {
     try admit(observe)
     guard try readPrompts(observe) else { return false }
-    let going = active.filter { $0.stopReason == nil && !$0.isReading }
+    let going = active.filter { $0.session.stopReason == nil && !$0.isReading }
     if !going.isEmpty {
       if shouldStop() { return false }
       guard try decode(going, observe) else { return false }
     }
-    for job in active where job.stopReason != nil {
-      if let prefixes, let sequence = job.sequence, sequence.source == nil {
-        prefixes.insert(sequence.prompt + sequence.generated, cache: sequence.cache)
+    for job in active where job.session.stopReason != nil {
+      if let prefixes, job.isPlain, let session = job.session as? DecodingSession, !model.hasEncoder {
+        prefixes.insert(session.tokens, cache: session.cache)
       }
       cancel(job.ticket)
-      try observe(job.ticket, .finished(job.generation))
+      try observe(job.ticket, .finished(job.session.generation))
     }
     return true
   }
@@ -172,107 +156,111 @@ public final class BatchDecoder {
     while active.count < width, let next = waiting.first {
       let cached = active.reduce(0) { $0 + $1.cachedTokens }
       let needed = model.cachedTokens(prompt: next.prompt, options: next.options)
-      if !active.isEmpty, cached + needed > Self.cachedTokens { break }
+      if !active.isEmpty, cached + needed > cacheLimit { break }
       waiting.removeFirst()
       do {
-        active.append(Job(ticket: next.ticket, way: try begin(next), cachedTokens: needed))
+        active.append(try begin(next, cachedTokens: needed))
       } catch {
         try observe(next.ticket, .failed(error))
       }
     }
   }
 
-  private func begin(_ request: Request) throws -> Job.Way {
+  private func begin(_ request: Request, cachedTokens: Int) throws -> Job {
     // What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before.
     // Nor do beginnings go with prompts that stop after a layer.
-    if request.strategy is FullDepth, request.options.applicability == nil, request.options.promptDepth == nil {
-      return .together(
-        try SequenceDecoding(
-          model: model, prompt: request.prompt, options: request.options,
-          beginning: prefixes?.longestBeginning(of: request.prompt)))
-    }
-    return .alone(
-      try request.strategy.makeSession(
-        model: model, prompt: request.prompt, options: request.options, shouldStop: shouldStop))
+    let isPlain =
+      request.strategy is FullDepth && request.options.applicability == nil && request.options.promptDepth == nil
+    let session =
+      isPlain
+      ? try DecodingSession(
+        model: model, prompt: request.prompt, options: request.options,
+        beginning: prefixes?.longestBeginning(of: request.prompt), shouldStop: shouldStop)
+      : try request.strategy.makeSession(
+        model: model, prompt: request.prompt, options: request.options, shouldStop: shouldStop)
+    return Job(ticket: request.ticket, session: session, cachedTokens: cachedTokens, isPlain: isPlain)
   }
 
   /// - Returns: `false` when `shouldStop` said so.
   private func readPrompts(_ observe: (Ticket, Event) throws -> Void) throws -> Bool {
     var parts = promptParts
     for job in active {
-      if let session = job.reading {
-        do {
-          while session.hasUnreadParts {
-            guard parts > 0 else { return true }
-            if shouldStop() { return false }
-            try session.readPart()
-            parts -= 1
-          }
-        } catch {
-          try fail([job], error, observe)
-        }
-        continue
-      }
-      guard let sequence = job.sequence, sequence.unreadPart != nil else { continue }
-      let step: TokenStep?
+      guard let session = job.sharing, session.hasUnreadParts, isActive(job.ticket) else { continue }
       do {
-        if let source = sequence.source, sequence.cache.source == nil {
-          if shouldStop() { return false }
-          try model.decoder.encode(source, into: sequence.cache)
-        }
-        while let part = sequence.unreadPart {
+        while session.hasUnreadParts {
           guard parts > 0 else { return true }
           if shouldStop() { return false }
-          try buffers.read(part, of: sequence)
+          try session.readPart()
           parts -= 1
         }
-        step = try buffers.chooseFirst(sequence)
       } catch {
-        try fail([job], error, observe)
+        try fail(job, error, observe)
         continue
       }
-      guard let step else { continue }
-      tokenCount += 1
-      try observe(job.ticket, .token(step))
+      try tell(job.ticket, steps(of: session), observe)
     }
     return true
   }
 
+  /// Gives every sequence its next tokens: one, or as many as were verified together.
+  ///
   /// - Returns: `false` when `shouldStop` said so.
   private func decode(_ going: [Job], _ observe: (Ticket, Event) throws -> Void) throws -> Bool {
-    var steps: [(ticket: Ticket, step: TokenStep)] = []
-    let together = going.filter { $0.sequence != nil }
-    do {
-      if !together.isEmpty {
-        try buffers.step(together.compactMap(\.sequence)) { steps.append((together[$0].ticket, $1)) }
-      }
-    } catch {
-      // The pass was of all of them, so none of them is whole.
-      steps = []
-      try fail(together, error, observe)
-    }
+    var failures: [(job: Job, error: any Error)] = []
+    var begun: [(job: Job, session: any PassSharing, work: PassWork?)] = []
     for job in going {
-      guard case .alone(let session) = job.way else { continue }
+      guard let session = job.sharing else { continue }
       do {
-        if let step = try session.next() { steps.append((job.ticket, step)) }
+        begun.append((job, session, try session.beginPass()))
       } catch {
-        try fail([job], error, observe)
+        failures.append((job, error))
+      }
+    }
+    let outcomes = runner.run(begun.map(\.work))
+    var chosen: [(ticket: Ticket, steps: [TokenStep])] = []
+    for (outcome, (job, session, _)) in zip(outcomes, begun) {
+      do {
+        if let error = outcome.error { throw error }
+        try session.endPass(seconds: outcome.seconds)
+        chosen.append((job.ticket, steps(of: session)))
+      } catch {
+        failures.append((job, error))
+      }
+    }
+    for job in going where job.sharing == nil {
+      do {
+        if let step = try job.session.next() { chosen.append((job.ticket, [step])) }
+      } catch {
+        failures.append((job, error))
         continue
       }
-      if session.stopReason == .cancelled { return false }
+      if job.session.stopReason == .cancelled { return false }
     }
-    tokenCount += steps.count
-    for (ticket, step) in steps where active.contains(where: { $0.ticket == ticket }) {
-      try observe(ticket, .token(step))
-    }
+    for (job, error) in failures { try fail(job, error, observe) }
+    for (ticket, steps) in chosen { try tell(ticket, steps, observe) }
     return true
   }
 
-  private func fail(_ jobs: [Job], _ error: any Error, _ observe: (Ticket, Event) throws -> Void) throws {
-    for job in jobs {
-      cancel(job.ticket)
-      try observe(job.ticket, .failed(error))
+  private func steps(of session: any PassSharing) -> [TokenStep] {
+    var steps: [TokenStep] = []
+    while let step = session.takeStep() { steps.append(step) }
+    return steps
+  }
+
+  private func isActive(_ ticket: Ticket) -> Bool { active.contains { $0.ticket == ticket } }
+
+  private func tell(
+    _ ticket: Ticket, _ steps: [TokenStep], _ observe: (Ticket, Event) throws -> Void
+  ) throws {
+    for step in steps where isActive(ticket) {
+      tokenCount += 1
+      try observe(ticket, .token(step))
     }
+  }
+
+  private func fail(_ job: Job, _ error: any Error, _ observe: (Ticket, Event) throws -> Void) throws {
+    cancel(job.ticket)
+    try observe(job.ticket, .failed(error))
   }
 
   /// Decodes prompts to their ends.

@@ -3,7 +3,7 @@ import Transformers
 /// Decodes one prompt, a token each time ``next()`` is called.
 ///
 /// A session has one owner: it is not to be shared between tasks.
-public final class DecodingSession: GenerationSession, PartwiseReading {
+public final class DecodingSession: GenerationSession, PassSharing {
   /// Seconds spent so far, by phase.
   public private(set) var timings = SessionTimings()
   private var sequence: SequenceDecoding
@@ -13,6 +13,9 @@ public final class DecodingSession: GenerationSession, PartwiseReading {
   private var watched: WatchedOutput?
   private var buffers: DecodingBuffers
   private var stepper: (any TokenStepper)?
+  /// Steps that were chosen and not handed out, the next one first.
+  private var ready: [TokenStep] = []
+  private let runner = PassRunner()
   private let shouldStop: () -> Bool
   private let clock = ContinuousClock()
 
@@ -40,7 +43,9 @@ public final class DecodingSession: GenerationSession, PartwiseReading {
   /// After a cancellation, its text ends with what ``next()`` had held back: see ``cancelledText``.
   public var generation: Generation { sequence.makeGeneration() }
   /// Why the output ended, or `nil` while it has not.
-  public var stopReason: StopReason? { watched?.isEmpty ?? true ? sequence.stopReason : nil }
+  public var stopReason: StopReason? {
+    ready.isEmpty && watched?.isEmpty ?? true ? sequence.stopReason : nil
+  }
   /// Text that no step has shown, because decoding was cancelled while it could still become a stop string or was an
   /// incomplete character. Empty for any other end.
   public private(set) var cancelledText = ""
@@ -49,36 +54,29 @@ public final class DecodingSession: GenerationSession, PartwiseReading {
   ///
   /// - Returns: `nil` after the last token, and when `shouldStop` says so.
   /// - Throws: `DecoderError` and the tokenizer's errors.
-  public func next() throws -> TokenStep? {
-    guard watched != nil else { return try decode() }
-    while true {
-      if let step = watched?.next(isOver: sequence.stopReason != nil || !sequence.isCovered) { return step }
-      guard let step = try decode() else {
-        guard sequence.stopReason == .cancelled else { return nil }
-        // What was held is part of what was generated.
-        return watched?.next(isOver: true)
-      }
-      guard let kept = watched?.append(step) else { continue }
-      try stepper?.complete(sequence)
-      sequence = try sequence.cut(to: kept, model: model, options: options)
-      stepper = nil
-    }
+  public func next() throws -> TokenStep? { try nextAlone(runner, shouldStop: shouldStop) }
+
+  package func takeStep() -> TokenStep? {
+    guard watched != nil else { return ready.isEmpty ? nil : ready.removeFirst() }
+    return watched?.next(isOver: sequence.stopReason != nil)
   }
 
-  private func decode() throws -> TokenStep? {
-    guard sequence.stopReason == nil else { return nil }
-    if shouldStop() { return cancel() }
-    let start = clock.now
-    if sequence.generated.isEmpty {
-      defer { timings.prefill += (clock.now - start).seconds }
-      return try buffers.prefill(sequence, shouldStop: shouldStop) ?? cancel()
-    }
-    defer { timings.decode += (clock.now - start).seconds }
-    if stepper != nil, sequence.isCovered { return try stepper?.step(sequence) }
-    var result: TokenStep?
-    try buffers.step([sequence]) { result = $1 }
-    return result
+  private func append(_ step: TokenStep) throws {
+    guard watched != nil else { return ready.append(step) }
+    guard let kept = watched?.append(step) else { return }
+    try stepper?.complete(sequence)
+    sequence = try sequence.cut(to: kept, model: model, options: options)
+    stepper = nil
   }
+
+  package func beginPass() throws -> PassWork? {
+    let start = clock.now
+    defer { timings.decode += (clock.now - start).seconds }
+    if let stepper { return try stepper.pass(sequence) { try self.append($0) } }
+    return try sequence.fullDepthPass(of: model.decoder) { try self.append($0) }
+  }
+
+  package func endPass(seconds: Double) { timings.decode += seconds }
 
   /// The prompt and the output, as the decoder reads them.
   var tokens: [TokenID] { sequence.prompt + sequence.generated }
@@ -91,6 +89,9 @@ public final class DecodingSession: GenerationSession, PartwiseReading {
     let start = clock.now
     defer { timings.prefill += (clock.now - start).seconds }
     try buffers.readPart(of: sequence)
+    guard !sequence.hasUnreadParts, let step = try buffers.finishPrompt(of: sequence) else { return }
+    if !sequence.isCovered { (stepper, watched) = (nil, nil) }
+    try append(step)
   }
 
   /// The keys and values so far: of the prompt and of every token of the output but the last.
@@ -102,10 +103,7 @@ public final class DecodingSession: GenerationSession, PartwiseReading {
     try stepper?.complete(sequence)
   }
 
-  private func cancel() -> TokenStep? {
-    cancelledText = sequence.cancel()
-    return nil
-  }
+  package func cancel() { cancelledText = sequence.cancel() }
 }
 
 extension Duration {

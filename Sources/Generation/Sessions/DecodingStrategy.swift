@@ -41,8 +41,47 @@ public protocol GenerationSession: AnyObject {
 package protocol PartwiseReading: GenerationSession {
   /// Whether parts of the prompt have not passed the layers.
   var hasUnreadParts: Bool { get }
-  /// Runs the next part of the prompt. ``GenerationSession/next()`` reads what is left.
+  /// Runs the next part of the prompt; the last one gives the first token. ``GenerationSession/next()`` reads what is
+  /// left.
   func readPart() throws
+}
+
+/// A session whose passes over the model may be shared with those of other sequences.
+///
+/// ``GenerationSession/next()`` runs them one by one; ``BatchDecoder`` begins those of all sessions under way, runs them
+/// together, and takes the steps that came of them.
+package protocol PassSharing: PartwiseReading {
+  /// What the next pass needs of the model, once the prompt is read; `nil` where the output has ended.
+  func beginPass() throws -> PassWork?
+  /// Settles a pass that is through.
+  ///
+  /// - Parameter seconds: What of the model's time it is to count.
+  func endPass(seconds: Double) throws
+  /// The next step that is certain already; `nil` where that takes a pass, or the output has ended.
+  func takeStep() -> TokenStep?
+  /// Ends the output from outside.
+  func cancel()
+}
+
+extension PassSharing {
+  /// Runs parts of the prompt and passes by themselves until the next step is certain.
+  package func nextAlone(_ runner: PassRunner, shouldStop: () -> Bool) throws -> TokenStep? {
+    while true {
+      if let step = takeStep() { return step }
+      guard stopReason == nil else { return nil }
+      if shouldStop() {
+        cancel()
+        continue
+      }
+      guard hasUnreadParts else {
+        try endPass(seconds: runner.run(beginPass()))
+        continue
+      }
+      while hasUnreadParts {
+        if shouldStop() { cancel() } else { try readPart() }
+      }
+    }
+  }
 }
 
 /// Seconds that a session has spent, by phase.
@@ -70,9 +109,11 @@ public struct FullDepth: DecodingStrategy {
 }
 
 /// Chooses the next token of a sequence in another way than by a pass through all layers.
-package protocol TokenStepper {
-  /// Runs the last token and chooses the next; `nil` where the sequence has ended.
-  mutating func step(_ sequence: SequenceDecoding) throws -> TokenStep?
+package protocol TokenStepper: AnyObject {
+  /// A pass of the last token; `take` is given the token that comes next. `nil` where the sequence has ended.
+  func pass(
+    _ sequence: SequenceDecoding, _ take: @escaping (TokenStep) throws -> Void
+  ) throws -> PassWork?
   /// Runs what tokens so far have left out, so that the cache is that of a full-depth run.
-  mutating func complete(_ sequence: SequenceDecoding) throws
+  func complete(_ sequence: SequenceDecoding) throws
 }

@@ -71,7 +71,7 @@ public struct PromptDepthSweep {
     else { return nil }
     full.lookAtPrompt()
     var sequences = [full]
-    _ = try buffers.chooseFirst(full)
+    _ = try buffers.finishPrompt(of: full)
     if full.isCovered {
       for depth in partial {
         if shouldStop() { return nil }
@@ -85,16 +85,20 @@ public struct PromptDepthSweep {
           states[depth]?.finish(part)
         }
         sequences.append(sequence)
-        _ = try buffers.chooseFirst(sequence)
+        _ = try buffers.finishPrompt(of: sequence)
       }
     }
+    let runner = PassRunner()
     while true {
       let going = sequences.filter { $0.pending != nil }
       if going.isEmpty { break }
       for start in stride(from: 0, to: going.count, by: decoder.invariantBatchLimit) {
         if shouldStop() { return nil }
         let end = min(start + decoder.invariantBatchLimit, going.count)
-        try buffers.step(Array(going[start..<end])) { _, _ in }
+        let passes = try going[start..<end].map { try $0.fullDepthPass(of: decoder) { _ in } }
+        for outcome in runner.run(passes) {
+          if let error = outcome.error { throw error }
+        }
       }
     }
     let outputs = sequences.map { $0.makeGeneration() }

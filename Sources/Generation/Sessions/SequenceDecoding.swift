@@ -407,8 +407,9 @@ package struct DecodingBuffers {
     }
   }
 
-  /// Chooses the first token, when the last part of the prompt has passed.
-  mutating func chooseFirst(_ sequence: SequenceDecoding) throws -> TokenStep? {
+  /// Looks at the prompt and chooses the first token, when the last part has passed.
+  package mutating func finishPrompt(of sequence: SequenceDecoding) throws -> TokenStep? {
+    if sequence.applicability == nil { sequence.lookAtPrompt() }
     var step: TokenStep?
     try withLogits(rows: states.count - 1..<states.count) { _, row in step = try sequence.accept(row) }
     return step
@@ -422,18 +423,6 @@ package struct DecodingBuffers {
     observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws -> TokenStep? {
     guard try readPrompt(of: sequence, shouldStop: shouldStop, observe: observe) else { return nil }
-    if sequence.applicability == nil { sequence.lookAtPrompt() }
-    return try chooseFirst(sequence)
-  }
-
-  /// Runs the last token of each sequence as one batch and chooses the next ones.
-  package mutating func step(_ sequences: [SequenceDecoding], observe: (Int, TokenStep) throws -> Void) throws
-  {
-    let pending = sequences.compactMap(\.pending)
-    try decoder.embed(pending.map(\.token), into: states)
-    try advance(pending.map(\.row))
-    try withLogits(rows: 0..<pending.count) { row, logits in
-      try observe(row, sequences[row].accept(logits))
-    }
+    return try finishPrompt(of: sequence)
   }
 }

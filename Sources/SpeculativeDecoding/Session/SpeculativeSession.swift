@@ -35,42 +35,41 @@ public enum AcceptanceRule: Sendable, Equatable {
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
 /// the bit, nothing is drafted.
-public final class SpeculativeSession: GenerationSession, PartwiseReading {
+public final class SpeculativeSession: GenerationSession, PassSharing {
   /// Where the time of this output has gone so far.
   public private(set) var timings = SessionTimings()
   /// How drafts have gone so far.
-  public private(set) var statistics = SpeculationStatistics()
+  public internal(set) var statistics = SpeculationStatistics()
   /// What has been learnt about acceptance and time; a next session with the same drafters may begin with it.
-  public private(set) var controller: DraftLengthController
+  public internal(set) var controller: DraftLengthController
   /// Text that was certain when decoding was cancelled, as that of a `DecodingSession`.
   public private(set) var cancelledText = ""
 
   /// Tokens a draft may have.
   public static let draftLengths = 1...64
-  /// Rows whose logits are computed together. The unembedding is read once for each group, and rows after the first
-  /// wrong guess need no logits at all.
-  private static let logitRows = 4
-
-  private let model: LanguageModel
+  let model: LanguageModel
   private let options: GenerationOptions
-  private var sequence: SequenceDecoding
-  private var buffers: DecodingBuffers
+  var sequence: SequenceDecoding
+  var buffers: DecodingBuffers
   /// The rows that passed last, by the layer they come after: what drafters read.
-  private let seen: [Int: HiddenStates]
+  let seen: [Int: HiddenStates]
   private var exits: ExitDecoder?
   /// What tokens are chosen from where the rule lets drafts change the output.
-  private var reduced: ExitHead?
-  private let drafters: [any Drafter]
-  private var rule: AcceptanceRule
-  private var choosesLength: Bool
+  var reduced: ExitHead?
+  let drafters: [any Drafter]
+  var rule: AcceptanceRule
+  var choosesLength: Bool
   private let mayChooseLength: Bool
   private let longestDraft: Int
   private let vocabularySize: Int
-  private let layerCount: Int
+  let layerCount: Int
+  private let runner = PassRunner()
+  /// The pass that was begun and is not settled.
+  private var pass: Pass?
   private let shouldStop: () -> Bool
   private let clock = ContinuousClock()
   /// Prompt and output.
-  private var history: [TokenID]
+  var history: [TokenID]
   /// Steps of the last pass that have not been handed out, the next one last.
   private var ready: [TokenStep] = []
   /// What is held back, where a tripwire may take it back.
@@ -142,7 +141,7 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
     buffers = DecodingBuffers(decoder: model.decoder, watching: lower)
     seen = buffers.watched.merging([layerCount: buffers.states]) { $1 }
     self.exits = try exits.map {
-      try ExitDecoder($0, decoder: model.decoder, rows: draftLength + 1)
+      try ExitDecoder($0, decoder: model.decoder)
     }
     reduced = try shortlist.map { try ExitHead($0, decoder: model.decoder, rows: draftLength + 1) }
     self.drafters = drafters
@@ -174,17 +173,19 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
   ///
   /// - Returns: `nil` after the last token, and when `shouldStop` says so.
   /// - Throws: `DecoderError`, and the tokenizer's and the drafter's errors.
-  public func next() throws -> TokenStep? {
-    guard watched != nil else { return try decode() }
-    while true {
-      if let step = watched?.next(isOver: ready.isEmpty && sequence.stopReason != nil) { return step }
-      guard let step = try decode() else {
-        guard sequence.stopReason == .cancelled else { return nil }
-        // What was held is part of what was generated.
-        return watched?.next(isOver: true)
-      }
-      guard watched != nil else { return step }
-      if let kept = watched?.append(step) { try bringBack(to: kept) }
+  public func next() throws -> TokenStep? { try nextAlone(runner, shouldStop: shouldStop) }
+
+  package func takeStep() -> TokenStep? {
+    guard watched != nil else { return ready.popLast() }
+    return watched?.next(isOver: sequence.stopReason != nil)
+  }
+
+  /// Takes the steps of a pass, up to where the output is brought back.
+  private func append(_ steps: [TokenStep]) throws {
+    guard watched != nil else { return ready = steps.reversed() }
+    for step in steps {
+      guard let kept = watched?.append(step) else { continue }
+      return try bringBack(to: kept)
     }
   }
 
@@ -208,34 +209,18 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
     try buffers.readPart(of: sequence) { positions in
       for drafter in drafters { try drafter.read(seen, positions: positions) }
     }
-  }
-
-  private func decode() throws -> TokenStep? {
-    if let step = ready.popLast() { return step }
-    guard sequence.stopReason == nil else { return nil }
-    if shouldStop() { return cancel() }
-    let start = clock.now
-    if sequence.generated.isEmpty {
-      defer { timings.prefill += (clock.now - start).seconds }
-      let step = try buffers.prefill(sequence, shouldStop: shouldStop) { positions in
-        for drafter in drafters { try drafter.read(seen, positions: positions) }
-      }
-      guard var step else { return cancel() }
-      if !sequence.isCovered {
-        // Full depth: no early exits, and no drafts but those that change nothing.
-        exits = nil
-        if !rule.keepsOutput { rule = .exact }
-        choosesLength = mayChooseLength
-        watched = nil
-      }
-      step.source = TokenSource(.target)
-      statistics.note(.target)
-      history.append(step.id)
-      return step
+    guard !sequence.hasUnreadParts, var step = try buffers.finishPrompt(of: sequence) else { return }
+    if !sequence.isCovered {
+      // Full depth: no early exits, and no drafts but those that change nothing.
+      exits = nil
+      if !rule.keepsOutput { rule = .exact }
+      choosesLength = mayChooseLength
+      watched = nil
     }
-    defer { timings.decode += (clock.now - start).seconds }
-    ready = try pass().reversed()
-    return ready.popLast()
+    step.source = TokenSource(.target)
+    statistics.note(.target)
+    history.append(step.id)
+    try append([step])
   }
 
   /// Begins the output again with another rollback threshold; the prompt does not pass the layers again.
@@ -261,44 +246,56 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
     var step = try sequence.append(first)
     step.source = TokenSource(.target)
     statistics.note(.target)
-    ready = [step]
+    try append([step])
   }
 
-  private func cancel() -> TokenStep? {
-    cancelledText = sequence.cancel()
-    return nil
+  package func cancel() { cancelledText = sequence.cancel() }
+
+  /// A pass of the large model over the last token and what was drafted after it.
+  private struct Pass {
+    var made: MadeDraft
+    var tokens: [TokenID]
+    var draftSeconds: Double
+    var samplingSeconds = 0.0
+    var steps: [TokenStep] = []
+    var accepted = 0
   }
 
-  /// Drafts, verifies, and keeps what the rule allows and one token of the large model's own.
-  private func pass() throws -> [TokenStep] {
-    guard let pending = sequence.pending else { return [] }
+  /// Drafts, and begins to verify.
+  package func beginPass() throws -> PassWork? {
+    guard let pending = sequence.pending else { return nil }
     let start = clock.now
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
     let made = try limit > 0 ? makeDraft(limit) : MadeDraft()
-    let draft = made.draft
-    let tokens = Array(draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
-    let drafted = clock.now
-    var sampling = 0.0
-    var steps: [TokenStep] = []
-    var accepted = 0
-    /// Chooses the token after a row; whether the next row is of any use.
-    func take(_ row: Int, _ logits: ExitLogits) throws -> Bool {
-      let begin = clock.now
-      var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
-      let isAccepted = row < tokens.count && step.id == tokens[row]
-      if isAccepted { accepted += 1 }
-      step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: made.writer)
-      steps.append(step)
-      statistics.bytesRead += logits.depth?.bytesRead ?? 0
-      sampling += (clock.now - begin).seconds
-      return isAccepted && step.stopReason == nil
-    }
-    if exits != nil {
-      try exits?.verify(sequence, guesses: tokens, take)
-    } else {
-      try verify(tokens, from: draft.layer, pending: pending, take)
-    }
+    let tokens = Array(made.draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
+    let seconds = (clock.now - start).seconds
+    timings.decode += seconds
+    pass = Pass(made: made, tokens: tokens, draftSeconds: seconds - made.draft.cacheSeconds)
+    if let exits { return try exits.pass(sequence, guesses: tokens) { try self.take($0, $1) } }
+    return try verify(tokens, from: made.draft.layer, pending: pending)
+  }
+
+  /// Chooses the token after a row; whether the next row is of any use.
+  func take(_ row: Int, _ logits: ExitLogits) throws -> Bool {
+    guard let tokens = pass?.tokens, let writer = pass?.made.writer else { return false }
+    let start = clock.now
+    var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
+    let isAccepted = row < tokens.count && step.id == tokens[row]
+    if isAccepted { pass?.accepted += 1 }
+    step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: writer)
+    pass?.steps.append(step)
+    statistics.bytesRead += logits.depth?.bytesRead ?? 0
+    pass?.samplingSeconds += (clock.now - start).seconds
+    return isAccepted && step.stopReason == nil
+  }
+
+  /// Keeps what the rule allows and one token of the large model's own.
+  package func endPass(seconds: Double) throws {
+    guard let pass else { return }
+    self.pass = nil
+    let start = clock.now
+    let (made, steps) = (pass.made, pass.steps)
     // As many rows as steps had the output's own tokens before them.
     if exits == nil, !steps.isEmpty {
       let position = history.count - 1
@@ -306,137 +303,28 @@ public final class SpeculativeSession: GenerationSession, PartwiseReading {
         try drafter.read(seen, positions: position..<position + steps.count)
       }
     }
-    let verified = clock.now
+    let readSeconds = (clock.now - start).seconds
     history.append(contentsOf: steps.map(\.id))
     // The last token's keys and values are not there yet; those after it belong to drafts that were wrong.
     sequence.cache.crop(to: history.count - 1)
 
-    let draftSeconds = (drafted - start).seconds - draft.cacheSeconds
-    let verifySeconds = (verified - drafted).seconds - sampling
+    let verifySeconds = seconds + readSeconds
     for step in steps { step.source.map { statistics.note($0.writer) } }
     statistics.steps += 1
-    statistics.bytesRead += draft.bytesRead
-    statistics.draftSeconds += draftSeconds
+    statistics.bytesRead += made.draft.bytesRead
+    statistics.draftSeconds += pass.draftSeconds
     statistics.verifySeconds += verifySeconds
-    statistics.cacheSeconds += draft.cacheSeconds + (clock.now - verified).seconds
-    statistics.samplingSeconds += sampling
-    statistics.note(drafted: tokens.count, accepted: accepted)
-    if accepted < tokens.count { statistics.rollbacks += 1 }
+    statistics.cacheSeconds += made.draft.cacheSeconds + (clock.now - start).seconds - readSeconds
+    statistics.samplingSeconds += pass.samplingSeconds
+    statistics.note(drafted: pass.tokens.count, accepted: pass.accepted)
+    if pass.accepted < pass.tokens.count { statistics.rollbacks += 1 }
     controller.note(
       DraftLengthController.Outcome(
-        choice: made.choice, evidence: made.evidence, isConfirmed: made.isConfirmed, drafted: tokens.count,
-        accepted: accepted, tokens: steps.count, draftSeconds: draftSeconds,
-        verifySeconds: verifySeconds + sampling))
-    return steps
-  }
-
-  /// Runs the last token and the drafted ones through the layers from `layer` on and hands their logits to `take`,
-  /// until it says that no more are wanted.
-  private func verify(
-    _ tokens: [TokenID], from layer: Int, pending: (token: TokenID, row: BatchRow),
-    _ take: (Int, ExitLogits) throws -> Bool
-  ) throws {
-    if layer == 0 { try model.decoder.embed([pending.token] + tokens, into: buffers.states) }
-    buffers.states.count = tokens.count + 1
-    try buffers.advance(
-      (0...tokens.count).map { BatchRow(cache: sequence.cache, position: pending.row.position + $0) },
-      from: layer)
-    statistics.bytesRead += (layerCount - layer) * model.decoder.bytesPerLayer
-    if reduced != nil, !rule.keepsOutput { return try choose(from: 0...tokens.count, take) }
-    var isOpen = true
-    var row = 0
-    while isOpen, row <= tokens.count {
-      let group = row..<min(row + Self.logitRows, tokens.count + 1)
-      statistics.bytesRead += model.decoder.bytesOfUnembedding
-      try buffers.withLogits(rows: group) { row, logits in
-        if isOpen { isOpen = try take(row, ExitLogits(logits, layer: layerCount)) }
-      }
-      row = group.upperBound
-    }
-  }
-
-  /// Hands the shortlist's logits of rows that have passed all layers to `take`, until it says that no more are wanted.
-  private func choose(from rows: ClosedRange<Int>, _ take: (Int, ExitLogits) throws -> Bool) throws {
-    let read = reduced?.bytesRead ?? 0
-    try reduced?.run(
-      rows.flatMap { buffers.states[$0] }, layer: layerCount, prompt: sequence.headTokenIDs)
-    guard let reduced else { return }
-    statistics.bytesRead += reduced.bytesRead - read
-    statistics.shortlistSteps += 1
-    let size = reduced.logits.count / rows.count
-    try reduced.logits.withUnsafeBufferPointer { all in
-      for row in rows {
-        let own = UnsafeBufferPointer(rebasing: all[row * size..<(row + 1) * size])
-        guard try take(row, ExitLogits(own, of: reduced.candidates, layer: layerCount)) else { return }
-      }
-    }
-  }
-
-  /// A draft of at most `limit` tokens, and how it came about.
-  private func makeDraft(_ limit: Int) throws -> MadeDraft {
-    let target = DraftTarget(cache: sequence.cache, states: buffers.states)
-    guard choosesLength else {
-      for (index, drafter) in drafters.enumerated() {
-        let draft = try drafter.draft(after: history, limit: limit, target: target)
-        if !draft.tokens.isEmpty || draft.layer > 0 {
-          return MadeDraft(
-            draft: draft, choice: DraftLengthController.Choice(drafter: index, length: limit), writer: index)
-        }
-      }
-      return MadeDraft()
-    }
-    var free: [Int: Draft] = [:]
-    var offers: [DraftLengthController.Offer] = []
-    for (index, drafter) in drafters.enumerated() {
-      guard drafter.profile.costPerToken == 0 else {
-        offers.append(DraftLengthController.Offer(drafter: index, available: limit))
-        continue
-      }
-      let draft = try drafter.draft(after: history, limit: limit, target: target)
-      free[index] = draft
-      offers.append(
-        DraftLengthController.Offer(
-          drafter: index, evidence: draft.evidence, available: min(limit, draft.tokens.count)))
-    }
-    guard let choice = controller.choose(offers) else { return MadeDraft() }
-    var made = MadeDraft(choice: choice, writer: choice.drafter)
-    if let draft = free[choice.drafter] {
-      made.draft = draft
-      made.draft.tokens.removeSubrange(choice.length...)
-      made.evidence = draft.evidence
-      return made
-    }
-    let guess = choice.confirming.flatMap { free[$0.drafter] }
-    made.draft = try drafters[choice.drafter].draft(
-      after: history, limit: choice.length,
-      target: DraftTarget(cache: target.cache, states: target.states, guess: guess?.tokens.first))
-    if let guess, let confirming = choice.confirming, made.draft.tokens.first == guess.tokens.first {
-      made.isConfirmed = true
-      made.writer = confirming.drafter
-      made.evidence = controller.confirmedEvidence(confirming)
-      made.draft.tokens = Array(guess.tokens.prefix(confirming.length))
-    } else {
-      made.evidence = free.values.contains { !$0.tokens.isEmpty } ? 1 : 0
-    }
-    return made
-  }
-
-  private struct MadeDraft {
-    var draft = Draft()
-    /// `nil` for a pass without drafts.
-    var choice: DraftLengthController.Choice?
-    /// Who wrote the tokens.
-    var writer = 0
-    /// As in ``DraftLengthController``.
-    var evidence = 0
-    var isConfirmed = false
-  }
-
-  private func source(
-    of row: Int, isAccepted: Bool, drafted: Int, writer: Int
-  ) -> TokenSource {
-    if isAccepted { return TokenSource(drafters[writer].profile.writer) }
-    return row < drafted ? TokenSource(.corrected, discarded: drafted - row) : TokenSource(.target)
+        choice: made.choice, evidence: made.evidence, isConfirmed: made.isConfirmed,
+        drafted: pass.tokens.count, accepted: pass.accepted, tokens: steps.count,
+        draftSeconds: pass.draftSeconds, verifySeconds: verifySeconds + pass.samplingSeconds))
+    timings.decode += seconds + pass.samplingSeconds + (clock.now - start).seconds
+    try append(steps)
   }
 
   /// Appends the token that the rule puts in the place of `guess`.

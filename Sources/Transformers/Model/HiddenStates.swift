@@ -24,6 +24,12 @@ public final class HiddenStates {
     set { values.replaceSubrange(row * hiddenSize..<(row + 1) * hiddenSize, with: newValue) }
   }
 
+  /// Becomes rows of numbers, (hiddenSize) each, at most as many as there is room for.
+  package func set(_ rows: [[Float]]) {
+    count = min(rows.count, capacity)
+    for row in 0..<count { self[row] = rows[row] }
+  }
+
   /// Becomes a copy of the rows in use of `other`, which is of the same size.
   public func copy(_ other: HiddenStates) {
     count = other.count

@@ -29,6 +29,12 @@ public struct SideMatrix: Sendable {
   let columns: Int
   let input: Input
   let storage: Storage
+  private let identity = Identity()
+
+  private final class Identity: Sendable {}
+
+  /// Whether two are one matrix, so that rows of both may share a product.
+  package func isSame(as other: SideMatrix) -> Bool { identity === other.identity }
 }
 
 extension DecoderModel {

@@ -5,11 +5,13 @@ import Generation
 
 /// Works through a file of documents, several at a time, and writes the results in the file's order.
 struct BatchRunner {
-  /// Where tokens leave, and what watches that.
+  /// How outputs come about, and what watches that.
   struct Policy {
     var options: GenerationOptions
-    /// Where tokens may leave early; `nil` for full depth.
-    var exits: ExitStrategy?
+    /// Early exits, drafts, or full depth.
+    var strategy: any DecodingStrategy = FullDepth()
+    /// Whether tokens of the model may leave its layers early.
+    var hasExits = false
     /// Who compares a share of the outputs with full depth.
     var auditor: Auditor?
   }
@@ -20,9 +22,11 @@ struct BatchRunner {
   var saferPolicy: () throws -> Policy? = { nil }
   let rule: LongDocumentRule
   let raw: Bool
-  /// Whether exits are those of a certificate, which holds for whole documents.
+  /// Whether exits or drafts are those of a certificate, which holds for whole documents.
   let isCertified: Bool
   let settings: BatchSettings
+  /// Documents to decode at a time.
+  var width = DocumentBatch.usualWidth
   /// Which answers are given; `nil` for all.
   var certified: CertifiedAnswers?
 
@@ -40,7 +44,7 @@ struct BatchRunner {
     }
     let bar = ProgressBar(total: records.count, what: "documents")
     Interrupt.watch()
-    bar.show(done: before)
+    bar.show(done: before, since: before)
     defer { bar.clear() }
     if let auditor = policy.auditor, auditor.isAlarmed { Console.warning(auditor.standing) }
     var done = before
@@ -51,7 +55,7 @@ struct BatchRunner {
         bar.clear()
         policy = try saferPolicy() ?? fullDepth(policy)
       }
-      done += try run(records[done...], policy, after: done, bar: bar, output: output)
+      done += try run(records[done...], policy, after: done, since: before, bar: bar, output: output)
       if Interrupt.isRequested, done < records.count { throw ExitCode(Interrupt.exitCode) }
     }
     try output.finish()
@@ -65,14 +69,13 @@ struct BatchRunner {
   ///
   /// - Returns: How many are done.
   private func run(
-    _ rest: ArraySlice<DocumentRecord>, _ policy: Policy, after before: Int, bar: ProgressBar,
-    output: BatchOutput
+    _ rest: ArraySlice<DocumentRecord>, _ policy: Policy, after before: Int, since resumed: Int,
+    bar: ProgressBar, output: BatchOutput
   ) throws -> Int {
     let (options, auditor) = (policy.options, policy.auditor)
-    let strategy: any DecodingStrategy = policy.exits ?? FullDepth()
     let batch = DocumentBatch(
-      model: model, options: options, strategy: strategy, wholeOnly: isCertified, rule: rule, raw: raw,
-      shouldStop: { Interrupt.isRequested || auditor?.isAlarmed ?? false })
+      model: model, options: options, strategy: policy.strategy, wholeOnly: isCertified, rule: rule, raw: raw,
+      width: width, shouldStop: { Interrupt.isRequested || auditor?.isAlarmed ?? false })
     var done = 0
     var uncovered: Set<Int> = []
     let records = Array(rest)
@@ -88,10 +91,9 @@ struct BatchRunner {
         let record = records[item]
         try output.append(
           result(
-            generation, of: record, hasExits: strategy is ExitStrategy, isWhole: !uncovered.contains(item),
-            bar: bar))
+            generation, of: record, hasExits: policy.hasExits, isWhole: !uncovered.contains(item), bar: bar))
         done = item + 1
-        bar.show(done: before + done)
+        bar.show(done: before + done, since: resumed)
         if let auditor, !auditor.isAlarmed, !uncovered.contains(item) {
           try auditor.look(
             at: generation, model: model,

@@ -19,6 +19,13 @@ struct DocumentOptions: ParsableArguments {
       valueName: "out.jsonl"))
   var output: String?
 
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Documents of --input to decode at a time; it changes no output. (default: \(DocumentBatch.usualWidth))",
+      valueName: "count"))
+  var batch: Int?
+
   @OptionGroup var sharding: ShardOptions
 
   @Option(
@@ -36,6 +43,12 @@ struct DocumentOptions: ParsableArguments {
   func validate() throws {
     guard (input == nil) == (output == nil) else {
       throw ValidationError("--input and --output belong together.")
+    }
+    if let batch {
+      guard input != nil else { throw ValidationError("--batch has no effect without --input.") }
+      guard (1...256).contains(batch) else {
+        throw ValidationError("--batch must be in 1...256, but is \(batch).")
+      }
     }
     if sharding.shard != nil {
       guard let input, let output else { throw ValidationError("--shard needs --input and --output.") }

@@ -39,6 +39,7 @@ struct ShardOptions: ParsableArguments {
   /// What the command was given, but for what may differ from shard to shard.
   static var arguments: [String] {
     ShardDescription.without(
-      ["--shard", "--shards", "--threads", "--prices"], in: Array(CommandLine.arguments.dropFirst(2)))
+      ["--shard", "--shards", "--threads", "--prices", "--batch"],
+      in: Array(CommandLine.arguments.dropFirst(2)))
   }
 }

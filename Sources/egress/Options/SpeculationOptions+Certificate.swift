@@ -2,6 +2,19 @@ import Certification
 import SpeculativeDecoding
 
 extension SpeculationOptions {
+  /// The options that decide what is drafted and what of it stays, by name; files are named by their hashes.
+  func settings(_ loaded: LoadedModel, threads: Int?) throws -> [String: String] {
+    guard isActive else { return [:] }
+    let all: [String: String?] = [
+      "drafter": drafter?.rawValue,
+      "draft": try draft.map { try LoadedDraft($0, for: loaded, threads: threads).digest() },
+      "draft-layer": draftLayer.map { "\($0)" }, "fallback": fallback.map { "\($0)" },
+      "draft-exit-threshold": draftExitThreshold.map { "\($0)" }, "rollback": rollback.map { "\($0)" },
+      "draft-length": draftLength.map { "\($0)" }, "exact": exact ? "true" : nil,
+    ]
+    return all.compactMapValues { $0 }
+  }
+
   /// The strategy that a certificate holds for.
   ///
   /// - Throws: ``CertificationError`` for a certificate of another pair of models or another prompt template, and one

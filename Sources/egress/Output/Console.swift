@@ -1,3 +1,5 @@
+import Generation
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -53,6 +55,19 @@ struct ProgressBar {
     let filled = min(width, done * width / total)
     let bar = String(repeating: "█", count: filled) + String(repeating: "·", count: width - filled)
     Console.show("\r\u{1B}[K\(bar) \(done)/\(total) \(what)\(detail)")
+  }
+
+  /// Shows how many are done a second and what is left of the time too, once the pace is known.
+  ///
+  /// - Parameter first: Those that were done before the bar was there.
+  func show(done: Int, since first: Int) {
+    let elapsed = start.duration(to: .now).seconds
+    guard done > first, done < total, elapsed > 0 else { return show(done: done) }
+    let pace = Double(done - first) / elapsed
+    let left = Int((Double(total - done) / pace).rounded(.up))
+    let time =
+      left < 60 ? "\(left) s" : left < 3600 ? "\(left / 60) min" : "\(left / 3600) h \(left % 3600 / 60) min"
+    show(done: done, detail: ", \(pace.formatted(places: pace < 10 ? 2 : 0)) a second, \(time) left")
   }
 
   /// Clears the line, so that what follows starts on an empty one.

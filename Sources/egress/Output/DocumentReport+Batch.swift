@@ -7,10 +7,6 @@ import Generation
 /// A file of many documents, or one shard of it.
 extension DocumentReport {
   func runBatch(_ input: String, output: String, options: GenerationOptions) throws {
-    guard !speculation.isActive else {
-      throw ValidationError(
-        "drafting is for one document at a time; leave --drafter and --draft out with --input")
-    }
     guard search.beams == nil else {
       throw ValidationError("beams are for one document at a time; leave --beams out with --input")
     }
@@ -53,8 +49,8 @@ extension DocumentReport {
   }
 
   private func checkSingleDocumentOptions() throws {
-    if exits.trace != nil || exits.showExits {
-      throw ValidationError("--trace and --show-exits take one document, not --input.")
+    if exits.trace != nil || exits.showExits || speculation.showDrafts {
+      throw ValidationError("--trace, --show-exits and --show-drafts take one document, not --input.")
     }
   }
 
@@ -68,13 +64,18 @@ extension DocumentReport {
     let certified = try certifiedAnswers(model, regime, &options)
     func policy(_ exits: ExitOptions) throws -> BatchRunner.Policy {
       var options = options
-      let strategy = try exits.makeStrategy(model, regime: regime) ?? certified?.strategy as? ExitStrategy
+      let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
+      let strategy =
+        try certified?.strategy
+        ?? speculation.strategy(
+          model, threads: models.threads, exits: exits, exitStrategy: exitStrategy, regime: regime)
       try exits.protect(&options, model)
       return BatchRunner.Policy(
-        options: options, exits: strategy, auditor: try auditing.makeAuditor(exits))
+        options: options, strategy: strategy, hasExits: exitStrategy != nil || strategy is ExitStrategy,
+        auditor: try auditing.makeAuditor(exits))
     }
     let first = try policy(exits)
-    var names = try exits.settings(model)
+    var names = try exits.settings(model).merging(speculation.settings(model, threads: models.threads)) { $1 }
     names["answers"] = try answering?.certificate.digest()
     let settings = try BatchSettings(
       model, options: first.options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
@@ -87,7 +88,7 @@ extension DocumentReport {
         return exits.certificate == self.exits.certificate ? nil : try policy(exits)
       },
       rule: documents.long, raw: documents.raw, isCertified: exits.certificate != nil, settings: settings,
-      certified: certified
+      width: documents.batch ?? DocumentBatch.usualWidth, certified: certified
     )
     return (runner, model)
   }
