@@ -68,7 +68,7 @@ import Testing
     let plain = try output()
     var outputs: [String] = []
     for batch in ["1", "5", "16"] {
-      try FileManager.default.removeItem(atPath: path("out.jsonl"))
+      try FileManager.default.removeItem(atPath: egress.path("out.jsonl"))
       let result = try egress.run(arguments() + options + ["--batch", batch])
       #expect(result.status == 0, "\(result.errors)")
       outputs.append(try output())

@@ -12,8 +12,6 @@ import Testing
     model = try egress.writeModel()
   }
 
-  private func path(_ name: String) -> String { egress.folder.path + "/" + name }
-
   private static func document(_ index: Int) -> String {
     (0..<7).map { "\((index * 7919 + $0 * 104_729) % 9973)" }.joined(separator: " ")
   }
@@ -32,7 +30,7 @@ import Testing
     ])
     #expect(made.status == 0, "\(made.errors)\(made.text)")
     #expect(made.text.contains("a prompt's token passes"))
-    let certificate = path("docs.certificate.json")
+    let certificate = egress.path("docs.certificate.json")
     let json = try #require(
       try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: certificate)))
         as? [String: Any])
@@ -65,7 +63,7 @@ import Testing
     #expect(try text(outside) == text(summarize(foreign, [])))
 
     let evaluated = try egress.run([
-      "evaluate", "--model", model, "--data", path("docs.jsonl"), "--limit", "4", "--max-tokens", "6",
+      "evaluate", "--model", model, "--data", egress.path("docs.jsonl"), "--limit", "4", "--max-tokens", "6",
       "--risk", "consistency", "--prompt-depth", "1",
     ])
     #expect(evaluated.status == 0, "\(evaluated.errors)")
@@ -91,7 +89,8 @@ import Testing
       (["--prompt-depth", "9"], 1, "prompt-depth must be in 1...2, but is 9"),
       (["--prompt-depth", "1", "--certificate", "c.json"], 64, "--prompt-depth is fixed by --certificate"),
     ] {
-      let result = try egress.run(["summarize", "--model", model, "--max-tokens", "6"] + options, input: "Text.")
+      let result = try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "6"] + options, input: "Text.")
       #expect(result.status == status && result.errors.contains(words), "\(result.errors)")
       #expect(result.output.isEmpty)
     }

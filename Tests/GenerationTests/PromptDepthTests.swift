@@ -96,7 +96,9 @@ import Transformers
 
   @Test func `in a batch a prompt gets what it gets alone`() throws {
     let model = try Self.model()
-    let requests = (0..<6).map { (prompt: Self.prompt(60 + 50 * $0, seed: UInt64($0)), depth: $0 % 2 == 0 ? 2 : nil) }
+    let requests = (0..<6).map {
+      (prompt: Self.prompt(60 + 50 * $0, seed: UInt64($0)), depth: $0 % 2 == 0 ? 2 : nil)
+    }
     let batch = BatchDecoder(model: model, prefixes: PrefixCache(byteLimit: 1 << 30), shouldStop: { false })
     // Twice, so that beginnings are there to be gone on from.
     for _ in 0..<2 {
@@ -123,7 +125,8 @@ import Transformers
     #expect(pieces.map(\.depth) == sweep.depths)
     for piece in pieces {
       let alone = try Self.output(model, prompt, Self.options(piece.depth))
-      #expect(piece.generation.tokenIDs == alone.tokenIDs && piece.generation.text == alone.text, "\(piece.depth)")
+      #expect(
+        piece.generation.tokenIDs == alone.tokenIDs && piece.generation.text == alone.text, "\(piece.depth)")
     }
     #expect(try sweep.run(prompt, options: Self.options(nil), shouldStop: { true }) == nil)
   }

@@ -34,7 +34,8 @@ public struct PolicyGuard: Sendable {
   /// - Throws: `GenerationError` for fewer documents than a guard needs, and documents that are all equal.
   public static func make(
     _ subject: DecodingSubject, records: [DocumentRecord], path: String, layer: Int? = nil,
-    maxTokens: Int? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }, progress: (Progress) -> Void = { _ in }
+    maxTokens: Int? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled },
+    progress: (Progress) -> Void = { _ in }
   ) throws -> PolicyGuard? {
     let model = subject.model
     let prompts = try records.map {
@@ -42,7 +43,9 @@ public struct PolicyGuard: Sendable {
     }
     let digest = Self.digest(of: prompts, model: model)
     var made = existing(path, subject)
-    if made?.documentsDigest != digest || made?.layer != layer || made.map({ $0.fittedCount + $0.heldBackCount }) != records.count {
+    if made?.documentsDigest != digest || made?.layer != layer
+      || made.map({ $0.fittedCount + $0.heldBackCount }) != records.count
+    {
       made = try fit(
         model, prompts: prompts, layer: layer, modelDigest: subject.modelDigest, documentsDigest: digest,
         shouldStop: shouldStop, progress: progress)
@@ -81,7 +84,9 @@ public struct PolicyGuard: Sendable {
   ) throws -> ApplicabilityGuard? {
     var profiles: [[Float]] = []
     for prompt in prompts {
-      guard let profile = try model.promptProfile(prompt, layer: layer, shouldStop: shouldStop) else { return nil }
+      guard let profile = try model.promptProfile(prompt, layer: layer, shouldStop: shouldStop) else {
+        return nil
+      }
       profiles.append(profile)
       progress(.read(profiles.count))
     }

@@ -35,7 +35,9 @@ public struct PromptPolicyDescription: Codable, Sendable, Equatable {
   /// Describes prompts of a subject.
   ///
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
-  public init(_ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?)
+  public init(
+    _ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?
+  )
     throws
   {
     version = Self.currentVersion

@@ -32,7 +32,9 @@ extension ThresholdSweep {
         var options = try model.options(for: record, maxTokens: maxTokens)
         options.applicability = policyGuard?.found
         let prompt = try model.wholePrompt(for: record, options: options)
-        guard let pieces = try sweep.run(prompt, options: options, shouldStop: shouldStop) else { return false }
+        guard let pieces = try sweep.run(prompt, options: options, shouldStop: shouldStop) else {
+          return false
+        }
         try finished(
           index,
           pieces.map { piece in

@@ -51,7 +51,8 @@ extension ApplicabilityGuard {
       [
         numbers("center", [center.count], center),
         numbers("whitening", [fittedCount, center.count], whitening),
-        numbers("settings", [3], [ridge, Float(level), Float(layer ?? 0)]), numbers("held_back", [heldBack.count], heldBack),
+        numbers("settings", [3], [ridge, Float(level), Float(layer ?? 0)]),
+        numbers("held_back", [heldBack.count], heldBack),
         digest("model_sha256", modelDigest), digest("documents_sha256", documentsDigest),
       ], to: path)
   }
@@ -98,7 +99,8 @@ extension ApplicabilityGuard {
     let whitening = try values("whitening", [nil, hiddenSize])
     // Guards that were made before had no layer: theirs is the last.
     let layer = settings.count == 3 ? Int(exactly: settings[2]) : settings.count == 2 ? 0 : nil
-    guard let layer, layer >= 0, settings[0] > 0, settings[1] > 0, settings[1] < 1, !heldBack.isEmpty, !whitening.isEmpty,
+    guard let layer, layer >= 0, settings[0] > 0, settings[1] > 0, settings[1] < 1, !heldBack.isEmpty,
+      !whitening.isEmpty,
       zip(heldBack, heldBack.dropFirst()).allSatisfy(<=)
     else {
       throw GenerationError.applicability(
@@ -106,7 +108,8 @@ extension ApplicabilityGuard {
     }
     self.init(
       modelDigest: found, documentsDigest: Self.text(try values("documents_sha256", [32])),
-      layer: layer == 0 ? nil : layer, level: Double(settings[1]), center: try values("center", [hiddenSize]), whitening: whitening,
+      layer: layer == 0 ? nil : layer, level: Double(settings[1]), center: try values("center", [hiddenSize]),
+      whitening: whitening,
       ridge: settings[0], heldBack: heldBack)
   }
 

@@ -79,7 +79,8 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   ///   that are all equal.
   /// - Complexity: O(n² · (n + hiddenSize)) for n documents.
   public init(
-    fitting: [[Float]], heldBack: [[Float]], layer: Int? = nil, level: Double = Self.usualLevel, modelDigest: String,
+    fitting: [[Float]], heldBack: [[Float]], layer: Int? = nil, level: Double = Self.usualLevel,
+    modelDigest: String,
     documentsDigest: String
   ) throws(GenerationError) {
     guard fitting.count >= Self.fewestDocuments, heldBack.count >= Self.fewestDocuments else {
@@ -126,13 +127,15 @@ public struct ApplicabilityGuard: Sendable, Equatable {
       whitening.append(own)
     }
     self.init(
-      modelDigest: modelDigest, documentsDigest: documentsDigest, layer: layer, level: level, center: mean.map(Float.init),
+      modelDigest: modelDigest, documentsDigest: documentsDigest, layer: layer, level: level,
+      center: mean.map(Float.init),
       whitening: whitening.flatMap { $0.map(Float.init) }, ridge: Float(ridge), heldBack: [])
     self = with(heldBack: heldBack.map(score).sorted())
   }
 
   init(
-    modelDigest: String, documentsDigest: String, layer: Int?, level: Double, center: [Float], whitening: [Float],
+    modelDigest: String, documentsDigest: String, layer: Int?, level: Double, center: [Float],
+    whitening: [Float],
     ridge: Float, heldBack: [Float]
   ) {
     self.layer = layer

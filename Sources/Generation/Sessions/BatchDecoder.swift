@@ -170,7 +170,8 @@ public final class BatchDecoder {
     // What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before.
     // Nor do beginnings go with prompts that stop after a layer.
     let isPlain =
-      request.strategy is FullDepth && request.options.applicability == nil && request.options.promptDepth == nil
+      request.strategy is FullDepth && request.options.applicability == nil
+      && request.options.promptDepth == nil
     let session =
       isPlain
       ? try DecodingSession(

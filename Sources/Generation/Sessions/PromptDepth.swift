@@ -72,11 +72,13 @@ extension LanguageModel {
         found: "\(depth)")
     }
     let layers = max(promptDepths.lowerBound, applicability?.layer ?? 1)...promptDepths.upperBound
-    guard layers.contains(depth), applicability == nil || applicability?.layer != nil || depth == layers.upperBound
+    guard layers.contains(depth),
+      applicability == nil || applicability?.layer != nil || depth == layers.upperBound
     else {
       throw .option(
         field: "prompt-depth",
-        expected: applicability == nil ? "in \(layers)" : "in \(layers), with a guard that reads a layer up to it",
+        expected: applicability == nil
+          ? "in \(layers)" : "in \(layers), with a guard that reads a layer up to it",
         found: "\(depth)")
     }
   }

@@ -107,7 +107,9 @@ package final class SequenceDecoding {
     readCount = reused == nil ? count : prompt.count
     if let promptDepth = options.promptDepth {
       try model.checkPromptDepth(promptDepth, guard: applicabilityGuard)
-      if reused == nil, count == 0 { depth = PromptDepthReading(promptDepth, prompt: prompt.count, of: model) }
+      if reused == nil, count == 0 {
+        depth = PromptDepthReading(promptDepth, prompt: prompt.count, of: model)
+      }
     }
   }
 
@@ -392,10 +394,14 @@ package struct DecodingBuffers {
   }
 
   /// Runs tokens that have stopped after a layer through those above it, or leaves their keys and values there.
-  mutating func finish(_ part: Range<Int>, of sequence: SequenceDecoding, as reading: PromptDepthReading) throws {
+  mutating func finish(_ part: Range<Int>, of sequence: SequenceDecoding, as reading: PromptDepthReading)
+    throws
+  {
     let layers = reading.layer..<decoder.configuration.layerCount
     let shallow = sequence.isCovered ? reading.shallowCount : 0
-    for (range, stays) in [(part.clamped(to: 0..<shallow), true), (part.clamped(to: shallow..<Int.max), false)]
+    for (range, stays) in [
+      (part.clamped(to: 0..<shallow), true), (part.clamped(to: shallow..<Int.max), false),
+    ]
     where !range.isEmpty {
       reading.take(range, into: states)
       let rows = range.map { BatchRow(cache: sequence.cache, position: $0) }

@@ -122,7 +122,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     }
     if let depth = options.promptDepth, drafters.contains(where: { !$0.profile.readsLayers.isEmpty }) {
       throw SpeculativeDecodingError.option(
-        field: "prompt-depth", expected: "absent with a drafter that reads layers of the model's", found: "\(depth)")
+        field: "prompt-depth", expected: "absent with a drafter that reads layers of the model's",
+        found: "\(depth)")
     }
     try rule.validate()
     if case .rollback = rule, options.sampling != .greedy {

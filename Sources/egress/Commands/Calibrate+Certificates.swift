@@ -113,7 +113,8 @@ extension Calibrate {
     }
     let layer = mean { $0.layers[$0.piece(at: threshold)] }
     if isOfPrompts {
-      return "at epsilon \(certificate.settings.epsilon), a prompt's token passes \(layer.formatted(places: 1)) of "
+      return
+        "at epsilon \(certificate.settings.epsilon), a prompt's token passes \(layer.formatted(places: 1)) of "
         + "\(facts.layers) layers on average, and a document, prompt and output, takes \(milliseconds.0) ms by what its parts "
         + "cost on this machine; \(milliseconds.1) ms at full depth"
         + (certificate.pays == false && threshold < Double(facts.layers)

@@ -171,9 +171,12 @@ struct Calibrate: ParsableCommand {
         throw ValidationError("--metric \(metric.name) compares exits; with --draft give one of texts.")
       }
     } else if documents.promptDepth {
-      if let name = exits.given.first { throw ValidationError("--\(name) has no effect with --prompt-depth.") }
+      if let name = exits.given.first {
+        throw ValidationError("--\(name) has no effect with --prompt-depth.")
+      }
       guard metric.distance == nil else {
-        throw ValidationError("--metric \(metric.name) compares exits; with --prompt-depth give one of texts.")
+        throw ValidationError(
+          "--metric \(metric.name) compares exits; with --prompt-depth give one of texts.")
       }
     } else if let grid = documents.grid, !grid.values.allSatisfy({ $0 < 1 }) {
       throw ValidationError("--grid must hold thresholds at least 0 and below 1.")

@@ -11,7 +11,8 @@ enum ShippedFiles {
     let name = "\(kind.rawValue)/\(entry.name).safetensors"
     guard let path = path(name) else {
       let (what, option) =
-        kind == .exits ? ("exit heads", "--exit-heads FILE, or none") : ("draft head", "--draft FILE.safetensors")
+        kind == .exits
+        ? ("exit heads", "--exit-heads FILE, or none") : ("draft head", "--draft FILE.safetensors")
       throw CommandError(
         "the \(what) of \(entry.name) come with the program, but there is no share/egress/\(name) where it lies; install it with "
           + "make install, or give \(option)")

@@ -121,7 +121,8 @@ final class Auditor {
     // What the guard found outside was decoded at full depth: nothing is lost, and that is part of the policy.
     if generation.applicability?.isInside ?? true {
       let session = try model.makeSession(
-        prompt: generation.promptTokenIDs, options: options.atFullDepth, shouldStop: { Interrupt.isRequested })
+        prompt: generation.promptTokenIDs, options: options.atFullDepth, shouldStop: { Interrupt.isRequested }
+      )
       while try session.next() != nil {}
       guard session.stopReason != .cancelled else { return }
       value = (loss.readsReferences ? QualityRisk.consistency : .gap).loss(

@@ -83,7 +83,8 @@ struct CalibrationDocuments: ParsableArguments {
   /// The options that have no meaning without --data, where they are given.
   var given: [String] {
     let all = [
-      ("output", output != nil), ("prompt-depth", promptDepth), ("shard", sharding.shard != nil), ("prices", prices != nil),
+      ("output", output != nil), ("prompt-depth", promptDepth), ("shard", sharding.shard != nil),
+      ("prices", prices != nil),
       ("grid", grid != nil), ("every-threshold", everyThreshold),
       ("lowest", lowest != nil), ("limit", limit != nil),
       ("max-tokens", maxTokens != nil),

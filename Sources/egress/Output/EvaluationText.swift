@@ -8,7 +8,8 @@ extension Evaluation.Result {
       (
         "threshold",
         "\(TableText.short(threshold))"
-          + (promptDepth != nil ? ", the layer after which prompts stop"
+          + (promptDepth != nil
+            ? ", the layer after which prompts stop"
             : exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
       ),
     ]
