@@ -22,6 +22,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   case modelFile(file: String, field: String, expected: String, found: String)
   /// A tokenizer cannot be made from the file of this name.
   case tokenizerFile(String, TokenizerError)
+  /// A JSON Schema that outputs cannot be held to; `place` is empty where it is about the whole.
+  case schema(place: String, problem: String)
   /// A guard that cannot be fitted or used, or does not belong to the model.
   case applicability(String)
 
@@ -46,6 +48,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .tokenizerFile(let file, let error): "\(file): \(error)"
     case .applicability(let what): what
+    case .schema(let place, let problem):
+      "the JSON Schema cannot be used: " + (place.isEmpty ? problem : "\(place): \(problem)")
     case .modelFile(let file, let field, let expected, let found):
       "\(file): \(field): expected \(expected), found \(found)"
     }

@@ -1,3 +1,4 @@
+import Foundation
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
@@ -13,9 +14,10 @@ import ServiceLifecycle
 /// ```
 public struct Server: Sendable {
   private let configuration: ServerConfiguration
-  private let routes: Routes
-  package let engine: ModelEngine
+  private let readiness: ServerReadiness
   private let logger: Logger
+  /// What is done once there is an address; `nil` where the model is there already.
+  private let load: (@Sendable () throws -> ServedModel)?
 
   /// - Parameters:
   ///   - served: The model.
@@ -25,41 +27,74 @@ public struct Server: Sendable {
   public init(
     _ served: ServedModel, configuration: ServerConfiguration, logger: Logger = Logger(label: "egress.serve")
   ) throws {
-    guard configuration.slots >= 1, configuration.queue >= 0 else {
-      throw ServerError("a server needs at least one slot, and a queue of 0 or more")
-    }
-    guard configuration.keys.allSatisfy({ !$0.isEmpty }) else { throw ServerError("a key must not be empty") }
-    if let context = configuration.context, !(2...served.model.contextLength).contains(context) {
-      throw ServerError("context must be in 2...\(served.model.contextLength), but is \(context)")
-    }
+    try configuration.validate()
     self.configuration = configuration
     self.logger = logger
-    let metrics = ServerMetrics()
-    var limits = ModelEngine.Limits()
-    limits.slots = configuration.slots
-    limits.queue = configuration.queue
-    limits.prefixBytes = configuration.prefixBytes
-    engine = ModelEngine(model: served.model, limits: limits, metrics: metrics)
-    routes = Routes(served: served, configuration: configuration, engine: engine, counts: metrics)
+    load = nil
+    readiness = ServerReadiness(configuration)
+    try readiness.serve(served)
   }
+
+  /// A server that listens before its model is there: until then requests are answered with 503 and `Retry-After`.
+  ///
+  /// - Parameter load: Makes the model, on a thread of its own. ``run(onListening:onReady:)`` throws what it throws.
+  /// - Throws: ``ServerError`` for a configuration that cannot be.
+  public init(
+    configuration: ServerConfiguration, logger: Logger = Logger(label: "egress.serve"),
+    load: @escaping @Sendable () throws -> ServedModel
+  ) throws {
+    try configuration.validate()
+    self.configuration = configuration
+    self.logger = logger
+    self.load = load
+    readiness = ServerReadiness(configuration)
+  }
+
+  /// What runs the model; `nil` until that is there.
+  package var engine: ModelEngine? { readiness.engine }
 
   /// Serves until the process is told to stop (SIGTERM or SIGINT): no new connections then, requests under way are
   /// answered, and this returns.
   ///
-  /// - Parameter onListening: Told the port when there is one.
-  /// - Throws: What the system says where it does not let the address be used.
-  public func run(onListening: @escaping @Sendable (Int) -> Void = { _ in }) async throws {
-    var group = ServiceGroupConfiguration(
-      services: [application(onListening: onListening)], gracefulShutdownSignals: [.sigterm, .sigint],
-      logger: quiet(logger))
-    group.maximumGracefulShutdownDuration = .seconds(configuration.drainSeconds)
-    do {
-      try await ServiceGroup(configuration: group).run()
-    } catch {
-      engine.abort()
-      await engine.drain()
-      throw error
+  /// - Parameters:
+  ///   - onListening: Told the port when there is one.
+  ///   - onReady: Told the port when requests are answered.
+  /// - Throws: What the system says where it does not let the address be used, and why there is no model.
+  public func run(
+    onListening: @escaping @Sendable (Int) -> Void = { _ in },
+    onReady: @escaping @Sendable (Int) -> Void = { _ in }
+  ) async throws {
+    let failure = LoadFailure()
+    let service = application { port in
+      onListening(port)
+      start(failure) { onReady(port) }
     }
+    var configuration = ServiceGroupConfiguration(
+      services: [service], gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet(logger))
+    configuration.maximumGracefulShutdownDuration = .seconds(self.configuration.drainSeconds)
+    let group = ServiceGroup(configuration: configuration)
+    failure.onFailure { Task { await group.triggerGracefulShutdown() } }
+    do {
+      try await group.run()
+    } catch {
+      await readiness.abort()
+      throw failure.error ?? error
+    }
+    if let error = failure.error { throw error }
+  }
+
+  /// Loads the model on a thread that may block.
+  package func start(_ failure: LoadFailure = LoadFailure(), onReady: @escaping @Sendable () -> Void = {}) {
+    guard let load else { return onReady() }
+    let thread = Thread { [readiness] in
+      do {
+        if try readiness.serve(load()) { onReady() }
+      } catch {
+        failure.note(error)
+      }
+    }
+    thread.stackSize = 8 << 20
+    thread.start()
   }
 
   /// The server as a service of a program that has more of them.
@@ -75,7 +110,7 @@ public struct Server: Sendable {
           additionalChannelHandlers: [ConnectionWatch()],
           idleTimeout: .seconds(Int64(configuration.idleSeconds)))),
       configuration: application,
-      services: [EngineService(engine: engine)],
+      services: [EngineService(readiness: readiness)],
       onServerRunning: { channel in onListening(channel.localAddress?.port ?? configuration.port) },
       logger: logger)
   }
@@ -89,32 +124,36 @@ public struct Server: Sendable {
 
   private func router() -> Router<ServingContext> {
     let router = Router(context: ServingContext.self)
-    router.add(middleware: ErrorMiddleware(metrics: routes.counts))
+    if !configuration.origins.isEmpty {
+      router.add(middleware: CrossOriginMiddleware(origins: configuration.origins))
+    }
+    router.add(middleware: ErrorMiddleware(metrics: readiness.metrics))
     router.add(middleware: KeyMiddleware(keys: configuration.keys, isLoopback: configuration.isLoopback))
-    router.get("health", use: routes.health)
-    router.get("v1/models", use: routes.models)
-    router.get("v1/models/:id", use: routes.model)
-    router.post("v1/chat/completions", use: routes.chat)
-    router.post("v1/completions", use: routes.completions)
-    router.post("v1/egress/summarize", use: routes.summarize)
-    router.post("v1/egress/answer", use: routes.answer)
-    router.get("metrics", use: routes.metrics)
-    router.get("", use: routes.page)
+    let readiness = readiness
+    router.get("health") { try await readiness.routes().health($0, $1) }
+    router.get("v1/models") { try await readiness.routes().models($0, $1) }
+    router.get("v1/models/:id") { try await readiness.routes().model($0, $1) }
+    router.post("v1/chat/completions") { try await readiness.routes().chat($0, $1) }
+    router.post("v1/completions") { try await readiness.routes().completions($0, $1) }
+    router.post("v1/egress/summarize") { try await readiness.routes().summarize($0, $1) }
+    router.post("v1/egress/answer") { try await readiness.routes().answer($0, $1) }
+    router.get("metrics") { _, _ in Routes.metrics(readiness.metrics) }
+    router.get("") { _, _ in Routes.page }
     return router
   }
 }
 
 /// Ends the engine after the server that asks it: services stop in the reverse of the order in which they began.
 struct EngineService: Service {
-  let engine: ModelEngine
+  let readiness: ServerReadiness
 
   func run() async throws {
     do {
       try await gracefulShutdown()
     } catch {
       // Not graceful: time is up.
-      engine.abort()
+      await readiness.abort()
     }
-    await engine.drain()
+    await readiness.drain()
   }
 }

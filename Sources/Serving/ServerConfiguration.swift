@@ -16,6 +16,8 @@ public struct ServerConfiguration: Sendable {
   public var prefixBytes = 256 << 20
   /// Keys that let in; none lets everyone in.
   public var keys: [String] = []
+  /// Origins of web pages that may use the server, such as `https://example.org`; `*` for all.
+  public var origins: [String] = []
   /// Bytes that a body may have.
   public var bodyLimit = 4 << 20
   /// Connections at a time; further ones wait to be accepted.
@@ -29,6 +31,14 @@ public struct ServerConfiguration: Sendable {
 
   /// Loopback, port 8080, eight slots.
   public init() {}
+
+  /// - Throws: ``ServerError`` for what cannot be.
+  func validate() throws {
+    guard slots >= 1, queue >= 0 else {
+      throw ServerError("a server needs at least one slot, and a queue of 0 or more")
+    }
+    guard keys.allSatisfy({ !$0.isEmpty }) else { throw ServerError("a key must not be empty") }
+  }
 
   /// Whether only this machine reaches the server.
   var isLoopback: Bool {

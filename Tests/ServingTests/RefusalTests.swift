@@ -8,9 +8,17 @@ import Testing
   @Test(arguments: [
     (#""tools": [{"type": "function"}]"#, "tools"),
     (#""tool_choice": "required""#, "tool_choice"),
-    (#""response_format": {"type": "json_object"}"#, "response_format"),
+    (#""response_format": {"type": "xml"}"#, "response_format.type"),
+    (#""response_format": {"type": "json_object"}, "stop": "a""#, "stop"),
+    (#""response_format": {"type": "json_schema"}"#, "response_format.json_schema"),
+    (#""response_format": {"type": "json_schema", "json_schema": {}}"#, "response_format.json_schema.schema"),
+    (
+      #""response_format": {"type": "json_schema", "json_schema": {"schema": {"properties": {"a": {"not": {}}}}}}"#,
+      "response_format.json_schema.schema.properties.a.not"
+    ),
     (#""logit_bias": {"5": 101}"#, "logit_bias"), (#""logit_bias": {"a": 1}"#, "logit_bias"),
-    (#""logprobs": true"#, "logprobs"),
+    (#""logprobs": true, "top_logprobs": 21"#, "top_logprobs"), (#""top_logprobs": 2"#, "top_logprobs"),
+    (#""logprobs": 5"#, "logprobs"),
     (#""presence_penalty": 2.5"#, "presence_penalty"),
     (#""frequency_penalty": "0.5""#, "frequency_penalty"),
     (#""modalities": ["audio"]"#, "modalities"),
@@ -71,6 +79,8 @@ import Testing
         #expect(try text(response.json().object("error")["param"]) == "prompt", "\(body)")
       }
       for (body, param) in [
+        (#"{"prompt": "a", "logprobs": 6}"#, "logprobs"),
+        (#"{"prompt": "a", "logprobs": 1, "echo": true}"#, "logprobs"),
         (#"{"prompt": "a", "best_of": 3}"#, "best_of"), (#"{"prompt": "a", "suffix": "b"}"#, "suffix"),
       ] {
         #expect(try text(await server.post("/v1/completions", body).json().object("error")["param"]) == param)

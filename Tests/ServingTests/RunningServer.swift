@@ -46,7 +46,7 @@ final class RunningServer: Sendable {
     let server = try Server(
       ServedModel(name: "tiny", subject: subject, certificates: certificates(subject)),
       configuration: configuration, logger: logger)
-    engine = server.engine
+    engine = try #require(server.engine)
     let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
     let group = ServiceGroup(
       configuration: .init(

@@ -4,6 +4,7 @@ import Transformers
 package struct TokenConstraints {
   private let spans: DocumentSpans?
   private var position: DocumentSpans.Position?
+  private var written: OutputGrammar.Position?
   private let repetitionLength: Int?
   private let forbiddenOpening: [TokenID]
   /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
@@ -16,12 +17,15 @@ package struct TokenConstraints {
 
   /// `nil` where every token may follow.
   ///
-  /// - Parameter prompt: What a penalty on repetition counts beside the output.
-  init?(_ options: GenerationOptions, endTokens: Set<TokenID>, prompt: [TokenID]) {
+  /// - Parameters:
+  ///   - prompt: What a penalty on repetition counts beside the output.
+  ///   - limit: Tokens that the output may have.
+  init?(_ options: GenerationOptions, endTokens: Set<TokenID>, prompt: [TokenID], limit: Int) {
     guard
       options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty
-        || !options.adjustments.isEmpty
+        || !options.adjustments.isEmpty || options.grammar != nil
     else { return nil }
+    written = options.grammar.map { OutputGrammar.Position($0, limit: limit) }
     adjuster = options.adjustments.isEmpty ? nil : LogitAdjuster(options.adjustments, prompt: prompt)
     forbiddenOpening = options.forbiddenOpening
     opened = forbiddenOpening.isEmpty ? nil : 0
@@ -32,10 +36,13 @@ package struct TokenConstraints {
   }
 
   /// Whether every token may come next, now and from now on.
-  var isVacuous: Bool { opened == nil && spans == nil && repetitionLength == nil && adjuster == nil }
+  var isVacuous: Bool {
+    opened == nil && spans == nil && repetitionLength == nil && adjuster == nil && written == nil
+  }
 
   /// Whether a token may come next.
   func allows(_ token: TokenID) -> Bool {
+    if let written, !written.allows(token) { return false }
     if let opened, opened == forbiddenOpening.count - 1, token == forbiddenOpening[opened] { return false }
     if let spans, position.flatMap({ spans.next($0, token) }) == nil { return false }
     guard let repetitionLength, tokens.count >= repetitionLength, !endTokens.contains(token) else {
@@ -46,6 +53,7 @@ package struct TokenConstraints {
 
   mutating func append(_ token: TokenID) {
     adjuster?.append(token)
+    written?.append(token)
     if let place = opened {
       let goesOn = place < forbiddenOpening.count - 1 && token == forbiddenOpening[place]
       opened = goesOn ? place + 1 : nil

@@ -36,7 +36,8 @@ public struct LanguageModel: Sendable {
 
   /// What a reader should know of the model's files, a sentence each.
   public internal(set) var notes: [String] = []
-  private let tokenTable = TokenTable.Lazy()
+  let tokenTable = TokenTable.Lazy()
+  let vocabularyTrie = VocabularyTrie.Lazy()
 
   /// Why there is no prompt template.
   let templateFound: String

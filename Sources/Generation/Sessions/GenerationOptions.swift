@@ -43,6 +43,9 @@ public struct GenerationOptions: Sendable {
   public var forbiddenOpening: [TokenID] = []
   /// What the output is restricted to; `nil` for no restriction. ``LanguageModel/spans(of:)`` makes it.
   public var spans: DocumentSpans?
+  /// What the output has to be, such as JSON; `nil` for anything. ``LanguageModel/grammar(jsonSchema:)`` makes it. It
+  /// does not go together with what ends outputs elsewhere or forbids tokens.
+  public var grammar: OutputGrammar?
 
   /// Numbers that ``topProbabilities`` may be.
   public static let topProbabilityCounts = 0...100
@@ -88,6 +91,7 @@ public struct GenerationOptions: Sendable {
       throw .option(field: "no-repeat-ngram", expected: "in \(Self.ngramLengths)", found: "\(noRepeatNgram)")
     }
     try adjustments.validate(vocabularySize: nil)
+    if grammar != nil { try validateBesideGrammar() }
     if let topProbabilities, !Self.topProbabilityCounts.contains(topProbabilities) {
       throw .option(
         field: "logprobs", expected: "in \(Self.topProbabilityCounts)", found: "\(topProbabilities)")
@@ -98,6 +102,17 @@ public struct GenerationOptions: Sendable {
         field: "context", expected: "in 2...\(contextLength), the model's own context", found: "\(context)")
     }
     return context
+  }
+
+  /// An output that has to be complete ends where it is.
+  private func validateBesideGrammar() throws(GenerationError) {
+    for (field, isGiven) in [
+      ("stop", !stopStrings.isEmpty), ("no-repeat-ngram", noRepeatNgram != nil), ("length", length != nil),
+      ("extractive", isExtractive || spans != nil), ("opening", !forbiddenOpening.isEmpty),
+      ("logit-bias", adjustments.bias.values.contains(-.infinity)),
+    ] where isGiven {
+      throw .option(field: field, expected: "left out where outputs are JSON", found: "given")
+    }
   }
 }
 

@@ -77,7 +77,9 @@ package final class SequenceDecoding {
       self.prompt = prompt
     }
     let prompt = self.prompt
-    headTokenIDs = (source ?? prompt) + (options.spans?.neededTokens ?? [])
+    headTokenIDs =
+      (source ?? prompt) + (options.spans?.neededTokens ?? [])
+      + (options.grammar?.neededTokens ?? [])
     applicabilityGuard = options.applicability
     profile = options.applicability.map { _ in
       PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)
@@ -92,7 +94,9 @@ package final class SequenceDecoding {
     matcher = StopStringMatcher(options.stopStrings + (options.endsWithLine ? ["\n"] : []))
     limiter = options.length.map(SentenceLimiter.init)
     try options.adjustments.validate(vocabularySize: model.decoder.configuration.vocabularySize)
-    constraints = TokenConstraints(options, endTokens: model.endTokens, prompt: source ?? prompt)
+    constraints = TokenConstraints(
+      options, endTokens: model.endTokens, prompt: source ?? prompt,
+      limit: min(maxTokens, context - prompt.count))
     topProbabilities = options.topProbabilities
     let cache =
       try reused
@@ -218,7 +222,12 @@ package final class SequenceDecoding {
     // An answer on the line of its question begins with the space between them.
     if endsWithLine, text.isEmpty { visible = String(visible.drop(while: \.isWhitespace)) }
     text += visible
-    return TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
+    var step = TokenStep(id: id, text: visible, layer: layer, stopReason: stopReason, depth: depth)
+    step.logProbability = recordsProbabilities ? logProbability : nil
+    if topProbabilities != nil, alternatives.count == generated.count {
+      step.alternatives = alternatives.last
+    }
+    return step
   }
 
   /// Takes over the first tokens of another run of this sequence, and what is known of them.

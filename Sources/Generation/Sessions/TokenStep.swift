@@ -16,6 +16,11 @@ public struct TokenStep: Sendable, Equatable {
   public var depth: DepthRecord?
   /// Who wrote the token; `nil` where nothing is drafted.
   public var source: TokenSource?
+  /// The natural logarithm of the token's probability, as ``Generation/logProbabilities`` has it; `nil` where it is not
+  /// recorded.
+  public var logProbability: Double?
+  /// The most probable tokens in its place; `nil` where they are not kept.
+  public var alternatives: [TokenAlternative]?
 
   /// Puts a step together.
   public init(

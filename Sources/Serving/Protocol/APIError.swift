@@ -58,6 +58,9 @@ package struct APIError: Error, Sendable, Equatable {
     status: 503, type: "server_error", message: "the server is about to stop", code: "stopping", retryAfter: 5
   )
 
+  static let loading = APIError(
+    status: 503, type: "server_error", message: "the model is being loaded", code: "loading", retryAfter: 2)
+
   static func timeout(seconds: Int) -> APIError {
     APIError(
       status: 503, type: "server_error", message: "the output was not complete after \(seconds) s",
@@ -78,6 +81,9 @@ package struct APIError: Error, Sendable, Equatable {
         return .invalid("\(error)", param: prompt, code: "context_length_exceeded")
       case .option(let field, _, _):
         return .invalid("\(error)", param: field.replacing("-", with: "_"))
+      case .schema(let place, let problem):
+        let path = ResponseFormat.schemaPath + (place.isEmpty ? "" : "." + place)
+        return .unsupported(problem, param: path)
       case .emptyText(let field): return .invalid("\(error)", param: field)
       default: return .invalid("\(error)", param: prompt)
       }

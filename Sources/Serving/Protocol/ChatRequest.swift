@@ -28,12 +28,24 @@ struct ChatRequest: Sendable {
     try fields.allow("modalities", only: [.array([.text("text")])], because: "outputs are texts")
     try fields.allow("audio", only: [], because: "outputs are texts")
     try fields.allow("prediction", only: [], because: "predicted outputs are not offered")
-    try fields.allow(
-      "response_format", only: [.object(["type": .text("text")])],
-      because: "only {\"type\": \"text\"} is offered")
-    try fields.allow("logprobs", only: [.boolean(false)], because: "probabilities are not offered")
-    try fields.allow("top_logprobs", only: [.number(0)], because: "probabilities are not offered")
+    settings.format = try ResponseFormat(&fields)
+    settings.topProbabilities = try Self.topProbabilities(&fields)
     try fields.refuseOthers()
+  }
+
+  /// OpenAI's own limit.
+  static let topLimit = 20
+
+  private static func topProbabilities(_ fields: inout RequestFields) throws -> Int? {
+    let isWanted = try fields.boolean("logprobs") ?? false
+    let count = try fields.integer("top_logprobs", in: 0...topLimit)
+    guard isWanted else {
+      if let count, count > 0 {
+        throw fields.fault("top_logprobs", expected: "no such field without logprobs", found: "\(count)")
+      }
+      return nil
+    }
+    return count ?? 0
   }
 
   private static func message(_ value: JSONValue, place: String) throws -> ChatMessage {

@@ -19,6 +19,9 @@ struct CompletionRequest: Sendable {
   /// Prompts of a request, at most.
   static let promptLimit = 64
 
+  /// OpenAI's own limit.
+  static let topLimit = 5
+
   /// - Throws: ``APIError`` for what is missing, wrong or not offered.
   init(_ fields: inout RequestFields) throws {
     prompts = try Self.prompts(&fields)
@@ -30,7 +33,10 @@ struct CompletionRequest: Sendable {
     try fields.allow(
       "best_of", only: [.number(1), .number(Double(settings.count))], because: "only n itself is offered")
     try fields.allow("suffix", only: [.text("")], because: "texts are not filled in")
-    try fields.allow("logprobs", only: [], because: "probabilities are not offered")
+    settings.topProbabilities = try fields.integer("logprobs", in: 0...Self.topLimit)
+    if echoes, settings.topProbabilities != nil {
+      throw APIError.unsupported("probabilities of the prompt, with echo, are not offered", param: "logprobs")
+    }
     try fields.refuseOthers()
   }
 

@@ -18,6 +18,10 @@ struct OutputSettings: Sendable {
   var streams: Bool
   /// Whether a stream ends with the number of tokens.
   var includesUsage: Bool
+  /// How many of the most probable tokens are told in each place; `nil` where no probabilities are told.
+  var topProbabilities: Int?
+  /// What outputs have to be.
+  var format = ResponseFormat.text
 
   /// Texts that end an output, at most.
   static let stopLimit = 16
@@ -141,6 +145,7 @@ struct OutputSettings: Sendable {
     var options = GenerationOptions(
       maxTokens: maxTokens ?? usual, sampling: sampling, stopStrings: stop, context: context)
     options.adjustments = adjustments
+    options.topProbabilities = topProbabilities
     return options
   }
 }

@@ -21,6 +21,8 @@ struct Reply: Sendable {
   let fingerprint: String
   /// Whether chunks have the key `usage`.
   var includesUsage = false
+  /// Tells how likely tokens were; `nil` where that is not asked for.
+  var tokens: TokenProbabilities?
   let id: String
   let created: Int
 
@@ -51,7 +53,7 @@ struct Reply: Sendable {
     let choices = outputs.enumerated().map { index, output in
       let text = output.echo + output.generation.text
       var choice: [String: JSONValue] = [
-        "index": .integer(index), "logprobs": .null,
+        "index": .integer(index), "logprobs": logprobs(of: output.generation),
         "finish_reason": .text(Self.finishReason(output.generation.stopReason)),
       ]
       switch kind {
@@ -78,12 +80,26 @@ struct Reply: Sendable {
     }
   }
 
-  /// The next text of an output.
-  func chunk(_ index: Int, text: String) -> JSONValue {
+  /// The next text of an output, and how likely its token was.
+  func chunk(_ index: Int, text: String, logprobs: JSONValue = .null) -> JSONValue {
     switch kind {
-    case .chat: chunk(index, delta: ["content": .text(text)])
-    case .completion: chunk([("text", .text(text))], index, finish: .null)
+    case .chat:
+      chunk([("delta", .object(["content": .text(text)])), ("logprobs", logprobs)], index, finish: .null)
+    case .completion: chunk([("text", .text(text)), ("logprobs", logprobs)], index, finish: .null)
     }
+  }
+
+  /// How likely a token was, where that is asked for and it is one of the text.
+  func logprobs(_ told: TokenProbabilities.Told?, offset: inout Int) -> JSONValue {
+    guard let tokens, let told else { return .null }
+    return kind == .chat ? tokens.chat([told]) : tokens.completion([told], offset: &offset)
+  }
+
+  private func logprobs(of generation: Generation) -> JSONValue {
+    guard let tokens else { return .null }
+    var offset = 0
+    let told = tokens.told(generation)
+    return kind == .chat ? tokens.chat(told) : tokens.completion(told, offset: &offset)
   }
 
   /// The end of an output.

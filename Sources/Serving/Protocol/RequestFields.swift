@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Generation
 import RiskControl
 
 /// The fields of a request, read one by one; whatever nobody reads is refused at the end, never dropped.
@@ -10,6 +11,8 @@ struct RequestFields {
   /// What stands before the names of fields in messages: `messages[0].`
   private let place: String
   private var read: Set<String> = []
+  /// The request as it came; empty for what is within it.
+  private var body: [UInt8] = []
 
   /// Values and keys that a request may have: far more than any of people, few enough to be read at once.
   static let valueLimit = 1 << 16
@@ -29,6 +32,16 @@ struct RequestFields {
       throw APIError.invalid("the body: expected an object, found \(value.kind)", code: "invalid_json")
     }
     self.init(fields, place: "")
+    self.body = body
+  }
+
+  /// The request with its keys in order.
+  func ordered() throws -> OrderedJSON {
+    do {
+      return try OrderedJSONReader.read(body)
+    } catch {
+      throw APIError.invalid("the body: \(error)", code: "invalid_json")
+    }
   }
 
   init(_ fields: [String: JSONValue], place: String) {

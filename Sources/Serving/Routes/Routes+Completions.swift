@@ -59,11 +59,18 @@ extension Routes {
   private func works(
     _ prompts: [[TokenID]], _ settings: OutputSettings, param: String
   ) throws -> [EngineWork] {
+    let grammar: OutputGrammar?
+    do {
+      grammar = try settings.format.grammar(served.model)
+    } catch {
+      throw APIError.from(error, prompt: "response_format")
+    }
     let works = try prompts.flatMap { prompt in
       try (0..<settings.count).map { index in
-        let options = settings.options(
+        var options = settings.options(
           index, usual: param == "prompt" ? CompletionRequest.usualMaxTokens : usualMaxTokens(after: prompt),
           context: configuration.context)
+        options.grammar = grammar
         try validate(prompt, options, param: param)
         return EngineWork(prompt: prompt, options: options)
       }
@@ -82,6 +89,7 @@ extension Routes {
   ) async throws -> Response {
     var reply = Reply(kind, model: served.name, fingerprint: served.fingerprint)
     reply.includesUsage = settings.includesUsage
+    reply.tokens = settings.topProbabilities.map { _ in TokenProbabilities(served.model) }
     let promptTokens = stride(from: 0, to: works.count, by: settings.count).reduce(0) {
       $0 + works[$1].prompt.count
     }
@@ -98,6 +106,7 @@ extension Routes {
     }
     return request.stream { [reply, self] write in
       var opened: Set<Int> = []
+      var offsets = echoes.map { _ in 0 }
       var used = 0
       for try await event in request.events {
         switch event {
@@ -106,7 +115,11 @@ extension Routes {
           if opened.insert(index).inserted, let opening = reply.opening(index, echo: echoes[index]) {
             try await write(opening)
           }
-          if !step.text.isEmpty { try await write(reply.chunk(index, text: step.text)) }
+          let told = reply.tokens.flatMap { $0.told(step) }
+          if !step.text.isEmpty || told != nil {
+            try await write(
+              reply.chunk(index, text: step.text, logprobs: reply.logprobs(told, offset: &offsets[index])))
+          }
         case .finished(let index, let generation):
           try await write(
             reply.ending(

@@ -11,7 +11,6 @@ struct Routes: Sendable {
   let served: ServedModel
   let configuration: ServerConfiguration
   let engine: ModelEngine
-  let counts: ServerMetrics
 
   // MARK: - What there is
 
@@ -40,13 +39,13 @@ struct Routes: Sendable {
   /// Tokens that prompt and output may have together.
   var contextLength: Int { configuration.context ?? served.model.contextLength }
 
-  @Sendable func metrics(_ request: Request, _ context: ServingContext) async throws -> Response {
+  static func metrics(_ counts: ServerMetrics) -> Response {
     Response(
       status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
       body: .init(byteBuffer: ByteBuffer(string: counts.prometheus)))
   }
 
-  @Sendable func page(_ request: Request, _ context: ServingContext) async throws -> Response {
+  static var page: Response {
     var headers: HTTPFields = [.contentType: "text/html; charset=utf-8", .cacheControl: "no-cache"]
     // The page has all it needs in it, and speaks to this server alone.
     headers[.contentSecurityPolicy] =

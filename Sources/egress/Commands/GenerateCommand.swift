@@ -13,6 +13,7 @@ struct GenerateCommand: ParsableCommand {
         egress generate --temperature 0.8 --top-p 0.95 --seed 7 "Write a haiku about rain."
         egress generate --system "Answer in French." "Name three rivers."
         egress generate --messages conversation.json --format json --logprobs 3
+        egress generate --json-schema schema.json "Name a river in Africa and its length."
         egress generate --raw "The capital of France is"
         egress generate --raw --special - < prompt-with-markers.txt
       """)
@@ -26,6 +27,12 @@ struct GenerateCommand: ParsableCommand {
       "Tell with --format json the log-probability of each token, and the n most probable ones in its place.",
       valueName: "n"))
   var logprobs: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Hold the output to a JSON Schema: it is JSON, complete and valid. A file, or {} for any value.",
+      valueName: "file"))
+  var jsonSchema: String?
 
   @Flag(help: "Give the text to the model as it is, without its prompt template.")
   var raw = false
@@ -60,6 +67,17 @@ struct GenerateCommand: ParsableCommand {
         throw ValidationError("--beams does not go together with --logprobs; give one of them.")
       }
     }
+    if jsonSchema != nil {
+      guard search.beams == nil else {
+        throw ValidationError("--beams does not go together with --json-schema; give one of them.")
+      }
+      for (name, isGiven) in [
+        ("--stop", !sampling.stop.isEmpty), ("--no-repeat-ngram", sampling.noRepeatNgram != nil),
+        ("a --logit-bias of -inf", sampling.logitBias.contains { $0.amount == -.infinity }),
+      ] where isGiven {
+        throw ValidationError("\(name) does not go together with --json-schema, whose outputs are complete.")
+      }
+    }
     try exits.validate(raw: raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
@@ -84,6 +102,10 @@ struct GenerateCommand: ParsableCommand {
     guard !turns.isGiven || !model.model.hasEncoder else {
       throw CommandError(
         "\(model.model.name) reads one text alone; --system and --messages are for other models")
+    }
+    if let jsonSchema {
+      let text = jsonSchema == "{}" ? jsonSchema : try TextInput(path: jsonSchema).text
+      options.grammar = try model.model.grammar(jsonSchema: Array(text.utf8))
     }
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)

@@ -76,6 +76,11 @@ struct ServeCommand: ParsableCommand {
     help: "Megabytes of keys and values to keep for prompts that begin alike; 0 for none.")
   var prefixCache = 256
 
+  @Option(
+    help: ArgumentHelp(
+      "Let web pages of this origin use the server; * for all. May be given again.", valueName: "origin"))
+  var cors: [String] = []
+
   @Option(help: "How much to log on standard error: debug, info, warning or error.")
   var logLevel = Logger.Level.info
 
@@ -89,6 +94,14 @@ struct ServeCommand: ParsableCommand {
     try check("slots", slots, 1...32)
     try check("queue", queue, 0...100_000)
     try check("prefix-cache", prefixCache, 0...1_000_000)
+    for origin in cors where origin != "*" {
+      let parts = origin.components(separatedBy: "://")
+      guard parts.count == 2, ["http", "https"].contains(parts[0]), !parts[1].isEmpty,
+        !parts[1].contains(where: { "/ ,?#".contains($0) })
+      else {
+        throw ValidationError("--cors must be an origin such as https://example.org, or *, but is \(origin).")
+      }
+    }
     if let context, context < 2 { throw ValidationError("--context must be at least 2, but is \(context).") }
   }
 
@@ -102,16 +115,24 @@ struct ServeCommand: ParsableCommand {
     configuration.context = context
     configuration.prefixBytes = prefixCache << 20
     configuration.keys = try keys()
+    configuration.origins = cors
+    let server = try Server(configuration: configuration, logger: logger) { try load() }
+    let host = host.contains(":") ? "[\(host)]" : host
+    let file = URL(fileURLWithPath: models.model).lastPathComponent
+    let model = file.hasSuffix(".gguf") ? String(file.dropLast(5)) : file
+    try Blocking.run {
+      try await server.run(
+        onListening: { Console.note("listening at http://\(host):\($0); loading \(model)") },
+        onReady: { Console.note("\(model) is served at http://\(host):\($0)") })
+    }
+  }
+
+  private func load() throws -> ServedModel {
     let loaded = try models.load()
     let name =
       loaded.entry?.name ?? URL(fileURLWithPath: loaded.path).deletingPathExtension().lastPathComponent
-    let served = ServedModel(
+    return ServedModel(
       name: name, subject: try loaded.subject(), certificates: try certificates(loaded))
-    let server = try Server(served, configuration: configuration, logger: logger)
-    let host = host.contains(":") ? "[\(host)]" : host
-    try Blocking.run {
-      try await server.run { port in Console.note("\(name) is served at http://\(host):\(port)") }
-    }
   }
 
   private func certificates(_ loaded: LoadedModel) throws -> [ServedCertificate] {
