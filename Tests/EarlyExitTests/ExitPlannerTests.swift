@@ -87,6 +87,6 @@ import Transformers
     #expect(costs.layer[0] == 3_538_944 * 5 / 8)
     #expect(costs.head == 49_152 * 576 * 8.5 / 8)
     #expect(costs.exitHead == (576 + 4196) * 576 * 8.5 / 8)
-    #expect(costs.propagatedLayer == 576 * 960 * 5 / 8)
+    #expect(costs.propagatedLayer == 576 * 384 * 5 / 8)
   }
 }
