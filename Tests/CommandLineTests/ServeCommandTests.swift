@@ -81,7 +81,8 @@ import Testing
           + "content-type: application/json\r\ncontent-length: \(body.utf8.count)\r\n\r\n\(body)")
       #expect(answer.hasPrefix("HTTP/1.1 200") && answer.contains("text_completion"), "\(answer)")
     }
-    #expect(result.status == 0, "\(try String(contentsOfFile: log, encoding: .utf8))")
+    let said = try String(contentsOfFile: log, encoding: .utf8)
+    #expect(result.status == 0, "\(said)")
     #expect(result.output.isEmpty)
   }
 

@@ -95,7 +95,7 @@ import Transformers
     (#"{"type": "string", "pattern": "^(foo|ba[rz])*[^,]$"}"#, #""foobaz!""#),
     (#"{"type": "string", "format": "date"}"#, #""2026-11-30""#),
     (
-      ##"{"$ref": "#/$defs/n", "$defs": {"n": {"properties": {"v": {"type": "integer"}, "n": {"$ref": "#/$defs/n"}}}}}"##,
+      ##"{"$ref": "#/$defs/n", "$defs": {"n": {"properties": {"v": {}, "n": {"$ref": "#/$defs/n"}}}}}"##,
       #"{"v": 1, "n": {"v": 2, "n": {}}}"#
     ),
     (#"{"type": "object", "additionalProperties": {"type": "integer"}}"#, #"{"a": 1, "b": 2}"#),

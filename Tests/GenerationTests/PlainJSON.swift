@@ -134,7 +134,8 @@ struct SchemaMaker {
     case 11 where isRoot:
       let value = make(depth: 0, isRoot: false, using: &random)
       return """
-        {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "required": ["value"], "additionalProperties": false,
+        {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "required": ["value"],
+        "additionalProperties": false,
         "properties": {"left": {"$ref": "#/$defs/tree"}, "value": \(value), "right": {"$ref": "#/$defs/tree"}}}}}
         """
     default:
@@ -142,8 +143,8 @@ struct SchemaMaker {
       let properties = names.map { #""\#($0)": \#(make(depth: depth - 1, isRoot: false, using: &random))"# }
       let required = names.filter { _ in Bool.random(using: &random) }.map { "\"\($0)\"" }
       let others = ["", #", "additionalProperties": false"#][number(0...1)]
-      return
-        #"{"type": "object", "properties": {\#(properties.joined(separator: ", "))}, "required": [\#(required.joined(separator: ", "))]\#(others)}"#
+      let (fields, needed) = (properties.joined(separator: ", "), required.joined(separator: ", "))
+      return #"{"type": "object", "properties": {\#(fields)}, "required": [\#(needed)]\#(others)}"#
     }
   }
 }

@@ -24,7 +24,6 @@ struct JSONPattern {
 
   static func compile(_ pattern: String, into grammar: inout ByteGrammar) throws(Fault) -> ByteGrammar.Node {
     let scalars = Array(pattern.unicodeScalars)
-    guard scalars.count <= 4096 else { throw Fault(problem: "the pattern is longer than 4096 characters") }
     var reader = JSONPattern(scalars: scalars, grammar: grammar)
     let part = try reader.alternatives(isOutermost: true)
     guard reader.next == nil else { throw Fault(problem: "a bracket closes that was not opened") }
@@ -240,8 +239,7 @@ struct JSONPattern {
     return scalar == "\\" ? try escape(inClass: true) : Characters([scalar])
   }
 
-  /// A character beyond ASCII. Planes of three bytes that have ends of lines, spaces or halves of pairs in them are left
-  /// out.
+  /// A character beyond ASCII. Of those of three bytes, the blocks with ends of lines or halves of pairs are left out.
   private mutating func beyondASCII() throws(Fault) -> ByteGrammar.Node {
     let tail = try add(.set(ByteSet(0x80...0xBF)))
     let two = try add(.sequence([add(.set(ByteSet(0xC2...0xDF))), tail]))

@@ -12,10 +12,12 @@ extension JSONSchemaCompiler {
 
   /// A pattern of characters that are not escaped in strings.
   private mutating func pattern(_ text: String) throws(GenerationError) -> ByteGrammar.Node {
-    do {
-      return try JSONPattern.compile(text, into: &grammar)
-    } catch {
-      throw .schema(place: "", problem: error.problem)
+    try part("pattern " + text) { compiler throws(GenerationError) in
+      do throws(JSONPattern.Fault) {
+        return try JSONPattern.compile(text, into: &compiler.grammar)
+      } catch {
+        throw .schema(place: "", problem: error.problem)
+      }
     }
   }
 
@@ -136,9 +138,19 @@ extension JSONSchemaCompiler {
   private static func between(_ low: ArraySlice<Int>, _ high: ArraySlice<Int>) -> [String] {
     guard let first = low.first, let last = high.first else { return [""] }
     let (rest, end) = (low.dropFirst(), high.dropFirst())
+    if low.allSatisfy({ $0 == 0 }), high.allSatisfy({ $0 == 9 }) { return [any(low.count)] }
     if first == last { return between(rest, end).map { "\(first)" + $0 } }
-    var patterns = between(rest, rest.map { _ in 9 }[...]).map { "\(first)" + $0 }
-    if first + 1 < last { patterns.append(one(first + 1, last - 1) + any(rest.count)) }
-    return patterns + between(end.map { _ in 0 }[...], end).map { "\(last)" + $0 }
+    // First digits after which anything may follow.
+    var (from, to) = (first, last)
+    var patterns: [String] = []
+    if rest.contains(where: { $0 != 0 }) {
+      patterns += between(rest, rest.map { _ in 9 }[...]).map { "\(first)" + $0 }
+      from += 1
+    }
+    if end.contains(where: { $0 != 9 }) {
+      patterns += between(end.map { _ in 0 }[...], end).map { "\(last)" + $0 }
+      to -= 1
+    }
+    return from <= to ? patterns + [one(from, to) + any(rest.count)] : patterns
   }
 }

@@ -154,6 +154,9 @@ extension JSONSchemaCompiler {
     for name in ["minLength", "maxLength"] where schema[name] != nil {
       throw .schema(place: Self.at(place, name), problem: "it is not supported beside \(key)")
     }
+    guard pattern.utf8.count <= 4096 else {
+      throw .schema(place: Self.at(place, key), problem: "it is longer than 4096 bytes")
+    }
     let content: ByteGrammar.Node
     do {
       content = try JSONPattern.compile(pattern, into: &grammar)
