@@ -1,6 +1,5 @@
 import Generation
 import RiskControl
-import Tokenization
 import Transformers
 
 /// How likely tokens were, as OpenAI's protocol tells it. The token that ends an output is not told.
@@ -15,23 +14,19 @@ struct TokenProbabilities: Sendable {
   /// OpenAI's number for a token that could hardly come.
   static let least = -9999.0
 
-  private let tokenizer: any Tokenizer
-  private let endTokens: Set<TokenID>
+  private let model: LanguageModel
 
-  init(_ model: LanguageModel) {
-    tokenizer = model.tokenizer
-    endTokens = model.endTokens
-  }
+  init(_ model: LanguageModel) { self.model = model }
 
   func told(_ step: TokenStep) -> Told? {
-    guard let logProbability = step.logProbability, !endTokens.contains(step.id) else { return nil }
+    guard let logProbability = step.logProbability, !model.endTokens.contains(step.id) else { return nil }
     return Told(
       token: step.id, logProbability: logProbability, alternatives: step.alternatives ?? [])
   }
 
   func told(_ generation: Generation) -> [Told] {
     zip(generation.tokenIDs, generation.logProbabilities).enumerated().compactMap { index, token in
-      guard !endTokens.contains(token.0) else { return nil }
+      guard !model.endTokens.contains(token.0) else { return nil }
       let all = generation.alternatives
       return Told(
         token: token.0, logProbability: token.1, alternatives: all.indices.contains(index) ? all[index] : [])
@@ -85,7 +80,7 @@ struct TokenProbabilities: Sendable {
     .number(logProbability.isFinite ? logProbability : least)
   }
 
-  private func bytes(_ token: TokenID) -> [UInt8] { (try? tokenizer.bytes(of: token)) ?? [] }
+  private func bytes(_ token: TokenID) -> [UInt8] { (try? model.tokenizer.bytes(of: token)) ?? [] }
 
   /// A token's text; one that is a part of a character by its bytes, as OpenAI has it: `bytes:\\xe2\\x80`.
   private func name(_ token: TokenID) -> String {
