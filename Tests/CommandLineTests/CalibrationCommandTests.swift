@@ -536,7 +536,8 @@ import Testing
   @Test func `evaluate refuses what it cannot measure`() throws {
     let plain = try writeDocuments("plain.jsonl", references: false)
     let options = ["evaluate", "--model", model, "--data", plain, "--max-tokens", "6"]
-    expectRefusal(try egress.run(options), status: 64, saying: "--certificate, an --exit-threshold or a --prompt-depth")
+    let policies = "--certificate, an --exit-threshold or a --prompt-depth"
+    expectRefusal(try egress.run(options), status: 64, saying: policies)
     let early = options + ["--exit-threshold", "0.5"]
     expectRefusal(try egress.run(early), status: 1, saying: "no references")
     for (options, part) in [
