@@ -1,6 +1,7 @@
 import Foundation
 import Generation
 import RiskControl
+import SpeculativeDecoding
 
 extension CertifiedPolicy {
   /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the
@@ -51,5 +52,28 @@ extension CertifiedPolicy {
     return try ApplicabilityGuard(
       path: file, modelDigest: subject.modelDigest,
       hiddenSize: subject.model.decoder.configuration.hiddenSize, digest: reference.digest)
+  }
+}
+
+extension CertifiedPolicy {
+  /// How outputs come about where the options have guard, tripwire and prompt depth already.
+  var plainStrategy: any DecodingStrategy {
+    switch decoding {
+    case .fullDepth, .promptDepth: FullDepth()
+    case .exits(let strategy): strategy
+    case .drafts(let strategy): strategy
+    }
+  }
+
+  /// The same outputs with drafts looked up in the text, which change none of them; `nil` where tokens leave in a way
+  /// that a wrong draft would leave traces of, and where something drafts already.
+  func withPromptLookup(_ model: LanguageModel) throws -> SpeculationStrategy? {
+    switch decoding {
+    case .drafts: return nil
+    case .fullDepth, .promptDepth: return try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
+    case .exits(let exits):
+      guard exits.cachePolicy == .defer else { return nil }
+      return try SpeculationStrategy([.promptLookup], for: model, exits: exits, rule: .exact)
+    }
   }
 }

@@ -108,13 +108,8 @@ extension CertifiedPolicy: DecodingStrategy {
     (options.applicability, options.tripwire) = (applicability, tripwire)
     options.promptDepth = nil
     if case .promptDepth(let depth) = decoding { options.promptDepth = depth }
-    let strategy: any DecodingStrategy =
-      switch decoding {
-      case .fullDepth, .promptDepth: FullDepth()
-      case .exits(let strategy): strategy
-      case .drafts(let strategy): strategy
-      }
-    return try strategy.makeSession(model: model, prompt: prompt, options: options, shouldStop: shouldStop)
+    return try plainStrategy.makeSession(
+      model: model, prompt: prompt, options: options, shouldStop: shouldStop)
   }
 }
 

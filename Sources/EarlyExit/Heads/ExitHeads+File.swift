@@ -71,7 +71,7 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
   static let currentVersion = 2
 
   /// The description's path for a file of heads.
-  static func path(for heads: String) -> String {
+  public static func path(for heads: String) -> String {
     URL(fileURLWithPath: heads).deletingPathExtension().appendingPathExtension("json").path
   }
 }

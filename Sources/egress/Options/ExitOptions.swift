@@ -34,6 +34,9 @@ struct ExitOptions: ParsableArguments {
       """, valueName: "layer"))
   var promptDepth: Int?
 
+  @Flag(help: "Decode at full depth, whatever egress adapt has found for the model.")
+  var fullDepth = false
+
   @Option(
     help: ArgumentHelp(
       "Write a line of JSON for each token: layer, confidences, reason, bytes, seconds; when drafting, who wrote it.",
@@ -47,6 +50,9 @@ struct ExitOptions: ParsableArguments {
   var isGiven: Bool { exitThreshold != nil || certificate != nil }
 
   func validate() throws {
+    if fullDepth, isGiven || promptDepth != nil {
+      throw ValidationError("--full-depth does not go with --exit-threshold, --certificate or --prompt-depth.")
+    }
     if let exitThreshold {
       _ = try policy.policy(threshold: exitThreshold, heads: nil)
       guard certificate == nil else {

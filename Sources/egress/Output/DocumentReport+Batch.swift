@@ -57,10 +57,17 @@ extension DocumentReport {
   private func makeRunner(_ records: [DocumentRecord], options: GenerationOptions) throws -> (
     BatchRunner, LoadedModel
   ) {
-    var options = options
     let model = try load()
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens)
+    let runner = try adapted(to: model, regime).makeRunner(model, regime, options: options)
+    return (runner, model)
+  }
+
+  private func makeRunner(
+    _ model: LoadedModel, _ regime: DecodingRegime, options: GenerationOptions
+  ) throws -> BatchRunner {
+    var options = options
     let certified = try certifiedAnswers(model, regime, &options)
     func policy(_ exits: ExitOptions) throws -> BatchRunner.Policy {
       var options = options
@@ -80,7 +87,7 @@ extension DocumentReport {
     let settings = try BatchSettings(
       model, options: first.options, rule: documents.long, raw: documents.raw, seed: sampling.seed,
       exits: names)
-    let runner = BatchRunner(
+    return BatchRunner(
       model: model.model, policy: first,
       saferPolicy: {
         var exits = exits
@@ -90,6 +97,5 @@ extension DocumentReport {
       rule: documents.long, raw: documents.raw, isCertified: exits.certificate != nil, settings: settings,
       width: documents.batch ?? DocumentBatch.usualWidth, certified: certified
     )
-    return (runner, model)
   }
 }

@@ -12,7 +12,7 @@ struct DocumentReport {
   let models: ModelOptions
   let sampling: SamplingOptions
   var exits: ExitOptions
-  let speculation: SpeculationOptions
+  var speculation: SpeculationOptions
   let search: BeamOptions
   var auditing = AuditOptions()
   let format: OutputOptions.Format
@@ -44,10 +44,17 @@ struct DocumentReport {
     }
     let task = try makeTask(RecordedRequest())
     let input = try TextInput.document(path: documents.file)
-    let document = input.text.trimmingWhitespace()
     let model = try load()
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
-    options = try model.model.options(options, for: task, document: document)
+    try adapted(to: model, regime).decode(input, task, model: model, regime: regime, options: options)
+  }
+
+  private func decode(
+    _ input: TextInput, _ task: DocumentTask, model: LoadedModel, regime: DecodingRegime,
+    options: GenerationOptions
+  ) throws {
+    let document = input.text.trimmingWhitespace()
+    var options = try model.model.options(options, for: task, document: document)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     try exits.protect(&options, model)
     let certified = try certifiedAnswers(model, regime, &options)

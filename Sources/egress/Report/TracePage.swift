@@ -53,22 +53,10 @@ struct TracePage {
   // MARK: - Parts
 
   private static let style = """
-    :root { --ink: #1d2127; --soft: #5c6570; --line: #d5dae0; --paper: #ffffff; --bar: #5b7fa6; }
-    @media (prefers-color-scheme: dark) {
-      :root { --ink: #e8ebef; --soft: #9aa4af; --line: #3a424c; --paper: #14171b; --bar: #7fa3ca; }
-    }
-    body { margin: 0 auto; padding: 1.5rem; max-width: 60rem; background: var(--paper); color: var(--ink);
-      font: 16px/1.5 system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-serif; }
-    h1 { font-size: 1.3rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
-    h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
-    dl { display: flex; flex-wrap: wrap; gap: .75rem 2rem; margin: 0; }
-    dt { color: var(--soft); font-size: .8rem; }
-    dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+    \(HTML.style)
     .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; line-height: 2;
       border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem; }
     .text span { border-radius: 3px; padding: .15em 0; }
-    .key { margin: 0 0 .5rem; font-size: .8rem; color: var(--soft); display: flex; flex-wrap: wrap; gap: .3rem .6rem; }
-    .key span { color: var(--ink); border-radius: 3px; padding: 0 .5em; }
     svg { display: block; max-width: 100%; height: auto; }
     svg text { fill: var(--ink); font-size: 12px; }
     svg .soft { fill: var(--soft); }
@@ -242,6 +230,23 @@ struct TracePage {
 
 /// Text in HTML.
 enum HTML {
+  /// What all pages look like.
+  static let style = """
+    :root { --ink: #1d2127; --soft: #5c6570; --line: #d5dae0; --paper: #ffffff; --bar: #5b7fa6; }
+    @media (prefers-color-scheme: dark) {
+      :root { --ink: #e8ebef; --soft: #9aa4af; --line: #3a424c; --paper: #14171b; --bar: #7fa3ca; }
+    }
+    body { margin: 0 auto; padding: 1.5rem; max-width: 60rem; background: var(--paper); color: var(--ink);
+      font: 16px/1.5 system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-serif; }
+    h1 { font-size: 1.3rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
+    h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
+    dl { display: flex; flex-wrap: wrap; gap: .75rem 2rem; margin: 0; }
+    dt { color: var(--soft); font-size: .8rem; }
+    dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+    .key { margin: 0 0 .5rem; font-size: .8rem; color: var(--soft); display: flex; flex-wrap: wrap; gap: .3rem .6rem; }
+    .key span { color: var(--ink); border-radius: 3px; padding: 0 .5em; }
+    """
+
   /// The text as it stands in an element or between quotation marks: never markup, and without characters that a page
   /// must not hold.
   static func escape(_ text: String) -> String {

@@ -1,0 +1,147 @@
+import EarlyExit
+import FileFormats
+import Foundation
+import Generation
+import RiskControl
+import SpeculativeDecoding
+import Transformers
+
+/// What pays, on the clock.
+extension AdaptationRun {
+  /// Certifies the candidates, times what is certified with and without drafts that change no output, and keeps the
+  /// fastest.
+  func choose(among candidates: [Candidate], heads: ExitHeads) throws -> Adaptation? {
+    // One of another epsilon is not this run's.
+    try? FileManager.default.removeItem(atPath: Adaptation.File.certificate.path(in: folder))
+    var (chosen, attempts): (Candidate?, [Adaptation.Attempt]) = (nil, [])
+    if !candidates.isEmpty {
+      let policies = candidates.map { Calibration.Policy(name: $0.way.rawValue, table: $0.table) }
+      let choice = try Calibration(settings).choose(among: policies)
+      attempts = zip(candidates, choice.results).map(Self.attempt)
+      if let index = choice.chosen, case .certified = choice.results[index].outcome {
+        let certificate = try makeCertificate(
+          candidates[index], choice.results[index], compared: candidates.count)
+        if certificate.pays != false {
+          try certificate.write(to: Adaptation.File.certificate.path(in: folder))
+          chosen = candidates[index]
+        }
+      }
+    }
+    guard let timings = try time(chosen, heads: heads) else { return nil }
+    // What changes outputs has to be faster than what does not.
+    let best = timings.min { $0.timing.documentMilliseconds < $1.timing.documentMilliseconds }
+    let digest = try FileDigest.sha256(path: documentsPath)
+    return Adaptation(
+      model: subject.model.name, modelDigest: subject.modelDigest, documentsDigest: digest,
+      metric: metric.name, risk: risk.name, regime: regime, epsilon: settings.epsilon, delta: settings.delta,
+      fittedDocuments: fitting.count, certifyingDocuments: certifying.count, skippedDocuments: skipped.count,
+      way: best?.way ?? .fullDepth, looksUp: best?.looksUp ?? false, attempts: attempts,
+      timings: timings.map(\.timing), timedDocuments: min(Self.timedDocuments, fitting.count))
+  }
+
+  private static func attempt(_ candidate: Candidate, _ result: CalibrationResult) -> Adaptation.Attempt {
+    let choice = result.outcome.choice
+    return Adaptation.Attempt(
+      name: candidate.way.rawValue, outcome: result.outcome.kind, threshold: choice?.threshold,
+      risk: choice?.empiricalRisk, bound: choice?.upperBound, milliseconds: choice?.cost,
+      fullMilliseconds: choice?.safestCost ?? candidate.table.meanCosts()?.first)
+  }
+
+  private func makeCertificate(
+    _ candidate: Candidate, _ result: CalibrationResult, compared: Int
+  ) throws -> Certificate {
+    var certificate = Certificate(
+      result, table: candidate.table, settings: settings, policiesCompared: compared,
+      subject: try candidate.calibrator.subject(), program: EgressVersion.program)
+    let outside = candidate.lines.count { $0.inside == false }
+    certificate.outsideShare = Double(outside) / Double(candidate.lines.count)
+    certificate.auditEpsilon = try candidate.calibrator.auditEpsilon(certificate, lines: candidate.lines)
+    return certificate
+  }
+
+  /// A way of decoding on the clock.
+  fileprivate struct Timed {
+    var way: Adaptation.Way
+    var looksUp: Bool
+    var strategy: any DecodingStrategy
+    /// With the certificate's guard, tripwire and prompt depth.
+    var protection = GenerationOptions()
+    var seconds = 0.0
+    var tokenSeconds = 0.0
+    var tokens = 0
+    var texts: [String] = []
+  }
+
+  private func time(_ chosen: Candidate?, heads: ExitHeads) throws -> [(
+    way: Adaptation.Way, looksUp: Bool, timing: Adaptation.Timing
+  )]? {
+    let model = subject.model
+    let lookup = try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
+    var ways = [
+      Timed(way: .fullDepth, looksUp: false, strategy: FullDepth()),
+      Timed(way: .fullDepth, looksUp: true, strategy: lookup),
+    ]
+    if let chosen {
+      let path = Adaptation.File.certificate.path(in: folder)
+      let subject = try chosen.way == .exits ? exiting(heads) : self.subject
+      let certified = try CertifiedPolicy.load(path, for: subject, regime: regime)
+      var protection = GenerationOptions()
+      (protection.applicability, protection.tripwire, protection.promptDepth) =
+        try CertifiedPolicy.protection(
+          path, for: subject)
+      ways.append(
+        Timed(way: chosen.way, looksUp: false, strategy: certified.plainStrategy, protection: protection))
+      if let drafted = try certified.withPromptLookup(model) {
+        ways.append(Timed(way: chosen.way, looksUp: true, strategy: drafted, protection: protection))
+      }
+    }
+    let records = Array(fitting.prefix(Self.timedDocuments))
+    for (index, record) in records.enumerated() {
+      progress(.timing, index, records.count)
+      let prompt = try model.wholePrompt(
+        for: record, options: model.options(for: record, maxTokens: maxTokens))
+      // By turns, so that what else the machine does falls on all; the first document warms up.
+      for _ in 0..<(index == 0 ? 2 : 1) {
+        for place in ways.indices {
+          if shouldStop() { return nil }
+          try ways[place].add(model, prompt, model.options(for: record, maxTokens: maxTokens), index)
+        }
+      }
+    }
+    progress(.timing, records.count, records.count)
+    return ways.map { way in
+      let count = Double(records.count)
+      return (
+        way.way, way.looksUp,
+        Adaptation.Timing(
+          name: Adaptation.name(way.way, looksUp: way.looksUp),
+          tokenMilliseconds: 1000 * way.tokenSeconds / Double(max(way.tokens, 1)),
+          documentMilliseconds: 1000 * way.seconds / count,
+          identicalOutputs: zip(way.texts, ways[0].texts).count { $0 == $1 })
+      )
+    }
+  }
+}
+
+extension AdaptationRun.Timed {
+  /// Decodes one document; the first is decoded again, and its first time does not count.
+  fileprivate mutating func add(
+    _ model: LanguageModel, _ prompt: [TokenID], _ usual: GenerationOptions, _ index: Int
+  ) throws {
+    var options = usual
+    (options.applicability, options.tripwire, options.promptDepth) = (
+      protection.applicability, protection.tripwire, protection.promptDepth
+    )
+    if index == 0 { (seconds, tokenSeconds, tokens, texts) = (0, 0, 0, []) }
+    let clock = ContinuousClock()
+    let start = clock.now
+    let session = try model.makeSession(prompt: prompt, options: options, strategy: strategy)
+    var first: ContinuousClock.Instant?
+    while try session.next() != nil { first = first ?? clock.now }
+    let end = clock.now
+    seconds += (end - start).seconds
+    tokenSeconds += (end - (first ?? end)).seconds
+    tokens += max(session.generation.tokenIDs.count - 1, 0)
+    texts.append(session.generation.text)
+  }
+}

@@ -1,0 +1,35 @@
+import Certification
+import Generation
+
+/// What `adapt` has found for a model, used where nothing else is asked for.
+extension DocumentReport {
+  /// The same report with the exits, prompts or drafts that the model's folder has.
+  ///
+  /// - Throws: ``CertificationError`` for a damaged folder, and for one of another model.
+  func adapted(to model: LoadedModel, _ regime: DecodingRegime) throws -> DocumentReport {
+    guard !exits.fullDepth, !exits.isGiven, exits.promptDepth == nil, exits.policy.given.isEmpty,
+      !speculation.isActive, search.beams == nil, answering == nil, !documents.raw
+    else { return self }
+    let folder = Adaptation.folder(of: model.path)
+    guard let adaptation = try Adaptation.read(folder: folder) else { return self }
+    guard try adaptation.modelDigest == model.digest() else {
+      throw CommandError(
+        "\(folder) is for another model, adapted as \(adaptation.model); remove it, adapt again, or give --full-depth"
+      )
+    }
+    if let (field, expected, found) = adaptation.regime.firstDifference(to: regime) {
+      Console.note(
+        "\(folder) does not cover this, for \(field) was \(expected) there and is \(found) here: decoded at full depth"
+      )
+      return self
+    }
+    var report = self
+    if adaptation.way != .fullDepth {
+      report.exits.certificate = Adaptation.File.certificate.path(in: folder)
+      if adaptation.way == .exits { report.exits.policy.exitHeads = Adaptation.File.heads.path(in: folder) }
+    }
+    if adaptation.looksUp { report.speculation.drafter = .promptLookup }
+    Console.note("\(adaptation.summary), from \(folder); --full-depth decodes without")
+    return report
+  }
+}

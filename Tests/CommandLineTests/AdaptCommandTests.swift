@@ -1,0 +1,169 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// A model and some documents become a folder that makes the model faster, and decoding uses it.
+@Suite struct AdaptCommandTests {
+  let egress: CommandRunner
+  let model: String
+
+  init() throws {
+    egress = try CommandRunner()
+    var decoder = TinyDecoder()
+    decoder.layerCount = 6
+    var builder = decoder.gguf()
+    builder.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
+    model = try egress.folder.write("tiny.gguf", builder.build())
+  }
+
+  private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 70) throws -> String {
+    let lines = (0..<count).map { index in
+      let words = (0..<7).map { "\((index * 7919 + $0 * 104_729) % 9973)" }.joined(separator: " ")
+      return #"{"id": \#(index), "document": "\#(words)", "references": ["some words \#(index)"]}"#
+    }
+    return try egress.folder.write(name, lines.joined(separator: "\n") + "\n")
+  }
+
+  private func adapt(_ data: String, _ options: String...) throws -> CommandRunner.Result {
+    try egress.run(
+      [
+        "adapt", model, "--data", data, "--max-tokens", "8", "--risk", "consistency", "--epsilon", "0.6",
+      ] + options)
+  }
+
+  private func file(_ name: String) -> String { egress.path("tiny.gguf.egress/\(name)") }
+
+  private func description() throws -> [String: Any] {
+    try #require(
+      try JSONSerialization.jsonObject(
+        with: Data(contentsOf: URL(fileURLWithPath: file("adaptation.json")))) as? [String: Any])
+  }
+
+  /// What pays hangs on the clock; a test says it instead.
+  private func setWay(_ edit: (inout [String: Any]) -> Void) throws {
+    var found = try description()
+    edit(&found)
+    try JSONSerialization.data(withJSONObject: found).write(to: URL(fileURLWithPath: file("adaptation.json")))
+  }
+
+  @Test func `an adaptation is made, goes on where it was, and is used`() throws {
+    let data = try writeDocuments()
+    let result = try adapt(data)
+    #expect([0, 3].contains(result.status), "\(result.errors)")
+    #expect(result.output.contains("fitted on 21 documents, certified on 49: rouge-l, consistency"))
+    let found = try description()
+    let timings = try #require(found["timings"] as? [[String: Any]])
+    #expect(timings.first?["name"] as? String == "full depth")
+    // Drafts looked up in the text change nothing.
+    #expect(timings.dropFirst().first?["identical_outputs"] as? Int == found["timed_documents"] as? Int)
+    let attempts = try #require(found["attempts"] as? [[String: Any]])
+    #expect(attempts.contains { $0["name"] as? String == "prompts" })
+    let page = try egress.text("tiny.gguf.egress/report.html")
+    #expect(page.contains("On the clock") && page.contains("layer 5"))
+
+    // Half the outputs are gone, as after an interruption, and come back to the bytes.
+    let outputs = try egress.text("tiny.gguf.egress/outputs.jsonl")
+    let runs = try egress.text("tiny.gguf.egress/prompts.runs.jsonl")
+    let heads = try Data(contentsOf: URL(fileURLWithPath: file("heads.safetensors")))
+    for (name, text) in [("outputs.jsonl", outputs), ("prompts.runs.jsonl", runs)] {
+      try Data(text.utf8.prefix(text.utf8.count / 2)).write(to: URL(fileURLWithPath: file(name)))
+    }
+    for name in ["heads.safetensors", "heads.json", "plan.json", "adaptation.json"] {
+      try FileManager.default.removeItem(atPath: file(name))
+    }
+    #expect([0, 3].contains(try adapt(data).status))
+    #expect(try egress.text("tiny.gguf.egress/outputs.jsonl") == outputs)
+    #expect(try egress.text("tiny.gguf.egress/prompts.runs.jsonl") == runs)
+    #expect(try Data(contentsOf: URL(fileURLWithPath: file("heads.safetensors"))) == heads)
+
+    // Decoding uses what is there, and full depth says nothing of it.
+    try setWay {
+      $0["way"] = "full-depth"; $0["prompt_lookup"] = true
+    }
+    func summarize(_ options: String...) throws -> CommandRunner.Result {
+      let result = try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8"] + options, input: "some words, some words")
+      #expect(result.status == 0, "\(result.errors)")
+      return result
+    }
+    let (with, without) = (try summarize(), try summarize("--full-depth"))
+    #expect(with.output == without.output && !with.output.isEmpty)
+    #expect(with.errors.contains("drafts looked up in the text, from ") && without.errors.isEmpty)
+    #expect(
+      try summarize("--temperature", "0.5").errors.contains("does not cover this, for sampling was greedy"))
+    #expect(try summarize("--exit-threshold", "1").errors.isEmpty)
+    let batch = try egress.run([
+      "summarize", "--model", model, "--max-tokens", "8", "--input", data, "--output",
+      egress.path("out.jsonl"),
+    ])
+    #expect(batch.status == 0 && batch.errors.contains("from \(egress.path("tiny.gguf.egress"))"))
+  }
+
+  @Test func `a certified way is applied by its certificate and its heads`() throws {
+    let data = try writeDocuments()
+    #expect([0, 3].contains(try adapt(data).status))
+    // Certified by hand at the same heads, so that the test does not hang on what pays.
+    let made = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--exit-heads", file("heads.safetensors"),
+      "--max-tokens",
+      "8", "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--no-guard", "--certificate",
+      file("certificate.json"), "--force",
+    ])
+    #expect(made.status == 0, "\(made.errors)")
+    try setWay {
+      $0["way"] = "exits"; $0["prompt_lookup"] = true
+    }
+    func summarize(_ options: String...) throws -> CommandRunner.Result {
+      let result = try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + options, input: "12 34 56")
+      #expect(result.status == 0, "\(result.errors)")
+      return result
+    }
+    let used = try summarize()
+    #expect(used.errors.contains("early exits, with drafts looked up in the text, from "))
+    let given = try summarize(
+      "--certificate", file("certificate.json"), "--exit-heads", file("heads.safetensors"))
+    #expect(try used.json()["text"] as? String == given.json()["text"] as? String)
+    #expect(try used.json()["average_exit_layer"] as? Double == given.json()["average_exit_layer"] as? Double)
+  }
+
+  @Test func `what does not fit a folder is refused`() throws {
+    let data = try writeDocuments()
+    expectRefusal(
+      try adapt(try writeDocuments("few.jsonl", count: 12)), status: 1,
+      saying: "12 documents that fit the model's context; adapting takes at least 60")
+    expectRefusal(
+      try adapt(data, "--metric", "nonsense"), status: 64, saying: "--metric must be one that compares texts")
+    expectRefusal(
+      try egress.run(["adapt", model, "--data", data, "--risk", "consistency", "--epsilon", "0.001"]),
+      status: 1,
+      saying: "no epsilon below")
+    #expect([0, 3].contains(try adapt(data).status))
+    expectRefusal(
+      try adapt(try writeDocuments("other.jsonl", count: 71)), status: 1,
+      saying: "is for another model, other documents or another metric; remove it to begin again")
+
+    let description = try egress.text("tiny.gguf.egress/adaptation.json")
+    func refuses(_ text: String, saying words: String) throws {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: file("adaptation.json")))
+      expectRefusal(
+        try egress.run(["summarize", "--model", model, "--max-tokens", "8"], input: "a text"), status: 1,
+        saying: words)
+    }
+    try refuses(String(description.prefix(40)), saying: "expected an adaptation, found something else")
+    try refuses(
+      description.replacingOccurrences(of: #""version" : 1"#, with: #""version" : 7"#),
+      saying: "version: expected 1, found 7")
+    try refuses(
+      description.replacingOccurrences(of: #""way" : ""#, with: #""way" : "x"#), saying: "adaptation.json")
+    try setWay(from: description) { $0["model_sha256"] = String(repeating: "0", count: 64) }
+    expectRefusal(
+      try egress.run(["summarize", "--model", model, "--max-tokens", "8"], input: "a text"), status: 1,
+      saying: "is for another model, adapted as Tiny")
+  }
+
+  private func setWay(from text: String, _ edit: (inout [String: Any]) -> Void) throws {
+    try Data(text.utf8).write(to: URL(fileURLWithPath: file("adaptation.json")))
+    try setWay(edit)
+  }
+}
