@@ -43,7 +43,8 @@ struct Egress: ParsableCommand {
     version: EgressVersion.number,
     subcommands: [
       SummarizeCommand.self, AnswerCommand.self, GenerateCommand.self, ChatCommand.self, ScoreCommand.self,
-      AdaptCommand.self, FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self, PlanRunCommand.self,
+      AdaptCommand.self,
+      FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self, PlanRunCommand.self,
       ServeCommand.self, TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
       ModelsCommand.self, Calibrate.self, MergeCommand.self, EvaluateCommand.self, ReportCommand.self,
       Study.self, Verify.self,

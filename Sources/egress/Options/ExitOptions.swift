@@ -51,7 +51,8 @@ struct ExitOptions: ParsableArguments {
 
   func validate() throws {
     if fullDepth, isGiven || promptDepth != nil {
-      throw ValidationError("--full-depth does not go with --exit-threshold, --certificate or --prompt-depth.")
+      throw ValidationError(
+        "--full-depth does not go with --exit-threshold, --certificate or --prompt-depth.")
     }
     if let exitThreshold {
       _ = try policy.policy(threshold: exitThreshold, heads: nil)
