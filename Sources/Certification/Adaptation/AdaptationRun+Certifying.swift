@@ -26,9 +26,12 @@ extension AdaptationRun {
     if let strategy = try exitStrategy(heads, plan) {
       guard let protection = try makeGuard(.exits, layer: nil) else { return nil }
       let sweep = try ThresholdSweep.exits(
-        exiting(heads), strategy: strategy.exits, policy: strategy.policy, maxTokens: maxTokens,
-        regime: regime,
-        guard: protection)
+        exiting(heads), strategy: strategy.exits, policy: strategy.policy,
+        // Every other of the usual two dozen: a model nobody knows is to be done in minutes.
+        grid: ThresholdSweep.usualGrid(strategy.exits.measure.name).enumerated().compactMap {
+          $0.offset % 2 == 1 ? $0.element : nil
+        },
+        maxTokens: maxTokens, regime: regime, guard: protection)
       guard let candidate = try run(.exits, .exits, sweep, prices) else { return nil }
       candidates.append(candidate)
     }

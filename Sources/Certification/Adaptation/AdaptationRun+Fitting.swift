@@ -103,8 +103,9 @@ extension AdaptationRun {
     }
     let costs = try ExitCosts.measured(subject.model.decoder, heads: heads)
     let planner = try ExitPlanner(traces: traces, costs: costs, heads: heads)
+    // Completed exactly, so that drafts looked up in the text go with it.
     let plan = ExitPlan(
-      planner.best(agreement: Self.plannedAgreement), planner: planner, headsDigest: digest,
+      planner.best(agreement: Self.plannedAgreement, caches: [.defer]), planner: planner, headsDigest: digest,
       modelDigest: subject.modelDigest, unit: "ms")
     try write(plan.jsonData(), to: path)
     return plan

@@ -60,13 +60,15 @@ public struct ExitPlanner {
 
   /// The cheapest option that agrees with the full model at least so often.
   ///
-  /// - Parameter agreement: In 0...1.
-  public func best(agreement: Double) -> Option {
+  /// - Parameters:
+  ///   - agreement: In 0...1.
+  ///   - caches: What may happen to the keys and values of skipped layers.
+  public func best(agreement: Double, caches: [ExitCachePolicy] = ExitCachePolicy.allCases) -> Option {
     var best = fullDepth
     for measure in Measure.allCases {
       let thresholds = thresholds(measure)
       for layers in layerSets {
-        for cache in ExitCachePolicy.allCases {
+        for cache in caches {
           // Agreement falls and cost falls with the threshold, but for noise: the first that fails ends the walk.
           for threshold in thresholds {
             let option = evaluate(layers, measure, cache, threshold)
