@@ -11,6 +11,8 @@ let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
+// exp, log and their like.
+let realModule = Target.Dependency.product(name: "RealModule", package: "swift-numerics")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -43,6 +45,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
   ],
@@ -59,7 +62,8 @@ let package = Package(
       name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "FileFormats", dependencies: [crypto], swiftSettings: strictSwift),
     .target(
-      name: "Checkpoints", dependencies: ["TensorKernels", "FileFormats", "CZlib"], swiftSettings: strictSwift
+      name: "Checkpoints", dependencies: ["TensorKernels", "FileFormats", "CZlib", realModule],
+      swiftSettings: strictSwift
     ),
     .systemLibrary(
       name: "CSentencePieceLibrary", pkgConfig: "sentencepiece",
@@ -68,23 +72,28 @@ let package = Package(
     .target(name: "Tokenization", dependencies: ["CSentencePiece"], swiftSettings: strictSwift),
     .target(name: "ChatTemplates", swiftSettings: strictSwift),
     .target(
-      name: "Transformers", dependencies: ["CTensorKernels", "TensorKernels", "Checkpoints", "FileFormats"],
+      name: "Transformers",
+      dependencies: ["CTensorKernels", "TensorKernels", "Checkpoints", "FileFormats", realModule],
       swiftSettings: strictSwift),
     .target(
       name: "Generation",
-      dependencies: ["Transformers", "Tokenization", "ChatTemplates", "Checkpoints", "FileFormats"],
+      dependencies: [
+        "Transformers", "Tokenization", "ChatTemplates", "Checkpoints", "FileFormats", realModule,
+      ],
       swiftSettings: strictSwift),
     .target(
       name: "EarlyExit",
-      dependencies: ["Generation", "Transformers", "Checkpoints", "TensorKernels", "FileFormats"],
+      dependencies: [
+        "Generation", "Transformers", "Checkpoints", "TensorKernels", "FileFormats", realModule,
+      ],
       swiftSettings: strictSwift),
     .target(
       name: "SpeculativeDecoding",
-      dependencies: ["EarlyExit", "Generation", "Transformers", "Checkpoints", "FileFormats"],
+      dependencies: ["EarlyExit", "Generation", "Transformers", "Checkpoints", "FileFormats", realModule],
       swiftSettings: strictSwift),
-    .target(name: "RiskControl", dependencies: [crypto], swiftSettings: strictSwift),
-    .target(name: "LossTables", dependencies: ["RiskControl"], swiftSettings: strictSwift),
-    .target(name: "TextLosses", swiftSettings: strictSwift),
+    .target(name: "RiskControl", dependencies: [crypto, realModule], swiftSettings: strictSwift),
+    .target(name: "LossTables", dependencies: ["RiskControl", realModule], swiftSettings: strictSwift),
+    .target(name: "TextLosses", dependencies: [realModule], swiftSettings: strictSwift),
     .target(
       name: "Certification",
       dependencies: [

@@ -1,4 +1,5 @@
 import Foundation
+import RealModule
 
 /// Sentence BLEU (Papineni et al. 2002) as sacreBLEU computes it: the 13a tokenizer, exponential smoothing, effective
 /// order.
@@ -24,20 +25,20 @@ public enum Bleu {
     // The reference length closest to the hypothesis', the shorter of two equally close.
     let lengths = others.map(\.count).sorted()
     let length = lengths.min { abs($0 - hypothesis.count) < abs($1 - hypothesis.count) } ?? 0
-    let penalty = hypothesis.count < length ? exp(1 - Double(length) / Double(hypothesis.count)) : 1
+    let penalty = hypothesis.count < length ? Double.exp(1 - Double(length) / Double(hypothesis.count)) : 1
     var smoothing = 1.0
     var logarithms = 0.0
     var order = 0
     while order < highestOrder, total[order] > 0 {
       if correct[order] == 0 {
         smoothing *= 2
-        logarithms += log(1 / (smoothing * Double(total[order])))
+        logarithms += Double.log(1 / (smoothing * Double(total[order])))
       } else {
-        logarithms += log(Double(correct[order]) / Double(total[order]))
+        logarithms += Double.log(Double(correct[order]) / Double(total[order]))
       }
       order += 1
     }
-    return penalty * exp(logarithms / Double(order))
+    return penalty * Double.exp(logarithms / Double(order))
   }
 
   private static func ngrams(_ words: [ScalarText]) -> [ArraySlice<ScalarText>: Int] {

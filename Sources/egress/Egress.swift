@@ -1,13 +1,6 @@
 import ArgumentParser
 import FileFormats
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Foundation
 
 /// The root of the command line.
 @main
@@ -111,12 +104,6 @@ struct Egress: ParsableCommand {
   }
 
   private static func exit(withCode code: Int32) -> Never {
-    #if canImport(Glibc)
-      Glibc.exit(code)
-    #elseif canImport(Musl)
-      Musl.exit(code)
-    #else
-      Darwin.exit(code)
-    #endif
+    Foundation.exit(code)
   }
 }

@@ -178,7 +178,7 @@ import Transformers
     try session.completeCache()
     let tokens = [0] + session.generation.tokenIDs.dropLast()
     let cache = try model.decoder.makeCache(capacity: tokens.count)
-    try model.decoder.encode(prompt, into: cache)
+    try model.decoder.sourceEncoder?.encode(prompt, into: cache)
     let states = HiddenStates(hiddenSize: 64, capacity: tokens.count)
     try model.decoder.embed(tokens, into: states)
     try model.decoder.advance(

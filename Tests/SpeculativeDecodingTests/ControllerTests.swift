@@ -160,10 +160,9 @@ struct ControllerTests {
         var length = choice?.length ?? 0
         var chance = choice?.drafter == 0 && !agrees ? 0.1 : agrees ? 0.9 : 0.5
         var drafting = choice?.drafter == 1 ? 0.07 * Double(length) : 0
-        var evidence = choice?.drafter == 1 && offered.count == 2 ? 1 : 0
-        var isConfirmed = false
+        var kind: GuessKind = choice?.drafter == 1 && offered.count == 2 ? .differing : .own(evidence: 0)
         if let guess = choice?.confirming, agrees {
-          (length, evidence, isConfirmed) = (guess.length, controller.confirmedEvidence(guess), true)
+          (length, kind) = (guess.length, .confirmed(evidence: guess.evidence))
           (chance, drafting) = (0.9, 0.07)
         }
         var accepted = 0
@@ -171,8 +170,8 @@ struct ControllerTests {
         let verify = 1 + 0.1 * Double(length)
         controller.note(
           .init(
-            choice: choice, evidence: evidence, isConfirmed: isConfirmed, drafted: length, accepted: accepted,
-            tokens: accepted + 1, draftSeconds: drafting, verifySeconds: verify))
+            choice: choice, kind: kind, drafted: length, accepted: accepted, tokens: accepted + 1,
+            draftSeconds: drafting, verifySeconds: verify))
         time += verify + drafting
         tokens += accepted + 1
       }

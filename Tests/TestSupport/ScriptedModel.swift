@@ -56,10 +56,6 @@ public final class ScriptedModel: DecoderModel {
   /// Rows of each batch that was advanced, in order.
   public var batches: [Int] { memory.withLock { $0.batches } }
 
-  public func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
-    throw .unusableSource("a scripted model has no encoder")
-  }
-
   public func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache {
     guard (1...configuration.contextLength).contains(capacity) else {
       throw .contextExceeded(needed: capacity, capacity: configuration.contextLength)

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 import Tokenization
 
@@ -18,20 +19,7 @@ enum Fixtures {
   }
 }
 
-/// SplitMix64 (Steele et al. 2014): the same numbers in each run.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-    return value ^ value >> 31
-  }
-
+extension SplitMix64 {
   /// A text of scalars of all lengths in UTF-8, with many spaces, digits and apostrophes.
   mutating func text(maximumLength: Int) -> String {
     var text = String.UnicodeScalarView()

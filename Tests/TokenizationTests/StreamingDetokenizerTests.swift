@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 import Tokenization
 
@@ -36,7 +37,7 @@ import Tokenization
 
   @Test("all pieces together are the decoding of all bytes; nothing is taken back")
   func equalsWholeDecoding() throws {
-    var generator = SeededGenerator(seed: 3)
+    var generator = SplitMix64(seed: 3)
     for _ in 0..<3_000 {
       var bytes = Array(generator.text(maximumLength: 12).utf8)
       for _ in 0..<Int.random(in: 0...3, using: &generator) where !bytes.isEmpty {

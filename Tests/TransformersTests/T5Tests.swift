@@ -179,6 +179,8 @@ struct T5Tests {
     let alone = try TransformerTests.open(TinyDecoder(), in: TemporaryDirectory())
     let decoder = try Transformer(checkpoint: alone, threads: 1)
     #expect(throws: DecoderError.self) { try decoder.encode([5], into: decoder.makeCache(capacity: 8)) }
+    #expect(decoder.sourceEncoder == nil)
+    #expect(model.sourceEncoder === model)
   }
 
   @Test(arguments: [

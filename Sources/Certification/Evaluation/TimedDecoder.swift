@@ -42,14 +42,11 @@ package final class TimedDecoder: DecoderModel {
   package var configuration: DecoderConfiguration { decoder.configuration }
   package var invariantBatchLimit: Int { decoder.invariantBatchLimit }
   package var bytesPerLayer: Int { decoder.bytesPerLayer }
+  package var sourceEncoder: (any SourceEncoder)? { decoder.sourceEncoder }
   package var bytesOfUnembedding: Int { decoder.bytesOfUnembedding }
 
   package func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache {
     try decoder.makeCache(capacity: capacity)
-  }
-
-  package func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError) {
-    try decoder.encode(source, into: cache)
   }
 
   package func embed(_ tokens: [TokenID], into states: HiddenStates) throws(DecoderError) {
@@ -89,18 +86,16 @@ package final class TimedDecoder: DecoderModel {
   package func product(
     _ matrix: SideMatrix, of states: [Float], into output: inout [Float]
   ) throws(DecoderError) {
-    let start = ContinuousClock.now
-    try decoder.product(matrix, of: states, into: &output)
-    let seconds = (ContinuousClock.now - start).seconds
-    counters.withLock { $0.heads += seconds }
+    try measure(\.heads) { () throws(DecoderError) in
+      try decoder.product(matrix, of: states, into: &output)
+    }
   }
 
   package func logits(
     of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float]
   ) throws(DecoderError) {
-    let start = ContinuousClock.now
-    try decoder.logits(of: states, rows: range, into: &logits)
-    let seconds = (ContinuousClock.now - start).seconds
-    counters.withLock { $0.heads += seconds }
+    try measure(\.heads) { () throws(DecoderError) in
+      try decoder.logits(of: states, rows: range, into: &logits)
+    }
   }
 }

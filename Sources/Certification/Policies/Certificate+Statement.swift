@@ -1,12 +1,8 @@
 import RiskControl
 import TextLosses
 
-private func short(_ value: Double) -> String {
-  value == value.rounded() && abs(value) < 1e15 ? "\(Int(value))" : "\(value)"
-}
-
 /// A share in percent, of at most two digits after the point.
-private func percent(_ share: Double) -> String { short((share * 1e4).rounded() / 100) + " %" }
+private func percent(_ share: Double) -> String { plain((share * 1e4).rounded() / 100) + " %" }
 
 extension Certificate {
   /// What is guaranteed, as a person reads it: how many samples, what at most is lost, how surely, and for what.
@@ -24,14 +20,14 @@ extension Certificate {
     if outcome == .onlySafest {
       return "\(calibrated) Only the full model is certified: no faster threshold was safe enough."
     }
-    let claim = "\(loss) by at most \(short(settings.epsilon))"
+    let claim = "\(loss) by at most \(plain(settings.epsilon))"
     let also =
       furtherRisks.isEmpty
       ? "" : ", and the further risks stay at or below their epsilon"
     switch settings.rule {
     case .empirical:
-      return "\(calibrated) Nothing is guaranteed: at threshold \(short(threshold)) "
-        + "\(loss) by at most \(short(settings.epsilon)) on these \(things), which says little of others."
+      return "\(calibrated) Nothing is guaranteed: at threshold \(plain(threshold)) "
+        + "\(loss) by at most \(plain(settings.epsilon)) on these \(things), which says little of others."
     case .crc:
       return
         "\(calibrated) On average over such calibrations \(claim)\(also), if a sample's loss never shrinks towards "
@@ -86,7 +82,7 @@ extension AnswerCertificate {
     let claim =
       metric == SequenceLoss.exactMatch.name
       ? "at most \(percent(epsilon)) are wrong"
-      : "their \(SequenceLoss(name: metric)?.title ?? metric) is at most \(short(epsilon)) below 1"
+      : "their \(SequenceLoss(name: metric)?.title ?? metric) is at most \(plain(epsilon)) below 1"
     return "\(calibrated) Of the answers given, on average \(claim) (\(percent(1 - delta)) confidence). "
       + "Valid for questions and documents like those."
   }

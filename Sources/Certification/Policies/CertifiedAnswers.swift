@@ -45,8 +45,8 @@ public struct CertifiedAnswers: Sendable {
       strategy: (any DecodingStrategy)? = nil
     ) throws {
       modelDigest = subject.modelDigest
-      templateDigest = try ExitPolicyDescription.templateDigest(of: subject.model)
-      compute = ExitPolicyDescription.compute(of: subject.model)
+      templateDigest = try subject.model.templateDigest()
+      compute = subject.model.computeName
       self.regime = regime
       self.applicability = applicability
       guard let strategy else { return }

@@ -5,7 +5,7 @@ import Generation
 
 /// An early-exit policy but for its threshold, written down: what a calibration was made with, and what a certificate
 /// holds for.
-public struct ExitPolicyDescription: Codable, Sendable, Equatable {
+public struct ExitPolicyDescription: CertifiablePolicy {
   /// The version of this format; others than ``currentVersion`` are refused.
   public var version: Int
   /// The name of the confidence measure.
@@ -74,44 +74,17 @@ public struct ExitPolicyDescription: Codable, Sendable, Equatable {
     groupLimit = strategy.groupLimit
     self.headsDigest = headsDigest
     self.modelDigest = modelDigest
-    compute = Self.compute(of: model)
-    templateDigest = try Self.templateDigest(of: model)
+    compute = model.computeName
+    templateDigest = try model.templateDigest()
     self.regime = regime
     self.applicability = applicability
     self.tripwire = tripwire
-  }
-
-  /// How a model computes, as descriptions of policies write it.
-  public static func compute(of model: LanguageModel) -> String? {
-    model.computePath == .quantized ? nil : model.computePath.rawValue
-  }
-
-  /// SHA-256 of what stands around a document in a prompt: the tokens of an empty message in the prompt template. The
-  /// style of the prompts is part of it where that is not the chat models'. Of an encoder-decoder it is the text before
-  /// a document.
-  public static func templateDigest(of model: LanguageModel) throws -> String {
-    let message = model.hasEncoder ? model.summaryPrefix : ""
-    var tokens = try model.prompt(user: message).map(String.init).joined(separator: " ")
-    if model.promptStyle != .chat { tokens += " \(model.promptStyle.rawValue)" }
-    return FileDigest.sha256(text: tokens)
   }
 
   /// The policy with a threshold.
   public func policy(threshold: Double) throws(EarlyExitError) -> ThresholdPolicy {
     try ThresholdPolicy(
       threshold: threshold, layers: layers, minimumLayer: minimumLayer, decay: decay)
-  }
-
-  /// JSON with sorted keys: the same policy gives the same bytes.
-  public func jsonData() throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    return try encoder.encode(self) + Data("\n".utf8)
-  }
-
-  /// SHA-256 of ``jsonData()``.
-  public func digest() throws -> String {
-    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
   }
 
   private struct Version: Decodable { var version: Int }

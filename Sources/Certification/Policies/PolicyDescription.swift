@@ -25,40 +25,25 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
   }
 
   /// Writes the description as it is by itself.
-  public func encode(to encoder: any Encoder) throws {
+  public func encode(to encoder: any Encoder) throws { try policy.encode(to: encoder) }
+
+  /// What all kinds say.
+  private var policy: any CertifiablePolicy {
     switch self {
-    case .exits(let description): try description.encode(to: encoder)
-    case .drafts(let description): try description.encode(to: encoder)
-    case .prompts(let description): try description.encode(to: encoder)
+    case .exits(let description): description
+    case .drafts(let description): description
+    case .prompts(let description): description
     }
   }
 
   /// SHA-256 of the model that the policy is for.
-  public var modelDigest: String {
-    switch self {
-    case .exits(let description): description.modelDigest
-    case .drafts(let description): description.modelDigest
-    case .prompts(let description): description.modelDigest
-    }
-  }
+  public var modelDigest: String { policy.modelDigest }
 
   /// The guard of the policy; `nil` where it applies to every document.
-  public var applicability: ApplicabilityGuard.Reference? {
-    switch self {
-    case .exits(let description): description.applicability
-    case .drafts(let description): description.applicability
-    case .prompts(let description): description.applicability
-    }
-  }
+  public var applicability: ApplicabilityGuard.Reference? { policy.applicability }
 
   /// SHA-256 of the description's JSON.
-  public func digest() throws -> String {
-    switch self {
-    case .exits(let description): try description.digest()
-    case .drafts(let description): try description.digest()
-    case .prompts(let description): try description.digest()
-    }
-  }
+  public func digest() throws -> String { try policy.digest() }
 
   /// What a certificate of this policy is about.
   public func subject(metric: QualityMetric, risk: QualityRisk) throws -> Certificate.Subject {

@@ -4,7 +4,7 @@ import Generation
 
 /// A policy that lets the tokens of prompts stop after a layer, but for that layer, written down: what a calibration was
 /// made with, and what a certificate holds for. The layer is the certificate's threshold.
-public struct PromptPolicyDescription: Codable, Sendable, Equatable {
+public struct PromptPolicyDescription: CertifiablePolicy {
   /// Of the description's format, see ``currentVersion``.
   public var version: Int
   /// SHA-256 of the model.
@@ -42,22 +42,10 @@ public struct PromptPolicyDescription: Codable, Sendable, Equatable {
   {
     version = Self.currentVersion
     modelDigest = subject.modelDigest
-    compute = ExitPolicyDescription.compute(of: subject.model)
+    compute = subject.model.computeName
     deepTokens = LanguageModel.deepPromptTokens
-    templateDigest = try ExitPolicyDescription.templateDigest(of: subject.model)
+    templateDigest = try subject.model.templateDigest()
     self.regime = regime
     self.applicability = applicability
-  }
-
-  /// JSON with sorted keys: the same policy gives the same bytes.
-  public func jsonData() throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    return try encoder.encode(self) + Data("\n".utf8)
-  }
-
-  /// SHA-256 of ``jsonData()``.
-  public func digest() throws -> String {
-    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
   }
 }

@@ -6,7 +6,7 @@ import SpeculativeDecoding
 
 /// A pair of models and how they decode together, but for the rollback threshold: what a calibration was made with, and
 /// what a certificate holds for.
-public struct SpeculationDescription: Codable, Sendable, Equatable {
+public struct SpeculationDescription: CertifiablePolicy {
   /// The version of this format; others than ``currentVersion`` are refused.
   public var version: Int
   /// What the two are called.
@@ -66,25 +66,13 @@ public struct SpeculationDescription: Codable, Sendable, Equatable {
     self.draft = draft
     self.modelDigest = modelDigest
     self.draftDigest = draftDigest
-    compute = ExitPolicyDescription.compute(of: model)
+    compute = model.computeName
     self.fallback = fallback
     self.draftLength = draftLength
-    templateDigest = try ExitPolicyDescription.templateDigest(of: model)
+    templateDigest = try model.templateDigest()
     self.regime = regime
     self.applicability = applicability
     self.tripwire = tripwire
-  }
-
-  /// JSON with sorted keys: the same policy gives the same bytes.
-  public func jsonData() throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    return try encoder.encode(self) + Data("\n".utf8)
-  }
-
-  /// SHA-256 of ``jsonData()``.
-  public func digest() throws -> String {
-    FileDigest.sha256(text: String(decoding: try jsonData(), as: UTF8.self))
   }
 
   /// Reads a description back.

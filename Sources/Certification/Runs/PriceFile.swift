@@ -25,7 +25,7 @@ public struct PriceFile: Codable, Sendable, Equatable {
   /// Prices of a subject: of drafts where it has a draft, otherwise of exits.
   public init(_ subject: DecodingSubject, costs: SweepCosts) {
     modelDigest = subject.modelDigest
-    compute = ExitPolicyDescription.compute(of: subject.model)
+    compute = subject.model.computeName
     headsDigest = subject.draft == nil ? subject.headsDigest : nil
     draftDigest = subject.draft?.digest
     self.costs = costs
@@ -51,9 +51,7 @@ public struct PriceFile: Codable, Sendable, Equatable {
 
   /// The file's text; equal prices are equal texts.
   public func text() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+    String(decoding: try CanonicalJSON.document(self), as: UTF8.self)
   }
 
   /// Writes a file, in one step.

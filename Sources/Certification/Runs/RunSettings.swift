@@ -1,3 +1,4 @@
+import FileFormats
 import Foundation
 
 /// What the outputs of a sweep depend on: a run goes on only with the same.
@@ -55,8 +56,6 @@ struct RunHeader: Codable, Equatable {
 
   /// The first line of a file, without its end.
   func line() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(self), as: UTF8.self)
+    try CanonicalJSON.line(self)
   }
 }

@@ -74,9 +74,7 @@ package struct BatchShardHeader: Codable {
 
   /// The line, without its end.
   package func line() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(self), as: UTF8.self)
+    try CanonicalJSON.line(self)
   }
 
   /// Whether an earlier run of the same shard has begun with this line.

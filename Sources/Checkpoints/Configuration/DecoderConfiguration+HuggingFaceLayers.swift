@@ -1,9 +1,10 @@
 import Foundation
+import RealModule
 
 extension DecoderConfiguration {
   /// What YaRN multiplies cosines and sines by: 0.1 ln(factor) + 1.
   static func yarnMagnitude(_ factor: Float, scale: Float = 1) -> Float {
-    factor <= 1 ? 1 : 0.1 * scale * Float(log(Double(factor))) + 1
+    factor <= 1 ? 1 : 0.1 * scale * Float(Double.log(Double(factor))) + 1
   }
 }
 
@@ -122,7 +123,8 @@ extension HuggingFaceConfiguration {
     case "longrope", "su":
       let original = try originalContext(default: contextLength)
       let ratio = original > 0 ? Double(contextLength) / Double(original) : 1
-      let own = ratio <= 1 || original <= 1 ? 1 : (1 + log(ratio) / log(Double(original))).squareRoot()
+      let own =
+        ratio <= 1 || original <= 1 ? 1 : (1 + Double.log(ratio) / Double.log(Double(original))).squareRoot()
       return .longRope(
         short: try required(scaling.short_factor, "short_factor").map { Float($0) },
         long: try required(scaling.long_factor, "long_factor").map { Float($0) }, originalContext: original,

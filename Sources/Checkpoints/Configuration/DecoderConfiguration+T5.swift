@@ -1,5 +1,5 @@
 import FileFormats
-import Foundation
+import RealModule
 
 extension DecoderConfiguration {
   /// How a layer knows the distance between two tokens: a number per head, learnt for ranges of distances, is added to
@@ -30,7 +30,8 @@ extension DecoderConfiguration {
       if length < exact { return first + length }
       guard exact > 0, maximumDistance > exact else { return first + count - 1 }
       // Single precision and truncation, as in the original.
-      let share = log(Float(length) / Float(exact)) / Float(log(Double(maximumDistance) / Double(exact)))
+      let share =
+        Float.log(Float(length) / Float(exact)) / Float(Double.log(Double(maximumDistance) / Double(exact)))
       return first + min(exact + Int(share * Float(count - exact)), count - 1)
     }
   }

@@ -1,12 +1,5 @@
+import RealModule
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// What a confidence measure looks at. Nothing that no measure asks for is computed.
 public struct ConfidenceInput: OptionSet, Sendable, Hashable {
@@ -78,7 +71,7 @@ public struct SoftmaxConfidence: ConfidenceMeasure {
     }
     guard first.isFinite else { return 0 }
     let total = Logits.logSumExp(logits)
-    return exp(Double(first) - total) - exp(Double(second) - total)
+    return Double.exp(Double(first) - total) - Double.exp(Double(second) - total)
   }
 }
 
@@ -166,13 +159,13 @@ public struct ClassifierConfidence: ConfidenceMeasure {
     if classifier.marginWeight != 0 {
       activation += Double(classifier.marginWeight) * Self.logOdds(margin())
     }
-    return 1 / (1 + exp(-activation))
+    return 1 / (1 + Double.exp(-activation))
   }
 
   /// ln(m / (1 − m)), kept within that of 0.0001 and 0.9999.
   static func logOdds(_ margin: Double) -> Double {
     let clipped = min(max(margin, 1e-4), 1 - 1e-4)
-    return log(clipped / (1 - clipped))
+    return Double.log(clipped / (1 - clipped))
   }
 }
 

@@ -1,4 +1,5 @@
 import Generation
+import RealModule
 
 /// What an exit policy is told about a token at an exit layer. It never sees a tensor.
 public struct ExitObservation: Sendable, Equatable {
@@ -152,6 +153,6 @@ public struct ThresholdPolicy: ExitPolicy, Equatable {
 
   private func decayOffset(at tokenIndex: Int, of maxTokens: Int) -> Double? {
     guard let decay else { return nil }
-    return 0.1 * exponential(-decay * Double(tokenIndex) / Double(max(maxTokens, 1)))
+    return 0.1 * Double.exp(-decay * Double(tokenIndex) / Double(max(maxTokens, 1)))
   }
 }

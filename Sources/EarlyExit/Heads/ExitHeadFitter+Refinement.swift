@@ -32,7 +32,7 @@ extension ExitHeadFitter {
       guard let map = maps[layer] else { continue }
       var refinement = try MapRefinement(map.weights, tokens: tokens, decoder: decoder)
       var best = agreement[layer] ?? 0
-      var random = SeededGenerator(seed: UInt64(layer))
+      var random = SamplingGenerator(seed: UInt64(layer))
       for step in 1...refinementSteps {
         try shouldStop(layer, step)
         let rows = (0..<Self.batch).map { _ in Int(random.uniform() * Double(training.count)) }

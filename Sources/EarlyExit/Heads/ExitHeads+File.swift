@@ -208,9 +208,7 @@ extension ExitHeads {
     try TensorFile.write(tensors, to: path)
     var description = description
     description.headsDigest = try FileDigest.sha256(path: path)
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    try (encoder.encode(description) + Data("\n".utf8)).write(
+    try CanonicalJSON.document(description).write(
       to: URL(fileURLWithPath: ExitHeadsDescription.path(for: path)), options: .atomic)
   }
 }

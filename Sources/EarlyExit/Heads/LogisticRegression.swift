@@ -1,12 +1,5 @@
+import RealModule
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// Logistic regression with a small penalty, by iteratively reweighted least squares: Newton's method, each step of
 /// which is a weighted ridge regression.
@@ -53,7 +46,7 @@ struct LogisticRegression {
           if !logOdds.isEmpty { input.append(Self.weightOfFew * logOdds[row]) }
           var activation = 0.0
           for (value, weight) in zip(input, solution) { activation += value * weight }
-          let probability = 1 / (1 + exponential(-activation))
+          let probability = 1 / (1 + Double.exp(-activation))
           let curvature = max(probability * (1 - probability), 1e-4)
           let importance = balanced ? 0.5 / (labels[row] ? share : 1 - share) : 1
           let scale = (importance * curvature).squareRoot()
@@ -64,7 +57,7 @@ struct LogisticRegression {
       }
       solution = try regression.solve(ridge: logOdds.isEmpty ? Self.ridge : Self.ridgeBesideMargin)
     }
-    let prior = balanced ? log(share / (1 - share)) : 0
+    let prior = balanced ? Double.log(share / (1 - share)) : 0
     return .init(
       weights: solution[..<size].map(Float.init), bias: Float(solution[size] * Self.weightOfFew + prior),
       marginWeight: logOdds.isEmpty ? 0 : Float(solution[size + 1] * Self.weightOfFew))

@@ -1,13 +1,6 @@
+import RealModule
 import TensorKernels
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// Gradient steps on a linear map of hidden states: the distribution that it gives over some tokens comes nearer to the
 /// one that the final hidden states give, by the Kullback-Leibler divergence.
@@ -100,7 +93,8 @@ package struct MapRefinement {
   private mutating func adapt(_ slope: [Float], rate: Float) {
     steps += 1
     let (first, second) = Self.decay
-    let rate = rate * (1 - pow(second, Float(steps))).squareRoot() / (1 - pow(first, Float(steps)))
+    let rate =
+      rate * (1 - Float.pow(second, Float(steps))).squareRoot() / (1 - Float.pow(first, Float(steps)))
     slope.withUnsafeBufferPointer { slope in
       mean.withUnsafeMutableBufferPointer { mean in
         square.withUnsafeMutableBufferPointer { square in
@@ -145,9 +139,9 @@ package struct MapRefinement {
           let fullTotal = Float(Logits.logSumExp(UnsafeBufferPointer(rebasing: full[range])))
           for i in range {
             let (p, q) = (own[i] - ownTotal, full[i] - fullTotal)
-            let probability = exp(q)
+            let probability = Float.exp(q)
             sum += Double(probability * (q - p))
-            own[i] = exp(p) - probability
+            own[i] = Float.exp(p) - probability
           }
         }
       }

@@ -83,7 +83,7 @@ public struct ExitCosts: Sendable, Equatable, Codable {
     let tokens = (0..<max(sourceCount, context + limit)).map {
       ($0 * 7919 % 40_000 + 20) % configuration.vocabularySize
     }
-    if configuration.encoder != nil { try decoder.encode(Array(tokens.prefix(sourceCount)), into: cache) }
+    try decoder.sourceEncoder?.encode(Array(tokens.prefix(sourceCount)), into: cache)
     for start in stride(from: 0, to: context, by: states.capacity) {
       let chunk = start..<min(start + states.capacity, context)
       try decoder.embed(Array(tokens[chunk]), into: states)

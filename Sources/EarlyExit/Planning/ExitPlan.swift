@@ -1,3 +1,4 @@
+import FileFormats
 import Foundation
 
 /// Where to look for an exit and how, chosen from traces by cost; everything of an exit policy but its threshold.
@@ -66,11 +67,7 @@ public struct ExitPlan: Codable, Sendable, Equatable {
   }
 
   /// JSON with sorted keys.
-  public func jsonData() throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    return try encoder.encode(self) + Data("\n".utf8)
-  }
+  public func jsonData() throws -> Data { try CanonicalJSON.document(self) }
 
   /// - Throws: ``EarlyExitError/option(field:expected:found:)`` for what is not a plan of this version.
   public static func read(_ bytes: some Sequence<UInt8>, name: String) throws(EarlyExitError) -> ExitPlan {

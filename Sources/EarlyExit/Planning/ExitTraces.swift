@@ -94,7 +94,7 @@ struct TeacherForcing {
     let tokens = prompt + generation.tokenIDs.dropLast()
     guard let firstOutput = prompt.indices.last, !generation.tokenIDs.isEmpty else { return }
     let cache = try decoder.makeCache(capacity: tokens.count)
-    if start != nil { try decoder.encode(generation.promptTokenIDs, into: cache) }
+    try decoder.sourceEncoder?.encode(generation.promptTokenIDs, into: cache)
     for start in stride(from: 0, to: tokens.count, by: states.capacity) {
       let chunk = start..<min(start + states.capacity, tokens.count)
       try decoder.embed(Array(tokens[chunk]), into: states)

@@ -1,12 +1,5 @@
+import RealModule
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// How far the distribution of an exit head is from the full model's.
 public enum DistributionDistance: String, Sendable, CaseIterable, Codable {
@@ -43,7 +36,7 @@ public enum DistributionDistance: String, Sendable, CaseIterable, Codable {
 
   private static func probabilities(_ logits: [Float]) -> [Double] {
     let total = logits.withUnsafeBufferPointer { Logits.logSumExp($0) }
-    return logits.map { exp(Double($0) - total) }
+    return logits.map { Double.exp(Double($0) - total) }
   }
 }
 

@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import RealModule
 
 /// What an answer rests on.
 public struct DocumentAnswer: Sendable, Equatable {
@@ -93,6 +87,6 @@ extension Generation {
   /// The probability that the model gave to its whole output, the end included: the product of its tokens'
   /// probabilities. `nil` unless they were recorded.
   public var confidence: Double? {
-    logProbabilities.isEmpty ? nil : min(1, exp(logProbabilities.reduce(0, +)))
+    logProbabilities.isEmpty ? nil : min(1, Double.exp(logProbabilities.reduce(0, +)))
   }
 }

@@ -1,13 +1,6 @@
+import RealModule
 import Tokenization
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// How probable a model finds a text.
 public struct TextScore: Sendable, Equatable {
@@ -18,7 +11,7 @@ public struct TextScore: Sendable, Equatable {
 
   /// exp(-mean of ``logprobs``), at least 1.
   public var perplexity: Double {
-    exp(-logprobs.reduce(0, +) / Double(max(1, logprobs.count)))
+    Double.exp(-logprobs.reduce(0, +) / Double(max(1, logprobs.count)))
   }
 }
 

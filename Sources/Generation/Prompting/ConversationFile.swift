@@ -47,9 +47,7 @@ public struct ConversationFile: Sendable, Equatable {
 
   /// The conversation as JSON that this type reads.
   public func json() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(messages.map(Message.init)), as: UTF8.self) + "\n"
+    String(decoding: try CanonicalJSON.document(messages.map(Message.init)), as: UTF8.self)
   }
 
   private struct Document: Decodable {

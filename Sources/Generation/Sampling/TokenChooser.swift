@@ -1,17 +1,10 @@
+import RealModule
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// Chooses tokens for one sequence; owns the sequence's random numbers.
 struct TokenChooser {
   private let sampling: Sampling
-  private var generator: SeededGenerator
+  private var generator: SamplingGenerator
   /// Token numbers, a binary heap while candidates are drawn in order of their logits: (vocabularySize).
   private var heap: [Int32] = []
   private var weights: [Double] = []
@@ -19,9 +12,9 @@ struct TokenChooser {
   init(_ sampling: Sampling) {
     self.sampling = sampling
     if case .random(let random) = sampling {
-      generator = SeededGenerator(seed: random.seed)
+      generator = SamplingGenerator(seed: random.seed)
     } else {
-      generator = SeededGenerator(seed: 0)
+      generator = SamplingGenerator(seed: 0)
     }
   }
 
@@ -50,7 +43,7 @@ struct TokenChooser {
     let temperature = Double(random.temperature)
     let largest = Double(logits[Logits.argmax(logits)])
     func weight(_ token: Int) -> Double {
-      let value = exp((Double(logits[token]) - largest) / temperature)
+      let value = Double.exp((Double(logits[token]) - largest) / temperature)
       return value.isFinite ? value : 0
     }
     let minimum = Double(random.minP ?? 0)

@@ -1,12 +1,5 @@
+import RealModule
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// How many outputs are followed at a time, and how they are compared.
 public struct BeamSearch: Sendable, Equatable {
@@ -155,7 +148,7 @@ extension LanguageModel {
         Self.best(kept, of: logits, after: running[beam], beam: beam, into: &candidates)
       }
       let length = (running.first?.tokens.count ?? 0) + 1
-      let divisor = pow(Double(length), search.lengthPenalty)
+      let divisor = Double.pow(Double(length), search.lengthPenalty)
       let isLast = length >= longest
       func hasEnded(_ candidate: Candidate) -> Bool { isLast || endTokens.contains(candidate.token) }
       for candidate in candidates.prefix(search.beams) where hasEnded(candidate) {

@@ -368,7 +368,8 @@ package struct DecodingBuffers {
     of sequence: SequenceDecoding, observe: (_ positions: Range<Int>) throws -> Void = { _ in }
   ) throws {
     if let source = sequence.source, sequence.cache.source == nil {
-      try decoder.encode(source, into: sequence.cache)
+      guard let encoder = decoder.sourceEncoder else { throw DecoderError.noSource }
+      try encoder.encode(source, into: sequence.cache)
     }
     guard let part = sequence.unreadPart else { return try finishPart(of: sequence) }
     try read(part, of: sequence)

@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 import RiskControl
 
 /// The confidence of one probability distribution over C ≥ 1 classes, in [0, 1].
@@ -16,13 +16,13 @@ public enum ConfidenceScore: String, Sendable, Equatable, CaseIterable {
     var entropy = 0.0
     for p in probabilities {
       if p > first { (first, second) = (p, first) } else if p > second { second = p }
-      if p > 0 { entropy -= p * log(p) }
+      if p > 0 { entropy -= p * Double.log(p) }
     }
     let score =
       switch self {
       case .top1: first
       case .margin: first - second
-      case .entropy: probabilities.count > 1 ? 1 - entropy / log(Double(probabilities.count)) : 1
+      case .entropy: probabilities.count > 1 ? 1 - entropy / Double.log(Double(probabilities.count)) : 1
       }
     // The sum of rounded terms can leave [0, 1] by a few units in the last place.
     return min(max(score, 0), 1)
@@ -32,7 +32,7 @@ public enum ConfidenceScore: String, Sendable, Equatable, CaseIterable {
 /// The softmax of finite numbers. O(C).
 func softmax(_ logits: ArraySlice<Double>) -> [Double] {
   let largest = logits.max() ?? 0
-  var values = logits.map { exp($0 - largest) }
+  var values = logits.map { Double.exp($0 - largest) }
   let scale = 1 / values.reduce(0, +)
   for index in values.indices { values[index] *= scale }
   return values

@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 
 /// The capital of gamblers who bet that the mean lies below m, and who do not know how many samples will come.
 ///
@@ -32,7 +32,7 @@ package final class AnytimeCapital {
 
   package init(delta: Double, lossBound: Double) {
     self.lossBound = lossBound
-    logTarget = -log(delta)
+    logTarget = -Double.log(delta)
     target = 1 / delta
     var (scales, start) = (Lanes.zero, Lanes.zero)
     for (lane, horizon) in Self.horizons.enumerated() {
@@ -75,7 +75,7 @@ package final class AnytimeCapital {
       best = max(best, capital)
       return true
     }
-    return log(best)
+    return Double.log(best)
   }
 
   /// The number of samples after which the capital first reached 1/δ; nil where it never did. O(n).

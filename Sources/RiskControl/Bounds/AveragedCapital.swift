@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 
 /// The betting capital averaged over many orders of one fixed sample.
 ///
@@ -56,7 +56,7 @@ package final class AveragedCapital {
   /// The logarithm of the mean capital, at least 0. O(orders · n).
   package func logCapital(_ m: Double) -> Double {
     let sum = orders.reduce(0.0) { $0 + stopped(m, in: $1) }
-    return max(0, log(sum / Double(orders.count)))
+    return max(0, Double.log(sum / Double(orders.count)))
   }
 
   private func stopped(_ m: Double, in order: [Int32]) -> Double {

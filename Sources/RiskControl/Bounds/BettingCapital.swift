@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 
 /// The capital of a gambler who bets that the mean lies below m.
 ///
@@ -17,11 +17,11 @@ package final class BettingCapital {
   private let logTarget: Double
   private let target: Double
   /// (sampleCount): the losses, in betting order.
-  private let losses: UnsafeMutableBufferPointer<Double>
+  private let losses: UnsafeMutablePointer<Double>
   /// (sampleCount): the stakes; valid below `prepared`.
-  private let stakes: UnsafeMutableBufferPointer<Double>
+  private let stakes: UnsafeMutablePointer<Double>
   /// (sampleCount): 1 / (t + 2), where t samples came before; saves a division a sample.
-  private let inverseCounts: UnsafeMutableBufferPointer<Double>
+  private let inverseCounts: UnsafeMutablePointer<Double>
   private var prepared = 0
   private var sum = 0.0
   private var squares = 0.0
@@ -36,14 +36,14 @@ package final class BettingCapital {
   package init(sampleCount: Int, delta: Double, lossBound: Double) {
     self.sampleCount = sampleCount
     self.lossBound = lossBound
-    logTarget = -log(delta)
+    logTarget = -Double.log(delta)
     target = 1 / delta
     losses = .allocate(capacity: sampleCount)
-    losses.initialize(repeating: 0)
+    losses.initialize(repeating: 0, count: sampleCount)
     stakes = .allocate(capacity: sampleCount)
-    stakes.initialize(repeating: 0)
+    stakes.initialize(repeating: 0, count: sampleCount)
     inverseCounts = .allocate(capacity: sampleCount)
-    for t in 0..<sampleCount { inverseCounts.initializeElement(at: t, to: 1 / Double(t + 2)) }
+    for t in 0..<sampleCount { (inverseCounts + t).initialize(to: 1 / Double(t + 2)) }
   }
 
   deinit {
@@ -53,7 +53,7 @@ package final class BettingCapital {
   }
 
   package func load(_ row: UnsafeBufferPointer<Double>) {
-    _ = losses.update(fromContentsOf: row)
+    if let values = row.baseAddress { losses.update(from: values, count: min(row.count, sampleCount)) }
     prepared = 0
     sum = 0
     squares = 0
@@ -62,7 +62,7 @@ package final class BettingCapital {
   /// Computes the stakes of the next block.
   private func prepareBlock() {
     let (start, end) = (prepared, min(prepared + Self.block, sampleCount))
-    let (losses, stakes, inverse) = (losses.baseAddress!, stakes.baseAddress!, inverseCounts.baseAddress!)
+    let (losses, stakes, inverse) = (losses, stakes, inverseCounts)
     var (sum, squares) = (sum, squares)
     let half = lossBound / 2
     let quarter = lossBound * lossBound / 4
@@ -87,7 +87,7 @@ package final class BettingCapital {
 
   /// Whether the capital against the mean m ever reaches 1/δ (exceeds it, where `strictly`). O(n), less where it does.
   package func reaches(_ m: Double, strictly: Bool) -> Bool {
-    let (losses, stakes) = (losses.baseAddress!, stakes.baseAddress!)
+    let (losses, stakes) = (losses, stakes)
     var capital = 1.0
     var best = 1.0
     // The capital is the product so far times 2^(−512 depth); the goal is scaled alike, and may be infinite.
@@ -124,7 +124,7 @@ package final class BettingCapital {
 
   /// The capital when it first reaches `stop`, then `stop` itself; after the last sample where it never does. O(n).
   package func stopped(_ m: Double, at stop: Double) -> Double {
-    let (losses, stakes) = (losses.baseAddress!, stakes.baseAddress!)
+    let (losses, stakes) = (losses, stakes)
     var capital = 1.0
     var start = 0
     while start < sampleCount {
@@ -142,7 +142,7 @@ package final class BettingCapital {
 
   /// max_t ln K_t(m), at least 0 because K_0 = 1. O(n).
   package func maximumLogCapital(_ m: Double) -> Double {
-    let (losses, stakes) = (losses.baseAddress!, stakes.baseAddress!)
+    let (losses, stakes) = (losses, stakes)
     var capital = 1.0
     var logScale = 0.0
     var best = 0.0
@@ -156,14 +156,14 @@ package final class BettingCapital {
         highest = max(highest, capital)
       }
       if capital == 0, highest == 0 { return best }
-      best = max(best, log(highest) + logScale)
+      best = max(best, Double.log(highest) + logScale)
       if capital == 0 { return best }
       if capital < 1 / Self.rescale {
         capital *= Self.rescale
-        logScale -= log(Self.rescale)
+        logScale -= Double.log(Self.rescale)
       } else if capital > Self.rescale {
         capital /= Self.rescale
-        logScale += log(Self.rescale)
+        logScale += Double.log(Self.rescale)
       }
       start = end
     }

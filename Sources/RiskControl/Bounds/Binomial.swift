@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 
 /// Tails of the binomial distribution, to about 13 significant digits for counts up to 10⁷.
 package enum Binomial {
@@ -36,13 +36,13 @@ package enum Binomial {
   /// P(Bin(n, p) = k), 0 < p < 1 (Loader 2000, "Fast and accurate computation of binomial probabilities").
   package static func probability(_ k: Int, n: Int, p: Double) -> Double {
     let count = Double(n)
-    if k == 0 { return exp(count * log1p(-p)) }
-    if k == n { return exp(count * log(p)) }
+    if k == 0 { return Double.exp(count * Double.log(onePlus: -p)) }
+    if k == n { return Double.exp(count * Double.log(p)) }
     let (x, y) = (Double(k), Double(n - k))
     let logarithm =
       stirlingError(n) - stirlingError(k) - stirlingError(n - k)
       - deviance(x, mean: count * p) - deviance(y, mean: count * (1 - p))
-    return exp(logarithm) * (count / (2 * .pi * x * y)).squareRoot()
+    return Double.exp(logarithm) * (count / (2 * .pi * x * y)).squareRoot()
   }
 
   /// ln n! − ln(√(2πn) (n/e)ⁿ), n ≥ 1.
@@ -51,7 +51,7 @@ package enum Binomial {
     if n < 16 {
       var factorial = 1.0
       for i in stride(from: 2.0, through: x, by: 1) { factorial *= i }
-      return log(factorial) - (0.5 * log(2 * .pi * x) + x * log(x) - x)
+      return Double.log(factorial) - (0.5 * Double.log(2 * .pi * x) + x * Double.log(x) - x)
     }
     let square = 1 / (x * x)
     // The series of ln Γ: Bernoulli numbers over 2k (2k − 1).
@@ -61,7 +61,7 @@ package enum Binomial {
 
   /// x ln(x/m) + m − x, by a series where x is close to m.
   private static func deviance(_ x: Double, mean m: Double) -> Double {
-    guard abs(x - m) < 0.1 * (x + m) else { return x * log(x / m) + m - x }
+    guard abs(x - m) < 0.1 * (x + m) else { return x * Double.log(x / m) + m - x }
     let v = (x - m) / (x + m)
     var sum = (x - m) * v
     var power = 2 * x * v

@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 
 /// Tests "the mean of this row exceeds ε" for one row of losses at a time.
 ///
@@ -116,11 +116,11 @@ package final class MeanTest {
     let n = Double(sampleCount)
     let (mean, target) = (sum / n / range, epsilon / range)
     switch bound {
-    case .wsr, .anytime: return min(1, exp(-logCapital(epsilon)))
+    case .wsr, .anytime: return min(1, Double.exp(-logCapital(epsilon)))
     case .binomial: return Binomial.cumulative(Int(sum), n: sampleCount, p: min(max(target, 0), 1))
     case .hoeffding:
       let gap = max(target - mean, 0)
-      return min(1, exp(-2 * n * gap * gap))
+      return min(1, Double.exp(-2 * n * gap * gap))
     case .hoeffdingBentkus:
       return HoeffdingBentkus.pValue(sum: sum / range, count: sampleCount, target: target)
     case .empiricalBernstein:
@@ -132,7 +132,7 @@ package final class MeanTest {
       let quadratic = 7 / (3 * (n - 1))
       // 2c / (b + √(b² + 4ac)) instead of the textbook form, which cancels where the gap is small.
       let root = 2 * gap / (linear + (linear * linear + 4 * quadratic * gap).squareRoot())
-      return min(1, 2 * exp(-root * root))
+      return min(1, 2 * Double.exp(-root * root))
     }
   }
 

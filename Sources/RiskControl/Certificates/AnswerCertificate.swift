@@ -53,7 +53,6 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   }
 
   private static let formatVersion = 1
-  private static let withoutDigest = CodingUserInfoKey(rawValue: "withoutDigest")
 
   /// Writes down a result of ``SelectiveCalibration``.
   ///
@@ -124,7 +123,7 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
     try container.encode(dataDigest, forKey: .dataDigest)
     try container.encode(program, forKey: .program)
     try container.encode(guarantee, forKey: .guarantee)
-    if let flag = Self.withoutDigest, encoder.userInfo[flag] != nil { return }
+    if CertificateJSON.isForDigest(encoder) { return }
     try container.encode(try digest(), forKey: .digest)
   }
 
@@ -156,12 +155,7 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   }
 
   /// The SHA-256 of everything else that the certificate says.
-  public func digest() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    if let flag = Self.withoutDigest { encoder.userInfo[flag] = true }
-    return LossTable.hexadecimal(SHA256.hash(data: try encoder.encode(self)))
-  }
+  public func digest() throws -> String { try CertificateJSON.digest(of: self) }
 
   /// The JSON of a certificate file.
   public func jsonData() throws -> Data { try CertificateJSON.data(of: self) }

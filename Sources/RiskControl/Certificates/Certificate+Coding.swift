@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 
 extension Certificate: Codable {
@@ -36,7 +35,6 @@ extension Certificate: Codable {
   }
 
   static let formatVersion = 4
-  private static let withoutDigest = CodingUserInfoKey(rawValue: "withoutDigest")
 
   /// Writes every key, absent values as null, the certificate's own SHA-256, and the signature, which is of that.
   public func encode(to encoder: any Encoder) throws {
@@ -91,7 +89,7 @@ extension Certificate: Codable {
     try container.encode(program, forKey: .program)
     try container.encode(guarantee, forKey: .guarantee)
     try container.encode(limits, forKey: .limits)
-    if let flag = Self.withoutDigest, encoder.userInfo[flag] != nil { return }
+    if CertificateJSON.isForDigest(encoder) { return }
     try container.encode(try digest(), forKey: .digest)
     try container.encode(signature, forKey: .signature)
   }
@@ -154,10 +152,5 @@ extension Certificate: Codable {
 
   /// The SHA-256 of everything the certificate says but this and its signature: of its JSON with sorted keys and no
   /// white space.
-  public func digest() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    if let flag = Self.withoutDigest { encoder.userInfo[flag] = true }
-    return LossTable.hexadecimal(SHA256.hash(data: try encoder.encode(self)))
-  }
+  public func digest() throws -> String { try CertificateJSON.digest(of: self) }
 }

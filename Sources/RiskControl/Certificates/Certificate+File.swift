@@ -3,6 +3,21 @@ import Foundation
 
 /// How files of certificates are written: sorted keys, two-space indents, a newline at the end.
 enum CertificateJSON {
+  private static let withoutDigest = CodingUserInfoKey(rawValue: "withoutDigest")
+
+  /// Whether a certificate is being written for its digest: all that it says but the digest and what stands on it.
+  static func isForDigest(_ encoder: any Encoder) -> Bool {
+    withoutDigest.map { encoder.userInfo[$0] != nil } ?? false
+  }
+
+  /// The SHA-256 of all that, as JSON with sorted keys and no white space.
+  static func digest(of certificate: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    if let flag = withoutDigest { encoder.userInfo[flag] = true }
+    return LossTable.hexadecimal(SHA256.hash(data: try encoder.encode(certificate)))
+  }
+
   static func data(of certificate: some Encodable) throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]

@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 
 /// Watches whether the risk of a deployed policy is still at most ε, for as long as it runs.
 ///
@@ -62,7 +62,7 @@ public struct RiskMonitor: Sendable, Equatable, Codable {
   public var isAlarmed: Bool { alarmAt != nil }
 
   /// The p-value of "the risk was at most ε all along", valid at every time: 1 over the largest capital so far.
-  public var pValue: Double { exp(-highestLogCapital) }
+  public var pValue: Double { Double.exp(-highestLogCapital) }
 
   /// Takes the loss of the next audit. O(1).
   ///
@@ -78,14 +78,14 @@ public struct RiskMonitor: Sendable, Equatable, Codable {
     meanLoss += (loss - meanLoss) / Double(count)
     let largest = 1 / (epsilon - leastLoss)
     for (index, share) in Self.stakes.enumerated() {
-      logCapitals[index] += log1p(share * largest * (loss - epsilon))
+      logCapitals[index] += Double.log(onePlus: share * largest * (loss - epsilon))
     }
     highestLogCapital = max(highestLogCapital, logCapital)
-    if alarmAt == nil, highestLogCapital >= -log(delta) { alarmAt = count }
+    if alarmAt == nil, highestLogCapital >= -Double.log(delta) { alarmAt = count }
   }
 
   private static func logMean(_ values: [Double]) -> Double {
     let highest = values.max() ?? 0
-    return highest + log(values.reduce(0) { $0 + exp($1 - highest) } / Double(values.count))
+    return highest + Double.log(values.reduce(0) { $0 + Double.exp($1 - highest) } / Double(values.count))
   }
 }

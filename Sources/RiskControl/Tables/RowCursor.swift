@@ -59,7 +59,7 @@ package struct RowCursor: ~Copyable {
     guard case .dense(let values) = matrix.storage else { return }
     values.withUnsafeBufferPointer { values in
       columns.withUnsafeBufferPointer { columns in
-        let start = values.baseAddress! + row * matrix.columnCount
+        guard let start = values.baseAddress?.advanced(by: row * matrix.columnCount) else { return }
         for position in 0..<columns.count { buffer[position] = start[Int(columns[position])] }
       }
     }

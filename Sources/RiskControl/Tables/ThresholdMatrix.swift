@@ -14,8 +14,8 @@ package struct ThresholdMatrix: Sendable, Equatable {
   package let columnCount: Int
   package let storage: Storage
 
+  /// - Parameter values: Row-major, (rowCount, columnCount): ``LossTable`` checks that they are so many.
   package init(rowCount: Int, columnCount: Int, dense values: [Double]) {
-    precondition(values.count == rowCount * columnCount)
     self.rowCount = rowCount
     self.columnCount = columnCount
     storage = .dense(values)

@@ -13,6 +13,7 @@ public struct DraftLengthController: Sendable {
   /// A drafter that is ready.
   package struct Offer {
     var drafter: Int
+    /// What the drafter says of its guess: ``Draft/evidence``.
     var evidence: Int
     /// Tokens that it has or may draft.
     var available: Int
@@ -41,9 +42,8 @@ public struct DraftLengthController: Sendable {
   package struct Outcome {
     /// `nil` when nothing was tried.
     var choice: Choice?
-    var evidence: Int
-    /// Whether the free guess that the choice would confirm was drafted.
-    var isConfirmed: Bool
+    /// How the draft came about.
+    var kind: GuessKind
     var drafted: Int
     var accepted: Int
     /// Tokens that the pass gave.
@@ -52,12 +52,11 @@ public struct DraftLengthController: Sendable {
     var verifySeconds: Double
 
     package init(
-      choice: Choice?, evidence: Int = 0, isConfirmed: Bool = false, drafted: Int, accepted: Int,
-      tokens: Int, draftSeconds: Double, verifySeconds: Double
+      choice: Choice?, kind: GuessKind = .own(evidence: 0), drafted: Int, accepted: Int, tokens: Int,
+      draftSeconds: Double, verifySeconds: Double
     ) {
       self.choice = choice
-      self.evidence = evidence
-      self.isConfirmed = isConfirmed
+      self.kind = kind
       self.drafted = drafted
       self.accepted = accepted
       self.tokens = tokens
@@ -66,31 +65,22 @@ public struct DraftLengthController: Sendable {
     }
   }
 
-  private struct Rate: Sendable {
-    var accepted: Double
-    var drafted: Double
-    var mean: Double { accepted / drafted }
-
-    /// Older outcomes fade, so that a text that begins to copy is noticed.
-    mutating func note(_ isAccepted: Bool) {
-      accepted = 0.97 * accepted + (isAccepted ? 1 : 0)
-      drafted = 0.97 * drafted + 1
-    }
-  }
-
   /// What is known of one drafter.
   private struct Arm: Sendable {
+    /// The first token of a draft, and those after it.
+    struct Acceptance: Sendable {
+      var first: AcceptanceRate
+      var later: AcceptanceRate
+    }
+
     let profile: DrafterProfile
-    /// The first token of a draft, and those after it, by kind of guess: of a free drafter, its own kinds and then
-    /// these again when another has confirmed the first token; of others, without and with a free guess beside it that
-    /// differs.
-    var first: [Rate]
-    var later: [Rate]
-    /// Of a free drafter, how often another confirms the first token, by kind of guess.
-    var confirmed: [Rate]
+    /// Of each kind of guess that the drafter makes.
+    var acceptance: [GuessKind: Acceptance] = [:]
+    /// Of a free drafter, how often another confirms the first token, by what it says of its guess.
+    var confirmed: [AcceptanceRate]
     /// Whether the drafter was sure enough to draft one more token.
-    var sure: Rate
-    /// Consecutive offers of each kind that were not thought worth a try.
+    var sure = AcceptanceRate(DraftPriors.sureness)
+    /// Consecutive offers that were not thought worth a try, by what the drafter says of its guess.
     var declined: [Int]
     /// Seconds of drafting a token.
     var attempt = PassTimes()
@@ -100,25 +90,24 @@ public struct DraftLengthController: Sendable {
     init(_ profile: DrafterProfile) {
       self.profile = profile
       let kinds = max(1, profile.evidenceCount)
-      // Longer matches are right more often, and a head less often than a model: guesses worth a few observations.
-      first = (0..<kinds).map { kind in
-        kinds == 1
-          ? Rate(accepted: profile.readsStates ? 2.5 : 3, drafted: 4)
-          : Rate(accepted: 1 + min(Double(kind), 2), drafted: 4)
+      let gain = profile.readsStates ? 0 : DraftPriors.gain
+      func own(_ kind: Int) -> Acceptance {
+        let alone = profile.readsStates ? DraftPriors.head : DraftPriors.model
+        let first = kinds == 1 ? alone : DraftPriors.first(kind: kind)
+        return Acceptance(first: AcceptanceRate(first), later: AcceptanceRate(first + gain))
       }
-      // A token that is right makes the next one likelier, but a head's next builds on a guess of a state.
-      let gain = profile.readsStates ? 0 : 0.5
-      later = first.map { Rate(accepted: $0.accepted + gain, drafted: $0.drafted) }
-      confirmed = (0..<kinds).map { Rate(accepted: 1 + min(Double($0), 1), drafted: 4) }
-      if profile.costPerToken == 0 {
-        first += Array(repeating: Rate(accepted: 3.4, drafted: 4), count: kinds)
-        later += Array(repeating: Rate(accepted: 3, drafted: 4), count: kinds)
-      } else {
-        first += first
-        later += later
+      confirmed = (0..<kinds).map { AcceptanceRate(DraftPriors.confirmation(kind: $0)) }
+      declined = Array(repeating: 0, count: kinds)
+      for kind in 0..<kinds { acceptance[.own(evidence: kind)] = own(kind) }
+      guard isFree else {
+        acceptance[.differing] = own(0)
+        return
       }
-      sure = Rate(accepted: 3, drafted: 4)
-      declined = Array(repeating: 0, count: first.count)
+      let (first, later) = DraftPriors.confirmed
+      for kind in 0..<kinds {
+        acceptance[.confirmed(evidence: kind)] = Acceptance(
+          first: AcceptanceRate(first), later: AcceptanceRate(later))
+      }
     }
 
     var isFree: Bool { profile.costPerToken == 0 }
@@ -130,22 +119,21 @@ public struct DraftLengthController: Sendable {
       return plain.seconds(rows: rows) ?? 0
     }
 
-    /// The kind of guess of a free drafter once another has confirmed its first token.
-    func confirming(_ evidence: Int) -> Int { evidence + confirmed.count }
-
-    /// The length with the most expected tokens per second.
+    /// The length with the most expected tokens per second; 0 for a kind that the drafter does not make.
     ///
     /// - Parameters:
     ///   - overhead: Seconds that have gone into the draft already.
     ///   - allowance: Seconds that a draft may lose if its first token is wrong.
     func best(
-      evidence: Int, available: Int, plain: PassTimes, one: Double, overhead: Double = 0, allowance: Double
+      _ kind: GuessKind, available: Int, plain: PassTimes, one: Double, overhead: Double = 0,
+      allowance: Double
     ) -> Expectation {
       var best = Expectation()
+      guard let rates = acceptance[kind] else { return best }
       let goesOn = isFree ? 1 : sure.mean
       let cost = draftSeconds(one)
       var tokens = 1.0
-      var chance = first[evidence].mean
+      var chance = rates.first.mean
       var reached = 1.0
       // Expected seconds of drafts that ended by themselves before the limit.
       var ended = overhead
@@ -154,7 +142,7 @@ public struct DraftLengthController: Sendable {
           reached * (1 - goesOn) * (Double(length) * cost + verifySeconds(rows: length, plain: plain))
         reached *= goesOn
         tokens += reached * chance
-        chance *= later[evidence].mean
+        chance *= rates.later.mean
         let whole = seconds(length: length, plain: plain, one: one)
         guard overhead + whole - one <= allowance else { break }
         let expected = Expectation(length: length, tokens: tokens, seconds: ended + reached * whole)
@@ -190,6 +178,8 @@ public struct DraftLengthController: Sendable {
   private static let retryInterval = 32
   /// What drafting may lose, as a share of the time and in tokens.
   private static let tolerance = (share: 0.02, tokens: 0.3)
+  /// Tokens' time of gains that losses may use up: a few losses, not many, for a text may stop copying.
+  private static let reserve = 4.0
 
   /// A controller that knows nothing yet of these drafters.
   public init(_ drafters: [DrafterProfile]) {
@@ -206,7 +196,7 @@ public struct DraftLengthController: Sendable {
     // Without the time of a single token nothing can be compared.
     guard let one = plain.one, one > 0 else { return nil }
     let offers = offers.filter {
-      arms.indices.contains($0.drafter) && arms[$0.drafter].first.indices.contains($0.evidence)
+      arms.indices.contains($0.drafter) && arms[$0.drafter].declined.indices.contains($0.evidence)
         && $0.available > 0
     }
     let allowance = Self.tolerance.share * elapsed + Self.tolerance.tokens * one - lost
@@ -216,17 +206,16 @@ public struct DraftLengthController: Sendable {
     for offer in offers {
       let arm = arms[offer.drafter]
       let asks = !arm.isFree && arm.profile.verifiedShare == 1 && free != nil
+      let kind: GuessKind = arm.isFree || free == nil ? .own(evidence: offer.evidence) : .differing
       let expected = arm.best(
-        evidence: arm.isFree ? offer.evidence : free == nil ? 0 : 1, available: offer.available, plain: plain,
-        one: one,
-        allowance: allowance)
+        kind, available: offer.available, plain: plain, one: one, allowance: allowance)
       if expected.rate > bestRate {
         (best, bestRate) = (Choice(drafter: offer.drafter, length: expected.length), expected.rate)
       }
       guard asks, let free, expected.length > 0 else { continue }
       let other = arms[free.drafter]
       let agreeing = other.best(
-        evidence: other.confirming(free.evidence), available: free.available, plain: plain, one: one,
+        .confirmed(evidence: free.evidence), available: free.available, plain: plain, one: one,
         overhead: arm.draftSeconds(one), allowance: allowance)
       let chance = other.confirmed[free.evidence].mean
       let rate =
@@ -254,9 +243,6 @@ public struct DraftLengthController: Sendable {
     return best
   }
 
-  /// The kind of a free guess whose first token another drafter has confirmed.
-  package func confirmedEvidence(_ guess: FreeGuess) -> Int { arms[guess.drafter].confirming(guess.evidence) }
-
   /// Notes how a pass went.
   package mutating func note(_ outcome: Outcome) {
     let rows = outcome.drafted + 1
@@ -268,9 +254,10 @@ public struct DraftLengthController: Sendable {
     let asked = choice.drafter
     // Who wrote the draft, and how many tokens the one that was asked has drafted.
     var (index, own) = (asked, outcome.drafted)
+    let isConfirmed = if case .confirmed = outcome.kind { true } else { false }
     if let guess = choice.confirming, arms.indices.contains(guess.drafter) {
-      arms[guess.drafter].confirmed[guess.evidence].note(outcome.isConfirmed)
-      if outcome.isConfirmed { (index, own) = (guess.drafter, 1) }
+      arms[guess.drafter].confirmed[guess.evidence].note(isConfirmed)
+      if isConfirmed { (index, own) = (guess.drafter, 1) }
     }
     if arms[asked].profile.verifiedShare < 1 {
       arms[asked].times.note(rows: rows, seconds: outcome.verifySeconds)
@@ -278,22 +265,20 @@ public struct DraftLengthController: Sendable {
       plain.note(rows: rows, seconds: outcome.verifySeconds)
     }
     if !arms[asked].isFree {
-      let attempts = own < choice.length && !outcome.isConfirmed ? own + 1 : own
+      let attempts = own < choice.length && !isConfirmed ? own + 1 : own
       for attempt in 0..<attempts { arms[asked].sure.note(attempt < own) }
       arms[asked].attempt.note(rows: 1, seconds: outcome.draftSeconds / Double(max(attempts, 1)))
     }
     if let one = plain.one {
       lost += outcome.draftSeconds + outcome.verifySeconds - one * Double(outcome.tokens)
-      // Gains pay for a few losses, not for many: a text may stop copying.
-      lost = max(lost, -4 * one)
+      lost = max(lost, -Self.reserve * one)
     }
-    guard arms[index].first.indices.contains(outcome.evidence) else { return }
     for position in 0..<min(outcome.drafted, outcome.accepted + 1) {
       let isAccepted = position < outcome.accepted
       if position == 0 {
-        arms[index].first[outcome.evidence].note(isAccepted)
+        arms[index].acceptance[outcome.kind]?.first.note(isAccepted)
       } else {
-        arms[index].later[outcome.evidence].note(isAccepted)
+        arms[index].acceptance[outcome.kind]?.later.note(isAccepted)
       }
     }
   }

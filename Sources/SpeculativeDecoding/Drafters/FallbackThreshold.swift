@@ -1,4 +1,4 @@
-import Foundation
+import RealModule
 import Transformers
 
 /// BiLD's fallback policy: a token less probable than α_FB to the model that drafts it is not drafted
@@ -11,7 +11,7 @@ struct FallbackThreshold {
     guard (0...1).contains(threshold) else {
       throw .option(field: "fallback", expected: "in 0...1", found: "\(threshold)")
     }
-    logThreshold = threshold == 0 ? -.infinity : log(threshold)
+    logThreshold = threshold == 0 ? -.infinity : Double.log(threshold)
   }
 
   /// The most probable token of a row of logits, or `nil` when it is not probable enough.

@@ -43,7 +43,7 @@ public final class ModelDrafter: Drafter {
       try ExitingDraft($0, decoder: model.decoder, cache: cache, prompt: prompt, maxTokens: maxTokens)
     }
     buffers = DecodingBuffers(decoder: model.decoder)
-    if model.hasEncoder { try model.decoder.encode(prompt, into: cache) }
+    try model.decoder.sourceEncoder?.encode(prompt, into: cache)
     profile = DrafterProfile(
       writer: .draft, costPerToken: Double(model.bytesPerToken) / Double(max(target.bytesPerToken, 1)))
   }

@@ -2,7 +2,7 @@ import EarlyExit
 import Generation
 import Transformers
 
-/// What a pass at full depth needs of the large model.
+/// What a pass at full depth needs of the large model, and which tokens the rule lets stay.
 extension SpeculativeSession {
   /// Rows whose logits are computed together. The unembedding is read once for each group, and rows after the first
   /// wrong guess need no logits at all.
@@ -72,5 +72,37 @@ extension SpeculativeSession {
       guard try take(first + row, ExitLogits(own, of: candidates, layer: layerCount)) else { return false }
     }
     return true
+  }
+
+  /// Appends the token that the rule puts in the place of `guess`.
+  func choose(_ guess: TokenID?, _ logits: ExitLogits) throws -> TokenStep {
+    func append(_ token: TokenID, at place: Int) throws -> TokenStep {
+      sequence.record(logits.values, of: logits.candidates)
+      return try sequence.append(
+        token, layer: logits.layer, depth: logits.depth,
+        logProbability: sequence.recordsProbabilities
+          ? Double(logits.values[place]) - Logits.logSumExp(logits.values) : nil)
+    }
+    guard case .rollback(let threshold) = rule, let guess else {
+      return try sequence.accept(
+        logits.values, of: logits.candidates, layer: logits.layer, depth: logits.depth)
+    }
+    guard let best = sequence.best(of: logits.values, candidates: logits.candidates) else {
+      return try sequence.end(logits.layer, logits.depth)
+    }
+    let token = logits.candidates?[best] ?? best
+    // A token that a reduced head does not know is infinitely far from it.
+    let place = logits.candidates.map { $0.firstIndex(of: guess) } ?? guess
+    guard let place, guess != token else { return try append(token, at: best) }
+    let distance = Logits.logSumExp(logits.values) - Double(logits.values[place])
+    // At 0 not even rounding may let another token pass.
+    if threshold > 0, distance <= threshold, sequence.allows(guess) {
+      statistics.substituted += 1
+      return try append(guess, at: place)
+    }
+    if distance.isFinite {
+      statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
+    }
+    return try append(token, at: best)
   }
 }

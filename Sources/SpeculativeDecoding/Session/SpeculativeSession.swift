@@ -2,35 +2,6 @@ import EarlyExit
 import Generation
 import Transformers
 
-/// Which drafted tokens stay.
-public enum AcceptanceRule: Sendable, Equatable {
-  /// A token stays if it is the very one that decoding without drafts would have chosen. The output is the same to the
-  /// token, greedy or sampled with a seed. This is the rule of Leviathan et al. (2023) for drafts that are certain of
-  /// their token: drawing from the large model's distribution and comparing is then the p/q test and its residual in
-  /// one.
-  case exact
-  /// BiLD's rollback policy (Kim et al., 2023, equation 5). A token stays if it is the large model's most probable one,
-  /// or if −ln p_large does not exceed the threshold α_RB. 0 gives the large model's greedy output, infinity never
-  /// rolls back. Above 0, a draft head's shortlist and the prompt's tokens, where it has one, are all that p_large is
-  /// over.
-  case rollback(threshold: Double)
-
-  /// Whether the rule lets no draft change the output.
-  public var keepsOutput: Bool {
-    switch self {
-    case .exact: true
-    case .rollback(let threshold): threshold == 0
-    }
-  }
-
-  /// - Throws: ``SpeculativeDecodingError/option(field:expected:found:)`` for a threshold below 0.
-  func validate() throws(SpeculativeDecodingError) {
-    if case .rollback(let threshold) = self, !(threshold >= 0) {
-      throw .option(field: "rollback", expected: "0 or above", found: "\(threshold)")
-    }
-  }
-}
-
 /// Decodes one prompt with drafters that guess ahead and a large model that verifies the guesses in one pass.
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
@@ -41,7 +12,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
   /// How drafts have gone so far.
   public internal(set) var statistics = SpeculationStatistics()
   /// What has been learnt about acceptance and time; a next session with the same drafters may begin with it.
-  public internal(set) var controller: DraftLengthController
+  public var controller: DraftLengthController { picker.controller }
   /// Text that was certain when decoding was cancelled, as that of a `DecodingSession`.
   public private(set) var cancelledText = ""
 
@@ -56,9 +27,9 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
   private var exits: ExitDecoder?
   /// What tokens are chosen from where the rule lets drafts change the output.
   var reduced: ExitHead?
-  let drafters: [any Drafter]
+  private var picker: DraftPicker
+  private var drafters: [any Drafter] { picker.drafters }
   var rule: AcceptanceRule
-  var choosesLength: Bool
   private let mayChooseLength: Bool
   private let longestDraft: Int
   private let vocabularySize: Int
@@ -145,16 +116,13 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
       try ExitDecoder($0, decoder: model.decoder)
     }
     reduced = try shortlist.map { try ExitHead($0, decoder: model.decoder, rows: draftLength + 1) }
-    self.drafters = drafters
     self.rule = rule
     mayChooseLength = choosesLength
-    self.choosesLength = choosesLength && rule.keepsOutput
     let profiles = drafters.map(\.profile)
-    if let controller, controller.fits(profiles) {
-      self.controller = controller
-    } else {
-      self.controller = DraftLengthController(profiles)
-    }
+    let known = controller.flatMap { $0.fits(profiles) ? $0 : nil }
+    picker = DraftPicker(
+      drafters: drafters, controller: known ?? DraftLengthController(profiles),
+      choosesLength: choosesLength && rule.keepsOutput)
     self.shouldStop = shouldStop
     longestDraft = min(draftLength, model.decoder.invariantBatchLimit - 1)
     vocabularySize = model.decoder.configuration.vocabularySize
@@ -195,7 +163,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     try exits?.complete(sequence)
     exits = nil
     if !rule.keepsOutput { rule = .exact }
-    choosesLength = mayChooseLength
+    picker.choosesLength = mayChooseLength
     sequence = try sequence.cut(to: count, model: model, options: options)
     ready = []
     history = sequence.prompt + sequence.generated
@@ -215,7 +183,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
       // Full depth: no early exits, and no drafts but those that change nothing.
       exits = nil
       if !rule.keepsOutput { rule = .exact }
-      choosesLength = mayChooseLength
+      picker.choosesLength = mayChooseLength
       watched = nil
     }
     step.source = TokenSource(.target)
@@ -239,7 +207,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     sequence.applicability = applicability
     rule = .rollback(threshold: threshold)
     exits?.forget()
-    choosesLength = mayChooseLength && rule.keepsOutput
+    picker.choosesLength = mayChooseLength && rule.keepsOutput
     watched = rule.keepsOutput ? nil : options.tripwire.map(WatchedOutput.init)
     statistics = SpeculationStatistics()
     timings.decode = 0
@@ -254,7 +222,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
 
   /// A pass of the large model over the last token and what was drafted after it.
   private struct Pass {
-    var made: MadeDraft
+    var made: DraftPicker.Pick
     var tokens: [TokenID]
     var draftSeconds: Double
     var samplingSeconds = 0.0
@@ -268,7 +236,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     let start = clock.now
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
-    let made = try limit > 0 ? makeDraft(limit) : MadeDraft()
+    let made = try picker.pick(
+      after: history, limit: limit, target: DraftTarget(cache: sequence.cache, states: buffers.states))
     let tokens = Array(made.draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
     let seconds = (clock.now - start).seconds
     timings.decode += seconds
@@ -284,7 +253,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
     let isAccepted = row < tokens.count && step.id == tokens[row]
     if isAccepted { pass?.accepted += 1 }
-    step.source = source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: writer)
+    step.source = picker.source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: writer)
     pass?.steps.append(step)
     statistics.bytesRead += logits.depth?.bytesRead ?? 0
     pass?.samplingSeconds += (clock.now - start).seconds
@@ -319,44 +288,12 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     statistics.samplingSeconds += pass.samplingSeconds
     statistics.note(drafted: pass.tokens.count, accepted: pass.accepted)
     if pass.accepted < pass.tokens.count { statistics.rollbacks += 1 }
-    controller.note(
+    picker.controller.note(
       DraftLengthController.Outcome(
-        choice: made.choice, evidence: made.evidence, isConfirmed: made.isConfirmed,
-        drafted: pass.tokens.count, accepted: pass.accepted, tokens: steps.count,
+        choice: made.choice, kind: made.kind, drafted: pass.tokens.count, accepted: pass.accepted,
+        tokens: steps.count,
         draftSeconds: pass.draftSeconds, verifySeconds: verifySeconds + pass.samplingSeconds))
     timings.decode += seconds + pass.samplingSeconds + (clock.now - start).seconds
     try append(steps)
-  }
-
-  /// Appends the token that the rule puts in the place of `guess`.
-  private func choose(_ guess: TokenID?, _ logits: ExitLogits) throws -> TokenStep {
-    func append(_ token: TokenID, at place: Int) throws -> TokenStep {
-      sequence.record(logits.values, of: logits.candidates)
-      return try sequence.append(
-        token, layer: logits.layer, depth: logits.depth,
-        logProbability: sequence.recordsProbabilities
-          ? Double(logits.values[place]) - Logits.logSumExp(logits.values) : nil)
-    }
-    guard case .rollback(let threshold) = rule, let guess else {
-      return try sequence.accept(
-        logits.values, of: logits.candidates, layer: logits.layer, depth: logits.depth)
-    }
-    guard let best = sequence.best(of: logits.values, candidates: logits.candidates) else {
-      return try sequence.end(logits.layer, logits.depth)
-    }
-    let token = logits.candidates?[best] ?? best
-    // A token that a reduced head does not know is infinitely far from it.
-    let place = logits.candidates.map { $0.firstIndex(of: guess) } ?? guess
-    guard let place, guess != token else { return try append(token, at: best) }
-    let distance = Logits.logSumExp(logits.values) - Double(logits.values[place])
-    // At 0 not even rounding may let another token pass.
-    if threshold > 0, distance <= threshold, sequence.allows(guess) {
-      statistics.substituted += 1
-      return try append(guess, at: place)
-    }
-    if distance.isFinite {
-      statistics.nearestRefusal = min(statistics.nearestRefusal ?? .infinity, distance)
-    }
-    return try append(token, at: best)
   }
 }

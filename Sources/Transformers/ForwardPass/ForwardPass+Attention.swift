@@ -1,5 +1,5 @@
 import CTensorKernels
-import Foundation
+import RealModule
 import TensorKernels
 
 /// Queries, keys and values, and attention of rows to their own sequences.
@@ -156,7 +156,7 @@ extension ForwardPass {
       let scores = attention.scores + head * stride
       for position in max(range.lowerBound, Int(attention.skip))..<max(range.upperBound, Int(attention.skip))
       {
-        scores[position] = cap * tanh(scores[position] / cap)
+        scores[position] = cap * Float.tanh(scores[position] / cap)
       }
     }
   }

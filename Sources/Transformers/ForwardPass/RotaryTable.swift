@@ -1,5 +1,5 @@
 import Checkpoints
-import Foundation
+import RealModule
 
 /// The angles of rotary position embedding (Su et al., "RoFormer", 2021): pair i of a head turns by
 /// position · frequency(i), frequency(i) = base^(−2i/d), stretched as the configuration says.
@@ -29,7 +29,7 @@ struct RotaryTable: Sendable {
   init(_ configuration: DecoderConfiguration) {
     let dimension = configuration.rotaryDimension
     let base = Double(configuration.rotaryBase)
-    func frequency(_ pair: Int) -> Double { pow(base, -2 * Double(pair) / Double(dimension)) }
+    func frequency(_ pair: Int) -> Double { Double.pow(base, -2 * Double(pair) / Double(dimension)) }
     func divided(_ divisors: [Float]) -> [Double] {
       (0..<dimension / 2).map { $0 < divisors.count ? frequency($0) / Double(divisors[$0]) : frequency($0) }
     }
@@ -55,7 +55,8 @@ struct RotaryTable: Sendable {
       case .yarn(let factor, let context, let fast, let slow, _, let rounds):
         // The pair whose angle turns so many times within the original context.
         func pairTurning(_ times: Float) -> Double {
-          Double(dimension) * log(Double(context) / (Double(times) * 2 * Double.pi)) / (2 * log(base))
+          Double(dimension) * Double.log(Double(context) / (Double(times) * 2 * Double.pi))
+            / (2 * Double.log(base))
         }
         var (low, high) = (pairTurning(fast), pairTurning(slow))
         if rounds { (low, high) = (low.rounded(.down), high.rounded(.up)) }
@@ -83,8 +84,8 @@ struct RotaryTable: Sendable {
     case .list(let list, let context) where room > context: return list
     case .dynamic(let base, let factor, let dimension, let context) where room > context:
       let growth = factor * Double(room) / Double(context) - (factor - 1)
-      let grown = base * pow(growth, Double(dimension) / Double(dimension - 2))
-      return frequencies.indices.map { pow(grown, -2 * Double($0) / Double(dimension)) }
+      let grown = base * Double.pow(growth, Double(dimension) / Double(dimension - 2))
+      return frequencies.indices.map { Double.pow(grown, -2 * Double($0) / Double(dimension)) }
     default: return frequencies
     }
   }
@@ -97,8 +98,8 @@ struct RotaryTable: Sendable {
   ) {
     for (pair, frequency) in (longer == nil ? frequencies : frequencies(room: room)).enumerated() {
       let angle = Double(position) * frequency
-      cosines[pair] = Float(cos(angle) * magnitude)
-      sines[pair] = Float(sin(angle) * magnitude)
+      cosines[pair] = Float(Double.cos(angle) * magnitude)
+      sines[pair] = Float(Double.sin(angle) * magnitude)
     }
   }
 }

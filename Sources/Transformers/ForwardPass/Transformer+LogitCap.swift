@@ -1,5 +1,5 @@
 import Checkpoints
-import Foundation
+import RealModule
 import TensorKernels
 
 extension DecoderConfiguration {
@@ -18,7 +18,9 @@ extension Transformer {
     let chunk = 1 << 14
     pool.run(chunks: (count + chunk - 1) / chunk) { index in
       guard let logits = UnsafeMutablePointer<Float>(bitPattern: address) else { return }
-      for i in index * chunk..<min((index + 1) * chunk, count) { logits[i] = cap * tanh(logits[i] / cap) }
+      for i in index * chunk..<min((index + 1) * chunk, count) {
+        logits[i] = cap * Float.tanh(logits[i] / cap)
+      }
     }
   }
 }

@@ -23,22 +23,19 @@ public struct BatchRow {
 /// ``advance(_:rows:layers:)``. Weights are immutable and shared; what changes while decoding lives in a
 /// ``KeyValueCache`` per sequence and in ``HiddenStates``, both owned by the caller.
 ///
-/// A model may be shared between threads, but calls on one model are serialised: they use one worker pool.
-public protocol DecoderModel: AnyObject, Sendable {
+/// A model may be shared between threads, but calls on one model are serialised: they use one worker pool. What it
+/// multiplies with beside its own weights is ``HeadHost``'s; a source text is read by its ``sourceEncoder``.
+public protocol DecoderModel: HeadHost {
   /// Sizes, family and positions.
   var configuration: DecoderConfiguration { get }
+
+  /// What reads a source text before the decoder writes; `nil` where there is no encoder.
+  var sourceEncoder: (any SourceEncoder)? { get }
 
   /// Makes an empty cache for one sequence of at most `capacity` tokens.
   ///
   /// - Throws: ``DecoderError`` when `capacity` is not in 1…contextLength.
   func makeCache(capacity: Int) throws(DecoderError) -> KeyValueCache
-
-  /// Runs the encoder over a source text and puts the keys and values of its output into `cache`, once for all tokens
-  /// that are decoded with it.
-  ///
-  /// - Throws: ``DecoderError`` for an empty source, one longer than the context, a token outside the vocabulary, or a
-  ///   model without an encoder.
-  func encode(_ source: [TokenID], into cache: KeyValueCache) throws(DecoderError)
 
   /// Puts the embeddings of `tokens` into `states`, one row a token, and sets `states.count`.
   ///
@@ -65,36 +62,6 @@ public protocol DecoderModel: AnyObject, Sendable {
   func logits(of states: HiddenStates, rows range: Range<Int>, into logits: inout [Float])
     throws(DecoderError)
 
-  /// Packs a linear map of hidden states, or of as many side by side as its input is long: (hiddenSize out, states ·
-  /// hiddenSize in), row-major.
-  ///
-  /// ``product(_:of:into:)`` divides each state of its input by its root mean square.
-  ///
-  /// - Throws: ``DecoderError`` for numbers that are not so many.
-  func makeMap(_ weights: [Float]) throws(DecoderError) -> SideMatrix
-
-  /// The rows of the unembedding that belong to `tokens`, in their order, kept apart so that they are read alone.
-  ///
-  /// ``product(_:of:into:)`` puts its input through the final norm.
-  ///
-  /// - Throws: ``DecoderError`` for a token outside the vocabulary.
-  func makeUnembedding(of tokens: [TokenID]) throws(DecoderError) -> SideMatrix
-
-  /// Products of a matrix that this model made with hidden states, (count, hiddenSize) row-major, or (count, states ·
-  /// hiddenSize) for a map of several: `output` becomes (count, matrix.rows).
-  ///
-  /// - Throws: ``DecoderError`` for numbers that are not whole hidden states, or a matrix of another model.
-  func product(_ matrix: SideMatrix, of states: [Float], into output: inout [Float]) throws(DecoderError)
-
-  /// Makes a decoder of one layer of its own that works on this model's hidden states, with this model's threads and on
-  /// its compute path. Its embedding and unembedding are this model's.
-  ///
-  /// - Parameters:
-  ///   - path: The file of the tensors, for messages.
-  ///   - tensors: Those of a layer of this model, named `blk.0.…`.
-  /// - Throws: ``DecoderError`` for a model with an encoder, and for tensors that are missing or of another shape.
-  func makeSideLayer(path: String, tensors: [String: MappedTensor]) throws(DecoderError) -> any DecoderModel
-
   /// The largest batch whose rows come out bit for bit as they would alone.
   var invariantBatchLimit: Int { get }
 
@@ -102,4 +69,9 @@ public protocol DecoderModel: AnyObject, Sendable {
   var bytesPerLayer: Int { get }
   /// Bytes of weights that one token reads in the unembedding.
   var bytesOfUnembedding: Int { get }
+}
+
+extension DecoderModel {
+  /// None: most models are decoders alone.
+  public var sourceEncoder: (any SourceEncoder)? { nil }
 }

@@ -1,5 +1,5 @@
 import CTensorKernels
-import Foundation
+import RealModule
 import TensorKernels
 
 /// Reductions over a row of logits, vectorised: over a large vocabulary a plain loop costs a few per cent of a token.
@@ -27,6 +27,6 @@ public enum Logits {
     for first in stride(from: 0, to: logits.count, by: piece) {
       sum += Double(kernels.pointee.sum_exp(start + first, min(piece, logits.count - first), largest))
     }
-    return Double(largest) + log(sum)
+    return Double(largest) + Double.log(sum)
   }
 }

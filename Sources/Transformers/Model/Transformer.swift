@@ -22,7 +22,7 @@ public enum ComputePath: String, Sendable, CaseIterable {
 /// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; of those that its
 /// configuration sets apart from it by biases, further norms, GeGLU, windows, factors and caps; and of T5, with
 /// relative positions and an encoder.
-public final class Transformer: DecoderModel {
+public final class Transformer: DecoderModel, SourceEncoder {
   /// Sizes, family and positions.
   public let configuration: DecoderConfiguration
   /// How products are computed.
@@ -46,6 +46,8 @@ public final class Transformer: DecoderModel {
   let relativeBias: RelativeBias?
   /// The encoder of an encoder–decoder. It shares pool and embedding, and its layers have no cross-attention.
   let encoder: Transformer?
+  /// The model itself, where it is an encoder–decoder.
+  public var sourceEncoder: (any SourceEncoder)? { encoder == nil ? nil : self }
   // The kernels' table is constant data of the C target.
   nonisolated(unsafe) let kernels: UnsafePointer<ek_kernels>
   let workspace: Workspace

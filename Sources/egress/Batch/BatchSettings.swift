@@ -43,9 +43,9 @@ struct BatchSettings {
     text = try JSONOutput.line(
       Description(
         model: loaded.digest(),
-        compute: ExitPolicyDescription.compute(of: loaded.model),
+        compute: loaded.model.computeName,
         // A model without a template works with --raw.
-        template: try? ExitPolicyDescription.templateDigest(of: loaded.model),
+        template: try? loaded.model.templateDigest(),
         prompts: loaded.model.promptStyle == .chat ? nil : loaded.model.promptStyle.rawValue, raw: raw,
         long: rule.rawValue,
         maxTokens: options.maxTokens, temperature: random?.temperature, topK: random?.topK,

@@ -37,7 +37,7 @@ struct EncoderSpeed {
           let source = (0..<sourceCount).map {
             (($0 + index) * 7919 % 30_000 + 20) % configuration.vocabularySize
           }
-          try decoder.encode(source, into: cache)
+          try decoder.sourceEncoder?.encode(source, into: cache)
         }
         let second = ContinuousClock.now
         var tokens = Array(repeating: start, count: size)

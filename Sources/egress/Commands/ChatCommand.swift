@@ -1,15 +1,8 @@
 import ArgumentParser
 import FileFormats
+import Foundation
 import Generation
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 struct ChatCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

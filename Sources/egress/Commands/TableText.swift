@@ -5,7 +5,7 @@ import RiskControl
 /// What calibrate prints for a person.
 enum TableText {
   /// Six significant digits.
-  static func short(_ value: Double) -> String { String(format: "%.6g", value) }
+  static func short(_ value: Double) -> String { value.formatted(significant: 6) }
 
   static func describe(_ certificate: Certificate, path: String) -> String {
     var lines: [(String, String)] = [("outcome", certificate.outcome.rawValue)]
@@ -31,7 +31,7 @@ enum TableText {
       lines.append(("risk \(number + 2)", "\(what)epsilon \(short(risk.epsilon))\(bound)"))
     }
     if let cost = certificate.cost, let safest = certificate.safestCost {
-      let change = safest == 0 ? "" : String(format: " (%+.1f%%)", 100 * (cost / safest - 1))
+      let change = safest == 0 ? "" : " (\((100 * (cost / safest - 1)).formattedChange(places: 1))%)"
       lines.append(("cost", "\(short(cost)), at the safest threshold \(short(safest))\(change)"))
       if certificate.outcome == .certified, certificate.pays == false {
         lines.append(("pays", "no: use the safest threshold, which is certified too and costs no more"))
@@ -64,11 +64,15 @@ enum StudyText {
       text += pad("\(cell.calibrationSize)", 6) + "  "
       text += cell.method.name.padding(toLength: 14, withPad: " ", startingAt: 0) + "  "
       text += pad(TableText.short(cell.epsilon), 7) + "  "
-      text += pad(String(format: "%.4f ± %.4f", cell.risk.mean, cell.risk.deviation), 16) + "  "
-      text += pad(String(format: "%.1f%%", 100 * cell.violationRate), 9) + "  "
-      text += pad(String(format: "%.1f%%", 100 * cell.certifiedRate), 9)
+      text +=
+        pad("\(cell.risk.mean.formatted(places: 4)) ± \(cell.risk.deviation.formatted(places: 4))", 16) + "  "
+      text += pad("\((100 * cell.violationRate).formatted(places: 1))%", 9) + "  "
+      text += pad("\((100 * cell.certifiedRate).formatted(places: 1))%", 9)
       if let cost = cell.cost {
-        text += "  " + pad(String(format: "%.4g ± %.2g", cost.mean, cost.deviation), 14)
+        text +=
+          "  "
+          + pad(
+            "\(cost.mean.formatted(significant: 4)) ± \(cost.deviation.formatted(significant: 2))", 14)
       }
       text += "\n"
     }

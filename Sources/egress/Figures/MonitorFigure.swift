@@ -35,7 +35,7 @@ struct MonitorFigure {
     func y(_ value: Double) -> Double {
       Self.bottom - (Self.bottom - Self.top) * (value - low) / (high - low)
     }
-    func number(_ value: Double) -> String { String(format: "%.1f", value) }
+    func number(_ value: Double) -> String { value.formatted(places: 1) }
     let points = evidence.enumerated().map { "\(number(x($0))),\(number(y($1)))" }.joined(separator: " ")
     func line(_ value: Double, _ style: String) -> String {
       "<line x1=\"\(number(Self.left))\" x2=\"\(number(Self.right))\" y1=\"\(number(y(value)))\" y2=\"\(number(y(value)))\" "

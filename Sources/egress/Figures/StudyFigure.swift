@@ -167,7 +167,7 @@ struct StudyFigure {
     return text
   }
 
-  private static func n(_ value: Double) -> String { String(format: "%.1f", value) }
+  private static func n(_ value: Double) -> String { value.formatted(places: 1) }
 
   private static func points(_ points: [(Double, Double)]) -> String {
     points.map { "\(n($0.0)),\(n($0.1))" }.joined(separator: " ")

@@ -2,14 +2,6 @@ import ArgumentParser
 import Checkpoints
 import Foundation
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// Fetches a model of the manifest into the store, or makes it there of another.
 ///
 /// Everything happens in a folder of its own beside the models. The file is checked there and then renamed into

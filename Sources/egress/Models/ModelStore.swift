@@ -1,14 +1,7 @@
 import Checkpoints
 import EarlyExit
 import FileFormats
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Foundation
 
 /// The folder that downloaded models lie in, and the models that come with the program.
 struct ModelStore {

@@ -1,12 +1,5 @@
+import Foundation
 import Generation
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// Messages for the user, on standard error.
 enum Console {

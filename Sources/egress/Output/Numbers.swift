@@ -1,3 +1,6 @@
+import Foundation
+
+/// How numbers are written for a person, everywhere.
 extension Double {
   /// The number with that many digits after the point.
   func formatted(places: Int) -> String {
@@ -11,6 +14,12 @@ extension Double {
     guard places > 0 else { return "\(sign)\(whole)" }
     return "\(sign)\(whole)." + String(repeating: "0", count: places - digits.count) + digits
   }
+
+  /// The same with its sign, + too.
+  func formattedChange(places: Int) -> String { (self < 0 ? "-" : "+") + magnitude.formatted(places: places) }
+
+  /// The number with at most that many significant digits.
+  func formatted(significant digits: Int) -> String { String(format: "%.\(digits)g", self) }
 }
 
 extension Int {

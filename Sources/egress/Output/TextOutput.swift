@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Foundation
 
 /// A place that results go to. Every byte is written at once, and a failure is an error, never a shortened result
 /// that looks like a whole one.

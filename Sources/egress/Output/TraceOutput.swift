@@ -1,15 +1,8 @@
 import EarlyExit
 import FileFormats
+import Foundation
 import Generation
 import Transformers
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// A file that lines are appended to, each at once and whole.
 final class LineFile {

@@ -1,8 +1,9 @@
 /// A small random number generator whose draws depend on its seed alone, on every platform.
 ///
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). The standard
-/// library's own generators promise no fixed sequence.
-package struct SeededGenerator: RandomNumberGenerator {
+/// library's own generators promise no fixed sequence. That of certificates' orders is another, `SeededGenerator` of
+/// RiskControl: neither may change, for outputs hang on the one and digests on the other.
+package struct SamplingGenerator: RandomNumberGenerator {
   private var state: UInt64
 
   package init(seed: UInt64) {
