@@ -40,7 +40,7 @@ struct Egress: ParsableCommand {
       FitExitsCommand.self, ExportStatesCommand.self, PlanExitsCommand.self, PlanRunCommand.self,
       ServeCommand.self, TokenizeCommand.self, DetokenizeCommand.self, InspectCommand.self, BenchCommand.self,
       ModelsCommand.self, Calibrate.self, MergeCommand.self, EvaluateCommand.self, ReportCommand.self,
-      Study.self, Verify.self,
+      StudyCommand.self, VerifyCommand.self,
       MonitorCommand.self,
     ])
 

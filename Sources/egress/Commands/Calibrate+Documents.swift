@@ -9,14 +9,6 @@ import LossTables
 import RiskControl
 
 extension Calibrate {
-  /// One of the policies to choose among.
-  struct Candidate {
-    var name: String
-    /// What the names of its files begin with.
-    var stem: String
-    var calibrator: Calibrator
-  }
-
   /// Runs the model, makes the table of losses and calibrates on it; of a shard, runs the model alone.
   func runOnDocuments(_ settings: CalibrationSettings) throws {
     guard let data = documents.data else { return }
@@ -33,9 +25,8 @@ extension Calibrate {
       }
     }
     try checkFeasibility(all.count)
-    let loaded = try ModelOptions.load(
-      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized, adapter: adapter)
-    let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: threads) }
+    let loaded = try subject.load()
+    let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: subject.threads) }
     let stem = documents.stem
     // A guard that is asked before a prompt goes on from a layer reads that layer at the latest.
     let made = try guarding.make(
@@ -114,7 +105,7 @@ extension Calibrate {
       try DocumentFile.read(data).prefix(
         documents.limit ?? .max))
     for one in try [(metric: metric, risk: risk)]
-      + furtherMetrics().map({ (metric: $0.metric, risk: $0.risk) })
+      + loss.further(rule.epsilon.values).map({ (metric: $0.metric, risk: $0.risk) })
     {
       try one.risk.check(records, metric: one.metric, name: data)
     }
@@ -185,7 +176,7 @@ extension Calibrate {
     guard let shard = try documents.sharding.chosen() else { return false }
     let file = shardFile(shard)
     let isDone = try file.isFinished(as: describe(shard)) {
-      try ModelOptions.digest(of: model ?? ModelManifest.defaultName, adapter: adapter)
+      try subject.digest()
     }
     if isDone { Console.note("\(file.path) is done") }
     return isDone

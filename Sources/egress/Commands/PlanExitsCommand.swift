@@ -1,11 +1,9 @@
 import ArgumentParser
 import Certification
-import Checkpoints
 import EarlyExit
 import FileFormats
 import Foundation
 import Generation
-import Transformers
 
 struct PlanExitsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -22,8 +20,6 @@ struct PlanExitsCommand: ParsableCommand {
         egress summarize --exit-plan plan.json --exit-threshold 0.9 article.txt
       """)
 
-  enum Unit: String, ExpressibleByArgument, CaseIterable { case ms, bytes }
-
   @Option(
     help: ArgumentHelp(
       "JSON Lines file of documents; a question makes its document one to answer from.",
@@ -37,7 +33,7 @@ struct PlanExitsCommand: ParsableCommand {
   var agreement = 0.95
 
   @Option(help: "ms: time measured here; bytes: weights read, the same on every machine.")
-  var unit = Unit.ms
+  var unit = CostUnit.ms
 
   @Option(parsing: .unconditional, help: "Documents to use.")
   var limit = 40
@@ -90,11 +86,10 @@ struct PlanExitsCommand: ParsableCommand {
     guard isComplete else { throw ExitCode(Interrupt.exitCode) }
 
     let decoder = loaded.model.decoder
-    let shape = Shape(decoder.configuration)
     let costs =
       unit == .ms
       ? try ExitCosts.measured(decoder, heads: heads)
-      : shape.costs(
+      : ModelShape(decoder.configuration).costs(
         shortlist: heads.shortlist.count, bytesPerLayer: decoder.bytesPerLayer,
         head: decoder.bytesOfUnembedding)
     let planner = try ExitPlanner(traces: traces, costs: costs, heads: heads)
@@ -107,103 +102,9 @@ struct PlanExitsCommand: ParsableCommand {
     } catch {
       throw CommandError("cannot write to \(output)")
     }
-    if form.format == .json {
-      try TextOutput.standard.write(try JSONOutput.line(plan) + "\n")
-    } else {
-      try TextOutput.standard.write(text(planner, best, tokens: traces.tokenCount))
-      if paper { try TextOutput.standard.write(paperText(traces, heads, best)) }
-    }
-  }
-
-  private func text(_ planner: ExitPlanner, _ best: ExitPlanner.Option, tokens: Int) -> String {
-    let scale = unit == .ms ? 1 : 1e-6
-    let name = unit == .ms ? "ms" : "MB"
-    let full = planner.fullDepth
-    func line(_ option: ExitPlanner.Option) -> String {
-      guard !option.layers.isEmpty else {
-        return "full depth: \((full.cost * scale).formatted(places: 3)) \(name) a token"
-      }
-      return "\(option.layers.map(String.init).joined(separator: ",")) by \(option.measure.rawValue) from "
-        + "\(option.threshold.formatted(places: 4)), \(option.cache.rawValue): agreement "
-        + "\(option.agreement.formatted(places: 3)), \((option.cost * scale).formatted(places: 3)) \(name) a token, "
-        + "\((full.cost / option.cost).formatted(places: 2)) times faster than full depth"
-    }
-    let costs = planner.costs
-    var lines = [
-      "a layer \((costs.layer[0] * scale).formatted(places: 4)) \(name), head "
-        + "\((costs.head * scale).formatted(places: 4)), exit head \((costs.exitHead * scale).formatted(places: 4)), "
-        + "gate \((costs.gate * scale).formatted(places: 4)), keys and values of a skipped layer "
-        + "\((costs.propagatedLayer * scale).formatted(places: 4))",
-      "cheapest of what agrees with full depth, on \(tokens.grouped) tokens:",
-    ]
-    for share in [0.99, 0.98, 0.95, 0.9, 0.8] {
-      lines.append("at least \(share.formatted(places: 2))  \(line(planner.best(agreement: share)))")
-    }
-    lines.append("chosen for \(agreement.formatted(places: 2)): \(line(best))")
-    return lines.joined(separator: "\n") + "\n"
-  }
-
-  /// The same exits on larger models: as deep in parts of the layers, and as sure.
-  private func paperText(_ traces: ExitTraces, _ heads: ExitHeads, _ best: ExitPlanner.Option) throws
-    -> String
-  {
-    try Shape.larger.map { name, shape in
-      var costs = shape.costs(shortlist: heads.shortlist.count)
-      let ratio = Double(shape.layerCount) / Double(traces.layerCount)
-      costs.layer = costs.layer.map { $0 * ratio }
-      costs.propagatedLayer *= ratio
-      let planner = try ExitPlanner(traces: traces, costs: costs, heads: heads)
-      let option = planner.evaluate(best.layers, best.measure, best.cache, best.threshold)
-      return "\(name): head \((costs.head / costs.layer[0] * ratio).formatted(places: 1)) layers; "
-        + "\((planner.fullDepth.cost / option.cost).formatted(places: 2)) times fewer bytes than full depth\n"
-    }.joined()
-  }
-}
-
-/// The sizes of a model that decide what its parts cost.
-private struct Shape {
-  var layerCount: Int
-  var hiddenSize: Int
-  var feedForwardSize: Int
-  var attentionSize: Int
-  var keyValueSize: Int
-  var vocabularySize: Int
-
-  init(_ configuration: DecoderConfiguration) {
-    layerCount = configuration.layerCount
-    hiddenSize = configuration.hiddenSize
-    feedForwardSize = configuration.feedForwardSize
-    attentionSize = configuration.headCount * configuration.headSize
-    keyValueSize = configuration.keyValueHeadCount * configuration.headSize
-    vocabularySize = configuration.vocabularySize
-  }
-
-  private init(_ layers: Int, _ hidden: Int, _ feedForward: Int, _ keyValue: Int, _ vocabulary: Int) {
-    layerCount = layers
-    hiddenSize = hidden
-    feedForwardSize = feedForward
-    attentionSize = hidden
-    keyValueSize = keyValue
-    vocabularySize = vocabulary
-  }
-
-  /// Llama 3.2 1B and Llama 2 7B.
-  static let larger = [
-    ("16 layers of 2,048, vocabulary 128,256 (1B)", Shape(16, 2048, 8192, 512, 128_256)),
-    ("32 layers of 4,096, vocabulary 32,000 (7B)", Shape(32, 4096, 11008, 4096, 32_000)),
-  ]
-
-  /// In bytes, of weights with 5 bits in layers where a decoder does not say better.
-  func costs(shortlist: Int, bytesPerLayer: Int? = nil, head: Int? = nil) -> ExitCosts {
-    var costs = ExitCosts.bytes(
-      hiddenSize: hiddenSize, feedForwardSize: feedForwardSize, attentionSize: attentionSize,
-      keyValueSize: keyValueSize, vocabularySize: vocabularySize, bitsPerWeight: 5, shortlist: shortlist)
-    if let bytesPerLayer, let one = costs.layer.first, one > 0 {
-      let scale = Double(bytesPerLayer) / one
-      costs.layer = costs.layer.map { $0 * scale }
-      costs.propagatedLayer *= scale
-    }
-    if let head { costs.head = Double(head) }
-    return costs
+    guard form.format == .text else { return try TextOutput.standard.write(try JSONOutput.line(plan) + "\n") }
+    let text = ExitPlanText(planner: planner, unit: unit)
+    try TextOutput.standard.write(text.table(best, agreement: agreement, tokens: traces.tokenCount))
+    if paper { try TextOutput.standard.write(ExitPlanText.larger(traces, heads, best)) }
   }
 }

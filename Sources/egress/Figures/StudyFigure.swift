@@ -3,7 +3,7 @@ import RiskControl
 
 /// Test risk over ε above cost over ε, one column a calibration size: the figure of Jazbec et al. (2024).
 struct StudyFigure {
-  private let cells: [RiskControl.Study.Measurement]
+  private let cells: [Study.Measurement]
   private let delta: Double
   private let trials: Int
   /// What the measurements' cost is.
@@ -16,7 +16,7 @@ struct StudyFigure {
   private let panelHeight = 200.0
   private let margin = (left: 74.0, top: 58.0, gapX: 44.0, gapY: 40.0, right: 24.0, bottom: 92.0)
 
-  init(_ cells: [RiskControl.Study.Measurement], delta: Double, trials: Int, cost: String = "cost") {
+  init(_ cells: [Study.Measurement], delta: Double, trials: Int, cost: String = "cost") {
     self.cells = cells
     self.delta = delta
     self.trials = trials
@@ -44,7 +44,7 @@ struct StudyFigure {
 
   func svg() -> String {
     let sizes = cells.map(\.calibrationSize).reduce(into: [Int]()) { if !$0.contains($1) { $0.append($1) } }
-    let methods = cells.map(\.method).reduce(into: [RiskControl.Study.Method]()) {
+    let methods = cells.map(\.method).reduce(into: [Study.Method]()) {
       if !$0.contains($1) { $0.append($1) }
     }
     let hasCosts = cells.contains { $0.cost != nil }
@@ -79,7 +79,7 @@ struct StudyFigure {
   }
 
   private func costPanel(
-    _ shown: [RiskControl.Study.Measurement], _ methods: [RiskControl.Study.Method], left: Double,
+    _ shown: [Study.Measurement], _ methods: [Study.Method], left: Double,
     isFirst: Bool
   ) -> String {
     panel(
@@ -89,11 +89,11 @@ struct StudyFigure {
   }
 
   private func panel(
-    _ shown: [RiskControl.Study.Measurement], _ methods: [RiskControl.Study.Method], left: Double,
+    _ shown: [Study.Measurement], _ methods: [Study.Method], left: Double,
     top: Double,
     title: String?, diagonal: Bool, namesEpsilon: Bool,
-    value: KeyPath<RiskControl.Study.Measurement, RiskControl.Study.Spread>,
-    over spreads: [RiskControl.Study.Spread]
+    value: KeyPath<Study.Measurement, Study.Spread>,
+    over spreads: [Study.Spread]
   ) -> String {
     let epsilons = cells.map(\.epsilon)
     let (first, last) = (epsilons.min() ?? 0, epsilons.max() ?? 1)
@@ -151,7 +151,7 @@ struct StudyFigure {
     return text
   }
 
-  private func legend(_ methods: [RiskControl.Study.Method], top: Double, width: Double) -> String {
+  private func legend(_ methods: [Study.Method], top: Double, width: Double) -> String {
     let entries = methods.map(\.name) + ["risk = ε"]
     let step = min(110.0, (width - 20) / Double(entries.count))
     var left = (width - step * Double(entries.count)) / 2
@@ -186,7 +186,7 @@ struct StudyFigure {
   }
 }
 
-extension RiskControl.Study.Measurement {
+extension Study.Measurement {
   /// The cost, where it is known to be there.
-  var costSpread: RiskControl.Study.Spread { cost ?? risk }
+  var costSpread: Study.Spread { cost ?? risk }
 }

@@ -24,7 +24,7 @@ struct StudyReport: Encodable {
   let sample_count: Int
   let measurements: [Row]
 
-  init(study: RiskControl.Study, sampleCount: Int, measurements: [RiskControl.Study.Measurement]) {
+  init(study: Study, sampleCount: Int, measurements: [Study.Measurement]) {
     trials = study.trials
     delta = study.delta
     seed = study.seed
@@ -34,7 +34,7 @@ struct StudyReport: Encodable {
   }
 
   /// Answers that are given from a confidence on; the cost of a row is the share of the questions answered.
-  init(study: SelectiveStudy, sampleCount: Int, measurements: [RiskControl.Study.Measurement]) {
+  init(study: SelectiveStudy, sampleCount: Int, measurements: [Study.Measurement]) {
     trials = study.trials
     delta = study.delta
     seed = study.seed
@@ -43,7 +43,7 @@ struct StudyReport: Encodable {
     self.measurements = Self.rows(measurements)
   }
 
-  private static func rows(_ measurements: [RiskControl.Study.Measurement]) -> [Row] {
+  private static func rows(_ measurements: [Study.Measurement]) -> [Row] {
     measurements.map { cell in
       Row(
         rule: cell.method.rule.rawValue,

@@ -5,8 +5,9 @@ import FileFormats
 import LossTables
 import RiskControl
 
-struct Verify: ParsableCommand {
+struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "verify",
     abstract: "Recompute a certificate from its data, to the last digit.",
     discussion: """
       Refuses a certificate whose text does not fit its digest, and data that are not those certified. The digest has \
@@ -99,9 +100,4 @@ struct Verify: ParsableCommand {
           + (expected ?? "none: the certificate names no \(what)"))
     }
   }
-}
-
-/// A file that is not the one a certificate names.
-struct VerificationFailure: Error, CustomStringConvertible {
-  let description: String
 }

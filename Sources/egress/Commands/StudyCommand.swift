@@ -1,10 +1,12 @@
 import ArgumentParser
 import Certification
+import FileFormats
 import Foundation
 import RiskControl
 
-struct Study: ParsableCommand {
+struct StudyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "study",
     abstract: "Repeat calibration on random splits and measure what each rule really does.",
     discussion: """
       Each trial shuffles the samples, calibrates on the first of them and measures risk and cost on the rest. Prints \
@@ -66,7 +68,7 @@ struct Study: ParsableCommand {
 
   func run() throws {
     let methods = try rules.split(separator: ",", omittingEmptySubsequences: false).map { name in
-      guard let method = RiskControl.Study.Method(name: String(name)) else {
+      guard let method = Study.Method(name: String(name)) else {
         throw ValidationError(
           "unknown rule '\(name)'; expected \(TableArguments.names(of: ThresholdRule.self)), the last two with a bound "
             + "(\(TableArguments.names(of: RiskBound.self))) after a slash if need be")
@@ -81,11 +83,11 @@ struct Study: ParsableCommand {
     }
     if risk != nil { return try runOnAnswers(calibrationSizes) }
     let losses = try reading.read(table)
-    let study = RiskControl.Study(
+    let study = Study(
       methods: methods, trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values,
       delta: delta,
       scan: scan, seed: seed)
-    let measurements: [RiskControl.Study.Measurement]
+    let measurements: [Study.Measurement]
     let bar = ProgressBar(total: trials, what: "trials")
     defer { bar.clear() }
     do {
@@ -105,7 +107,7 @@ struct Study: ParsableCommand {
       bound: isBinary ? .binomial : .wsr, seed: seed)
     let bar = ProgressBar(total: trials, what: "trials")
     defer { bar.clear() }
-    let measurements: [RiskControl.Study.Measurement]
+    let measurements: [Study.Measurement]
     do {
       measurements = try study.run(on: samples) { bar.show(done: $0) }
     } catch {
@@ -117,7 +119,7 @@ struct Study: ParsableCommand {
 
   /// - Parameter cost: What the cost of the measurements is.
   private func show(
-    _ measurements: [RiskControl.Study.Measurement], report: StudyReport, cost: String
+    _ measurements: [Study.Measurement], report: StudyReport, cost: String
   ) throws {
     if let figure {
       let picture = StudyFigure(measurements, delta: delta, trials: trials, cost: cost).svg()
@@ -131,9 +133,7 @@ struct Study: ParsableCommand {
     switch format {
     case .text: try TextOutput.standard.write(StudyText.table(measurements, cost: cost))
     case .json:
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      try TextOutput.standard.write(Array(try encoder.encode(report)) + Array("\n".utf8))
+      try TextOutput.standard.write(Array(try CanonicalJSON.document(report)))
     }
   }
 }
