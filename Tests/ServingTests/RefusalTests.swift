@@ -125,6 +125,8 @@ import Testing
       let told = try await server.post("/v1/chat/completions", large)
       #expect(told.status == 413)
       #expect(try text(told.json().object("error")["code"]) == "request_too_large")
+      // A client that went on with the connection would find it closed in the middle of its next request.
+      #expect(told.headers["connection"] == "close")
       let untold = try await onThread { [port = server.port] in
         let connection = try HTTPConnection(port: port)
         connection.send("POST", "/v1/chat/completions", headers: ["transfer-encoding": "chunked"])

@@ -25,6 +25,9 @@ struct EngineLoop {
   private let engine: ModelEngine
   private let decoder: BatchDecoder
   private let prefixes: PrefixCache?
+  /// Decodes audits one by one, and keeps nothing of them: prompts of requests have the cache to themselves.
+  private let auditor: BatchDecoder
+  private var audit: AuditWork?
   private var waiting: [Waiting] = []
   private var running: [BatchDecoder.Ticket: Running] = [:]
   /// Outputs of each request that are not complete.
@@ -36,6 +39,7 @@ struct EngineLoop {
     decoder = BatchDecoder(
       model: engine.model, width: engine.limits.slots, promptParts: Self.promptParts, prefixes: prefixes,
       shouldStop: { false })
+    auditor = BatchDecoder(model: engine.model, width: 1, promptParts: 1, shouldStop: { false })
   }
 
   mutating func run() {
@@ -50,11 +54,35 @@ struct EngineLoop {
       report()
       if decoder.isIdle {
         if news.isStopping, waiting.isEmpty { return }
-        engine.waitForNews()
+        if !auditAStep() { engine.waitForNews() }
       } else {
         step()
       }
     }
+  }
+
+  /// One pass of an audit.
+  ///
+  /// - Returns: Whether there was something to audit.
+  private mutating func auditAStep() -> Bool {
+    if audit == nil {
+      guard let next = engine.takeAudit() else { return false }
+      guard let work = next.work else {
+        next.finish(nil)
+        return true
+      }
+      auditor.submit(prompt: work.prompt, options: work.options, strategy: work.strategy)
+      audit = next
+    }
+    var output: Generation?
+    // Only what is told could throw, and that does not.
+    _ = try? auditor.step { _, event in
+      if case .finished(let generation) = event { output = generation }
+    }
+    guard auditor.isIdle else { return true }
+    if let output { audit?.finish(output) } else { engine.metrics.noteAuditDropped() }
+    audit = nil
+    return true
   }
 
   private mutating func fill() {
@@ -139,6 +167,7 @@ struct EngineLoop {
   private func report() {
     engine.metrics.noteLoad(
       waiting: waiting.count, running: running.count, prefixBytes: prefixes?.byteCount ?? 0,
-      reusedTokens: prefixes?.reusedTokens ?? 0)
+      reusedTokens: prefixes?.reusedTokens ?? 0,
+      audits: engine.auditsWaiting + (audit == nil ? 0 : 1))
   }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Generation
+import RiskControl
 import Synchronization
 
 /// Counts what a server does.
@@ -42,6 +43,10 @@ package final class ServerMetrics: Sendable {
     var tokensByLayer: [Int: Int] = [:]
     var tokensByWriter: [String: Int] = [:]
     var guarded: [Bool: Int] = [:]
+    /// By the beginning of a certificate's digest.
+    var audits: [String: RiskMonitor] = [:]
+    var auditsWaiting = 0
+    var auditsDropped = 0
     // From a token of the smallest models to a long document on a slow machine.
     var firstToken = Histogram([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
     var betweenTokens = Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5])
@@ -56,6 +61,9 @@ package final class ServerMetrics: Sendable {
 
   /// Outputs that were given up.
   package var cancelledCount: Int { state.withLock(\.cancelled) }
+
+  /// Audits that were given up.
+  package var auditsDroppedCount: Int { state.withLock(\.auditsDropped) }
 
   var snapshot: State { state.withLock { $0 } }
 
@@ -96,8 +104,15 @@ package final class ServerMetrics: Sendable {
     }
   }
 
-  func noteLoad(waiting: Int, running: Int, prefixBytes: Int, reusedTokens: Int) {
+  func noteAudits(of certificate: String, _ monitor: RiskMonitor) {
+    state.withLock { $0.audits[certificate] = monitor }
+  }
+
+  func noteAuditDropped() { state.withLock { $0.auditsDropped += 1 } }
+
+  func noteLoad(waiting: Int, running: Int, prefixBytes: Int, reusedTokens: Int, audits: Int) {
     state.withLock { state in
+      state.auditsWaiting = audits
       (state.waiting, state.running) = (waiting, running)
       (state.prefixBytes, state.reusedTokens) = (prefixBytes, reusedTokens)
     }

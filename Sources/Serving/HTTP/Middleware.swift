@@ -106,6 +106,8 @@ extension APIError {
   var response: Response {
     var headers: HTTPFields = [.contentType: "application/json"]
     if let retryAfter { headers[.retryAfter] = "\(retryAfter)" }
+    // The rest of the body is not read: clients must not go on with such a connection.
+    if status == 413 { headers[.connection] = "close" }
     return Response(
       status: .init(code: status), headers: headers,
       body: .init(byteBuffer: ByteBuffer(string: json.line + "\n")))
