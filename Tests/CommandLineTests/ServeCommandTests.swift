@@ -123,7 +123,7 @@ import Testing
     // As people read it, and not as the file has it.
     #expect(said.contains("docs.certificate.json: Calibrated on 24 documents."), "\(said)")
     let state = try egress.run(["monitor", log, "--certificate", certificate, "--format", "json"])
-    #expect(state.status == 0 && (try state.json()["audits"] as? Int) == 1, "\(state.errors)")
+    #expect(try state.status == 0 && state.json()["audits"] as? Int == 1, "\(state.errors)")
 
     let header = try String(contentsOfFile: log, encoding: .utf8).prefix { $0 != "\n" }
     try egress.folder.write(
@@ -170,5 +170,29 @@ import Testing
       let both = try egress.run(["generate", "--json-schema", schema, option, "3", "abc"])
       #expect(both.status == 64 && both.errors.contains("--json-schema"))
     }
+  }
+}
+
+/// Other people's clients, where EGRESS_PYTHON names a Python that has them: see the scripts.
+@Suite struct ServeClientTests {
+  private static let python = ProcessInfo.processInfo.environment["EGRESS_PYTHON"]
+
+  @Test(.enabled(if: python != nil), arguments: ["check_clients.py", "check_openapi.py"])
+  func `clients of others find what they expect`(script: String) throws {
+    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    let folder = try TemporaryDirectory()
+    let log = try folder.write("log", "")
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: try #require(Self.python))
+    process.arguments = [
+      tests.appendingPathComponent("Scripts/" + script).path, CommandRunner.program.path,
+    ]
+    let output = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
+    process.standardOutput = output
+    process.standardError = output
+    try process.run()
+    process.waitUntilExit()
+    let said = try String(contentsOfFile: log, encoding: .utf8)
+    #expect(process.terminationStatus == 0, "\(said.suffix(4000))")
   }
 }

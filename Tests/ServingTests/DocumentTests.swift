@@ -135,6 +135,7 @@ import TextLosses
       #expect(text(json["text"]) == expected.text)
       let told = try json.object("egress").object("certificate")
       #expect(told["applied"] as? Bool == true && told["epsilon"] as? Double == 0.9)
+      #expect(text(told["statement"]) == served.statement)
       #expect(try text(told["sha256"]) == made.certificate.digest())
       #expect(try json.object("egress")["average_layer"] as? Double == expected.averageLayer)
 
@@ -196,6 +197,7 @@ import TextLosses
       let page = try await server.ask("GET", "/")
       #expect(page.status == 200 && page.headers["content-type"] == "text/html; charset=utf-8")
       #expect(page.text.hasPrefix("<!DOCTYPE html>") && page.text.contains("v1/egress/"))
+      #expect(page.text.contains("Coloured by") && page.text.contains("prefers-color-scheme: dark"))
       #expect(!page.text.contains("https://") && !page.text.contains("src=\"http"))
     }
   }

@@ -93,7 +93,8 @@ import Testing
     limits.audits = 2
     let engine = ModelEngine(model: model, limits: limits)
     // Holds the engine until all of it has come.
-    let (gate, isHeld) = (DispatchSemaphore(value: 0), Mutex(false))
+    let gate = DispatchSemaphore(value: 0)
+    let isHeld = Mutex(false)
     engine.audit(
       AuditWork(work: nil) { output in
         #expect(output == nil)

@@ -154,7 +154,14 @@ import Testing
       let missing = try await server.ask("GET", "/v1/nothing")
       #expect(missing.status == 404)
       #expect(try text(missing.json().object("error")["code"]) == "not_found")
-      #expect(try await server.ask("GET", "/v1/chat/completions").status == 404)
+      for (method, path, allow) in [
+        ("GET", "/v1/chat/completions", "POST"), ("PUT", "/v1/egress/answer", "POST"), ("POST", "/", "GET"),
+        ("TRACE", "/health", "GET"), ("DELETE", "/v1/models/tiny", "GET"), ("POST", "/metrics", "GET"),
+      ] {
+        let wrong = try await server.ask(method, path)
+        #expect(wrong.status == 405 && wrong.headers["allow"] == allow, "\(method) \(path)")
+        #expect(try text(wrong.json().object("error")["code"]) == "method_not_allowed")
+      }
     }
   }
 

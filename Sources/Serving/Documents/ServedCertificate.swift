@@ -58,7 +58,7 @@ public struct ServedCertificate: Sendable {
         "kind": .text("answers"), "epsilon": .number(certificate.epsilon),
         "delta": .number(certificate.delta),
         "metric": .text(certificate.metric), "threshold": .optional(certificate.threshold),
-        "guarantee": .text(certificate.guarantee),
+        "guarantee": .text(certificate.guarantee), "statement": .text(certificate.statement),
       ]
       return
     }
@@ -79,6 +79,7 @@ public struct ServedCertificate: Sendable {
       "kind": .text(kind), "epsilon": .number(certificate.settings.epsilon),
       "delta": .number(certificate.settings.delta), "metric": .text(certificate.subject.metric),
       "threshold": .optional(certificate.threshold), "guarantee": .text(certificate.guarantee),
+      "statement": .text(certificate.statement),
     ]
   }
 

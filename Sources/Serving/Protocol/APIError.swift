@@ -11,6 +11,8 @@ package struct APIError: Error, Sendable, Equatable {
   package var code: String?
   /// Seconds after which to try again.
   package var retryAfter: Int?
+  /// The method that the place is asked with.
+  package var allow: String?
 
   /// A request that cannot be carried out as it is.
   static func invalid(_ message: String, param: String? = nil, code: String? = nil) -> APIError {
@@ -39,6 +41,12 @@ package struct APIError: Error, Sendable, Equatable {
   static func notFound(_ what: String) -> APIError {
     APIError(
       status: 404, type: "invalid_request_error", message: "there is nothing at \(what)", code: "not_found")
+  }
+
+  static func wrongMethod(_ what: String, allow: String) -> APIError {
+    APIError(
+      status: 405, type: "invalid_request_error", message: "\(what) is asked with \(allow)",
+      code: "method_not_allowed", allow: allow)
   }
 
   static func tooLarge(limit: Int) -> APIError {
