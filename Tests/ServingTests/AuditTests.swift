@@ -78,10 +78,11 @@ import TextLosses
   @Test func `after the alarm the next certificate is used, then full depth`() async throws {
     let made = try MadeCertificate()
     let (log, other) = (made.folder.path + "/log.jsonl", made.folder.path + "/other.jsonl")
-    let document = Self.documents[0]
+    let document = try #require(
+      try zip(Self.documents, losses(made)).first { $0.1 > 0 }
+    ).0
     let full = try summary(made.subject.model, document)
     let early = try summary(made.subject.model, document, strategy: made.policy())
-    try #require(full != early)
     var fingerprints: Set<String> = []
     for alarmed in 0...2 {
       if alarmed > 0 {

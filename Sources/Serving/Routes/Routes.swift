@@ -97,6 +97,10 @@ struct Routes: Sendable {
     } catch let error as HTTPError where error.status == .contentTooLarge {
       hangUp(context)
       throw APIError.tooLarge(limit: limit)
+    } catch let error where !(error is CancellationError) {
+      // The client left in the middle of it, or its chunks are none.
+      hangUp(context)
+      throw APIError.invalid("the body could not be read to its end", code: "invalid_body")
     }
     return try RequestFields(body: Array(body.readableBytesView))
   }
