@@ -4,7 +4,8 @@
     python3 Benchmarks/serving/compare.py .build/release/egress llama-server --gguf MODEL.Q4_0.gguf \\
         --documents docs.jsonl --certificate docs.certificate.json [--rounds 3] [--json out.json]
 
-In each round every server is started, asked and stopped before the next one is: mixed requests at full depth; then
+Threads of llama.cpp wait spinning, which costs it more than half of its speed where others use the machine, too; set
+OMP_WAIT_POLICY=passive then, and --llama-options='--poll 0'. In each round every server is started, asked and stopped before the next one is: mixed requests at full depth; then
 summaries of documents, where egress decodes at full depth and under the certificate. One client of egress is held
 against `egress summarize --input` with one document at a time. Prints medians and ratios. Standard library only.
 """
@@ -75,6 +76,8 @@ def main():
     parser.add_argument("--documents", required=True)
     parser.add_argument("--certificate", required=True)
     parser.add_argument("--serve", default="", help="further options of egress")
+    parser.add_argument("--llama-options", default="", help="further options of llama-server")
+    parser.add_argument("--parts", default="mixed,summaries,one client", help="which of the comparisons")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--clients", type=int, default=8)
@@ -88,6 +91,7 @@ def main():
     certified = [*egress, "--certificate", arguments.certificate]
     llama = [arguments.llama, "-m", arguments.gguf, "--port", str(port), "-t", threads, "-tb", threads]
     llama += ["-np", str(arguments.clients), "-c", str(4096 * arguments.clients)]
+    llama += shlex.split(arguments.llama_options)
     mixed = make_requests(arguments.requests, 1)
     plain = make_summaries(arguments.documents, arguments.requests, "chat")
     task = make_summaries(arguments.documents, arguments.requests, "summarize")
@@ -99,6 +103,8 @@ def main():
         "summaries: llama-server": (llama, plain, arguments.clients),
         "one client: egress, full depth": (egress, task[1 : arguments.single], 1),
     }
+    parts = arguments.parts.split(",")
+    turns = {name: turn for name, turn in turns.items() if name.split(":")[0] in parts}
     figures = {name: [] for name in turns}
     alone = []
     for number in range(arguments.rounds):
@@ -106,16 +112,18 @@ def main():
         for name, (line, requests, clients) in list(turns.items())[:: 1 if number % 2 == 0 else -1]:
             figures[name].append(measure(line, port, requests, clients))
             print(name, json.dumps(figures[name][-1]), file=sys.stderr, flush=True)
-        alone.append(command_line(arguments.egress, model, arguments.documents, arguments.single))
-        print("command line", alone[-1], file=sys.stderr, flush=True)
+        if "one client" in parts:
+            alone.append(command_line(arguments.egress, model, arguments.documents, arguments.single))
+            print("command line", alone[-1], file=sys.stderr, flush=True)
         if arguments.json:
             Path(arguments.json).write_text(json.dumps({**figures, "command line": alone}, indent=1) + "\n")
     columns = ["tokens_per_second", "requests_per_second", "first_token_p50", "first_token_p95", "output_tokens"]
     print("| |", " | ".join(column.replace("_", " ") for column in columns), "|")
     for name, rounds in figures.items():
         print(f"| {name} |", " | ".join(f"{statistics.median(r[column] for r in rounds):g}" for column in columns), "|")
-    single = statistics.median(r["seconds"] for r in figures["one client: egress, full depth"])
-    print(f"one client: {single:.2f} s, the command line {statistics.median(alone):.2f} s")
+    if alone:
+        single = statistics.median(r["seconds"] for r in figures["one client: egress, full depth"])
+        print(f"one client: {single:.2f} s, the command line {statistics.median(alone):.2f} s")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,31 @@ import Testing
     #expect(throws: EngineError.stopping) { try engine.submit(works) }
   }
 
+  @Test func `drafted tokens are counted by their place in the draft`() async throws {
+    let drafts = try SpeculationStrategy(
+      [.promptLookup], for: model, rule: .exact, fallback: 0.6, draftLength: 4)
+    let engine = ModelEngine(model: model)
+    var (kept, discarded): ([Int: Int], [Int: Int]) = ([:], [:])
+    for start in 0..<6 {
+      let prompt = (0..<60).map { 60 + ($0 + start) % (5 + start) }
+      let work = EngineWork(prompt: prompt, options: .init(maxTokens: 60), strategy: drafts)
+      var letters = ""
+      for try await event in try engine.submit([work]).events {
+        guard case .token(_, let step) = event else { continue }
+        letters += ["lookup": "L", "corrected": "C"][step.source?.writer.rawValue ?? ""] ?? "T"
+      }
+      // A draft: what was kept of it, and the model's own token that ends it.
+      for draft in letters.matches(of: /(L*)([CT]|$)/) {
+        for place in 0..<draft.1.count { kept[place + 1, default: 0] += 1 }
+        if draft.2 == "C" { discarded[draft.1.count + 1, default: 0] += 1 }
+      }
+    }
+    await engine.drain()
+    #expect(kept.count > 1 && !discarded.isEmpty, "\(kept) \(discarded)")
+    #expect(engine.metrics.draftedCounts(kept: true) == kept)
+    #expect(engine.metrics.draftedCounts(kept: false) == discarded)
+  }
+
   @Test func `one output at fault ends its request alone`() async throws {
     let engine = ModelEngine(model: model)
     let good = EngineWork(prompt: [70, 71], options: .init(maxTokens: 4))

@@ -16,6 +16,8 @@ struct EngineLoop {
     var sequence: Int
     /// When its last token came; `nil` before the first.
     var lastToken: ContinuousClock.Instant?
+    /// Tokens of the draft under way that were kept.
+    var drafted = 0
   }
 
   /// Parts of prompts that are read before everyone gets the next token: one, so that nobody waits long. Where nobody
@@ -147,6 +149,7 @@ struct EngineLoop {
         engine.metrics.noteFirstToken(step, since: (now - entry.group.arrival).seconds)
       }
       entry.lastToken = now
+      noteDraft(step.source, &entry)
       running[ticket] = entry
     case .finished(let generation):
       running[ticket] = nil
@@ -161,6 +164,19 @@ struct EngineLoop {
       engine.noteEnd(of: 1)
       entry.group.continuation.finish(throwing: error)
       drop(entry.group.id, throwing: error)
+    }
+  }
+
+  /// Counts a drafted token by its place in the draft. What the model writes itself ends one.
+  private func noteDraft(_ source: TokenSource?, _ entry: inout Running) {
+    switch source?.writer {
+    case .draft?, .lookup?:
+      entry.drafted += 1
+      engine.metrics.noteDrafted(place: entry.drafted, isKept: true)
+    case .corrected?:
+      engine.metrics.noteDrafted(place: entry.drafted + 1, isKept: false)
+      entry.drafted = 0
+    case .target?, nil: entry.drafted = 0
     }
   }
 

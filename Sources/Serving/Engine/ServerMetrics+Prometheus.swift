@@ -30,6 +30,9 @@ extension ServerMetrics {
       "tokens_by_writer_total", "Tokens of outputs that were drafted, by who wrote them.",
       state.tokensByWriter.map { (["writer": $0.key], Double($0.value)) })
     text.counter(
+      "drafted_tokens_total", "Drafted tokens that were verified, by their place in the draft.",
+      state.drafted.map { (["place": "\($0.key.place)", "kept": "\($0.key.isKept)"], Double($0.value)) })
+    text.counter(
       "guard_total", "Documents that a certificate's guard looked at.",
       state.guarded.map { (["inside": "\($0.key)"], Double($0.value)) })
     func audits(_ value: (RiskMonitor) -> Double) -> [PrometheusText.Sample] {

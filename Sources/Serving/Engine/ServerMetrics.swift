@@ -30,6 +30,11 @@ package final class ServerMetrics: Sendable {
     var status: Int
   }
 
+  struct DraftKey: Hashable {
+    var place: Int
+    var isKept: Bool
+  }
+
   struct State {
     var requests: [RequestKey: Int] = [:]
     var promptTokens = 0
@@ -42,6 +47,8 @@ package final class ServerMetrics: Sendable {
     var reusedTokens = 0
     var tokensByLayer: [Int: Int] = [:]
     var tokensByWriter: [String: Int] = [:]
+    /// Drafted tokens that were verified, by their place in the draft.
+    var drafted: [DraftKey: Int] = [:]
     var guarded: [Bool: Int] = [:]
     /// By the beginning of a certificate's digest.
     var audits: [String: RiskMonitor] = [:]
@@ -61,6 +68,16 @@ package final class ServerMetrics: Sendable {
 
   /// Outputs that were given up.
   package var cancelledCount: Int { state.withLock(\.cancelled) }
+
+  /// Drafted tokens that were kept, or were not, by their place in the draft.
+  package func draftedCounts(kept isKept: Bool) -> [Int: Int] {
+    state.withLock { state in
+      Dictionary(
+        uniqueKeysWithValues: state.drafted.filter { $0.key.isKept == isKept }.map {
+          ($0.key.place, $0.value)
+        })
+    }
+  }
 
   /// Audits that were given up.
   package var auditsDroppedCount: Int { state.withLock(\.auditsDropped) }
@@ -102,6 +119,10 @@ package final class ServerMetrics: Sendable {
       state.secondsPerOutput += (seconds - state.secondsPerOutput) / 8
       if let found = generation.applicability { state.guarded[found.isInside, default: 0] += 1 }
     }
+  }
+
+  func noteDrafted(place: Int, isKept: Bool) {
+    state.withLock { $0.drafted[DraftKey(place: place, isKept: isKept), default: 0] += 1 }
   }
 
   func noteAudits(of certificate: String, _ monitor: RiskMonitor) {
