@@ -239,6 +239,9 @@ package struct EngineStream: Sendable {
     self.continuation = continuation
   }
 
+  /// Why there are no outputs where nobody gave a reason.
+  var reason: APIError { engine.isStopping ? .stopping : .clientLeft }
+
   /// Gives the request up; ``events`` ends with `error` at once.
   package func cancel(throwing error: any Error = CancellationError()) {
     continuation.finish(throwing: error)

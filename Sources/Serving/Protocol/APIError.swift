@@ -69,6 +69,10 @@ package struct APIError: Error, Sendable, Equatable {
   static let loading = APIError(
     status: 503, type: "server_error", message: "the model is being loaded", code: "loading", retryAfter: 2)
 
+  /// Counted and logged; nobody reads it. The status is nginx's.
+  static let clientLeft = APIError(
+    status: 499, type: "invalid_request_error", message: "the client left", code: "client_left")
+
   static func timeout(seconds: Int) -> APIError {
     APIError(
       status: 503, type: "server_error", message: "the output was not complete after \(seconds) s",
@@ -83,6 +87,7 @@ package struct APIError: Error, Sendable, Equatable {
     case let error as APIError: return error
     case EngineError.full(let seconds): return .full(retryAfter: seconds)
     case EngineError.stopping: return .stopping
+    case is CancellationError: return .clientLeft
     case let error as GenerationError:
       switch error {
       case .promptTooLong, .sourceTooLong:
