@@ -2,6 +2,7 @@
 """Sends mixed requests to a server of OpenAI's protocol and prints throughput and times to the first token.
 
     python3 Benchmarks/serving/serving.py http://127.0.0.1:8080 [--name egress] [--json out.json]
+    python3 Benchmarks/serving/serving.py http://127.0.0.1:8080 --documents docs.jsonl [--route summarize]
 
 Standard library only. Every server gets the same requests in the same order: the lengths of prompts and outputs are
 drawn with a fixed seed, and a third of the prompts are questions about one and the same document.
@@ -19,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Scripts"))
-from egress_tools import percentile
+from egress_tools import percentile, read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,18 +50,25 @@ def make_requests(count, seed):
     return requests
 
 
+def make_summaries(path, count, route):
+    """(count) documents to summarise: as such, or as a message for servers that know nothing of documents."""
+    documents = [record["document"] for record in read_lines(path, count)]
+    if route == "summarize":
+        return [(document, None) for document in documents]
+    return [(f"{document}\n\nSummarize in one sentence.", 60) for document in documents]
+
+
 def ask(base, model, key, text, tokens, timeout):
-    """Seconds to the first text and in all, and tokens generated, of one streamed chat completion."""
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": tokens,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    """Seconds to the first text and in all, and tokens generated, of one streamed request.
+
+    Without a number of tokens the text is a document for /v1/egress/summarize.
+    """
+    if tokens is None:
+        body, route = {"model": model, "document": text, "stream": True}, "/v1/egress/summarize"
+    else:
+        body, route = chat(model, text, tokens), "/v1/chat/completions"
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-    request = urllib.request.Request(base + "/v1/chat/completions", json.dumps(body).encode(), headers, method="POST")
+    request = urllib.request.Request(base + route, json.dumps(body).encode(), headers, method="POST")
     start = time.perf_counter()
     first = None
     usage = None
@@ -73,10 +81,21 @@ def ask(base, model, key, text, tokens, timeout):
                 raise RuntimeError(event["error"]["message"])
             usage = event.get("usage") or usage
             choices = event.get("choices") or [{}]
-            if first is None and (choices[0].get("delta") or {}).get("content"):
+            if first is None and (event.get("text") or (choices[0].get("delta") or {}).get("content")):
                 first = time.perf_counter() - start
     seconds = time.perf_counter() - start
     return first if first is not None else seconds, seconds, (usage or {}).get("completion_tokens", 0)
+
+
+def chat(model, text, tokens):
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
 
 
 def run(base, model, key, requests, clients, timeout):
@@ -133,6 +152,8 @@ def main():
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--documents", help="summarise the documents of this JSON Lines file instead")
+    parser.add_argument("--route", choices=["chat", "summarize"], default="chat", help="how, with --documents")
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--json", help="write the figures to this file as well")
     arguments = parser.parse_args()
@@ -142,7 +163,10 @@ def main():
         request = urllib.request.Request(base + "/v1/models", headers={"Authorization": f"Bearer {arguments.key}"})
         with urllib.request.urlopen(request, timeout=30) as response:
             model = json.load(response)["data"][0]["id"]
-    requests = make_requests(arguments.requests, arguments.seed)
+    if arguments.documents:
+        requests = make_summaries(arguments.documents, arguments.requests, arguments.route)
+    else:
+        requests = make_requests(arguments.requests, arguments.seed)
     # Loads what is loaded on first use; not counted.
     ask(base, model, arguments.key, "Hello", 2, arguments.timeout)
     figures = run(base, model, arguments.key, requests, arguments.clients, arguments.timeout)

@@ -14,8 +14,8 @@ public struct ServedModel: Sendable {
   public let certificates: [ServedCertificate]
   /// When it was loaded, in seconds since 1970.
   let created: Int
-  /// `system_fingerprint`: equal ones give equal outputs for equal requests.
-  let fingerprint: String
+  /// What decodes, without its certificates.
+  private let parts: [String]
 
   /// - Parameters:
   ///   - name: What clients call it.
@@ -26,12 +26,17 @@ public struct ServedModel: Sendable {
     self.subject = subject
     self.certificates = certificates
     created = Int(Date().timeIntervalSince1970)
-    let parts =
-      [
-        EgressVersion.program, subject.modelDigest, subject.model.computePath.rawValue,
-        (try? InstructionSet.selected())?.rawValue ?? "",
-      ] + certificates.map(\.digest)
-    fingerprint = "fp_" + FileDigest.sha256(text: parts.joined(separator: "\n")).prefix(16)
+    parts = [
+      EgressVersion.program, subject.modelDigest, subject.model.computePath.rawValue,
+      (try? InstructionSet.selected())?.rawValue ?? "",
+    ]
+  }
+
+  /// `system_fingerprint`: equal ones give equal outputs for equal requests. Another one once a certificate is no longer
+  /// used because of its monitor's alarm.
+  var fingerprint: String {
+    let inUse = certificates.filter { !$0.isAlarmed }.map(\.digest)
+    return "fp_" + FileDigest.sha256(text: (parts + inUse).joined(separator: "\n")).prefix(16)
   }
 
   var model: LanguageModel { subject.model }

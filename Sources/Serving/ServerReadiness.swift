@@ -29,6 +29,7 @@ final class ServerReadiness: Sendable {
     return state.withLock { state in
       guard !state.isStopping else { return false }
       let engine = ModelEngine(model: served.model, limits: limits, metrics: metrics)
+      for certificate in served.certificates { certificate.watch?.tell(metrics) }
       state.routes = Routes(served: served, configuration: configuration, engine: engine)
       return true
     }

@@ -71,7 +71,8 @@ import Testing
         + "(90 % confidence). Valid for documents like those.")
   }
 
-  @Test(.timeLimit(.minutes(1))) func `a server`() async throws {
+  // Long: the server's tasks get no thread for minutes where other tests compute.
+  @Test(.timeLimit(.minutes(10))) func `a server`() async throws {
     let subject = try DecodingSubject(path: path, threads: 1)
     let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
     let server = Task { try await serve(subject) { continuation.yield($0) } }

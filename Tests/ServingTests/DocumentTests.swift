@@ -121,31 +121,13 @@ import TextLosses
   }
 
   @Test func `a certificate is applied to what it holds for, and the rest is told why not`() async throws {
-    let folder = try TemporaryDirectory()
-    let subject = try RunningServer.subject(in: folder)
-    let regime = DecodingRegime(tasks: [.summarize], options: GenerationOptions(maxTokens: 8), maxTokens: 8)
-    let lines = (0..<60).map {
-      "{\"id\": \($0), \"document\": \"Text \($0) of \($0 * 7 % 13) words about \($0 % 5) mills.\"}"
-    }
-    let data = try folder.write("data.jsonl", lines.joined(separator: "\n") + "\n")
-    let policy = try ThresholdPolicy(threshold: 0, layers: [1])
-    let sweep = try ThresholdSweep.exits(
-      subject, strategy: ExitStrategy(policy: policy, measure: SoftmaxConfidence()), policy: policy,
-      maxTokens: 8,
-      regime: regime)
-    let calibrator = try Calibrator(
-      sweep, metric: .text(.rouge(Rouge(.rougeL))), risk: .consistency, documentsPath: data)
-    let certificate = try #require(
-      try calibrator.certificate(
-        settings: CalibrationSettings(epsilon: 0.9), output: folder.path + "/docs", shouldStop: { false }))
-    let path = folder.path + "/docs.certificate.json"
-    try certificate.write(to: path)
-    #expect(try !ServedCertificate.needsDraft(path))
-    let served = try ServedCertificate(path: path, for: subject)
-    #expect(served.regime == regime)
-    let certified = try CertifiedPolicy.load(path, for: subject, regime: regime)
+    let made = try MadeCertificate()
+    #expect(try !ServedCertificate.needsDraft(made.path))
+    let served = try made.served(for: made.subject)
+    #expect(served.statement.contains("Calibrated on 60 documents") && !served.isAudited)
+    let certified = try made.policy()
 
-    try await withServer(certificates: { [try ServedCertificate(path: path, for: $0)] }) { server in
+    try await withServer(certificates: { [try made.served(for: $0)] }) { server in
       let options = GenerationOptions(maxTokens: 8)
       let body = try Self.json(["document": Self.document, "max_tokens": 8])
       let json = try await server.post("/v1/egress/summarize", body).json()
@@ -153,7 +135,8 @@ import TextLosses
       #expect(text(json["text"]) == expected.text)
       let told = try json.object("egress").object("certificate")
       #expect(told["applied"] as? Bool == true && told["epsilon"] as? Double == 0.9)
-      #expect(try text(told["sha256"]) == certificate.digest())
+      #expect(text(told["statement"]) == served.statement)
+      #expect(try text(told["sha256"]) == made.certificate.digest())
       #expect(try json.object("egress")["average_layer"] as? Double == expected.averageLayer)
 
       let longer = try await server.post(
@@ -214,6 +197,7 @@ import TextLosses
       let page = try await server.ask("GET", "/")
       #expect(page.status == 200 && page.headers["content-type"] == "text/html; charset=utf-8")
       #expect(page.text.hasPrefix("<!DOCTYPE html>") && page.text.contains("v1/egress/"))
+      #expect(page.text.contains("Coloured by") && page.text.contains("prefers-color-scheme: dark"))
       #expect(!page.text.contains("https://") && !page.text.contains("src=\"http"))
     }
   }

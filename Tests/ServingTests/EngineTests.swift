@@ -1,7 +1,9 @@
+import Dispatch
 import EarlyExit
 import Generation
 import Serving
 import SpeculativeDecoding
+import Synchronization
 import TestSupport
 import Testing
 
@@ -70,6 +72,31 @@ import Testing
     #expect(throws: EngineError.stopping) { try engine.submit(works) }
   }
 
+  @Test func `drafted tokens are counted by their place in the draft`() async throws {
+    let drafts = try SpeculationStrategy(
+      [.promptLookup], for: model, rule: .exact, fallback: 0.6, draftLength: 4)
+    let engine = ModelEngine(model: model)
+    var (kept, discarded): ([Int: Int], [Int: Int]) = ([:], [:])
+    for start in 0..<6 {
+      let prompt = (0..<60).map { 60 + ($0 + start) % (5 + start) }
+      let work = EngineWork(prompt: prompt, options: .init(maxTokens: 60), strategy: drafts)
+      var letters = ""
+      for try await event in try engine.submit([work]).events {
+        guard case .token(_, let step) = event else { continue }
+        letters += ["lookup": "L", "corrected": "C"][step.source?.writer.rawValue ?? ""] ?? "T"
+      }
+      // A draft: what was kept of it, and the model's own token that ends it.
+      for draft in letters.matches(of: /(L*)([CT]|$)/) {
+        for place in 0..<draft.1.count { kept[place + 1, default: 0] += 1 }
+        if draft.2 == "C" { discarded[draft.1.count + 1, default: 0] += 1 }
+      }
+    }
+    await engine.drain()
+    #expect(kept.count > 1 && !discarded.isEmpty, "\(kept) \(discarded)")
+    #expect(engine.metrics.draftedCounts(kept: true) == kept)
+    #expect(engine.metrics.draftedCounts(kept: false) == discarded)
+  }
+
   @Test func `one output at fault ends its request alone`() async throws {
     let engine = ModelEngine(model: model)
     let good = EngineWork(prompt: [70, 71], options: .init(maxTokens: 4))
@@ -79,6 +106,48 @@ import Testing
     #expect(try await outputs(second, 1)[0] != nil)
     await engine.drain()
     #expect(engine.outstanding == 0)
+  }
+
+  @Test func `audits are decoded while nobody asks, and requests go first`() async throws {
+    let long = try #require(
+      try (0..<200).lazy.map { EngineWork(prompt: [70 + $0, 71], options: .init(maxTokens: 2000)) }.first {
+        try outputAlone($0).tokenIDs.count == 2000
+      })
+    let alone = try outputAlone(long)
+    var limits = ModelEngine.Limits()
+    limits.audits = 2
+    let engine = ModelEngine(model: model, limits: limits)
+    // Holds the engine until all of it has come.
+    let gate = DispatchSemaphore(value: 0)
+    let isHeld = Mutex(false)
+    engine.audit(
+      AuditWork(work: nil) { output in
+        #expect(output == nil)
+        isHeld.withLock { $0 = true }
+        gate.wait()
+      })
+    while !isHeld.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(2)) }
+    let found = Mutex<[(output: Generation?, requests: Int)]>([])
+    for _ in 0..<5 {
+      engine.audit(
+        AuditWork(work: long) { output in found.withLock { $0.append((output, engine.outstanding)) } })
+    }
+    #expect(engine.metrics.auditsDroppedCount == 3)
+    let request = try engine.submit([EngineWork(prompt: [70, 71], options: .init(maxTokens: 4))])
+    gate.signal()
+    #expect(try await outputs(request, 1)[0] != nil)
+    while found.withLock(\.count) < 2 { try await Task.sleep(for: .milliseconds(2)) }
+    for audit in found.withLock({ $0 }) { #expect(audit.output == alone && audit.requests == 0) }
+    await engine.drain()
+    engine.audit(AuditWork(work: long) { _ in Issue.record("decoded after the end") })
+    #expect(engine.metrics.auditsDroppedCount == 4)
+  }
+
+  private func outputAlone(_ work: EngineWork) throws -> Generation {
+    let session = try work.strategy.makeSession(
+      model: model, prompt: work.prompt, options: work.options, shouldStop: { false })
+    while try session.next() != nil {}
+    return session.generation
   }
 
   @Test func `giving up ends what waits and what runs`() async throws {

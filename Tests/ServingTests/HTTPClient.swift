@@ -135,6 +135,12 @@ final class HTTPConnection {
     }
   }
 
+  /// All that comes until the other side closes the connection.
+  func rest() -> String {
+    while receive() {}
+    return String(decoding: received, as: UTF8.self)
+  }
+
   private func line() throws -> String {
     while true {
       if let end = received.firstRange(of: [13, 10]) {

@@ -125,6 +125,8 @@ import Testing
       let told = try await server.post("/v1/chat/completions", large)
       #expect(told.status == 413)
       #expect(try text(told.json().object("error")["code"]) == "request_too_large")
+      // A client that went on with the connection would find it closed in the middle of its next request.
+      #expect(told.headers["connection"] == "close")
       let untold = try await onThread { [port = server.port] in
         let connection = try HTTPConnection(port: port)
         connection.send("POST", "/v1/chat/completions", headers: ["transfer-encoding": "chunked"])
@@ -152,7 +154,14 @@ import Testing
       let missing = try await server.ask("GET", "/v1/nothing")
       #expect(missing.status == 404)
       #expect(try text(missing.json().object("error")["code"]) == "not_found")
-      #expect(try await server.ask("GET", "/v1/chat/completions").status == 404)
+      for (method, path, allow) in [
+        ("GET", "/v1/chat/completions", "POST"), ("PUT", "/v1/egress/answer", "POST"), ("POST", "/", "GET"),
+        ("TRACE", "/health", "GET"), ("DELETE", "/v1/models/tiny", "GET"), ("POST", "/metrics", "GET"),
+      ] {
+        let wrong = try await server.ask(method, path)
+        #expect(wrong.status == 405 && wrong.headers["allow"] == allow, "\(method) \(path)")
+        #expect(try text(wrong.json().object("error")["code"]) == "method_not_allowed")
+      }
     }
   }
 

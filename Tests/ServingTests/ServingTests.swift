@@ -99,6 +99,10 @@ import Testing
       #expect(half)
       #expect(await server.eventually { server.engine.outstanding == 0 })
       #expect(server.engine.metrics.cancelledCount == 3)
+      // That is no fault of the server.
+      let metrics = try await server.ask("GET", "/metrics").text
+      #expect(metrics.contains(#"{route="/v1/chat/completions",status="499"} 2"#), "\(metrics)")
+      #expect(!metrics.contains(#"status="500""#))
       #expect(
         try await server.post("/v1/chat/completions", Self.body("Hi", #", "max_tokens": 2"#)).status == 200)
     }

@@ -81,6 +81,12 @@ struct DocumentWork: Sendable {
     }
   }
 
+  /// What compares the output with full depth; `nil` where nobody does, and where it came about at full depth.
+  var watch: CertificateWatch? { reason == nil ? certificate?.watch : nil }
+
+  /// The same at full depth.
+  var plainWork: EngineWork { EngineWork(prompt: prompt, options: options.atFullDepth) }
+
   var engineWork: EngineWork {
     if reason == nil, case .decoding(let policy)? = certificate?.subject {
       return EngineWork(prompt: prompt, options: options, strategy: policy)

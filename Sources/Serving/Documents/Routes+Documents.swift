@@ -31,6 +31,7 @@ extension Routes {
       var tally = DraftTally()
       let outputs = try await served.outputs { tally.add($0) }
       guard let output = outputs.first else { throw APIError.stopping }
+      audit(work, output, context)
       return Self.respond(.object(try result(work, output, tally)))
     }
     return served.stream { [self, work] write in
@@ -45,12 +46,24 @@ extension Routes {
           if let source = step.source { piece["writer"] = .text(source.writer.rawValue) }
           try await write(.object(piece))
         case .finished(_, let generation):
+          audit(work, generation, context)
           var last = try result(work, generation, tally)
           last["done"] = .boolean(true)
           try await write(.object(last))
         }
       }
     }
+  }
+
+  /// Has a share of what a certificate brought about decoded at full depth as well, when nobody is kept waiting by it.
+  private func audit(_ work: DocumentWork, _ output: Generation, _ context: ServingContext) {
+    guard let watch = work.watch, watch.draws() else { return }
+    let (metrics, logger) = (engine.metrics, context.logger)
+    let isInside = output.applicability?.isInside ?? true
+    engine.audit(
+      AuditWork(work: isInside ? work.plainWork : nil) { full in
+        watch.note(output, full: full, source: work.asked.document, metrics: metrics, logger: logger)
+      })
   }
 
   /// Decodes parts of a long document, so few at a time that other requests get their turns.

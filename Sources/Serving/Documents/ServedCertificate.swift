@@ -21,6 +21,11 @@ public struct ServedCertificate: Sendable {
   let digest: String
   /// What it says, for whoever reads an answer.
   let summary: [String: JSONValue]
+  /// What is guaranteed, as a person reads it; the file's own words are exact.
+  public let statement: String
+  private let path: String
+  /// Compares outputs with full depth; `nil` where nobody does.
+  private(set) var watch: CertificateWatch?
 
   /// Whether a certificate is of drafts, so that what drafts has to be loaded.
   ///
@@ -43,15 +48,17 @@ public struct ServedCertificate: Sendable {
   ///   - subject: The model, with its exit heads or its draft where the certificate is of these.
   /// - Throws: `CertificationError` where it does not hold or certifies nothing, and what reading it throws.
   public init(path: String, for subject: DecodingSubject) throws {
+    self.path = path
     if let certificate = try AnswerCertificate.read(path: path) {
       regime = try DecodingRegime(certificatePolicy: certificate.policy, name: path)
       self.subject = .answers(try CertifiedAnswers(certificate, path: path, for: subject, regime: regime))
       digest = try certificate.digest()
+      statement = certificate.statement
       summary = [
         "kind": .text("answers"), "epsilon": .number(certificate.epsilon),
         "delta": .number(certificate.delta),
         "metric": .text(certificate.metric), "threshold": .optional(certificate.threshold),
-        "guarantee": .text(certificate.guarantee),
+        "guarantee": .text(certificate.guarantee), "statement": .text(certificate.statement),
       ]
       return
     }
@@ -60,6 +67,7 @@ public struct ServedCertificate: Sendable {
     let policy = try CertifiedPolicy.load(path, for: subject, regime: regime)
     self.subject = .decoding(policy)
     digest = try certificate.digest()
+    statement = certificate.statement
     let kind =
       switch policy.decoding {
       case .fullDepth: "full depth"
@@ -71,13 +79,37 @@ public struct ServedCertificate: Sendable {
       "kind": .text(kind), "epsilon": .number(certificate.settings.epsilon),
       "delta": .number(certificate.settings.delta), "metric": .text(certificate.subject.metric),
       "threshold": .optional(certificate.threshold), "guarantee": .text(certificate.guarantee),
+      "statement": .text(certificate.statement),
     ]
   }
 
-  /// What it guarantees, in words.
-  public var guarantee: String {
-    if case .text(let text)? = summary["guarantee"] { text } else { "" }
+  /// The same with a share of its outputs decoded at full depth as well, while nobody else is served, and the losses
+  /// logged. Once the monitor raises its alarm, outputs come about with the next certificate of the server that holds
+  /// for them, or at full depth.
+  ///
+  /// - Parameters:
+  ///   - share: Above 0 and at most 1.
+  ///   - log: Where the losses are logged; `nil` for beside the certificate. Several processes may write one log.
+  /// - Throws: ``ServerError`` for another share and a certificate of answers, `CertificationError` for one that says
+  ///   nothing to audit it by, `RiskControlError` for a log of another one.
+  public func audited(share: Double, log: String? = nil) throws -> ServedCertificate {
+    guard share > 0, share <= 1 else {
+      throw ServerError("a share must be above 0 and at most 1, but is \(share)")
+    }
+    guard case .decoding = subject else {
+      throw ServerError(
+        "\(path): there is nothing to audit it by; it is of answers, and not of a way of decoding")
+    }
+    var certificate = self
+    certificate.watch = try CertificateWatch(path: path, digest: digest, share: share, log: log)
+    return certificate
   }
+
+  /// Whether a share of its outputs is compared with full depth.
+  public var isAudited: Bool { watch != nil }
+
+  /// Whether its monitor has raised the alarm.
+  public var isAlarmed: Bool { watch?.isAlarmed == true }
 
   /// - Parameter reason: Why it is not applied, or `nil` where it is.
   func json(reason: String?) -> JSONValue {
@@ -90,17 +122,21 @@ public struct ServedCertificate: Sendable {
 }
 
 extension ServedModel {
-  /// The certificate that a request falls under, and why the one of its task does not hold where none does.
+  /// The certificate that a request falls under, and why the one of its task does not hold where none does. Of several
+  /// that hold, the first whose monitor has not raised its alarm.
   func certificate(for regime: DecodingRegime) -> (certificate: ServedCertificate, reason: String?)? {
     var other: (ServedCertificate, String?)?
+    var alarmed: ServedCertificate?
     for certificate in certificates {
       guard let (field, expected, found) = certificate.regime.firstDifference(to: regime) else {
-        return (certificate, nil)
+        if !certificate.isAlarmed { return (certificate, nil) }
+        alarmed = alarmed ?? certificate
+        continue
       }
       if field != "task", other == nil {
         other = (certificate, "\(field) was \(expected) when it was made, and is \(found) here")
       }
     }
-    return other
+    return alarmed.map { ($0, "its monitor raised the alarm: decoded at full depth") } ?? other
   }
 }

@@ -16,6 +16,8 @@ struct EngineLoop {
     var sequence: Int
     /// When its last token came; `nil` before the first.
     var lastToken: ContinuousClock.Instant?
+    /// Tokens of the draft under way that were kept.
+    var drafted = 0
   }
 
   /// Parts of prompts that are read before everyone gets the next token: one, so that nobody waits long. Where nobody
@@ -25,6 +27,9 @@ struct EngineLoop {
   private let engine: ModelEngine
   private let decoder: BatchDecoder
   private let prefixes: PrefixCache?
+  /// Decodes audits one by one, and keeps nothing of them: prompts of requests have the cache to themselves.
+  private let auditor: BatchDecoder
+  private var audit: AuditWork?
   private var waiting: [Waiting] = []
   private var running: [BatchDecoder.Ticket: Running] = [:]
   /// Outputs of each request that are not complete.
@@ -36,6 +41,7 @@ struct EngineLoop {
     decoder = BatchDecoder(
       model: engine.model, width: engine.limits.slots, promptParts: Self.promptParts, prefixes: prefixes,
       shouldStop: { false })
+    auditor = BatchDecoder(model: engine.model, width: 1, promptParts: 1, shouldStop: { false })
   }
 
   mutating func run() {
@@ -50,11 +56,35 @@ struct EngineLoop {
       report()
       if decoder.isIdle {
         if news.isStopping, waiting.isEmpty { return }
-        engine.waitForNews()
+        if !auditAStep() { engine.waitForNews() }
       } else {
         step()
       }
     }
+  }
+
+  /// One pass of an audit.
+  ///
+  /// - Returns: Whether there was something to audit.
+  private mutating func auditAStep() -> Bool {
+    if audit == nil {
+      guard let next = engine.takeAudit() else { return false }
+      guard let work = next.work else {
+        next.finish(nil)
+        return true
+      }
+      auditor.submit(prompt: work.prompt, options: work.options, strategy: work.strategy)
+      audit = next
+    }
+    var output: Generation?
+    // Only what is told could throw, and that does not.
+    _ = try? auditor.step { _, event in
+      if case .finished(let generation) = event { output = generation }
+    }
+    guard auditor.isIdle else { return true }
+    if let output { audit?.finish(output) } else { engine.metrics.noteAuditDropped() }
+    audit = nil
+    return true
   }
 
   private mutating func fill() {
@@ -119,6 +149,7 @@ struct EngineLoop {
         engine.metrics.noteFirstToken(step, since: (now - entry.group.arrival).seconds)
       }
       entry.lastToken = now
+      noteDraft(step.source, &entry)
       running[ticket] = entry
     case .finished(let generation):
       running[ticket] = nil
@@ -136,9 +167,23 @@ struct EngineLoop {
     }
   }
 
+  /// Counts a drafted token by its place in the draft. What the model writes itself ends one.
+  private func noteDraft(_ source: TokenSource?, _ entry: inout Running) {
+    switch source?.writer {
+    case .draft?, .lookup?:
+      entry.drafted += 1
+      engine.metrics.noteDrafted(place: entry.drafted, isKept: true)
+    case .corrected?:
+      engine.metrics.noteDrafted(place: entry.drafted + 1, isKept: false)
+      entry.drafted = 0
+    case .target?, nil: entry.drafted = 0
+    }
+  }
+
   private func report() {
     engine.metrics.noteLoad(
       waiting: waiting.count, running: running.count, prefixBytes: prefixes?.byteCount ?? 0,
-      reusedTokens: prefixes?.reusedTokens ?? 0)
+      reusedTokens: prefixes?.reusedTokens ?? 0,
+      audits: engine.auditsWaiting + (audit == nil ? 0 : 1))
   }
 }

@@ -19,6 +19,19 @@ package struct EngineWork: Sendable {
   }
 }
 
+/// An output to decode once more while nobody waits.
+package struct AuditWork: Sendable {
+  /// `nil` where there is nothing to decode.
+  package var work: EngineWork?
+  /// Told the output, on the engine's thread. Not called for what is dropped.
+  package var finish: @Sendable (Generation?) -> Void
+
+  package init(work: EngineWork?, finish: @escaping @Sendable (Generation?) -> Void) {
+    self.work = work
+    self.finish = finish
+  }
+}
+
 /// What happens to the outputs of a request; `sequence` is the output's place in it.
 package enum EngineEvent: Sendable {
   /// An output's next token.
@@ -46,6 +59,8 @@ package final class ModelEngine: Sendable {
     package var queue = 64
     /// Bytes of keys and values kept for prompts that begin alike; 0 for none.
     package var prefixBytes = 256 << 20
+    /// Audits that may wait for an idle moment; further ones are dropped.
+    package var audits = 64
 
     package init() {}
   }
@@ -71,6 +86,7 @@ package final class ModelEngine: Sendable {
     var isStopping = false
     var isOver = false
     var waitingForEnd: [CheckedContinuation<Void, Never>] = []
+    var audits: [AuditWork] = []
   }
 
   let model: LanguageModel
@@ -126,6 +142,18 @@ package final class ModelEngine: Sendable {
     return EngineStream(id: id, events: events, engine: self, continuation: continuation)
   }
 
+  /// Takes an audit: decoded pass by pass while there is no request, so that a request waits for one pass at most. It
+  /// is dropped where too many wait, and when the engine stops.
+  package func audit(_ audit: AuditWork) {
+    let isTaken = shared.withLock { shared in
+      guard !shared.isStopping, shared.audits.count < limits.audits else { return false }
+      shared.audits.append(audit)
+      return true
+    }
+    if !isTaken { metrics.noteAuditDropped() }
+    wake.signal()
+  }
+
   /// Gives a request up: its slots are free before the next pass.
   func leave(_ id: Int) {
     shared.withLock { _ = $0.left.insert(id) }
@@ -171,6 +199,13 @@ package final class ModelEngine: Sendable {
 
   func waitForNews() { wake.wait() }
 
+  func takeAudit() -> AuditWork? {
+    shared.withLock { $0.audits.isEmpty ? nil : $0.audits.removeFirst() }
+  }
+
+  /// Audits that wait for an idle moment.
+  var auditsWaiting: Int { shared.withLock(\.audits.count) }
+
   func noteEnd(of count: Int) { shared.withLock { $0.outstanding -= count } }
 
   private func end() {
@@ -203,6 +238,9 @@ package struct EngineStream: Sendable {
     self.engine = engine
     self.continuation = continuation
   }
+
+  /// Why there are no outputs where nobody gave a reason.
+  var reason: APIError { engine.isStopping ? .stopping : .clientLeft }
 
   /// Gives the request up; ``events`` ends with `error` at once.
   package func cancel(throwing error: any Error = CancellationError()) {

@@ -1,5 +1,6 @@
 import Foundation
 import Generation
+import RiskControl
 import Synchronization
 
 /// Counts what a server does.
@@ -29,6 +30,11 @@ package final class ServerMetrics: Sendable {
     var status: Int
   }
 
+  struct DraftKey: Hashable {
+    var place: Int
+    var isKept: Bool
+  }
+
   struct State {
     var requests: [RequestKey: Int] = [:]
     var promptTokens = 0
@@ -41,7 +47,13 @@ package final class ServerMetrics: Sendable {
     var reusedTokens = 0
     var tokensByLayer: [Int: Int] = [:]
     var tokensByWriter: [String: Int] = [:]
+    /// Drafted tokens that were verified, by their place in the draft.
+    var drafted: [DraftKey: Int] = [:]
     var guarded: [Bool: Int] = [:]
+    /// By the beginning of a certificate's digest.
+    var audits: [String: RiskMonitor] = [:]
+    var auditsWaiting = 0
+    var auditsDropped = 0
     // From a token of the smallest models to a long document on a slow machine.
     var firstToken = Histogram([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
     var betweenTokens = Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5])
@@ -56,6 +68,19 @@ package final class ServerMetrics: Sendable {
 
   /// Outputs that were given up.
   package var cancelledCount: Int { state.withLock(\.cancelled) }
+
+  /// Drafted tokens that were kept, or were not, by their place in the draft.
+  package func draftedCounts(kept isKept: Bool) -> [Int: Int] {
+    state.withLock { state in
+      Dictionary(
+        uniqueKeysWithValues: state.drafted.filter { $0.key.isKept == isKept }.map {
+          ($0.key.place, $0.value)
+        })
+    }
+  }
+
+  /// Audits that were given up.
+  package var auditsDroppedCount: Int { state.withLock(\.auditsDropped) }
 
   var snapshot: State { state.withLock { $0 } }
 
@@ -96,8 +121,19 @@ package final class ServerMetrics: Sendable {
     }
   }
 
-  func noteLoad(waiting: Int, running: Int, prefixBytes: Int, reusedTokens: Int) {
+  func noteDrafted(place: Int, isKept: Bool) {
+    state.withLock { $0.drafted[DraftKey(place: place, isKept: isKept), default: 0] += 1 }
+  }
+
+  func noteAudits(of certificate: String, _ monitor: RiskMonitor) {
+    state.withLock { $0.audits[certificate] = monitor }
+  }
+
+  func noteAuditDropped() { state.withLock { $0.auditsDropped += 1 } }
+
+  func noteLoad(waiting: Int, running: Int, prefixBytes: Int, reusedTokens: Int, audits: Int) {
     state.withLock { state in
+      state.auditsWaiting = audits
       (state.waiting, state.running) = (waiting, running)
       (state.prefixBytes, state.reusedTokens) = (prefixBytes, reusedTokens)
     }

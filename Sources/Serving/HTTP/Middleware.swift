@@ -17,7 +17,12 @@ struct ErrorMiddleware: RouterMiddleware {
     do {
       response = try await next(request, context)
     } catch let error as HTTPError where error.status == .notFound {
-      response = APIError.notFound("\(request.method) \(request.uri.path.prefix(200))").response
+      let path = request.uri.path
+      if let allow = Routes.method(of: path), allow != request.method.rawValue {
+        response = APIError.wrongMethod("\(path.prefix(200))", allow: allow).response
+      } else {
+        response = APIError.notFound("\(request.method) \(path.prefix(200))").response
+      }
     } catch {
       let answer = APIError.from(error, prompt: "body")
       if answer.status == 500 {
@@ -106,6 +111,9 @@ extension APIError {
   var response: Response {
     var headers: HTTPFields = [.contentType: "application/json"]
     if let retryAfter { headers[.retryAfter] = "\(retryAfter)" }
+    if let allow { headers[.allow] = allow }
+    // The rest of the body is not read: clients must not go on with such a connection.
+    if status == 413 { headers[.connection] = "close" }
     return Response(
       status: .init(code: status), headers: headers,
       body: .init(byteBuffer: ByteBuffer(string: json.line + "\n")))

@@ -11,6 +11,8 @@ package struct APIError: Error, Sendable, Equatable {
   package var code: String?
   /// Seconds after which to try again.
   package var retryAfter: Int?
+  /// The method that the place is asked with.
+  package var allow: String?
 
   /// A request that cannot be carried out as it is.
   static func invalid(_ message: String, param: String? = nil, code: String? = nil) -> APIError {
@@ -41,6 +43,12 @@ package struct APIError: Error, Sendable, Equatable {
       status: 404, type: "invalid_request_error", message: "there is nothing at \(what)", code: "not_found")
   }
 
+  static func wrongMethod(_ what: String, allow: String) -> APIError {
+    APIError(
+      status: 405, type: "invalid_request_error", message: "\(what) is asked with \(allow)",
+      code: "method_not_allowed", allow: allow)
+  }
+
   static func tooLarge(limit: Int) -> APIError {
     APIError(
       status: 413, type: "invalid_request_error",
@@ -61,6 +69,10 @@ package struct APIError: Error, Sendable, Equatable {
   static let loading = APIError(
     status: 503, type: "server_error", message: "the model is being loaded", code: "loading", retryAfter: 2)
 
+  /// Counted and logged; nobody reads it. The status is nginx's.
+  static let clientLeft = APIError(
+    status: 499, type: "invalid_request_error", message: "the client left", code: "client_left")
+
   static func timeout(seconds: Int) -> APIError {
     APIError(
       status: 503, type: "server_error", message: "the output was not complete after \(seconds) s",
@@ -75,6 +87,7 @@ package struct APIError: Error, Sendable, Equatable {
     case let error as APIError: return error
     case EngineError.full(let seconds): return .full(retryAfter: seconds)
     case EngineError.stopping: return .stopping
+    case is CancellationError: return .clientLeft
     case let error as GenerationError:
       switch error {
       case .promptTooLong, .sourceTooLong:

@@ -39,6 +39,17 @@ struct Routes: Sendable {
   /// Tokens that prompt and output may have together.
   var contextLength: Int { configuration.context ?? served.model.contextLength }
 
+  /// What a path is asked with; `nil` for one that nothing is at.
+  static func method(of path: String) -> String? {
+    switch path {
+    case "/", "/health", "/metrics", "/v1/models": return "GET"
+    case "/v1/chat/completions", "/v1/completions", "/v1/egress/summarize", "/v1/egress/answer": return "POST"
+    default:
+      let parts = path.split(separator: "/")
+      return parts.count == 3 && parts[0] == "v1" && parts[1] == "models" ? "GET" : nil
+    }
+  }
+
   static func metrics(_ counts: ServerMetrics) -> Response {
     Response(
       status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
@@ -86,6 +97,10 @@ struct Routes: Sendable {
     } catch let error as HTTPError where error.status == .contentTooLarge {
       hangUp(context)
       throw APIError.tooLarge(limit: limit)
+    } catch let error where !(error is CancellationError) {
+      // The client left in the middle of it, or its chunks are none.
+      hangUp(context)
+      throw APIError.invalid("the body could not be read to its end", code: "invalid_body")
     }
     return try RequestFields(body: Array(body.readableBytesView))
   }

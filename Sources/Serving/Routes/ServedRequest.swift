@@ -38,15 +38,19 @@ struct ServedRequest: Sendable {
   func outputs(_ observe: (TokenStep) -> Void = { _ in }) async throws -> [Generation] {
     defer { end() }
     var outputs = [Generation?](repeating: nil, count: count)
-    for try await event in events {
-      switch event {
-      case .token(_, let step): observe(step)
-      case .finished(let index, let generation): outputs[index] = generation
+    do {
+      for try await event in events {
+        switch event {
+        case .token(_, let step): observe(step)
+        case .finished(let index, let generation): outputs[index] = generation
+        }
       }
+    } catch is CancellationError {
+      throw stream.reason
     }
     let complete = outputs.compactMap { $0 }
     // The stream of a task that was cancelled ends without an error.
-    guard complete.count == count else { throw APIError.stopping }
+    guard complete.count == count else { throw stream.reason }
     note(complete.reduce(0) { $0 + $1.tokenIDs.count })
     return complete
   }

@@ -105,7 +105,11 @@ struct GenerateCommand: ParsableCommand {
     }
     if let jsonSchema {
       let text = jsonSchema == "{}" ? jsonSchema : try TextInput(path: jsonSchema).text
-      options.grammar = try model.model.grammar(jsonSchema: Array(text.utf8))
+      do {
+        options.grammar = try model.model.grammar(jsonSchema: Array(text.utf8))
+      } catch {
+        throw CommandError("\(jsonSchema): \(error)")
+      }
     }
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)

@@ -8,7 +8,7 @@ struct MonitorCommand: ParsableCommand {
     commandName: "monitor",
     abstract: "Say whether a deployed certificate still holds, from the log of its audits.",
     discussion: """
-      summarize and answer write the log with --audit SHARE. While the expected loss of the outputs against full depth \
+      summarize, answer and serve write the log with --audit SHARE. While the expected loss of the outputs against full depth \
       is at most epsilon, the alarm is ever raised with probability at most delta, however often the log is looked at.
 
       EXAMPLES

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Dispatch
 import Foundation
 import Generation
@@ -45,6 +46,8 @@ struct ServeCommand: ParsableCommand {
       valueName: "file"))
   var exitHeads: String?
 
+  @OptionGroup var auditing: AuditOptions
+
   @Option(
     help: "Address to listen at; 0.0.0.0 for every address of this machine, which wants an --api-key-file.")
   var host = "127.0.0.1"
@@ -89,6 +92,10 @@ struct ServeCommand: ParsableCommand {
       guard range.contains(value) else {
         throw ValidationError("--\(name) must be in \(range), but is \(value).")
       }
+    }
+    if auditing.audit != nil, certificate.isEmpty { throw ValidationError("--audit needs a --certificate.") }
+    if auditing.auditLog != nil, certificate.count > 1 {
+      throw ValidationError("--audit-log is of one certificate, but \(certificate.count) are given.")
     }
     try check("port", port, 0...65_535)
     try check("slots", slots, 1...32)
@@ -136,15 +143,45 @@ struct ServeCommand: ParsableCommand {
   }
 
   private func certificates(_ loaded: LoadedModel) throws -> [ServedCertificate] {
-    try certificate.map { path in
+    var found: [ServedCertificate] = []
+    for path in certificate {
       let subject =
         try ServedCertificate.needsDraft(path)
         ? loaded.subject(draft: LoadedDraft(draft, for: loaded, threads: models.threads))
         : loaded.subject(ExitPolicyOptions.parse(exitHeads.map { ["--exit-heads", $0] } ?? []))
       let served = try ServedCertificate(path: path, for: subject)
-      Console.note("\(path): \(served.guarantee)")
-      return served
+      Console.note("\(path): \(served.statement)")
+      found += try audited(served, path: path, subject)
     }
+    if auditing.audit != nil, !found.contains(where: \.isAudited) {
+      throw CommandError("--audit: none of these certificates can be audited; they are of answers")
+    }
+    return found
+  }
+
+  /// A certificate, and after it the safer ones that go on in its place after its monitor's alarm.
+  private func audited(
+    _ served: ServedCertificate, path: String, _ subject: DecodingSubject
+  ) throws -> [ServedCertificate] {
+    guard let share = auditing.audit else { return [served] }
+    guard case .decoding = served.subject else {
+      Console.note("\(path): not audited, since it is of answers")
+      return [served]
+    }
+    var chain = [try served.audited(share: share, log: auditing.auditLog)]
+    // As for other commands: one log is of one certificate.
+    let safer =
+      auditing.auditLog == nil
+      ? try CertifiedPolicy.safer(than: path).filter { try !CertificateAudit.isAlarmed($0) } : []
+    for path in safer {
+      chain.append(try ServedCertificate(path: path, for: subject).audited(share: share))
+    }
+    if chain[0].isAlarmed {
+      Console.warning(
+        "the monitor of \(path) raised its alarm: decoding "
+          + (safer.first.map { "with \($0), which is safer" } ?? "at full depth"))
+    }
+    return chain
   }
 
   private func keys() throws -> [String] {
