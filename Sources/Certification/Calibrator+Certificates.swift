@@ -123,7 +123,7 @@ extension Calibrator {
 
   /// Adds what the outputs say beside their losses: the ε of audits, and the share of documents that the guard finds
   /// unlike those it was made of.
-  private func complete(_ certificate: inout Certificate, by lines: [RunLine]) throws {
+  func complete(_ certificate: inout Certificate, by lines: [RunLine]) throws {
     certificate.auditEpsilon = try auditEpsilon(certificate, lines: lines)
     guard sweep.settings.policy.applicability != nil else { return }
     let outside = lines.reduce(0) { $0 + ($1.inside == false ? 1 : 0) }

@@ -158,24 +158,6 @@ public struct Calibrator {
     return try LossTable(path: path, options: TableOptions(lossBound: metric.bound))
   }
 
-  /// The ε to audit a certificate by: that of the consistency loss, whatever the certificate is relative to, since an
-  /// audit has no references.
-  ///
-  /// - Parameters:
-  ///   - certificate: Made of these documents.
-  ///   - lines: Their outputs.
-  /// - Returns: `nil` where nothing can be audited: no threshold, or a loss that compares distributions.
-  func auditEpsilon(_ certificate: Certificate, lines: [RunLine]) throws -> Double? {
-    guard metric.distance == nil, let threshold = certificate.threshold else { return nil }
-    guard risk == .gap, metric.readsReferences else { return certificate.settings.epsilon }
-    let losses = zip(lines, records).map { line, record in
-      line.losses(metric, risk: .consistency, references: [], source: record.item.document)[
-        line.piece(at: threshold)]
-    }
-    let bound = try RiskBound.wsr.upperBound(of: losses, delta: certificate.settings.delta)
-    return min(max(bound, 0.001), 0.999)
-  }
-
   /// Runs all documents and certifies a threshold.
   ///
   /// - Parameters:

@@ -53,9 +53,7 @@ extension AdaptationRun {
     var certificate = Certificate(
       result, table: candidate.table, settings: settings, policiesCompared: compared,
       subject: try candidate.calibrator.subject(), program: EgressVersion.program)
-    let outside = candidate.lines.count { $0.inside == false }
-    certificate.outsideShare = Double(outside) / Double(candidate.lines.count)
-    certificate.auditEpsilon = try candidate.calibrator.auditEpsilon(certificate, lines: candidate.lines)
+    try candidate.calibrator.complete(&certificate, by: candidate.lines)
     return certificate
   }
 
