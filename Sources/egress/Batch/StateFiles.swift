@@ -162,9 +162,9 @@ struct StateMerge {
     let layers = tensors.keys.compactMap { name in
       name.hasPrefix("layer.") ? Int(name.dropFirst("layer.".count)) : nil
     }.sorted()
-    guard line.tokens == text.count, line.row >= 0,
-      let size = layers.first.flatMap({ tensors["layer.\($0)"] })?
-        .shape.last
+    guard line.tokens == text.count, let count = tensors["tokens"]?.elementCount,
+      line.row >= 0, line.row <= count - text.count,
+      let size = layers.first.flatMap({ tensors["layer.\($0)"] })?.shape.last
     else { throw Self.damaged(path) }
     var all = rows ?? StateRows(layers: layers, hiddenSize: size)
     all.begin(text)
