@@ -382,4 +382,34 @@ import Testing
     expectRefusal(
       try run("two", "--fallback", "0.3,0.6", "--shard", "1/2"), status: 64, saying: "take no --shard")
   }
+
+  @Test func `guards of drafts go through shards`() throws {
+    try writeDocuments(count: 32)
+    let way = ["--draft", try egress.writeModel("draft.gguf")]
+    let priced = try egress.run(
+      ["bench", "--model", model, "--prices", egress.path("prices.json")] + way)
+    #expect(priced.status == 0, "\(priced.errors)")
+    for folder in ["one", "many"] {
+      try FileManager.default.createDirectory(atPath: egress.path(folder), withIntermediateDirectories: true)
+    }
+    func run(_ output: String, _ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        [
+          "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--max-tokens", "6", "--risk",
+          "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output", egress.path(output),
+          "--prices", egress.path("prices.json"), "--guard-documents", "16",
+        ] + way + options)
+    }
+    let single = try run("one/docs")
+    #expect([0, 3].contains(single.status), "\(single.errors)")
+    for index in 1...3 {
+      let result = try run("many/docs", "--shard", "\(index)/3")
+      #expect(result.status == 0, "\(result.errors)")
+    }
+    let merged = try merge(names(3, "many/docs", "runs.jsonl"))
+    #expect(merged.status == single.status, "\(merged.errors)")
+    #expect(try files("many") == files("one"))
+    let certificate = try egress.text("many/docs.certificate.json")
+    #expect(certificate.contains("docs.guard.safetensors") && certificate.contains("tripwire"))
+  }
 }

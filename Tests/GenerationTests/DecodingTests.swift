@@ -188,9 +188,32 @@ import Transformers
     #expect(prefixes.byteCount <= prefixes.byteLimit)
     let small = PrefixCache(byteLimit: 1)
     let without = BatchDecoder(model: model, prefixes: small)
-    let twice = [Array(requests[0]), Array(requests[0])]
-    #expect(try without.run(prompts: twice, options: options) == [alone[0], alone[0]])
+    for _ in 0..<2 {
+      #expect(try without.run(prompts: [Array(requests[0])], options: options) == [alone[0]])
+    }
     #expect(small.byteCount == 0 && small.reusedTokens == 0)
+    // Prompts of one batch share what is being read, though nothing is kept of what is through.
+    let together = PrefixCache(byteLimit: 1)
+    let all = BatchDecoder(model: model, prefixes: together)
+    #expect(try all.run(prompts: requests.map(Array.init), options: options) == alone)
+    #expect(together.byteCount == 0 && together.reusedTokens >= 5 * 340)
+    // A few tokens are not waited for, and nothing is where prompts are read by turns with passes.
+    let turns = BatchDecoder(model: model, promptParts: 1, prefixes: PrefixCache(byteLimit: 1 << 24))
+    #expect(try turns.run(prompts: requests.map(Array.init), options: options) == alone)
+  }
+
+  @Test func `a batch is as wide as it pays`() throws {
+    // Tokens a second: 40, 80, 100, 101; 16 bring as many as 32, nearly.
+    #expect(BatchWidth.best(of: [4: 0.1, 8: 0.1, 16: 0.16, 32: 32 / 101]) == 16)
+    #expect(BatchWidth.best(of: [4: 0.1, 8: 0.2, 16: 0.41]) == 4)
+    #expect(BatchWidth.best(of: [4: 0.1, 8: 0.1, 16: 0.1, 32: 0.1]) == 32)
+    #expect(BatchWidth.best(of: [:]) == 1)
+    let directory = try TemporaryDirectory()
+    let path = try directory.write("tiny.gguf", TinyDecoder().gguf().build())
+    let found = try BatchWidth(measuring: LanguageModel(path: path, threads: 1), limit: 8)
+    #expect([4, 8].contains(found.width) && found.seconds[4].map { $0 > 0 } == true)
+    let stopped = try BatchWidth(measuring: LanguageModel(path: path, threads: 1)) { true }
+    #expect(stopped.width == 16 && stopped.seconds.isEmpty)
   }
 
   @Test func `options out of range and prompts that do not fit are refused`() throws {

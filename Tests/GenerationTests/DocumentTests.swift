@@ -115,6 +115,33 @@ import Transformers
     #expect(finished && order == Array(documents.indices))
   }
 
+  @Test func `questions about one document read it once, and get what each gets alone`() throws {
+    var tiny = TinyDecoder()
+    tiny.contextLength = 1024
+    let directory = try TemporaryDirectory()
+    let model = try LanguageModel(path: directory.write("tiny.gguf", tiny.gguf().build()), threads: 2)
+    let document = (0..<60).map { "\($0 * 7919 % 997)" }.joined(separator: " ")
+    let items = (0..<10).map {
+      DocumentBatch.Item(task: .answer(question: "What is \($0)?"), document: $0 == 4 ? "another" : document)
+    }
+    let options = GenerationOptions(maxTokens: 12)
+    func run(_ batch: DocumentBatch, _ items: [DocumentBatch.Item]) throws -> [Generation] {
+      var found: [Generation] = []
+      _ = try batch.run(items) { if case .finished(_, let generation) = $0 { found.append(generation) } }
+      return found
+    }
+    let alone = try items.flatMap { item in
+      try run(DocumentBatch(model: model, options: options, raw: true, width: 1), [item])
+    }
+    let length = alone[0].promptTokenIDs.count
+    for width in [1, 3, 16] {
+      let batch = DocumentBatch(model: model, options: options, raw: true, width: width)
+      #expect(try run(batch, items) == alone)
+      // All but the first of the nine begin with most of the prompt of the first: up to the question.
+      #expect(batch.sharedTokens > 8 * (length - 70), "\(width): \(batch.sharedTokens) of \(length)")
+    }
+  }
+
   @Test func `a batch stops when it is told to`() throws {
     let (model, _) = LanguageModel.hashing()
     let items = Array(repeating: DocumentBatch.Item(task: .summarize, document: "text"), count: 50)

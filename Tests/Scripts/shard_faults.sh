@@ -59,8 +59,16 @@ interrupted TERM; whole SIGTERM; say SIGTERM "$status" "ended after $took ms, we
 interrupted INT; whole SIGINT; say SIGINT "$status" "went on after $lines lines; equal"
 interrupted KILL; printf '{"id":"d1","text":"ha' >> out.1-of-2.jsonl.partial; whole 'half a line'
 say 'half a line' - 'cut off; equal'
-interrupted KILL; faketime=$(date -d '2001-01-01' +%s); touch -d "@$faketime" out.1-of-2.jsonl.partial docs.jsonl
-whole 'clock jump'; say 'files of the year 2001' - 'times are not looked at; equal'
+interrupted KILL; touch -d '2001-01-01' out.1-of-2.jsonl.partial docs.jsonl
+whole 'old files'; say 'files of the year 2001' - 'times are not looked at; equal'
+# Debian's faketime; without it these lines are left out.
+if command -v faketime > /dev/null; then
+  for jump in '2001-01-01' '2099-01-01'; do
+    interrupted KILL
+    FAKETIME_DONT_FAKE_MONOTONIC=1 faketime "$jump" "$egress" "${options[@]}" --output out.jsonl --shard 1/2 2>> log
+    whole 'clock jump'; say "clock jumps to $jump" - 'equal'
+  done
+fi
 
 rm -f out.1-of-2.jsonl*
 run 1 & first=$!

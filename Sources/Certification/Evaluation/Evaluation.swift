@@ -87,27 +87,12 @@ public struct Evaluation {
     public var promptDepth: Int?
   }
 
-  /// Sums of one way.
-  private struct Sums {
-    var quality = 0.0
-    var layers = 0.0
-    var bytes = 0.0
-    var decode = 0.0
-    var prefill = 0.0
-    var tokens = 0
-    var steps = 0
-    var times = TimedDecoder.Times()
-    var speculation: SpeculationStatistics?
-  }
-
   /// The model whose time is measured.
   public let model: LanguageModel
   /// Who drafts for ``model``, where drafts are compared.
   public var speculation: SpeculationStrategy?
   /// With the certificate's guard and tripwire, and how deep prompts are read.
   public var protection = GenerationOptions()
-  /// By document, whether it is; empty without a guard.
-  private var inside: [Bool] = []
   private var controller: DraftLengthController?
   private let decoder: TimedDecoder
   private let strategy: ExitStrategy?
@@ -117,12 +102,8 @@ public struct Evaluation {
   private let risk: QualityRisk
   private let maxTokens: Int?
   private let shouldStop: () -> Bool
-  private var full = Sums()
-  private var exits = Sums()
-  private var losses: [Double] = []
-  private var distances: [DistributionDistance: [Double]] = [:]
-  private var identical = 0
-  private var hasReferences = true
+  /// What the documents gave so far, in their order.
+  package private(set) var documents: [EvaluatedDocument] = []
 
   /// Prepares to decode both ways.
   ///
@@ -162,11 +143,11 @@ public struct Evaluation {
   ///
   /// - Returns: `false` after an interruption; the document then counts for nothing.
   public mutating func add(_ record: DocumentRecord, exitsFirst: Bool) throws -> Bool {
-    var sums = [full, exits]
+    var ways = [EvaluatedDocument.Way(), EvaluatedDocument.Way()]
     var texts = ["", ""]
     var isInside: Bool?
     for way in exitsFirst ? [1, 0] : [0, 1] {
-      guard let (text, found) = try run(record, isPlain: way == 0, into: &sums[way]) else {
+      guard let (text, found) = try run(record, isPlain: way == 0, into: &ways[way]) else {
         return false
       }
       texts[way] = text
@@ -174,27 +155,31 @@ public struct Evaluation {
     }
     if let references = record.references, !references.isEmpty {
       for way in [0, 1] {
-        sums[way].quality += 1 - loss.loss(texts[way], references: references, source: record.item.document)
+        ways[way].quality = 1 - loss.loss(texts[way], references: references, source: record.item.document)
       }
-    } else {
-      hasReferences = false
     }
+    var distances: [DistributionDistance: Double] = [:]
     if distance != nil {
-      guard try addDistances(record) else { return false }
+      guard let found = try measureDistances(record) else { return false }
+      distances = found
     }
-    (full, exits) = (sums[0], sums[1])
-    if let isInside { inside.append(isInside) }
-    if texts[0].utf8.elementsEqual(texts[1].utf8) { identical += 1 }
-    losses.append(
-      distance.flatMap { distances[$0]?.last }
-        ?? risk.loss(
-          texts[1], full: texts[0], references: record.references ?? [], source: record.item.document,
-          metric: loss))
+    documents.append(
+      EvaluatedDocument(
+        full: ways[0], exits: ways[1],
+        loss: distance.flatMap { distances[$0] }
+          ?? risk.loss(
+            texts[1], full: texts[0], references: record.references ?? [], source: record.item.document,
+            metric: loss),
+        isIdentical: texts[0].utf8.elementsEqual(texts[1].utf8), isInside: isInside,
+        brier: distances[.brier], hellinger: distances[.hellinger]))
     return true
   }
 
   /// Distances along the full model's own output, which is decoded once more for each.
-  private mutating func addDistances(_ record: DocumentRecord) throws -> Bool {
+  ///
+  /// - Returns: `nil` after an interruption.
+  private func measureDistances(_ record: DocumentRecord) throws -> [DistributionDistance: Double]? {
+    var distances: [DistributionDistance: Double] = [:]
     var options = try options(record)
     options.applicability = protection.applicability
     let prompt = try model.wholePrompt(for: record, options: options)
@@ -207,17 +192,17 @@ public struct Evaluation {
         guard
           let pieces = try sweep.run(
             prompt, options: options, shouldStop: shouldStop)
-        else { return false }
+        else { return nil }
         value = pieces.last?.distance ?? 0
       }
-      distances[distance, default: []].append(value)
+      distances[distance] = value
     }
     _ = decoder.take()
-    return true
+    return distances
   }
 
   private mutating func run(
-    _ record: DocumentRecord, isPlain: Bool, into sums: inout Sums
+    _ record: DocumentRecord, isPlain: Bool, into sums: inout EvaluatedDocument.Way
   ) throws -> (text: String, applicability: Applicability?)? {
     var options = try options(record)
     if !isPlain {
@@ -249,51 +234,28 @@ public struct Evaluation {
     if let drafting {
       controller = drafting.controller
       sums.bytes += Double(drafting.statistics.bytesRead)
-      sums.speculation = sums.speculation ?? SpeculationStatistics()
-      sums.speculation?.add(drafting.statistics)
+      sums.speculation = drafting.statistics
     }
-    let times = decoder.take()
-    sums.times.layers += times.layers
-    sums.times.heads += times.heads
-    sums.times.cache += times.cache
-    sums.times.embedding += times.embedding
-    sums.prefill += session.timings.prefill
-    sums.decode += session.timings.decode
+    sums.times = decoder.take()
+    (sums.prefill, sums.decode) = (session.timings.prefill, session.timings.decode)
     let generation = session.generation
-    sums.layers += Double(generation.layers.reduce(0, +))
-    sums.tokens += generation.tokenIDs.count
-    sums.steps += generation.tokenIDs.count - 1
+    sums.layers = generation.layers.reduce(0, +)
+    sums.tokens = generation.tokenIDs.count
     return (generation.text.trimmingWhitespace(), generation.applicability)
   }
 
   /// What came out, or `nil` when there is no document.
   public func result(certificate: Certificate?, threshold: Double?) -> Result? {
-    guard !losses.isEmpty else { return nil }
-    let count = Double(losses.count)
-    let average = losses.reduce(0, +) / count
-    let variance = losses.map { ($0 - average) * ($0 - average) }.reduce(0, +) / max(count - 1, 1)
-    let epsilon = certificate?.settings.epsilon
-    func ratio(_ value: Double, _ other: Double) -> Double { other > 0 ? value / other : 1 }
-    // The numbers of steps may differ, where one way writes more.
-    let (fullWay, exitWay) = (way(full), way(exits))
-    func mean(_ distance: DistributionDistance) -> Double? {
-      distances[distance].map { $0.reduce(0, +) / count }
-    }
-    let covered = zip(losses, inside).filter(\.1).map(\.0)
-    let share = inside.isEmpty ? nil : 1 - Double(covered.count) / count
-    let insideRisk = covered.isEmpty ? nil : covered.reduce(0, +) / Double(covered.count)
-    return Result(
+    Result(facts(certificate: certificate, threshold: threshold), documents: documents)
+  }
+
+  /// What the documents have in common.
+  package func facts(certificate: Certificate?, threshold: Double?) -> EvaluationFacts {
+    EvaluationFacts(
       model: model.name, metric: distance?.rawValue ?? loss.name, risk: risk.name,
-      documents: losses.count,
       layers: decoder.configuration.layerCount,
-      threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1, epsilon: epsilon,
-      testRisk: average, testRiskError: (variance / count).squareRoot(), brier: mean(.brier),
-      hellinger: mean(.hellinger),
-      isWithinEpsilon: epsilon.map { average <= $0 }, outsideShare: share, insideRisk: insideRisk,
-      identicalOutputs: identical, full: fullWay,
-      exits: exitWay, timeRatio: ratio(exitWay.millisecondsPerToken, fullWay.millisecondsPerToken),
-      documentTimeRatio: ratio(fullWay.samplesPerSecond, exitWay.samplesPerSecond),
-      promptTimeRatio: ratio(exits.prefill, full.prefill), promptDepth: protection.promptDepth)
+      threshold: usedThreshold ?? certificate?.threshold ?? threshold ?? 1,
+      epsilon: certificate?.settings.epsilon, promptDepth: protection.promptDepth)
   }
 
   /// The rollback threshold, 0 for exact drafting; 1 for full depth; `nil` for that of the exits.
@@ -303,20 +265,5 @@ public struct Evaluation {
     case .exact: 0
     case nil: protection.promptDepth.map(Double.init) ?? (strategy == nil ? 1 : nil)
     }
-  }
-
-  private func way(_ sums: Sums) -> Way {
-    let steps = Double(max(sums.steps, 1))
-    let milliseconds = 1000 * sums.decode / steps
-    let parts = [sums.times.layers, sums.times.heads, sums.times.cache].map { 1000 * $0 / steps }
-    return Way(
-      quality: hasReferences ? sums.quality / Double(losses.count) : nil,
-      averageLayer: sums.layers / Double(max(sums.tokens, 1)), bytesPerToken: sums.bytes / steps,
-      millisecondsPerToken: milliseconds,
-      samplesPerSecond: Double(losses.count) / max(sums.prefill + sums.decode, 1e-9),
-      tokens: sums.tokens,
-      breakdown: Breakdown(
-        layers: parts[0], heads: parts[1], cache: parts[2],
-        gatesAndSampling: max(0, milliseconds - parts.reduce(0, +))), speculation: sums.speculation)
   }
 }

@@ -6,7 +6,7 @@ import Transformers
 /// A decoder that measures the time its callers spend in it.
 package final class TimedDecoder: DecoderModel {
   /// Seconds, by what they were spent on.
-  package struct Times: Encodable {
+  package struct Times: Codable, Sendable {
     /// Layers, completing those that earlier tokens skipped included.
     package var layers = 0.0
     /// The unembedding, fitted maps and shortlists.
@@ -15,6 +15,13 @@ package final class TimedDecoder: DecoderModel {
     package var cache = 0.0
     /// Embeddings.
     package var embedding = 0.0
+
+    mutating func add(_ other: Times) {
+      layers += other.layers
+      heads += other.heads
+      cache += other.cache
+      embedding += other.embedding
+    }
   }
 
   private let decoder: any DecoderModel

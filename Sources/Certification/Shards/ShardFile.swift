@@ -66,10 +66,13 @@ package struct BatchShardHeader: Codable {
   package var shard: ShardDescription
   /// SHA-256 of everything that can change an output but the documents.
   package var settings: String
+  /// Present where both ways of decoding are compared.
+  package var evaluation: EvaluationFacts?
 
-  package init(shard: ShardDescription, settings: String) {
+  package init(shard: ShardDescription, settings: String, evaluation: EvaluationFacts? = nil) {
     self.shard = shard
     self.settings = settings
+    self.evaluation = evaluation
   }
 
   /// The line, without its end.

@@ -90,6 +90,15 @@ public struct ShardSet {
   ///
   /// - Throws: ``CertificationError`` for another file.
   public func documents(path: String) throws -> [DocumentRecord] {
+    try checkDocuments(path: path)
+    let records = try DocumentFile.read(path: path)
+    return Array(records.dropFirst(description.skipped).prefix(description.documents))
+  }
+
+  /// Sees to it that a file is the one that the shards are of.
+  ///
+  /// - Throws: ``CertificationError`` for another file.
+  package func checkDocuments(path: String) throws {
     let found: String
     do {
       found = try FileDigest.sha256(path: path)
@@ -101,14 +110,24 @@ public struct ShardSet {
         .documents,
         "\(path) is not the file that the shards are of: SHA-256 \(description.dataDigest), found \(found)")
     }
-    let records = try DocumentFile.read(path: path)
-    return Array(records.dropFirst(description.skipped).prefix(description.documents))
   }
 
   /// The shards' lines as a run on one machine writes them: in the order of the documents.
   ///
   /// - Throws: ``CertificationError`` for a document that is in no shard, or in two, or in another than its own.
   public func lines(for records: [DocumentRecord]) throws -> Data {
+    var whole = Data()
+    for line in try lines(of: records.map(\.id)) {
+      whole += line.bytes
+      whole.append(UInt8(ascii: "\n"))
+    }
+    return whole
+  }
+
+  /// The line of each document, without its end, and the shard's file that it is in.
+  ///
+  /// - Throws: As ``lines(for:)`` does.
+  package func lines(of ids: [DocumentIdentifier]) throws -> [(path: String, bytes: Data)] {
     struct Named: Decodable { var id: DocumentIdentifier }
     var places: [DocumentIdentifier: (file: Int, line: Range<Int>)] = [:]
     for (index, file) in files.enumerated() {
@@ -125,18 +144,35 @@ public struct ShardSet {
         }
       }
     }
-    var whole = Data()
-    for record in records {
-      guard let place = places.removeValue(forKey: record.id) else {
-        throw CertificationError(.shards, "document \(record.id) is in no shard")
+    let lines = try ids.map { id in
+      guard let place = places.removeValue(forKey: id) else {
+        throw CertificationError(.shards, "document \(id) is in no shard")
       }
-      whole += files[place.file].data[place.line]
-      whole.append(UInt8(ascii: "\n"))
+      return (path: files[place.file].path, bytes: files[place.file].data[place.line])
     }
     if let id = places.keys.first {
       throw CertificationError(.shards, "document \(id) of the shards is not among the documents")
     }
-    return whole
+    return lines
+  }
+
+  /// What both ways of decoding come to over all documents.
+  ///
+  /// - Throws: ``CertificationError`` where the shards are not of an evaluation.
+  package func evaluation(of records: [DocumentRecord]) throws -> Evaluation.Result {
+    guard let header = try? JSONDecoder().decode(BatchShardHeader.self, from: files[0].headerLine),
+      let facts = header.evaluation
+    else { throw CertificationError(.shards, "\(files[0].path) is no shard of an evaluation") }
+    let documents = try lines(of: records.map(\.id)).map { path, bytes in
+      guard let line = try? JSONOutput.decode(EvaluationLine.self, from: bytes) else {
+        throw CertificationError(.shards, "\(path) is damaged; remove the shard and run it again")
+      }
+      return line.result
+    }
+    guard let result = Evaluation.Result(facts, documents: documents) else {
+      throw CertificationError(.shards, "the shards have no documents")
+    }
+    return result
   }
 
   /// What a calibration's shards were run with, and what the parts of decoding cost.

@@ -80,4 +80,21 @@ public struct MappedTensor: Sendable {
       count = withUnsafeBytes { format.dequantize($0, into: output) }
     }
   }
+
+  /// Some rows of the weights as floats, or some numbers of a vector; those that there are.
+  public func makeFloats(rows: Range<Int>) -> [Float] {
+    let count = shape.first ?? 0
+    let rows = rows.clamped(to: 0..<count)
+    guard !rows.isEmpty else { return [] }
+    let width = elementCount / count
+    if merged != nil { return Array(makeFloats()[rows.lowerBound * width..<rows.upperBound * width]) }
+    let stride = byteCount / count
+    return Array(unsafeUninitializedCapacity: rows.count * width) { output, filled in
+      filled = withUnsafeBytes {
+        format.dequantize(
+          UnsafeRawBufferPointer(rebasing: $0[rows.lowerBound * stride..<rows.upperBound * stride]),
+          into: output)
+      }
+    }
+  }
 }

@@ -69,12 +69,21 @@ public struct ExitStrategy: Sendable {
   }
 }
 
-extension ExitStrategy: DecodingStrategy {
+extension ExitStrategy: DecodingStrategy, BeginningSharing {
   /// Begins an output with these exits.
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {
     try model.makeSession(prompt: prompt, options: options, exits: self, shouldStop: shouldStop)
+  }
+
+  package func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
+    beginning: (cache: KeyValueCache, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> DecodingSession {
+    try DecodingSession(
+      model: model, prompt: prompt, options: options, beginning: beginning,
+      stepper: ExitDecoder(self, decoder: model.decoder), shouldStop: shouldStop)
   }
 }
 

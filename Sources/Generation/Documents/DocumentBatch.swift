@@ -1,3 +1,4 @@
+import Foundation
 import Transformers
 
 /// Works through many documents, decoding several at a time.
@@ -51,6 +52,7 @@ public final class DocumentBatch {
   private let wholeOnly: Bool
   private let shouldStop: () -> Bool
   private let decoder: BatchDecoder
+  private let prefixes: PrefixCache
   private var jobs: [Int: Job] = [:]
   private var owner: [BatchDecoder.Ticket: Int] = [:]
 
@@ -76,8 +78,13 @@ public final class DocumentBatch {
     self.strategy = strategy
     self.wholeOnly = wholeOnly
     self.shouldStop = shouldStop
-    decoder = BatchDecoder(model: model, width: width, shouldStop: shouldStop)
+    prefixes = PrefixCache(byteLimit: Int(min(ProcessInfo.processInfo.physicalMemory / 32, 1 << 29)))
+    decoder = BatchDecoder(model: model, width: width, prefixes: prefixes, shouldStop: shouldStop)
   }
+
+  /// Tokens of prompts that were not read because another prompt began with them: those of a document about which
+  /// several things are asked.
+  public var sharedTokens: Int { prefixes.reusedTokens }
 
   /// Tokens generated so far.
   public var tokenCount: Int { decoder.tokenCount }

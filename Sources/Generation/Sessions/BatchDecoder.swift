@@ -38,6 +38,14 @@ public final class BatchDecoder {
     /// Whether all of its keys and values are those of full depth.
     var isPlain: Bool
 
+    /// Its prompt, where other prompts may go on from what it has read.
+    var prompt: [TokenID]?
+
+    /// What they go on from.
+    var beginning: PrefixCache.Beginning? {
+      guard let prompt, let session = session as? DecodingSession else { return nil }
+      return PrefixCache.Beginning(tokens: prompt, cache: session.cache)
+    }
     /// The session, where its passes may be shared; others decode by themselves.
     var sharing: (any PassSharing)? { session as? any PassSharing }
     /// Whether its prompt has not passed the layers.
@@ -50,6 +58,8 @@ public final class BatchDecoder {
   private let shouldStop: () -> Bool
   private let promptParts: Int
   private let prefixes: PrefixCache?
+  /// Whether a prompt waits for one that begins like it to be read.
+  private var isAwaitingBeginning = false
   private let runner = PassRunner()
   private var waiting: [Request] = []
   private var active: [Job] = []
@@ -66,8 +76,8 @@ public final class BatchDecoder {
   ///   - promptParts: Parts of at most 256 tokens that prompts may go through the layers with before sequences under
   ///     way get their next token; `nil` for as many as there are. Few let nobody wait long, all of them fill the
   ///     places first.
-  ///   - prefixes: Where keys and values of outputs at full depth are kept for prompts that begin alike; `nil` for
-  ///     nowhere.
+  ///   - prefixes: Where keys and values are kept for prompts that begin alike, which then go on from those of sequences
+  ///     under way, too; `nil` for nowhere.
   ///   - shouldStop: Asked before each token.
   public init(
     model: LanguageModel, width: Int = 16, promptParts: Int? = nil, prefixes: PrefixCache? = nil,
@@ -117,16 +127,18 @@ public final class BatchDecoder {
   /// - Throws: What `observe` throws.
   @discardableResult
   public func step(_ observe: (Ticket, Event) throws -> Void) throws -> Bool {
-    try admit(observe)
-    guard try readPrompts(observe) else { return false }
+    repeat {
+      try admit(observe)
+      guard try readPrompts(observe) else { return false }
+    } while isAwaitingBeginning
     let going = active.filter { $0.session.stopReason == nil && !$0.isReading }
     if !going.isEmpty {
       if shouldStop() { return false }
       guard try decode(going, observe) else { return false }
     }
     for job in active where job.session.stopReason != nil {
-      if let prefixes, job.isPlain, let session = job.session as? DecodingSession, !model.hasEncoder {
-        prefixes.insert(session.tokens, cache: session.cache)
+      if let beginning = job.beginning, let session = job.session as? DecodingSession {
+        prefixes?.insert(job.isPlain ? session.tokens : beginning.tokens, cache: beginning.cache)
       }
       cancel(job.ticket)
       try observe(job.ticket, .finished(job.session.generation))
@@ -153,7 +165,12 @@ public final class BatchDecoder {
 
   /// Gives waiting prompts a place while there is room.
   private func admit(_ observe: (Ticket, Event) throws -> Void) throws {
+    isAwaitingBeginning = false
     while active.count < width, let next = waiting.first {
+      if isBeingRead(next) {
+        isAwaitingBeginning = true
+        break
+      }
       let cached = active.reduce(0) { $0 + $1.cachedTokens }
       let needed = model.cachedTokens(prompt: next.prompt, options: next.options)
       if !active.isEmpty, cached + needed > cacheLimit { break }
@@ -166,20 +183,41 @@ public final class BatchDecoder {
     }
   }
 
+  /// Tokens that a prompt waits for at least, where another that is being read has them.
+  private static let worthWaiting = 64
+
+  /// Whether much of a prompt is being read for another one, and will be there after the prompts have been read.
+  private func isBeingRead(_ request: Request) -> Bool {
+    guard let prefixes, promptParts == .max, mayShare(request) else { return false }
+    let coming =
+      active.filter(\.isReading).compactMap(\.prompt).map { prompt in
+        zip(prompt, request.prompt).prefix { $0.0 == $0.1 }.count
+      }.max() ?? 0
+    guard coming >= Self.worthWaiting else { return false }
+    let there = prefixes.longestCount(of: request.prompt, orOf: active.compactMap(\.beginning))
+    return coming >= there + Self.worthWaiting
+  }
+
+  /// What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before. Nor
+  /// do beginnings go with prompts that stop after a layer.
+  private func mayShare(_ request: Request) -> Bool {
+    request.strategy is any BeginningSharing && request.options.applicability == nil
+      && request.options.promptDepth == nil && !model.hasEncoder
+  }
+
   private func begin(_ request: Request, cachedTokens: Int) throws -> Job {
-    // What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before.
-    // Nor do beginnings go with prompts that stop after a layer.
-    let isPlain =
-      request.strategy is FullDepth && request.options.applicability == nil
-      && request.options.promptDepth == nil
-    let session =
-      isPlain
-      ? try DecodingSession(
-        model: model, prompt: request.prompt, options: request.options,
-        beginning: prefixes?.longestBeginning(of: request.prompt), shouldStop: shouldStop)
-      : try request.strategy.makeSession(
+    guard let prefixes, mayShare(request), let strategy = request.strategy as? any BeginningSharing else {
+      let session = try request.strategy.makeSession(
         model: model, prompt: request.prompt, options: request.options, shouldStop: shouldStop)
-    return Job(ticket: request.ticket, session: session, cachedTokens: cachedTokens, isPlain: isPlain)
+      return Job(ticket: request.ticket, session: session, cachedTokens: cachedTokens, isPlain: false)
+    }
+    let session = try strategy.makeSession(
+      model: model, prompt: request.prompt, options: request.options,
+      beginning: prefixes.longestBeginning(of: request.prompt, orOf: active.compactMap(\.beginning)),
+      shouldStop: shouldStop)
+    return Job(
+      ticket: request.ticket, session: session, cachedTokens: cachedTokens,
+      isPlain: request.strategy is FullDepth, prompt: request.prompt)
   }
 
   /// - Returns: `false` when `shouldStop` said so.

@@ -95,8 +95,20 @@ public struct SessionTimings: Sendable, Equatable {
   public init() {}
 }
 
+/// A strategy whose sessions read every token of the prompt to full depth and look at no state of it, so that they may
+/// go on from what another sequence has read.
+package protocol BeginningSharing: DecodingStrategy {
+  /// Begins to decode after a prompt.
+  ///
+  /// - Parameter beginning: A cache of a sequence that began with the same tokens, and how many.
+  func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
+    beginning: (cache: KeyValueCache, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> DecodingSession
+}
+
 /// Every token passes every layer.
-public struct FullDepth: DecodingStrategy {
+public struct FullDepth: DecodingStrategy, BeginningSharing {
   /// The only one there is.
   public init() {}
 
@@ -105,6 +117,14 @@ public struct FullDepth: DecodingStrategy {
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {
     try DecodingSession(model: model, prompt: prompt, options: options, shouldStop: shouldStop)
+  }
+
+  package func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
+    beginning: (cache: KeyValueCache, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> DecodingSession {
+    try DecodingSession(
+      model: model, prompt: prompt, options: options, beginning: beginning, shouldStop: shouldStop)
   }
 }
 

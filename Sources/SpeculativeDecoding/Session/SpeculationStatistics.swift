@@ -2,7 +2,7 @@ import EarlyExit
 import Generation
 
 /// How speculation went in one output.
-public struct SpeculationStatistics: Sendable, Equatable, Encodable {
+public struct SpeculationStatistics: Sendable, Equatable, Codable {
   /// Passes of the large model after the prompt's.
   public var steps = 0
   /// Those in which tokens were chosen from the draft head's shortlist and the prompt's tokens alone.

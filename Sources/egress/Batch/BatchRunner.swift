@@ -2,6 +2,7 @@ import ArgumentParser
 import Certification
 import EarlyExit
 import Generation
+import SpeculativeDecoding
 
 /// Works through a file of documents, several at a time, and writes the results in the file's order.
 struct BatchRunner {
@@ -25,8 +26,8 @@ struct BatchRunner {
   /// Whether exits or drafts are those of a certificate, which holds for whole documents.
   let isCertified: Bool
   let settings: BatchSettings
-  /// Documents to decode at a time.
-  var width = DocumentBatch.usualWidth
+  /// Documents to decode at a time; `nil` for as many as a measurement says.
+  var width: Int?
   /// Which answers are given; `nil` for all.
   var certified: CertifiedAnswers?
 
@@ -73,6 +74,7 @@ struct BatchRunner {
     bar: ProgressBar, output: BatchOutput
   ) throws -> Int {
     let (options, auditor) = (policy.options, policy.auditor)
+    let width = try width ?? usualWidth(of: rest.count, policy)
     let batch = DocumentBatch(
       model: model, options: options, strategy: policy.strategy, wholeOnly: isCertified, rule: rule, raw: raw,
       width: width, shouldStop: { Interrupt.isRequested || auditor?.isAlarmed ?? false })
@@ -103,6 +105,16 @@ struct BatchRunner {
       }
     }
     return done
+  }
+
+  /// Fewer documents than this are through before a measurement pays.
+  private static let worthMeasuring = 64
+
+  /// By what passes of several widths take; where drafts are verified, passes of a few tokens of each document.
+  private func usualWidth(of count: Int, _ policy: Policy) throws -> Int {
+    guard count >= Self.worthMeasuring else { return DocumentBatch.usualWidth }
+    let rows = policy.strategy is SpeculationStrategy ? 3 : 1
+    return try BatchWidth(measuring: model, rows: rows, shouldStop: { Interrupt.isRequested }).width
   }
 
   private func result(

@@ -12,7 +12,8 @@ struct EvaluateCommand: ParsableCommand {
       "Compare decoding with early exits or drafts with full depth, on documents not used for calibration.",
     discussion: """
       Every document is decoded both ways in one process, one right after the other, first the one and then the other \
-      by turns, so that what slows the machine down slows down both. Times are of decoding, the prompt's pass apart.
+      by turns, so that what slows the machine down slows down both. Times are of decoding, the prompt's pass apart. \
+      With --shard, egress merge prints the result.
 
       EXAMPLES
         egress evaluate --certificate docs.certificate.json --data heldout.jsonl
@@ -47,7 +48,69 @@ struct EvaluateCommand: ParsableCommand {
     }
   }
 
+  /// What is compared, and on what.
+  private struct Work {
+    var certificate: Certificate?
+    var metric: QualityMetric
+    var risk: QualityRisk
+    var records: [DocumentRecord]
+  }
+
   func run() throws {
+    if let shard = try documents.sharding.chosen() {
+      return try ShardFailure.classifying { try run(shard) }
+    }
+    let work = try plan()
+    var evaluation = try makeEvaluation(work, models.load())
+    let isWhole = try decode(work.records[...], of: work.records.count, &evaluation) { _, _ in }
+    guard let result = evaluation.result(certificate: work.certificate, threshold: exits.exitThreshold) else {
+      throw ExitCode(Interrupt.exitCode)
+    }
+    try TextOutput.standard.write(
+      output.format == .json ? try JSONOutput.line(result) + "\n" : result.text)
+    if !isWhole { throw ExitCode(Interrupt.exitCode) }
+  }
+
+  /// Decodes a shard's documents; the merge counts them together.
+  private func run(_ shard: Shard) throws {
+    let work = try plan()
+    let own = work.records.filter { shard.contains($0.id) }
+    let path = shard.path(for: documents.shardOutput)
+    var description = ShardDescription(
+      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: documents.data,
+      dataDigest: try FileDigest.sha256(path: documents.data), modelDigest: "",
+      output: documents.shardOutput, skipped: documents.skip, documents: work.records.count,
+      lines: own.count)
+    if try ShardFile(path: path).isFinished(
+      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
+    {
+      return Console.note("\(path) is done")
+    }
+    let loaded = try models.load()
+    description.modelDigest = try loaded.digest()
+    var evaluation = try makeEvaluation(work, loaded)
+    let makings = try exits.settings(loaded).merging(speculation.settings(loaded, threads: models.threads)) {
+      $1
+    }
+    let settings = try BatchSettings(
+      loaded, options: GenerationOptions(maxTokens: documents.maxTokens ?? 0), rule: .split, raw: false,
+      seed: nil, exits: makings)
+    let lines = try ShardLines(
+      path: path,
+      header: BatchShardHeader(
+        shard: description, settings: settings.digest,
+        evaluation: evaluation.facts(certificate: work.certificate, threshold: exits.exitThreshold)),
+      ids: own.map(\.id))
+    let before = lines.done.count
+    if before > 0 { Console.note("\(path) has \(before) of \(own.count) documents already") }
+    let isWhole = try decode(own[before...], of: own.count, &evaluation) {
+      try lines.append(EvaluationLine(id: $0.id, result: $1))
+    }
+    guard isWhole else { throw ExitCode(Interrupt.exitCode) }
+    try lines.finish()
+  }
+
+  private func plan() throws -> Work {
     let certificate = try exits.certificate.map { try Certificate.read(path: $0) }
     let (metric, risk) = try measure(certificate)
     let records = Array(
@@ -63,34 +126,48 @@ struct EvaluateCommand: ParsableCommand {
         "\(documents.data): document \(record.id) has no references (an array of texts), which --risk gap needs"
       )
     }
-    let loaded = try models.load()
-    // A certificate whose threshold does not pay comes as full depth.
+    return Work(certificate: certificate, metric: metric, risk: risk, records: records)
+  }
+
+  private func makeEvaluation(_ work: Work, _ loaded: LoadedModel) throws -> Evaluation {
+    // A certificate whose threshold does not pay comes as full depth. All documents count, for a shard as well.
     let regime = DecodingRegime(
-      tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
+      tasks: work.records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
     let strategy = try speculation.exitStrategy(exits, loaded, regime: regime)
     var evaluation = Evaluation(
-      loaded.model, strategy: strategy, metric: metric, risk: risk, maxTokens: documents.maxTokens,
+      loaded.model, strategy: strategy, metric: work.metric, risk: work.risk, maxTokens: documents.maxTokens,
       shouldStop: { Interrupt.isRequested })
     try exits.protect(&evaluation.protection, loaded)
     var measured = loaded
     measured.model = evaluation.model
     evaluation.speculation = try speculation.makeStrategy(
       measured, threads: models.threads, exits: exits, exitStrategy: strategy, regime: regime)
+    return evaluation
+  }
+
+  /// Decodes documents both ways, by turns.
+  ///
+  /// - Parameters:
+  ///   - total: How many there are with those before them.
+  ///   - note: Told what each gave.
+  /// - Returns: `false` after an interruption.
+  private func decode(
+    _ records: ArraySlice<DocumentRecord>, of total: Int, _ evaluation: inout Evaluation,
+    note: (DocumentRecord, EvaluatedDocument) throws -> Void
+  ) throws -> Bool {
     for record in records { try evaluation.check(record) }
     Interrupt.watch()
-    let bar = ProgressBar(total: records.count, what: "documents")
-    bar.show(done: 0)
-    for (index, record) in records.enumerated() {
-      guard try evaluation.add(record, exitsFirst: index % 2 == 1) else { break }
-      bar.show(done: index + 1)
+    let bar = ProgressBar(total: total, what: "documents")
+    let before = total - records.count
+    bar.show(done: before)
+    defer { bar.clear() }
+    for (index, record) in zip(before..., records) {
+      guard try evaluation.add(record, exitsFirst: index % 2 == 1), let found = evaluation.documents.last
+      else { return false }
+      try note(record, found)
+      bar.show(done: index + 1, since: before)
     }
-    bar.clear()
-    guard let result = evaluation.result(certificate: certificate, threshold: exits.exitThreshold) else {
-      throw ExitCode(Interrupt.exitCode)
-    }
-    try TextOutput.standard.write(
-      output.format == .json ? try JSONOutput.line(result) + "\n" : result.text)
-    if result.documents < records.count { throw ExitCode(Interrupt.exitCode) }
+    return true
   }
 
   private func measure(_ certificate: Certificate?) throws -> (QualityMetric, QualityRisk) {

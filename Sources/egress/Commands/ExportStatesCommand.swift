@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
@@ -14,7 +15,8 @@ struct ExportStatesCommand: ParsableCommand {
       the model, and writes files of safetensors to a folder: layer.N, (tokens, hidden size) in half precision, each \
       row divided by its root mean square; scale.N, (tokens), these root mean squares; tokens, their numbers; starts \
       and outputs, the rows where each text and its output begin. A file that is there already is kept: run it again \
-      to go on after an interruption.
+      to go on after an interruption. A shard writes a folder of its own, and beside it a list of its texts, which \
+      egress merge reads.
 
       EXAMPLES
         egress summarize --input docs.jsonl --output outputs.jsonl
@@ -31,24 +33,67 @@ struct ExportStatesCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Layers after which to look. (default: the last)", valueName: "layers"))
   var layers: ExitPolicyOptions.LayerList?
 
+  @OptionGroup var sharding: ShardOptions
   @OptionGroup var models: ModelOptions
 
-  /// Tokens of a file; the last text may go beyond them.
-  private static let fileTokens = 32_768
+  func validate() throws { try sharding.validate(data: data) }
 
   func run() throws {
-    let (bytes, name) = try TextInput.bytes(path: data)
-    let texts = try bytes.split(separator: UInt8(ascii: "\n")).enumerated().map { index, line in
-      guard let result = try? JSONOutput.decode(BatchResult.self, from: line) else {
-        throw CommandError("\(name) line \(index + 1) is not a result of --input and --output")
-      }
-      guard !result.promptTokenIds.isEmpty else {
-        throw CommandError("\(name) line \(index + 1): prompt_token_ids is empty")
-      }
-      return (prompt: result.promptTokenIds, output: result.tokenIds)
+    if let shard = try sharding.chosen() {
+      return try ShardFailure.classifying { try run(shard) }
     }
-    guard !texts.isEmpty else { throw CommandError("\(name) is empty") }
-    let decoder = try models.load().model.decoder
+    let texts = try StateText.read(data)
+    let (decoder, layers) = try load().whole
+    try write(texts, to: output, decoder, layers, kept: { _ in true }) { _, _ in }
+  }
+
+  private func run(_ shard: Shard) throws {
+    let texts = try StateText.read(data)
+    var ids: Set<DocumentIdentifier> = []
+    for text in texts where !ids.insert(text.id).inserted {
+      throw CommandError("\(data) has the id \(text.id) twice, which --shard does not take")
+    }
+    let own = texts.filter { shard.contains($0.id) }
+    let list = StateFiles.list(of: output)
+    let path = shard.path(for: list)
+    var description = ShardDescription(
+      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: data,
+      dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: list, documents: texts.count,
+      lines: own.count)
+    if try ShardFile(path: path).isFinished(
+      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
+    {
+      return Console.note("\(path) is done")
+    }
+    let (loaded, (decoder, layers)) = try load()
+    description.modelDigest = try loaded.digest()
+    let settings = [
+      ExitPolicyDescription.compute(of: loaded.model) ?? "", layers.map(String.init).joined(separator: ","),
+    ]
+    let lines = try ShardLines(
+      path: path,
+      header: BatchShardHeader(
+        shard: description, settings: FileDigest.sha256(text: settings.joined(separator: " "))),
+      ids: own.map(\.id))
+    // A file is whole before its texts are on the list.
+    let before = lines.done.count
+    var done = before
+    try write(own, to: StateFiles.folder(of: path), decoder, layers, kept: { $0.lowerBound < before }) {
+      file, part in
+      var row = 0
+      for index in part {
+        defer { row += own[index].count }
+        guard index >= done else { continue }
+        try lines.append(StateLine(id: own[index].id, file: file, row: row, tokens: own[index].count))
+        done = index + 1
+      }
+    }
+    try lines.finish()
+  }
+
+  private func load() throws -> (model: LoadedModel, whole: (any DecoderModel, [Int])) {
+    let loaded = try models.load()
+    let decoder = loaded.model.decoder
     guard decoder.configuration.encoder == nil else {
       throw CommandError("export-states takes a decoder alone; \(models.model) is an encoder-decoder")
     }
@@ -57,57 +102,46 @@ struct ExportStatesCommand: ParsableCommand {
     if let layer = layers.first(where: { !(1...last).contains($0) }) {
       throw CommandError("--layers must be in 1...\(last), but has \(layer)")
     }
-    try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
+    return (loaded, (decoder, layers))
+  }
+
+  /// Writes the files that are not there yet.
+  ///
+  /// - Parameters:
+  ///   - kept: Whether a file of these texts, where there is one, is taken for theirs.
+  ///   - note: Told of each file that is whole, and which texts are in it.
+  private func write(
+    _ texts: [StateText], to folder: String, _ decoder: any DecoderModel, _ layers: [Int],
+    kept: (Range<Int>) -> Bool, note: (String, Range<Int>) throws -> Void
+  ) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    } catch {
+      throw CertificationError(.storage, "cannot make \(folder): \(error.localizedDescription)")
+    }
     Interrupt.watch()
     let bar = ProgressBar(total: texts.count, what: "texts")
-    var next = 0
-    var number = 0
-    while next < texts.count {
-      var end = next
-      var tokens = 0
-      while end < texts.count, tokens < Self.fileTokens {
-        tokens += texts[end].prompt.count + texts[end].output.count
-        end += 1
-      }
-      let digits = String(number)
-      let file =
-        "\(output)/states-\(String(repeating: "0", count: max(0, 5 - digits.count)))\(digits).safetensors"
-      if !FileManager.default.fileExists(atPath: file) {
-        var tensors = Dictionary(uniqueKeysWithValues: layers.map { ($0, [Float]()) })
-        var scales = tensors
-        var ids: [TokenID] = []
-        var starts: [Int] = []
-        var outputs: [Int] = []
-        for index in next..<end {
+    defer { bar.clear() }
+    let size = decoder.configuration.hiddenSize
+    for (number, part) in StateFiles.parts(texts).enumerated() {
+      let name = StateFiles.name(number)
+      let file = (folder as NSString).appendingPathComponent(name)
+      if !FileManager.default.fileExists(atPath: file) || !kept(part) {
+        var rows = StateRows(layers: layers, hiddenSize: size)
+        for index in part {
           if Interrupt.isRequested { throw ExitCode(Interrupt.exitCode) }
-          starts.append(ids.count)
-          outputs.append(ids.count + texts[index].prompt.count)
-          let text = texts[index].prompt + texts[index].output
-          ids += text
-          try Self.run(text, decoder, layers) { layer, states in
-            tensors[layer, default: []] += states.rowsDividedByRootMeanSquare(
-              size: decoder.configuration.hiddenSize)
-            scales[layer, default: []] += states.rootMeanSquares(size: decoder.configuration.hiddenSize)
+          rows.begin(texts[index])
+          try Self.run(texts[index].prompt + texts[index].output, decoder, layers) { layer, states in
+            rows.append(
+              states.rowsDividedByRootMeanSquare(size: size), scales: states.rootMeanSquares(size: size),
+              layer: layer)
           }
           bar.show(done: index + 1)
         }
-        func numbers(_ name: String, _ values: [Float]) -> TensorFile.Tensor {
-          .init(name: name, shape: [values.count], values: values, isSinglePrecision: true)
-        }
-        let size = decoder.configuration.hiddenSize
-        try TensorFile.write(
-          layers.map {
-            .init(name: "layer.\($0)", shape: [ids.count, size], values: tensors[$0] ?? [])
-          } + layers.map { numbers("scale.\($0)", scales[$0] ?? []) }
-            + [("tokens", ids), ("starts", starts), ("outputs", outputs)].map {
-              numbers($0, $1.map(Float.init))
-            },
-          to: file)
+        try rows.write(to: file)
       }
-      next = end
-      number += 1
+      try note(name, part)
     }
-    bar.clear()
   }
 
   /// Hands over the states of all tokens of a text after each layer, in parts.

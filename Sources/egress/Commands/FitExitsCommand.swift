@@ -13,7 +13,8 @@ struct FitExitsCommand: ParsableCommand {
       Runs the model on every document, then fits, per exit layer, a linear map to the final hidden state (ridge \
       regression) and a classifier that tells whether the map's best token is the full model's. Every fifth document \
       is held out for the report of agreement. Writes FILE.safetensors and FILE.json; FILE.outputs.jsonl keeps what \
-      the model wrote, so that an interrupted run goes on where it was.
+      the model wrote, so that an interrupted run goes on where it was. With --shard that is all that is written: egress \
+      merge puts it together, and the same command without --shard then fits on all of it.
 
       EXAMPLES
         egress fit-exits --data docs.jsonl --exit-layers 12,18,24 --output exits.safetensors
@@ -65,10 +66,12 @@ struct FitExitsCommand: ParsableCommand {
   @Option(help: "Loss of the classifiers: independent or geometric.")
   var classifierLoss = ClassifierLoss.independent
 
+  @OptionGroup var sharding: ShardOptions
   @OptionGroup var models: ModelOptions
   @OptionGroup var form: OutputOptions
 
   func validate() throws {
+    try sharding.validate(data: data)
     if let limit, limit < 5 { throw ValidationError("--limit must be at least 5, but is \(limit).") }
     if let maxTokens, maxTokens < 2 {
       throw ValidationError("--max-tokens must be at least 2, but is \(maxTokens).")
@@ -82,26 +85,70 @@ struct FitExitsCommand: ParsableCommand {
   }
 
   func run() throws {
-    let records = try DocumentFile.read(data)
-      .prefix(limit ?? .max)
-    let loaded = try models.load()
-    let digest = try loaded.digest()
+    if let shard = try sharding.chosen() {
+      try ShardFailure.classifying { try run(shard) }
+    } else {
+      try fit()
+    }
+  }
+
+  /// What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
+  private var work: String { String(output.dropLast(".safetensors".count)) + ".outputs.jsonl" }
+
+  private func readRecords() throws -> [DocumentRecord] {
+    Array(try DocumentFile.read(data).prefix(limit ?? .max))
+  }
+
+  private func makeFitter(_ loaded: LoadedModel) throws -> ExitHeadFitter {
     let usualShortlist = loaded.model.decoder.configuration.vocabularySize < 16_384 ? 0 : 4096
-    var fitter = try ExitHeadFitter(
+    return try ExitHeadFitter(
       model: loaded.model, layers: exitLayers.layers, shortlistSize: shortlist ?? usualShortlist,
       ridge: ridge, loss: classifierLoss, refinementSteps: refine,
       trainedMaps: maps.map {
         try ExitHeads.maps(
           path: $0, layers: exitLayers.layers, hiddenSize: loaded.model.decoder.configuration.hiddenSize)
       } ?? [:])
-    // What the model writes takes longest: it is kept in a file, and a run after an interruption goes on from there.
-    let work = String(output.dropLast(".safetensors".count)) + ".outputs.jsonl"
+  }
+
+  /// What writes the outputs of all documents, or of some of them.
+  private func makeRunner(_ loaded: LoadedModel, for records: [DocumentRecord]) throws -> BatchRunner {
     let usual = records.map(\.item.task.usualMaxTokens).max() ?? 160
     let options = GenerationOptions(maxTokens: maxTokens ?? usual)
-    try BatchRunner(
+    return BatchRunner(
       model: loaded.model, policy: .init(options: options), rule: .truncate, raw: false, isCertified: false,
-      settings: BatchSettings(loaded, options: options, rule: .truncate, raw: false, seed: nil, exits: [:])
-    ).run(Array(records), input: data, output: work)
+      settings: try BatchSettings(
+        loaded, options: options, rule: .truncate, raw: false, seed: nil, exits: [:]))
+  }
+
+  private func run(_ shard: Shard) throws {
+    let records = try readRecords()
+    let own = records.filter { shard.contains($0.id) }
+    let path = shard.path(for: work)
+    var description = ShardDescription(
+      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: data,
+      dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: work, documents: records.count,
+      lines: own.count)
+    if try ShardFile(path: path).isFinished(
+      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
+    {
+      return Console.note("\(path) is done")
+    }
+    let loaded = try models.load()
+    // Layers that the model lacks are refused now, not after hours.
+    _ = try makeFitter(loaded)
+    description.modelDigest = try loaded.digest()
+    let runner = try makeRunner(loaded, for: records)
+    try runner.run(
+      own, input: data, output: path,
+      shard: BatchShardHeader(shard: description, settings: runner.settings.digest))
+  }
+
+  private func fit() throws {
+    let records = try readRecords()
+    let loaded = try models.load()
+    let digest = try loaded.digest()
+    var fitter = try makeFitter(loaded)
+    try makeRunner(loaded, for: records).run(records, input: data, output: work)
     let (bytes, _) = try TextInput.bytes(path: work)
     let lines = bytes.split(separator: UInt8(ascii: "\n"))
     let bar = ProgressBar(total: lines.count, what: "outputs")

@@ -7,11 +7,13 @@ import Generation
 struct MergeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
-    abstract: "Put the shards of a batch or of a calibration together.",
+    abstract: "Put the shards of a batch, a calibration or an evaluation together.",
     discussion: """
       Results come out in the order of the documents, byte for byte as one machine writes them. Of a calibration, the \
       table of losses and the certificate are made, by the options that its shards were given; no model is needed. The \
-      guard that the shards made lies beside them.
+      guard that the shards made lies beside them. Of an evaluation, the result is printed; of hidden states, the files \
+      are written anew, from the folders beside the shards' lists; of fit-exits, the outputs are put together, and \
+      fit-exits without --shard then fits on them.
 
       Shards that are missing or not whole, that are there twice, or that are of another model, of other options or of \
       other documents are refused. A pattern may be given in quotes, so that no shell is needed.
@@ -41,17 +43,49 @@ struct MergeCommand: ParsableCommand {
   @Flag(help: "Replace what is there under the output's name.")
   var force = false
 
+  @Option(help: "Of an evaluation: text, or json: one object on one line.")
+  var format: OutputOptions.Format?
+
   func run() throws {
     try ShardFailure.classifying {
       let set = try ShardSet(paths: shards.flatMap(Self.expanded))
-      guard set.description.command == Calibrate._commandName else { return try mergeBatch(set) }
-      // The first shard's options are those of all, but for where things lie.
-      var calibrate = try Calibrate.parse(set.description.arguments)
-      calibrate.force = calibrate.force || force
-      calibrate.documents.output = output ?? set.description.output
-      calibrate.documents.data = data ?? set.description.data
-      try calibrate.merge(set, replacing: force)
+      if format != nil, set.description.command != EvaluateCommand._commandName {
+        throw ValidationError("--format is for shards of an evaluation.")
+      }
+      switch set.description.command {
+      case Calibrate._commandName: try mergeCalibration(set)
+      case EvaluateCommand._commandName: try mergeEvaluation(set)
+      case ExportStatesCommand._commandName: try mergeStates(set)
+      default: try mergeBatch(set)
+      }
     }
+  }
+
+  private func mergeCalibration(_ set: ShardSet) throws {
+    // The first shard's options are those of all, but for where things lie.
+    var calibrate = try Calibrate.parse(set.description.arguments)
+    calibrate.force = calibrate.force || force
+    calibrate.documents.output = output ?? set.description.output
+    calibrate.documents.data = data ?? set.description.data
+    try calibrate.merge(set, replacing: force)
+  }
+
+  private func mergeEvaluation(_ set: ShardSet) throws {
+    guard output == nil, !force else {
+      throw ValidationError("an evaluation is printed; leave --output and --force out.")
+    }
+    let result = try set.evaluation(of: set.documents(path: data ?? set.description.data))
+    try TextOutput.standard.write(format == .json ? try JSONOutput.line(result) + "\n" : result.text)
+  }
+
+  private func mergeStates(_ set: ShardSet) throws {
+    let path = data ?? set.description.data
+    try set.checkDocuments(path: path)
+    let texts = try StateText.read(path)
+    let folder = output ?? StateFiles.folder(of: set.description.output)
+    var merge = StateMerge()
+    try merge.write(set, texts, to: folder, replacing: force)
+    Console.note("\(folder) has \(texts.count) texts of \(set.description.shard.count) shards")
   }
 
   private func mergeBatch(_ set: ShardSet) throws {

@@ -22,7 +22,8 @@ struct DocumentOptions: ParsableArguments {
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Documents of --input to decode at a time; it changes no output. (default: \(DocumentBatch.usualWidth))",
+      "Documents of --input to decode at a time; it changes no output. (default: \(DocumentBatch.usualWidth), and of 64 "
+        + "documents or more what a short measurement at the start says)",
       valueName: "count"))
   var batch: Int?
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Certification
+import Foundation
 
 /// What an evaluation runs on and measures.
 struct EvaluationDocuments: ParsableArguments {
@@ -29,7 +30,17 @@ struct EvaluationDocuments: ParsableArguments {
   @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with a question, 48)")
   var maxTokens: Int?
 
+  @OptionGroup var sharding: ShardOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "With --shard, what the names of the shards are made of. (default: that of the documents, with .evaluation)",
+      valueName: "out.jsonl"))
+  var output: String?
+
   func validate() throws {
+    try sharding.validate(data: data)
+    if output != nil, sharding.shard == nil { throw ValidationError("--output goes with --shard.") }
     if let metric {
       guard let metric = QualityMetric(name: metric) else {
         throw ValidationError("--metric must be one of \(QualityMetric.names.joined(separator: ", ")).")
@@ -45,6 +56,11 @@ struct EvaluationDocuments: ParsableArguments {
       throw ValidationError("--max-tokens must be at least 1, but is \(maxTokens).")
     }
   }
+}
+
+extension EvaluationDocuments {
+  /// Of what the shards are parts.
+  var shardOutput: String { output ?? (data as NSString).deletingPathExtension + ".evaluation.jsonl" }
 }
 
 extension QualityRisk: ExpressibleByArgument {}

@@ -36,10 +36,15 @@ struct ShardOptions: ParsableArguments {
     }
   }
 
+  /// A shard goes from files to files.
+  func validate(data: String) throws {
+    guard shard == nil || data != "-" else { throw ValidationError("--shard needs --data, a file.") }
+  }
+
   /// What the command was given, but for what may differ from shard to shard.
   static var arguments: [String] {
     ShardDescription.without(
-      ["--shard", "--shards", "--threads", "--prices", "--batch"],
+      ["--shard", "--shards", "--threads", "--prices", "--batch", "--format"],
       in: Array(CommandLine.arguments.dropFirst(2)))
   }
 }

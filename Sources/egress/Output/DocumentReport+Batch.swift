@@ -95,7 +95,7 @@ extension DocumentReport {
         return exits.certificate == self.exits.certificate ? nil : try policy(exits)
       },
       rule: documents.long, raw: documents.raw, isCertified: exits.certificate != nil, settings: settings,
-      width: documents.batch ?? DocumentBatch.usualWidth, certified: certified
+      width: documents.batch, certified: certified
     )
   }
 }
