@@ -107,7 +107,7 @@ import Testing
       "calibrate", "--model", model, "--data", data, "--exit-heads", file("heads.safetensors"),
       "--max-tokens",
       "8", "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--no-guard", "--certificate",
-      file("certificate.json"), "--force",
+      file("exits.certificate.json"), "--force",
     ])
     #expect(made.status == 0, "\(made.errors)")
     try setWay {
@@ -122,7 +122,7 @@ import Testing
     let used = try summarize()
     #expect(used.errors.contains("early exits, with drafts looked up in the text, from "))
     let given = try summarize(
-      "--certificate", file("certificate.json"), "--exit-heads", file("heads.safetensors"))
+      "--certificate", file("exits.certificate.json"), "--exit-heads", file("heads.safetensors"))
     #expect(try used.json()["text"] as? String == given.json()["text"] as? String)
     #expect(try used.json()["average_exit_layer"] as? Double == given.json()["average_exit_layer"] as? Double)
   }

@@ -17,7 +17,7 @@ public struct Adaptation: Codable, Sendable, Equatable {
   public static let currentVersion = 1
 
   /// What of the model's work is spared.
-  public enum Way: String, Codable, Sendable {
+  public enum Way: String, Codable, Sendable, CaseIterable {
     /// Tokens leave the layers early, as a certificate says.
     case exits
     /// Prompts stop after a layer, as a certificate says.
@@ -128,13 +128,16 @@ public struct Adaptation: Codable, Sendable, Equatable {
     case heads = "heads.safetensors"
     /// Which exits to look at.
     case plan = "plan.json"
-    /// The certificate of what pays.
-    case certificate = "certificate.json"
     /// What was tried and found, for a person.
     case report = "report.html"
 
     /// Where it lies in a folder.
     public func path(in folder: String) -> String { folder + "/" + rawValue }
+  }
+
+  /// The certificate of a way, in a folder.
+  public static func certificate(of way: Way, in folder: String) -> String {
+    "\(folder)/\(way.rawValue).certificate.json"
   }
 
   /// The folder that belongs to a model's file or directory: beside it, with `.egress` after its name.

@@ -8,27 +8,28 @@ import Transformers
 
 /// What pays, on the clock.
 extension AdaptationRun {
-  /// Certifies the candidates, times what is certified with and without drafts that change no output, and keeps the
-  /// fastest.
+  /// Certifies the candidates, times all that are certified, with and without drafts that change no output, and keeps
+  /// the fastest.
   func choose(among candidates: [Candidate], heads: ExitHeads) throws -> Adaptation? {
-    // One of another epsilon is not this run's.
-    try? FileManager.default.removeItem(atPath: Adaptation.File.certificate.path(in: folder))
-    var (chosen, attempts): (Candidate?, [Adaptation.Attempt]) = (nil, [])
+    // Those of another epsilon are not this run's.
+    for way in Adaptation.Way.allCases {
+      try? FileManager.default.removeItem(atPath: Adaptation.certificate(of: way, in: folder))
+    }
+    var (certified, attempts): ([Candidate], [Adaptation.Attempt]) = ([], [])
     if !candidates.isEmpty {
       let policies = candidates.map { Calibration.Policy(name: $0.way.rawValue, table: $0.table) }
-      let choice = try Calibration(settings).choose(among: policies)
-      attempts = zip(candidates, choice.results).map(Self.attempt)
-      if let index = choice.chosen, case .certified = choice.results[index].outcome {
-        let certificate = try makeCertificate(
-          candidates[index], choice.results[index], compared: candidates.count)
-        if certificate.pays != false {
-          try certificate.write(to: Adaptation.File.certificate.path(in: folder))
-          chosen = candidates[index]
-        }
+      // All hold together, since they divide delta: the clock may choose among them.
+      let results = try Calibration(settings).choose(among: policies).results
+      attempts = zip(candidates, results).map(Self.attempt)
+      for (candidate, result) in zip(candidates, results) {
+        guard case .certified = result.outcome else { continue }
+        let certificate = try makeCertificate(candidate, result, compared: candidates.count)
+        guard certificate.pays != false else { continue }
+        try certificate.write(to: Adaptation.certificate(of: candidate.way, in: folder))
+        certified.append(candidate)
       }
     }
-    guard let timings = try time(chosen, heads: heads) else { return nil }
-    // What changes outputs has to be faster than what does not.
+    guard let timings = try time(certified, heads: heads) else { return nil }
     let best = timings.min { $0.timing.documentMilliseconds < $1.timing.documentMilliseconds }
     let digest = try FileDigest.sha256(path: documentsPath)
     return Adaptation(
@@ -70,7 +71,7 @@ extension AdaptationRun {
     var texts: [String] = []
   }
 
-  private func time(_ chosen: Candidate?, heads: ExitHeads) throws -> [(
+  private func time(_ certified: [Candidate], heads: ExitHeads) throws -> [(
     way: Adaptation.Way, looksUp: Bool, timing: Adaptation.Timing
   )]? {
     let model = subject.model
@@ -79,17 +80,17 @@ extension AdaptationRun {
       Timed(way: .fullDepth, looksUp: false, strategy: FullDepth()),
       Timed(way: .fullDepth, looksUp: true, strategy: lookup),
     ]
-    if let chosen {
-      let path = Adaptation.File.certificate.path(in: folder)
+    for chosen in certified {
+      let path = Adaptation.certificate(of: chosen.way, in: folder)
       let subject = try chosen.way == .exits ? exiting(heads) : self.subject
-      let certified = try CertifiedPolicy.load(path, for: subject, regime: regime)
+      let policy = try CertifiedPolicy.load(path, for: subject, regime: regime)
       var protection = GenerationOptions()
       (protection.applicability, protection.tripwire, protection.promptDepth) =
         try CertifiedPolicy.protection(
           path, for: subject)
       ways.append(
-        Timed(way: chosen.way, looksUp: false, strategy: certified.plainStrategy, protection: protection))
-      if let drafted = try certified.withPromptLookup(model) {
+        Timed(way: chosen.way, looksUp: false, strategy: policy.plainStrategy, protection: protection))
+      if let drafted = try policy.withPromptLookup(model) {
         ways.append(Timed(way: chosen.way, looksUp: true, strategy: drafted, protection: protection))
       }
     }

@@ -68,7 +68,7 @@ struct ExportStatesCommand: ParsableCommand {
     let (loaded, (decoder, layers)) = try load()
     description.modelDigest = try loaded.digest()
     let settings = [
-      ExitPolicyDescription.compute(of: loaded.model) ?? "", layers.map(String.init).joined(separator: ","),
+      loaded.model.computeName ?? "", layers.map(String.init).joined(separator: ","),
     ]
     let lines = try ShardLines(
       path: path,

@@ -25,7 +25,7 @@ extension DocumentReport {
     }
     var report = self
     if adaptation.way != .fullDepth {
-      report.exits.certificate = Adaptation.File.certificate.path(in: folder)
+      report.exits.certificate = Adaptation.certificate(of: adaptation.way, in: folder)
       if adaptation.way == .exits { report.exits.policy.exitHeads = Adaptation.File.heads.path(in: folder) }
     }
     if adaptation.looksUp { report.speculation.drafter = .promptLookup }

@@ -23,7 +23,7 @@ struct AdaptationPage {
     }
     certificate =
       adaptation.way == .fullDepth
-      ? nil : try Certificate.read(path: Adaptation.File.certificate.path(in: folder))
+      ? nil : try Certificate.read(path: Adaptation.certificate(of: adaptation.way, in: folder))
   }
 
   func html() -> String {
