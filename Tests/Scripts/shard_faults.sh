@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What faults do to shards, for real: each line is a fault, the status it ended with, and whether the merged shards are then,
-# byte for byte, the run on one machine. Fails at the first that are not.
+# What faults do to shards, for real: each line is a fault, the status it ended with, and whether the merged shards are
+# then, byte for byte, the run on one machine. Fails at the first that are not.
 #   shard_faults.sh [egress]
 # The full disk needs root, for a small tmpfs; without it that line is left out.
 set -euo pipefail

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# An array of four shards on a Slurm of two nodes, for real: while it runs, one task's program is killed with -9, one node is
-# drained, and the task on that node is sent to the queue again. Then the merge, which waited for all of them, has to be the
-# run on one machine, byte for byte.
+# An array of four shards on a Slurm of two nodes, for real: while it runs, one task's program is killed with -9, one
+# node is drained, and the task on that node is sent to the queue again. Then the merge, which waited for all of them,
+# has to be the run on one machine, byte for byte.
 #   slurm_array.sh [egress]
-# Needs root and slurmctld, slurmd and sbatch (Debian: slurmctld slurmd slurm-client). The cluster is its own: everything lies
-# in a temporary folder, listens on 127.0.0.1, and is ended at the end. SHARDS_MODEL names another model, SHARDS_DOCUMENTS
-# another number of documents than 480.
+# Needs root and slurmctld, slurmd and sbatch (Debian: slurmctld slurmd slurm-client). The cluster is its own:
+# everything lies in a temporary folder, listens on 127.0.0.1, and is ended at the end. SHARDS_MODEL names another
+# model, SHARDS_DOCUMENTS another number of documents than 480.
 set -euo pipefail
 egress=$(realpath "${1:-.build/release/egress}")
 deploy=$(realpath "$(dirname "$0")/../../deploy/slurm")
