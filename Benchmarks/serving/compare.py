@@ -4,11 +4,11 @@
     python3 Benchmarks/serving/compare.py .build/release/egress llama-server --gguf MODEL.Q4_0.gguf \\
         --documents docs.jsonl --certificate docs.certificate.json [--rounds 3] [--json out.json]
 
-Threads of llama.cpp wait spinning: right on a machine of their own, and half of their speed or more is lost where others
-use it too; set OMP_WAIT_POLICY=passive then, and --llama-options='--poll 0'. In each round every server is started, asked and stopped
-before the next one is: mixed requests at full depth; then summaries of documents, where egress decodes at full depth
-and under the certificate. One client of egress is held against `egress summarize --input` with one document at a time.
-Prints medians and ratios. Standard library only.
+Threads of llama.cpp wait spinning: right on a machine of their own, and half of their speed or more is lost where
+others use it too; set OMP_WAIT_POLICY=passive then, and --llama-options='--poll 0'. In each round every server is
+started, asked and stopped before the next one is: mixed requests at full depth; then summaries of documents, where
+egress decodes at full depth and under the certificate. One client of egress is held against `egress summarize
+--input` with one document at a time. Prints medians and ratios. Standard library only.
 """
 
 import argparse
