@@ -32,8 +32,8 @@ public struct ServedModel: Sendable {
     ]
   }
 
-  /// `system_fingerprint`: equal ones give equal outputs for equal requests. Another one once a certificate is no longer
-  /// used because of its monitor's alarm.
+  /// `system_fingerprint`: equal ones give equal outputs for equal requests. Another one once a certificate is no
+  /// longer used because of its monitor's alarm.
   var fingerprint: String {
     let inUse = certificates.filter { !$0.isAlarmed }.map(\.digest)
     return "fp_" + FileDigest.sha256(text: (parts + inUse).joined(separator: "\n")).prefix(16)

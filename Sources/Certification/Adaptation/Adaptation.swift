@@ -7,9 +7,12 @@ import RiskControl
 /// certificate, its guard, exit heads where tokens leave early, and a description of what pays.
 ///
 /// ```swift
-/// if let adaptation = try Adaptation.read(folder: Adaptation.folder(of: "model.gguf")) {
-///   let adapted = try adaptation.policy(for: subject, regime: regime)
-///   for try await step in subject.model.summarize(text, strategy: adapted) { print(step.text) }
+/// let folder = Adaptation.folder(of: "model.gguf")
+/// if let adaptation = try Adaptation.read(folder: folder), adaptation.way == .exits {
+///   let subject = try DecodingSubject(path: "model.gguf", heads: Adaptation.File.heads.path(in: folder))
+///   let policy = try CertifiedPolicy.load(
+///     Adaptation.certificate(of: .exits, in: folder), for: subject, regime: adaptation.regime)
+///   for try await step in subject.model.summarize(text, strategy: policy) { print(step.text) }
 /// }
 /// ```
 public struct Adaptation: Codable, Sendable, Equatable {

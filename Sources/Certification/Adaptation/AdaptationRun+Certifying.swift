@@ -19,12 +19,12 @@ extension AdaptationRun {
   }
 
   /// Runs all that may pay at every threshold.
-  func certify(heads: ExitHeads, plan: ExitPlan) throws -> [Candidate]? {
+  func certify(heads: ExitHeads, plan: ExitPlan, outputs: [Generation]) throws -> [Candidate]? {
     let layerCount = subject.model.decoder.configuration.layerCount
     let prices = try promptPrices()
     var candidates: [Candidate] = []
     if let strategy = try exitStrategy(heads, plan) {
-      guard let protection = try makeGuard(.exits, layer: nil) else { return nil }
+      guard let protection = try makeGuard(.exits, layer: nil, outputs) else { return nil }
       let sweep = try ThresholdSweep.exits(
         exiting(heads), strategy: strategy.exits, policy: strategy.policy,
         // Every other of the usual two dozen: a model nobody knows is to be done in minutes.
@@ -38,7 +38,7 @@ extension AdaptationRun {
     let depths = PromptDepthSweep.usualDepths(layerCount: layerCount)
     // A model of a few layers has no depth worth trying.
     guard let least = depths.min() else { return candidates }
-    guard let protection = try makeGuard(.prompts, layer: least) else { return nil }
+    guard let protection = try makeGuard(.prompts, layer: least, outputs) else { return nil }
     let sweep = try ThresholdSweep.prompts(
       subject, depths: depths, maxTokens: maxTokens, regime: regime, guard: protection)
     guard let candidate = try run(.prompts, .prompts, sweep, prices) else { return nil }
@@ -64,10 +64,12 @@ extension AdaptationRun {
     return (strategy, policy)
   }
 
-  private func makeGuard(_ way: Adaptation.Way, layer: Int?) throws -> PolicyGuard? {
+  private func makeGuard(
+    _ way: Adaptation.Way, layer: Int?, _ outputs: [Generation]
+  ) throws -> PolicyGuard? {
     try PolicyGuard.make(
       subject, records: fitting, path: path(way, "guard.safetensors"), layer: layer, maxTokens: maxTokens,
-      shouldStop: shouldStop
+      outputs: outputs.map(\.tokenIDs), shouldStop: shouldStop
     ) { if case .read(let done) = $0 { progress(.protection, done, fitting.count) } }
   }
 

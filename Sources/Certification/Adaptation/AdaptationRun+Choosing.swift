@@ -11,7 +11,9 @@ extension AdaptationRun {
   /// Certifies the candidates, times all that are certified, with and without drafts that change no output, and keeps
   /// the fastest.
   func choose(among candidates: [Candidate], heads: ExitHeads) throws -> Adaptation? {
-    // Those of another epsilon are not this run's.
+    // Nothing uses a folder without its description: what an earlier run with another epsilon has left is not to be
+    // taken for what this one finds.
+    try? FileManager.default.removeItem(atPath: Adaptation.File.description.path(in: folder))
     for way in Adaptation.Way.allCases {
       try? FileManager.default.removeItem(atPath: Adaptation.certificate(of: way, in: folder))
     }

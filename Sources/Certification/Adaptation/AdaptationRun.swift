@@ -162,7 +162,7 @@ public struct AdaptationRun {
     guard let outputs = try writeOutputs(), let heads = try fitHeads(outputs),
       let plan = try planExits(heads, outputs)
     else { return nil }
-    guard let candidates = try certify(heads: heads, plan: plan) else { return nil }
+    guard let candidates = try certify(heads: heads, plan: plan, outputs: outputs) else { return nil }
     guard let adaptation = try choose(among: candidates, heads: heads) else { return nil }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]

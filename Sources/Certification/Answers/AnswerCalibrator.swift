@@ -4,8 +4,8 @@ import Generation
 import RiskControl
 import TextLosses
 
-/// From questions to a certificate of answers: the model answers all of them, and the confidence is certified from which
-/// on answers are given.
+/// From questions to a certificate of answers: the model answers all of them, and the confidence is certified from
+/// which on answers are given.
 public struct AnswerCalibrator {
   /// A way of decoding that answers may come about in.
   public struct Way {

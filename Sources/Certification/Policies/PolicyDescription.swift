@@ -4,7 +4,8 @@ import Generation
 import RiskControl
 import SpeculativeDecoding
 
-/// What a threshold belongs to: an early-exit policy, a model with what drafts for it, or prompts that stop after a layer.
+/// What a threshold belongs to: an early-exit policy, a model with what drafts for it, or prompts that stop after a
+/// layer.
 public enum PolicyDescription: Codable, Sendable, Equatable {
   /// A policy of early exits.
   case exits(ExitPolicyDescription)

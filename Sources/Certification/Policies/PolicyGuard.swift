@@ -28,14 +28,15 @@ public struct PolicyGuard: Sendable {
   ///   - path: Its file, beside the certificate.
   ///   - layer: The layer whose states it reads; `nil` for the last.
   ///   - maxTokens: The most tokens of an output; `nil` for what is usual for its task.
+  ///   - known: The documents' outputs at full depth, where they are there; `nil` to decode them.
   ///   - shouldStop: Asked before each token.
   ///   - progress: Told how far it is.
   /// - Returns: `nil` where it was told to stop.
   /// - Throws: `GenerationError` for fewer documents than a guard needs, and documents that are all equal.
   public static func make(
     _ subject: DecodingSubject, records: [DocumentRecord], path: String, layer: Int? = nil,
-    maxTokens: Int? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled },
-    progress: (Progress) -> Void = { _ in }
+    maxTokens: Int? = nil, outputs known: [[TokenID]]? = nil,
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }, progress: (Progress) -> Void = { _ in }
   ) throws -> PolicyGuard? {
     let model = subject.model
     let prompts = try records.map {
@@ -53,9 +54,11 @@ public struct PolicyGuard: Sendable {
     }
     guard let made else { return nil }
     // Full-depth outputs of the guard's documents say how much repetition is usual.
-    let outputs = try runAtFullDepth(
-      model, prompts: prompts, options: records.map { try model.options(for: $0, maxTokens: maxTokens) },
-      shouldStop: shouldStop, progress: progress)
+    let outputs =
+      try known
+      ?? runAtFullDepth(
+        model, prompts: prompts, options: records.map { try model.options(for: $0, maxTokens: maxTokens) },
+        shouldStop: shouldStop, progress: progress)
     guard let outputs else { return nil }
     let name = URL(fileURLWithPath: path).lastPathComponent
     return PolicyGuard(

@@ -2,8 +2,8 @@ import FileFormats
 import Foundation
 import Generation
 
-/// A policy that lets the tokens of prompts stop after a layer, but for that layer, written down: what a calibration was
-/// made with, and what a certificate holds for. The layer is the certificate's threshold.
+/// A policy that lets the tokens of prompts stop after a layer, but for that layer, written down: what a calibration
+/// was made with, and what a certificate holds for. The layer is the certificate's threshold.
 public struct PromptPolicyDescription: CertifiablePolicy {
   /// Of the description's format, see ``currentVersion``.
   public var version: Int

@@ -16,8 +16,8 @@ package final class ShardLines {
   ///   - path: Where the shard is when it is whole.
   ///   - header: Its first line.
   ///   - ids: The documents of the shard, in their order.
-  /// - Throws: ``CertificationError`` for a file that another process writes to, and for one that was begun as something
-  ///   else, which is left as it is.
+  /// - Throws: ``CertificationError`` for a file that another process writes to, and for one that was begun as
+  ///   something else, which is left as it is.
   package init(path: String, header: BatchShardHeader, ids: [DocumentIdentifier]) throws {
     shard = ShardFile(path: path)
     let path = shard.partialPath

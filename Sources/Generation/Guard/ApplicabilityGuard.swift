@@ -17,10 +17,10 @@ public struct Applicability: Sendable, Equatable {
 ///
 /// A guarantee holds for documents like those of the calibration, and says nothing of others. The guard makes that part
 /// of the policy: what it finds outside is decoded at full depth, with a loss of 0. It looks at the states after a
-/// layer, usually the last, each divided by its root mean square, and takes their mean over the prompt. The score is the Mahalanobis
-/// distance of that mean from the documents it was fitted on. Their covariance has a ridge on every axis, a tenth of
-/// the mean eigenvalue. Beyond the ⌈(m + 1)(1 − α)⌉-th smallest score of m documents held back from the fit a document
-/// is outside.
+/// layer, usually the last, each divided by its root mean square, and takes their mean over the prompt. The score is
+/// the Mahalanobis distance of that mean from the documents it was fitted on. Their covariance has a ridge on every
+/// axis, a tenth of the mean eigenvalue. Beyond the ⌈(m + 1)(1 − α)⌉-th smallest score of m documents held back from
+/// the fit a document is outside.
 ///
 /// Fit it on documents apart from those that certify: for them the guarded policy is then fixed, and every rule holds
 /// for it.

@@ -76,8 +76,8 @@ public final class BatchDecoder {
   ///   - promptParts: Parts of at most 256 tokens that prompts may go through the layers with before sequences under
   ///     way get their next token; `nil` for as many as there are. Few let nobody wait long, all of them fill the
   ///     places first.
-  ///   - prefixes: Where keys and values are kept for prompts that begin alike, which then go on from those of sequences
-  ///     under way, too; `nil` for nowhere.
+  ///   - prefixes: Where keys and values are kept for prompts that begin alike, which then go on from those of
+  ///     sequences under way, too; `nil` for nowhere.
   ///   - shouldStop: Asked before each token.
   public init(
     model: LanguageModel, width: Int = 16, promptParts: Int? = nil, prefixes: PrefixCache? = nil,

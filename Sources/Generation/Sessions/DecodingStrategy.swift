@@ -48,8 +48,8 @@ package protocol PartwiseReading: GenerationSession {
 
 /// A session whose passes over the model may be shared with those of other sequences.
 ///
-/// ``GenerationSession/next()`` runs them one by one; ``BatchDecoder`` begins those of all sessions under way, runs them
-/// together, and takes the steps that came of them.
+/// ``GenerationSession/next()`` runs them one by one; ``BatchDecoder`` begins those of all sessions under way, runs
+/// them together, and takes the steps that came of them.
 package protocol PassSharing: PartwiseReading {
   /// What the next pass needs of the model, once the prompt is read; `nil` where the output has ended.
   func beginPass() throws -> PassWork?

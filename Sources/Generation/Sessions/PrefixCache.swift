@@ -1,7 +1,7 @@
 import Transformers
 
-/// Keys and values of sequences that are through or under way, for prompts that begin with the same tokens: a document that is asked
-/// about again is not read again.
+/// Keys and values of sequences that are through or under way, for prompts that begin with the same tokens: a document
+/// that is asked about again is not read again.
 ///
 /// What a prompt gets out of it are the very numbers that reading its tokens would give. It has one owner, as a
 /// ``BatchDecoder`` has.

@@ -4,8 +4,8 @@ import Transformers
 ///
 /// Of a token of the prompt others need keys and values, not a prediction. So all but the last ones may stop after a
 /// layer; in the layers above, their keys and values are projected from the state there (state propagation; Schuster et
-/// al., NeurIPS 2022, section 3.2; for prompts, Qiao et al., "SwiftKV", 2024). The last ones, which ask the question and
-/// begin the output, pass all layers.
+/// al., NeurIPS 2022, section 3.2; for prompts, Qiao et al., "SwiftKV", 2024). The last ones, which ask the question
+/// and begin the output, pass all layers.
 struct PromptDepthReading {
   /// The layer after which tokens stop.
   let layer: Int
@@ -63,8 +63,8 @@ extension LanguageModel {
   /// Layers after which tokens of a prompt may stop: up to the last, which is full depth.
   public var promptDepths: ClosedRange<Int> { 1...decoder.configuration.layerCount }
 
-  /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, for one below
-  ///   the layer that a guard reads, and for an encoder-decoder.
+  /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, for one
+  ///   below the layer that a guard reads, and for an encoder-decoder.
   func checkPromptDepth(_ depth: Int, guard applicability: ApplicabilityGuard?) throws(GenerationError) {
     guard !hasEncoder else {
       throw .option(

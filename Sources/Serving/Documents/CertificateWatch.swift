@@ -9,7 +9,8 @@ final class CertificateWatch: Sendable {
   private let share: Double
   private let certificate: String
   private let audit: Mutex<CertificateAudit>
-  /// What the audits said when they were last looked at. Apart from the log, which another process may hold for a while.
+  /// What the audits said when they were last looked at. Apart from the log, which another process may hold for a
+  /// while.
   private let state: Mutex<RiskMonitor>
 
   /// - Throws: What opening the log throws.

@@ -76,16 +76,10 @@ struct EvaluateCommand: ParsableCommand {
     let work = try plan()
     let own = work.records.filter { shard.contains($0.id) }
     let path = shard.path(for: documents.shardOutput)
-    var description = ShardDescription(
-      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: documents.data,
-      dataDigest: try FileDigest.sha256(path: documents.data), modelDigest: "",
-      output: documents.shardOutput, skipped: documents.skip, documents: work.records.count,
-      lines: own.count)
-    if try ShardFile(path: path).isFinished(
-      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
-    {
-      return Console.note("\(path) is done")
-    }
+    let begun = try ShardOptions.begun(
+      shard, command: Self._commandName, models: models, data: documents.data, output: documents.shardOutput,
+      skipped: documents.skip, documents: work.records.count, lines: own.count)
+    guard var description = begun else { return }
     let loaded = try models.load()
     description.modelDigest = try loaded.digest()
     var evaluation = try makeEvaluation(work, loaded)

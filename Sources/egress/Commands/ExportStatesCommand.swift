@@ -56,15 +56,10 @@ struct ExportStatesCommand: ParsableCommand {
     let own = texts.filter { shard.contains($0.id) }
     let list = StateFiles.list(of: output)
     let path = shard.path(for: list)
-    var description = ShardDescription(
-      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: data,
-      dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: list, documents: texts.count,
+    let begun = try ShardOptions.begun(
+      shard, command: Self._commandName, models: models, data: data, output: list, documents: texts.count,
       lines: own.count)
-    if try ShardFile(path: path).isFinished(
-      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
-    {
-      return Console.note("\(path) is done")
-    }
+    guard var description = begun else { return }
     let (loaded, (decoder, layers)) = try load()
     description.modelDigest = try loaded.digest()
     let settings = [

@@ -124,15 +124,10 @@ struct FitExitsCommand: ParsableCommand {
     let records = try readRecords()
     let own = records.filter { shard.contains($0.id) }
     let path = shard.path(for: work)
-    var description = ShardDescription(
-      shard, command: Self._commandName, arguments: ShardOptions.arguments, data: data,
-      dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: work, documents: records.count,
+    let begun = try ShardOptions.begun(
+      shard, command: Self._commandName, models: models, data: data, output: work, documents: records.count,
       lines: own.count)
-    if try ShardFile(path: path).isFinished(
-      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
-    {
-      return Console.note("\(path) is done")
-    }
+    guard var description = begun else { return }
     let loaded = try models.load()
     // Layers that the model lacks are refused now, not after hours.
     _ = try makeFitter(loaded)

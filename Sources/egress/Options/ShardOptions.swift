@@ -1,5 +1,6 @@
 import ArgumentParser
 import Certification
+import FileFormats
 import Foundation
 
 /// Which part of the documents this machine works on.
@@ -39,6 +40,24 @@ struct ShardOptions: ParsableArguments {
   /// A shard goes from files to files.
   func validate(data: String) throws {
     guard shard == nil || data != "-" else { throw ValidationError("--shard needs --data, a file.") }
+  }
+
+  /// What the file of a shard is to be of, but for the model's digest; `nil`, and said, where an earlier run has finished
+  /// it. That is known before the model is loaded.
+  static func begun(
+    _ shard: Shard, command: String, models: ModelOptions, data: String, output: String, skipped: Int = 0,
+    documents: Int, lines: Int
+  ) throws -> ShardDescription? {
+    let description = ShardDescription(
+      shard, command: command, arguments: arguments, data: data,
+      dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: output, skipped: skipped,
+      documents: documents, lines: lines)
+    let path = shard.path(for: output)
+    let isDone = try ShardFile(path: path).isFinished(as: description) {
+      try ModelOptions.digest(of: models.model, adapter: models.adapter)
+    }
+    if isDone { Console.note("\(path) is done") }
+    return isDone ? nil : description
   }
 
   /// What the command was given, but for what may differ from shard to shard.

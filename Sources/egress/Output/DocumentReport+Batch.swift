@@ -29,22 +29,15 @@ extension DocumentReport {
     let all = try DocumentFile.read(input, makeTask: makeTask)
     try checkSingleDocumentOptions()
     let own = all.filter { shard.contains($0.id) }
-    let file = ShardFile(path: shard.path(for: output))
-    var description = ShardDescription(
-      shard, command: command, arguments: ShardOptions.arguments, data: input,
-      dataDigest: try FileDigest.sha256(path: input), modelDigest: "", output: output, documents: all.count,
+    let begun = try ShardOptions.begun(
+      shard, command: command, models: models, data: input, output: output, documents: all.count,
       lines: own.count)
-    if try file.isFinished(
-      as: description, modelDigest: { try ModelOptions.digest(of: models.model, adapter: models.adapter) })
-    {
-      Console.note("\(file.path) is done")
-      return
-    }
+    guard var description = begun else { return }
     // What outputs depend on is settled by all documents, so that it is the same for every shard.
     let (runner, model) = try makeRunner(all, options: options)
     description.modelDigest = try model.digest()
     try runner.run(
-      own, input: input, output: file.path,
+      own, input: input, output: shard.path(for: output),
       shard: BatchShardHeader(shard: description, settings: runner.settings.digest))
   }
 

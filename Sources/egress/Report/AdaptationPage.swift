@@ -27,45 +27,32 @@ struct AdaptationPage {
   }
 
   func html() -> String {
-    let title = "\(adaptation.model), made faster"
-    return """
-      <!DOCTYPE html>
-      <html lang="en">
-      <head>
-      <meta charset="utf-8">
-      <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-      <meta name="viewport" content="width=device-width, initial-scale=1">
-      <meta name="color-scheme" content="light dark">
-      <title>\(HTML.escape(title))</title>
-      <style>
-      \(HTML.style)
-      table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-      th, td { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--line); }
-      th { color: var(--soft); font-weight: normal; font-size: .8rem; }
-      td.n, th.n { text-align: right; }
-      tr.chosen td { font-weight: bold; }
-      </style>
-      </head>
-      <body>
-      <h1>\(HTML.escape(title))</h1>
-      <dl>
-      \(facts())
-      </dl>
-      <h2>What pays</h2>
-      <p>\(HTML.escape(Self.sentence(adaptation.summary)))</p>
-      \(statement())
-      <h2>On the clock</h2>
-      <p class="key">\(adaptation.timedDocuments) documents that certify nothing, the ways by turns; the outputs that \
-      are full depth's to the letter</p>
-      \(timings())
-      <h2>What was tried under a certificate</h2>
-      \(attempts())
-      \(exits())
-      </body>
-      </html>
-
-      """
+    HTML.page(
+      title: "\(adaptation.model), made faster", style: Self.style,
+      body: """
+        <dl>
+        \(facts())
+        </dl>
+        <h2>What pays</h2>
+        <p>\(HTML.escape(Self.sentence(adaptation.summary)))</p>
+        \(statement())
+        <h2>On the clock</h2>
+        <p class="key">\(adaptation.timedDocuments) documents that certify nothing, the ways by turns; the outputs that \
+        are full depth's to the letter</p>
+        \(timings())
+        <h2>What was tried under a certificate</h2>
+        \(attempts())
+        \(exits())
+        """)
   }
+
+  private static let style = """
+    table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+    th, td { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--line); }
+    th { color: var(--soft); font-weight: normal; font-size: .8rem; }
+    td.n, th.n { text-align: right; }
+    tr.chosen td { font-weight: bold; }
+    """
 
   private static func sentence(_ text: String) -> String {
     text.prefix(1).uppercased() + text.dropFirst() + "."

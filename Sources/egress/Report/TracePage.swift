@@ -21,39 +21,22 @@ struct TracePage {
     let charts = [
       sources.isEmpty ? nil : sourceChart(), showsLayers ? layerChart() : nil, confidenceChart(),
     ].compactMap { $0 }
-    return """
-      <!DOCTYPE html>
-      <html lang="en">
-      <head>
-      <meta charset="utf-8">
-      <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-      <meta name="viewport" content="width=device-width, initial-scale=1">
-      <meta name="color-scheme" content="light dark">
-      <title>\(HTML.escape(title))</title>
-      <style>
-      \(Self.style)
-      \(colors())
-      </style>
-      </head>
-      <body>
-      <h1>\(HTML.escape(title))</h1>
-      <dl>
-      \(facts())
-      </dl>
-      <h2>\(sources.isEmpty ? "Text by exit layer" : "Text by who wrote it")</h2>
-      <p class="key">\(key())</p>
-      <div class="text">\(text())</div>
-      \(charts.joined(separator: "\n"))
-      </body>
-      </html>
-
-      """
+    return HTML.page(
+      title: title, style: Self.style + "\n" + colors(),
+      body: """
+        <dl>
+        \(facts())
+        </dl>
+        <h2>\(sources.isEmpty ? "Text by exit layer" : "Text by who wrote it")</h2>
+        <p class="key">\(key())</p>
+        <div class="text">\(text())</div>
+        \(charts.joined(separator: "\n"))
+        """)
   }
 
   // MARK: - Parts
 
   private static let style = """
-    \(HTML.style)
     .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; line-height: 2;
       border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem; }
     .text span { border-radius: 3px; padding: .15em 0; }
@@ -231,7 +214,7 @@ struct TracePage {
 /// Text in HTML.
 enum HTML {
   /// What all pages look like.
-  static let style = """
+  private static let style = """
     :root { --ink: #1d2127; --soft: #5c6570; --line: #d5dae0; --paper: #ffffff; --bar: #5b7fa6; }
     @media (prefers-color-scheme: dark) {
       :root { --ink: #e8ebef; --soft: #9aa4af; --line: #3a424c; --paper: #14171b; --bar: #7fa3ca; }
@@ -246,6 +229,31 @@ enum HTML {
     .key { margin: 0 0 .5rem; font-size: .8rem; color: var(--soft); display: flex; flex-wrap: wrap; gap: .3rem .6rem; }
     .key span { color: var(--ink); border-radius: 3px; padding: 0 .5em; }
     """
+
+  /// A page that needs nothing else, and loads nothing.
+  static func page(title: String, style own: String, body: String) -> String {
+    """
+    <!DOCTYPE html>
+    <html lang="en">
+    <head>
+    <meta charset="utf-8">
+    <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <title>\(escape(title))</title>
+    <style>
+    \(style)
+    \(own)
+    </style>
+    </head>
+    <body>
+    <h1>\(escape(title))</h1>
+    \(body)
+    </body>
+    </html>
+
+    """
+  }
 
   /// The text as it stands in an element or between quotation marks: never markup, and without characters that a page
   /// must not hold.
