@@ -43,9 +43,9 @@ import Transformers
     #expect(outside.generation.tokenIDs == plain[1].tokenIDs)
     #expect(outside.statistics.substituted == 0)
 
-    let sweep = try RollbackSweep(strategy, options: options, grid: [1, 4, 20])
-    #expect(try #require(try sweep.run(known, shouldStop: { false })).count > 1)
-    let pieces = try #require(try sweep.run(foreign, shouldStop: { false }))
+    let sweep = try RollbackSweep(strategy, grid: [1, 4, 20])
+    #expect(try #require(try sweep.run(known, options: options, shouldStop: { false })).count > 1)
+    let pieces = try #require(try sweep.run(foreign, options: options, shouldStop: { false }))
     #expect(pieces.map(\.threshold) == [0])
     #expect(pieces[0].generation.tokenIDs == plain[1].tokenIDs)
   }
@@ -80,7 +80,7 @@ import Transformers
         prompt + caught.generation.tokenIDs.prefix(kept), GenerationOptions(maxTokens: 40 - kept))
       #expect(caught.generation.tokenIDs.dropFirst(kept).elementsEqual(rest.tokenIDs))
       let pieces = try #require(
-        try RollbackSweep(strategy, options: options, grid: [1000]).run(prompt, shouldStop: { false }))
+        try RollbackSweep(strategy, grid: [1000]).run(prompt, options: options, shouldStop: { false }))
       #expect(pieces.last?.generation.tokenIDs == caught.generation.tokenIDs)
     }
     #expect(trips > 5)

@@ -295,7 +295,7 @@ struct HeadDrafterTests {
         try SpeculationStrategy(
           [.head(head)], for: model, rule: .rollback(threshold: threshold), fallback: 0, draftLength: 4)
       }
-      let found = try #require(try RollbackSweep(try strategy(0), options: options).run(prompt))
+      let found = try #require(try RollbackSweep(try strategy(0)).run(prompt, options: options))
       #expect(found[0].generation == (try model.plain(prompt, options)))
       for piece in found {
         let own = try run(
@@ -306,7 +306,7 @@ struct HeadDrafterTests {
       // With a shortlist the smallest threshold has a piece of its own, whatever it gives.
       if !shortlist.isEmpty { #expect(found[1].threshold == .leastNonzeroMagnitude) }
       let grid = [0.25, 1, 4]
-      let coarse = try #require(try RollbackSweep(try strategy(0), options: options, grid: grid).run(prompt))
+      let coarse = try #require(try RollbackSweep(try strategy(0), grid: grid).run(prompt, options: options))
       for threshold in grid {
         let own = try run(
           strategy(threshold).makeSession(prompt: prompt, options: options, choosesLength: false))

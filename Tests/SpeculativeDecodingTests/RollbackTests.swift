@@ -124,7 +124,7 @@ struct RollbackTests {
     }
     let strategy = try SpeculationStrategy(
       [.model(small)], for: large, rule: .exact, fallback: 0, draftLength: 4)
-    let pieces = try #require(try RollbackSweep(strategy, options: options).run(prompt))
+    let pieces = try #require(try RollbackSweep(strategy).run(prompt, options: options))
     #expect(pieces.count > 2)
     #expect(pieces[0].threshold == 0)
     #expect(try pieces[0].generation == large.plain(prompt, options))
@@ -139,12 +139,52 @@ struct RollbackTests {
       #expect(try at(next.nextDown).generation == piece.generation)
     }
     let grid = [4.0, 0.5, 2, 1, 8]
-    let coarse = try #require(try RollbackSweep(strategy, options: options, grid: grid).run(prompt))
+    let coarse = try #require(try RollbackSweep(strategy, grid: grid).run(prompt, options: options))
     for threshold in grid {
       let piece = try #require(coarse.last { $0.threshold <= threshold })
       #expect(try at(threshold).generation == piece.generation)
     }
     #expect(coarse.dropFirst().allSatisfy { grid.contains($0.threshold) })
+  }
+
+  @Test("Prompts that are swept together get what each gets alone")
+  func sweepOfMany() throws {
+    let (large, small) = try pair()
+    let strategy = try SpeculationStrategy(
+      [.model(small)], for: large, rule: .exact, fallback: 0, draftLength: 4)
+    let sweep = try RollbackSweep(strategy, grid: [0.5, 1, 2, 4, 8])
+    // Of different lengths, so that they end at different times; the first has nothing to draft.
+    let requests = [1, 16, 5, 24, 2, 9, 12].enumerated().map { index, length in
+      RollbackSweep.Request(
+        prompt: [70, 71 + index, 72, 90], options: GenerationOptions(maxTokens: length))
+    }
+    let alone = try requests.map {
+      try #require(try sweep.run($0.prompt, options: $0.options, shouldStop: { false }))
+    }
+    #expect(alone.contains { $0.count > 2 })
+    for width in [1, 2, 3, 8] {
+      var found: [[RollbackSweep.Piece]] = []
+      let isWhole = try sweep.run(requests, width: width, shouldStop: { false }) { index, pieces in
+        #expect(index == found.count)
+        found.append(pieces)
+      }
+      #expect(isWhole && found.count == requests.count)
+      for (one, other) in zip(found, alone) {
+        #expect(one.map(\.threshold) == other.map(\.threshold))
+        #expect(one.map(\.generation) == other.map(\.generation))
+        #expect(one.map(\.statistics.bytesRead) == other.map(\.statistics.bytesRead))
+        #expect(one.map(\.statistics.acceptedByPosition) == other.map(\.statistics.acceptedByPosition))
+        #expect(one.map(\.statistics.nearestRefusal) == other.map(\.statistics.nearestRefusal))
+      }
+    }
+    var asked = 0
+    let stopped = try sweep.run(
+      requests,
+      shouldStop: {
+        asked += 1
+        return asked > 20
+      }, finished: { _, _ in })
+    #expect(!stopped)
   }
 
   @Test("Pairs and settings that do not fit are refused")

@@ -36,12 +36,14 @@ extension ThresholdSweep {
       measure: { .drafts(try DraftCosts.measured(model, source: draft.source)) }
     ) { records, costs, shouldStop, finished in
       guard case .drafts(let costs) = costs else { throw damaged("drafts") }
-      for (index, record) in records.enumerated() {
+      let sweep = try RollbackSweep(strategy, grid: grid)
+      let requests = try records.map { record in
         var options = try model.options(for: record, maxTokens: maxTokens)
         (options.applicability, options.tripwire) = (policyGuard?.found, policyGuard?.tripwire)
-        let sweep = try RollbackSweep(strategy, options: options, grid: grid)
-        let prompt = try model.wholePrompt(for: record, options: options)
-        guard let pieces = try sweep.run(prompt, shouldStop: shouldStop) else { return false }
+        return RollbackSweep.Request(
+          prompt: try model.wholePrompt(for: record, options: options), options: options)
+      }
+      return try sweep.run(requests, shouldStop: shouldStop) { index, pieces in
         try finished(
           index,
           pieces.map { piece in
@@ -55,7 +57,6 @@ extension ThresholdSweep {
               isInside: piece.generation.applicability?.isInside)
           })
       }
-      return true
     }
   }
 }
