@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__linux__)
@@ -59,6 +60,8 @@ struct ek_pool {
   _Atomic(body_function) body;
   _Atomic(void *) context;
   int thread_count;    // workers, without the caller
+  bool measures;
+  uint64_t forks, waited_ns;    // the caller's
   pthread_t *threads;
   struct ek_seat *seats;
 #if !defined(__linux__)
@@ -188,6 +191,22 @@ void ek_pool_destroy(ek_pool *pool) {
   free(pool);
 }
 
+void ek_pool_measure(ek_pool *pool, bool measures) {
+  pool->measures = measures;
+  pool->forks = pool->waited_ns = 0;
+}
+
+uint64_t ek_pool_waited(const ek_pool *pool, uint64_t *forks) {
+  *forks = pool->forks;
+  return pool->waited_ns;
+}
+
+static uint64_t nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 void ek_pool_run(ek_pool *pool, int chunks, void (*body)(void *, int), void *context) {
   if (chunks <= 0) return;
   if (chunks == 1 || pool->thread_count == 0) {
@@ -211,10 +230,15 @@ void ek_pool_run(ek_pool *pool, int chunks, void (*body)(void *, int), void *con
   atomic_store(&pool->generation, generation);
   wake_sleepers(pool);
   work(pool, generation, 0);
+  uint64_t done = pool->measures ? nanoseconds() : 0;
   // Only chunks in progress elsewhere are waited for. A worker that lost its cpu in the middle of one gets the cpu
   // that we give up.
   for (int spin = 0; atomic_load_explicit(&pool->unfinished, memory_order_acquire) != 0; spin++) {
     if (spin < 20000) cpu_relax();
     else sched_yield();
+  }
+  if (pool->measures) {
+    pool->forks++;
+    pool->waited_ns += nanoseconds() - done;
   }
 }

@@ -27,6 +27,19 @@ public final class WorkerPool: Sendable {
 
   deinit { ek_pool_destroy(pool) }
 
+  /// Counts forks and the calling thread's waits from now on.
+  package func beginMeasuring() { lock.withLock { _ in ek_pool_measure(pool, true) } }
+
+  /// Forks since measuring began, and the seconds that the calling thread waited at their ends, its own share done.
+  package func endMeasuring() -> (forks: Int, waiting: Double) {
+    lock.withLock { _ in
+      var forks: UInt64 = 0
+      let waited = ek_pool_waited(pool, &forks)
+      ek_pool_measure(pool, false)
+      return (Int(forks), Double(waited) / 1e9)
+    }
+  }
+
   /// Calls `body` once for each number in `0..<chunks`, in any order and on any thread; returns when all are done.
   ///
   /// Not reentrant: `body` must not call `run` on the same pool.

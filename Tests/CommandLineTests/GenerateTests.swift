@@ -139,6 +139,29 @@ import Testing
     expectRefusal(try egress.run(["bench", "--model", model]), status: 1, saying: "context of")
   }
 
+  @Test func `a profile tells where the time of passes goes`() throws {
+    var decoder = TinyDecoder()
+    decoder.contextLength = 512
+    let long = try egress.folder.write("long.gguf", decoder.gguf().build())
+    let profile = try egress.run(["bench", "--profile", "--model", long, "--format", "json"]).json()
+    let passes = try #require(profile["passes"] as? [String: [String: Any]])
+    #expect(Set(passes.keys) == ["1", "4", "8", "16"])
+    for pass in passes.values {
+      let parts = try #require(pass["parts"] as? [String: Double])
+      #expect(Set(parts.keys) == ["products", "attention", "rows", "unembedding", "between"])
+      let total = try #require(pass["total"] as? Double)
+      #expect(total > 0 && abs(parts.values.reduce(0, +) - total) < 1e-3 * total)
+      #expect(pass["greedy_choice"] as? Double ?? 0 > 0)
+    }
+    let text = try egress.run(["bench", "--profile", "--model", long]).text
+    #expect(text.contains("T(16)") && text.contains("of it waiting") && !text.contains("nan"))
+    expectRefusal(
+      try egress.run(["bench", "--profile", "--model", model]), status: 1, saying: "context of 272")
+    expectRefusal(
+      try egress.run(["bench", "--profile", "--prices", "p.json", "--model", long]), status: 64,
+      saying: "exclude each other")
+  }
+
   @Test func `Ctrl-C keeps what was written so far`() throws {
     // Without end tokens the model goes on until it is stopped.
     var decoder = TinyDecoder()

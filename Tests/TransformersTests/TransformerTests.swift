@@ -106,6 +106,31 @@ struct TransformerTests {
     #expect((error / spread).squareRoot() < 0.05)
   }
 
+  @Test func `a timeline has every part of the passes, and changes nothing`() throws {
+    let directory = try TemporaryDirectory()
+    let model = try Transformer(checkpoint: try Self.open(Self.decoders[0], in: directory), threads: 2)
+    let expected = try Self.logits(model, Self.tokens)
+    var found: [[Float]] = []
+    let start = ContinuousClock.now
+    let timeline = try model.timeline { found = try Self.logits(model, Self.tokens) }
+    let elapsed = ContinuousClock.now - start
+    #expect(found == expected)
+    #expect(PassTimeline.Part.allCases.allSatisfy { timeline.seconds[$0] ?? 0 > 0 })
+    // Parts do not overlap, and waiting is in them.
+    let sum = timeline.seconds.values.reduce(0, +)
+    #expect(.seconds(sum) <= elapsed)
+    #expect(timeline.waitingSeconds <= sum)
+    // Four products, attention and three times rows of each layer at least are shared out, and the unembedding.
+    let layers = model.configuration.layerCount
+    #expect(timeline.forkCount >= 5 * layers && timeline.forkCount <= 16 * layers + 2)
+    // Nobody is on the clock afterwards, nor where the work fails.
+    struct Failure: Error {}
+    #expect(throws: Failure.self) { try model.timeline { throw Failure() } }
+    #expect(try model.timeline {} == PassTimeline())
+    let alone = try Transformer(checkpoint: try Self.open(Self.decoders[0], in: directory), threads: 1)
+    #expect(try alone.timeline { _ = try Self.logits(alone, Self.tokens) }.forkCount == 0)
+  }
+
   @Test func rotaryScalingsAgreeWithAPlainForwardPass() throws {
     let directory = try TemporaryDirectory()
     try TinyDecoder().writeHuggingFace(to: directory)

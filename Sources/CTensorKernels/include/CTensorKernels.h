@@ -143,5 +143,9 @@ void ek_pool_destroy(ek_pool *pool);
 // Calls body(context, i) once for each i in 0..<chunks, in any order and on any thread, and returns when all are done.
 // One call at a time on a pool.
 void ek_pool_run(ek_pool *pool, int chunks, void (*body)(void *, int), void *context);
+// Counts from now on, from zero, or no longer. Neither this nor the next while a call runs.
+void ek_pool_measure(ek_pool *pool, bool measures);
+// Nanoseconds that callers waited for the others after their own share was done; *forks: calls that shared work out.
+uint64_t ek_pool_waited(const ek_pool *pool, uint64_t *forks);
 
 #endif

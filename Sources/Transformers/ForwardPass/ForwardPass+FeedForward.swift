@@ -26,31 +26,33 @@ extension ForwardPass {
     let half = workspace.feedForwardStride
     let activate = activate
     let bias = layer.gateAndUpBias
-    plan.pieces.withUnsafeBufferPointer { pieces in
-      let isGated = configuration.activation.isGated
-      let pairs = isGated ? pieces.count / 2 : pieces.count
-      model.pool.run(chunks: pairs) { index in
-        let gate = pieces[index]
-        gate.run(
-          kernels, input, count: Int32(count), products, accumulate: false)
-        if isGated {
-          pieces[pairs + index].run(
+    timed(.products) {
+      plan.pieces.withUnsafeBufferPointer { pieces in
+        let isGated = configuration.activation.isGated
+        let pairs = isGated ? pieces.count / 2 : pieces.count
+        model.pool.run(chunks: pairs) { index in
+          let gate = pieces[index]
+          gate.run(
             kernels, input, count: Int32(count), products, accumulate: false)
-        }
-        let runs = gate.stride > 0 ? 4 : 1
-        for run in 0..<runs {
-          let start = (Int(gate.begin) + run * Int(gate.stride)) * 16
-          let length = Int(gate.steps) * 16
-          for row in 0..<count {
-            let values = products[row] + start
-            if let bias {
-              for i in 0..<length {
-                values[i] += bias[start + i]
-                values[half + i] += bias[half + start + i]
+          if isGated {
+            pieces[pairs + index].run(
+              kernels, input, count: Int32(count), products, accumulate: false)
+          }
+          let runs = gate.stride > 0 ? 4 : 1
+          for run in 0..<runs {
+            let start = (Int(gate.begin) + run * Int(gate.stride)) * 16
+            let length = Int(gate.steps) * 16
+            for row in 0..<count {
+              let values = products[row] + start
+              if let bias {
+                for i in 0..<length {
+                  values[i] += bias[start + i]
+                  values[half + i] += bias[half + start + i]
+                }
               }
+              activate(values, values + half, length, values)
+              kernels.quantize(values, columns: length, into: output, row: row, block: start / 32)
             }
-            activate(values, values + half, length, values)
-            kernels.quantize(values, columns: length, into: output, row: row, block: start / 32)
           }
         }
       }

@@ -5,8 +5,10 @@ import TensorKernels
 extension ForwardPass {
   /// Final norm and unembedding of rows firstRow..<firstRow + count of `states`.
   func logits(_ states: HiddenStates, count: Int, into output: UnsafeMutablePointer<Float>) {
-    uncappedLogits(states, count: count, into: output)
-    model.capLogits(output, count: count * configuration.vocabularySize)
+    timed(.unembedding) {
+      uncappedLogits(states, count: count, into: output)
+      model.capLogits(output, count: count * configuration.vocabularySize)
+    }
   }
 
   private func uncappedLogits(_ states: HiddenStates, count: Int, into output: UnsafeMutablePointer<Float>) {

@@ -63,12 +63,14 @@ struct ForwardPass {
 
   /// Calls `body` for every row, on several threads when there are enough rows.
   func forEachRow(_ body: (Int) -> Void) {
-    if count < Self.rowsWorthAFork {
-      for row in 0..<count { body(row) }
-    } else {
-      let chunk = max(1, count / (model.pool.threadCount * 4))
-      model.pool.run(chunks: (count + chunk - 1) / chunk) { index in
-        for row in index * chunk..<min((index + 1) * chunk, count) { body(row) }
+    timed(.rows) {
+      if count < Self.rowsWorthAFork {
+        for row in 0..<count { body(row) }
+      } else {
+        let chunk = max(1, count / (model.pool.threadCount * 4))
+        model.pool.run(chunks: (count + chunk - 1) / chunk) { index in
+          for row in index * chunk..<min((index + 1) * chunk, count) { body(row) }
+        }
       }
     }
   }
@@ -80,10 +82,12 @@ struct ForwardPass {
     _ plans: Projection.Plans, _ x: ek_activations, into y: Rows, accumulate: Bool, from offset: Int = 0
   ) {
     let all = (count == 1 ? plans.one : plans.many).pieces
-    (offset > 0 ? all.filter { $0.offset >= offset } : all).withUnsafeBufferPointer { pieces in
-      model.pool.run(chunks: pieces.count) { index in
-        pieces[index].run(
-          kernels, x, count: Int32(count), y, accumulate: accumulate)
+    timed(.products) {
+      (offset > 0 ? all.filter { $0.offset >= offset } : all).withUnsafeBufferPointer { pieces in
+        model.pool.run(chunks: pieces.count) { index in
+          pieces[index].run(
+            kernels, x, count: Int32(count), y, accumulate: accumulate)
+        }
       }
     }
   }
@@ -91,7 +95,7 @@ struct ForwardPass {
   func layer(_ index: Int) {
     let layer = model.layers[index]
     project(layer, at: index)
-    attend(index)
+    timed(.attention) { attend(index) }
     add(layer.output, workspace.mixedInput.view, bias: layer.outputBias, norm: layer.postAttentionNorm)
     if let cross = layer.cross { attendToSource(cross, at: index) }
     feedForward(layer)

@@ -19,6 +19,8 @@ final class Workspace: @unchecked Sendable {
   static let maximumHeadRows = 64
 
   let configuration: DecoderConfiguration
+  /// Where the time goes, while somebody measures.
+  var timeline: PassTimeline?
   private(set) var rows = 0
 
   /// (rows, hiddenSize rounded up to 32): the residual stream.
