@@ -43,6 +43,25 @@ import Testing
     #expect(error?.description.contains("of version 1") == true)
   }
 
+  @Test func `summaries of another rule are not covered, and answers are`() throws {
+    func read(_ task: String, _ rules: String) throws -> DecodingRegime {
+      try JSONDecoder().decode(
+        DecodingRegime.self,
+        from: Data(
+          """
+          {"tasks": ["\(task)"], "sampling": "greedy", "stop": [], "extractive": false\(rules)}
+          """.utf8))
+    }
+    let summaries = DecodingRegime(tasks: [.summarize], options: GenerationOptions(), maxTokens: nil)
+    let answers = DecodingRegime(
+      tasks: [.answer(question: "?")], options: GenerationOptions(), maxTokens: nil)
+    #expect(try read("summarize", "").firstDifference(to: summaries)?.found == "number 2")
+    #expect(try read("summarize", ", \"summary_rules\": 2") == summaries)
+    #expect(try read("answer", "").firstDifference(to: answers) == nil)
+    let written = try JSONEncoder().encode(summaries)
+    #expect(try JSONDecoder().decode(DecodingRegime.self, from: written) == summaries)
+  }
+
   @Test func `a certificate of greedy decoding does not cover penalties`() throws {
     var adjusted = GenerationOptions()
     adjusted.adjustments = LogitAdjustments(presencePenalty: 1)

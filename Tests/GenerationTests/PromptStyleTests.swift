@@ -98,4 +98,49 @@ import Transformers
     }
     #expect(texts == ["A b.", "A b. C d. E f."])
   }
+
+  @Test func `a reader's summary does not end before its length, nor go on with a refusal`() throws {
+    let decoder = ScriptedModel { history, _ in
+      let said = history.suffix(from: (history.lastIndex(of: 10) ?? -1) + 1)
+      let script = Array("A b. C d. E f. G h.".utf8).map(Int.init)
+      var logits = [Float](repeating: 0, count: 320)
+      logits[said.count < script.count ? script[said.count] : 258] = 5
+      // After each sentence it would rather end, and else begin the next one as the refusal begins.
+      if said.last == 46 { logits[258] = 10 }
+      if said.count > 1, said.last == 32, said.dropLast().last == 46 { logits[84] = 8 }
+      return logits
+    }
+    func summary(_ document: String, _ length: SummaryLength? = nil, style: PromptStyle = .reader) throws
+      -> Generation
+    {
+      let model = LanguageModel(
+        name: "scripted", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .chatML(system: nil),
+        endTokens: [258], promptStyle: style)
+      let task = DocumentTask.summary(SummaryRequest(length: length))
+      let session = try #require(
+        try model.makeSession(for: task, document: document, options: GenerationOptions(maxTokens: 60)))
+      while try session.next() != nil {}
+      var batched: Generation?
+      _ = try DocumentBatch(model: model, options: GenerationOptions(maxTokens: 60)).run([
+        DocumentBatch.Item(task: task, document: document)
+      ]) { event in
+        if case .finished(_, let generation) = event { batched = generation }
+      }
+      #expect(batched == session.generation)
+      return session.generation
+    }
+    let article = String(repeating: "It rains. We stay in. ", count: 80)
+    #expect(try summary(article).text == "A b. C d. E f.")
+    #expect(try summary(article).stopReason == .endOfText)
+    #expect(try summary(article, .sentences(2)).text == "A b. C d.")
+    #expect(try summary(article, .sentences(1)).text == "A b.")
+    // Words are a budget.
+    #expect(try summary(article, .words(50)).text == "A b.")
+    // No more sentences than the document has.
+    let words = String(repeating: "word ", count: 150)
+    #expect(try summary("\(words)end. Then \(words)end.").text == "A b. C d.")
+    #expect(try summary("It rains.", .sentences(3)).text == "A b.")
+    // Other models end where they end.
+    #expect(try summary(article, .sentences(2), style: .chat).text == "A b.")
+  }
 }

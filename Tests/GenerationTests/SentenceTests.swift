@@ -90,6 +90,18 @@ import Transformers
     #expect(limited("One is. Two", .words(5)) == ["One is. Two"])
   }
 
+  @Test func `a text ends before a sentence that says again what was said`() {
+    let chair = "He sat on the red chair."
+    #expect(limited("\(chair) He left. \(chair) The end.", .sentences(9)) == ["\(chair) He left."])
+    #expect(limited("\(chair) He left. \(chair)", .sentences(9)) == ["\(chair) He left."])
+    #expect(limited("It is. It is! Or not.", .words(50)) == ["It is."])
+    // Four of its six runs of three words stand in the first sentence; of the other's five one does.
+    let cat = "The cat sat on the mat today."
+    #expect(limited("\(cat) So the cat sat on the mat again.", .sentences(3)) == [cat])
+    let two = "\(cat) Then the cat sat elsewhere for once."
+    #expect(limited(two, .sentences(3)) == [two])
+  }
+
   @Test func `decoding keeps the length, whatever is decoded with it`() throws {
     let said = "It is. They are, e.g. now. We go"
     let prompt = Array("p".utf8).map(Int.init)

@@ -22,6 +22,12 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
   public var isExtractive: Bool
   /// The length that summaries were asked for, such as `2 sentences`; `nil` for the model's usual one.
   public var summaryLength: String?
+  /// What summaries keep to beside these settings: ``currentSummaryRules`` of the program that calibrated.
+  public var summaryRules: Int
+
+  /// 2: a reader's summary does not end before its number of sentences, and ends before one that says again what it has
+  /// said. 1, where a certificate has no number: it ended where the model ended it.
+  public static let currentSummaryRules = 2
 
   enum CodingKeys: String, CodingKey {
     case tasks, sampling, context
@@ -30,6 +36,7 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     case noRepeatNgram = "no_repeat_ngram"
     case isExtractive = "extractive"
     case summaryLength = "summary_length"
+    case summaryRules = "summary_rules"
   }
 
   /// - Parameters:
@@ -59,6 +66,21 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     noRepeatNgram = options.noRepeatNgram
     isExtractive = options.isExtractive
     summaryLength = lengths.count == 1 ? lengths.first ?? nil : nil
+    summaryRules = Self.currentSummaryRules
+  }
+
+  /// Reads a regime as a certificate has it.
+  public init(from decoder: any Decoder) throws {
+    let fields = try decoder.container(keyedBy: CodingKeys.self)
+    tasks = try fields.decode([String].self, forKey: .tasks)
+    sampling = try fields.decode(String.self, forKey: .sampling)
+    maxTokens = try fields.decodeIfPresent(Int.self, forKey: .maxTokens)
+    context = try fields.decodeIfPresent(Int.self, forKey: .context)
+    stopStrings = try fields.decode([String].self, forKey: .stopStrings)
+    noRepeatNgram = try fields.decodeIfPresent(Int.self, forKey: .noRepeatNgram)
+    isExtractive = try fields.decode(Bool.self, forKey: .isExtractive)
+    summaryLength = try fields.decodeIfPresent(String.self, forKey: .summaryLength)
+    summaryRules = try fields.decodeIfPresent(Int.self, forKey: .summaryRules) ?? 1
   }
 
   /// What of another regime this one does not cover, or `nil` where it covers all of it.
@@ -80,9 +102,11 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
       ("extractive", "\(isExtractive)", "\(other.isExtractive)"),
     ]
     if let found = fields.first(where: { $0.1 != $0.2 }) { return found }
-    guard other.tasks.contains("summarize"), summaryLength != other.summaryLength else {
-      return nil
+    guard other.tasks.contains("summarize") else { return nil }
+    guard summaryRules == other.summaryRules else {
+      return ("rule of summaries' ends", "number \(summaryRules)", "number \(other.summaryRules)")
     }
+    guard summaryLength != other.summaryLength else { return nil }
     return ("length", summaryLength ?? "the usual", other.summaryLength ?? "the usual")
   }
 }

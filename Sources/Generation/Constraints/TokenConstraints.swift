@@ -9,6 +9,10 @@ package struct TokenConstraints {
   private let forbiddenOpening: [TokenID]
   /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
   private var opened: Int?
+  private let floor: SentenceFloor?
+  private var sentences: SentenceCount?
+  /// As ``opened``, of a later sentence that may have begun.
+  private var reopened: Int?
   private let endTokens: Set<TokenID>
   private var adjuster: LogitAdjuster?
   private var tokens: [TokenID] = []
@@ -23,12 +27,14 @@ package struct TokenConstraints {
   init?(_ options: GenerationOptions, endTokens: Set<TokenID>, prompt: [TokenID], limit: Int) {
     guard
       options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty
-        || !options.adjustments.isEmpty || options.grammar != nil
+        || !options.adjustments.isEmpty || options.grammar != nil || options.leastSentences != nil
     else { return nil }
     written = options.grammar.map { OutputGrammar.Position($0, limit: limit) }
     adjuster = options.adjustments.isEmpty ? nil : LogitAdjuster(options.adjustments, prompt: prompt)
     forbiddenOpening = options.forbiddenOpening
     opened = forbiddenOpening.isEmpty ? nil : 0
+    floor = options.leastSentences
+    sentences = floor.map { SentenceCount($0.table) }
     spans = options.spans
     position = spans?.start
     repetitionLength = options.noRepeatNgram
@@ -38,12 +44,20 @@ package struct TokenConstraints {
   /// Whether every token may come next, now and from now on.
   var isVacuous: Bool {
     opened == nil && spans == nil && repetitionLength == nil && adjuster == nil && written == nil
+      && sentences == nil
   }
 
   /// Whether a token may come next.
   func allows(_ token: TokenID) -> Bool {
     if let written, !written.allows(token) { return false }
     if let opened, opened == forbiddenOpening.count - 1, token == forbiddenOpening[opened] { return false }
+    if let floor, let sentences {
+      if endTokens.contains(token), sentences.ifEnded < floor.count { return false }
+      if let reopened, reopened == floor.forbiddenOpening.count - 1, token == floor.forbiddenOpening[reopened]
+      {
+        return false
+      }
+    }
     if let spans, position.flatMap({ spans.next($0, token) }) == nil { return false }
     guard let repetitionLength, tokens.count >= repetitionLength, !endTokens.contains(token) else {
       return true
@@ -59,11 +73,24 @@ package struct TokenConstraints {
       opened = goesOn ? place + 1 : nil
     }
     if let spans { position = position.flatMap { spans.next($0, token) } }
+    noteSentence(token)
     guard let repetitionLength else { return }
     tokens.append(token)
     if tokens.count >= repetitionLength {
       followers[tokens.suffix(repetitionLength).dropLast(), default: []].insert(token)
     }
+  }
+
+  private mutating func noteSentence(_ token: TokenID) {
+    guard let floor, var count = sentences else { return }
+    count.append(token)
+    if let place = reopened {
+      let goesOn = place < floor.forbiddenOpening.count - 1 && token == floor.forbiddenOpening[place]
+      reopened = goesOn ? place + 1 : nil
+    }
+    if count.endsWhole, !floor.forbiddenOpening.isEmpty { reopened = 0 }
+    // Sentences that others follow stay.
+    sentences = count.followed < floor.count ? count : nil
   }
 
   /// The place of the most probable token that may come next; of equal ones, the first. `nil` where none may.

@@ -63,12 +63,22 @@ extension LanguageModel {
       if promptStyle == .reader {
         options.forbiddenOpening = Array(
           try tokenizer.encode(PromptStyle.refusal, special: .asText).prefix(2))
+        options.leastSentences = try floor(of: options.length, document: document)
       }
     case .answer:
       options.endsWithLine = promptStyle.answersOnOneLine
       if options.isExtractive { options.spans = try spans(of: document) }
     }
     return options
+  }
+
+  /// As many sentences as were asked for, or as the document has where these are fewer.
+  private func floor(of length: SummaryLength?, document: String) throws -> SentenceFloor? {
+    guard case .sentences(let count)? = length else { return nil }
+    return SentenceFloor(
+      count: min(count, SentenceBoundary.ranges(in: document[...]).count),
+      table: try tokenTable.table(tokenizer),
+      forbiddenOpening: Array(try tokenizer.encode(" " + PromptStyle.refusal, special: .asText).prefix(2)))
   }
 
   /// Makes a document fit the context, by the rule given.

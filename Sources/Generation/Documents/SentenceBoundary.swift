@@ -64,6 +64,11 @@ package enum SentenceBoundary {
     return result
   }
 
+  /// Whether a text that nothing follows ends as a sentence does.
+  static func isWhole(_ text: String) -> Bool {
+    text.last { !$0.isWhitespace && !closing.contains($0) }.map(terminals.contains) ?? false
+  }
+
   /// The end of the first sentence that another one follows.
   ///
   /// - Parameters:

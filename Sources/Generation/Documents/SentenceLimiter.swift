@@ -1,5 +1,7 @@
 /// Ends a text that arrives in pieces at a length, between two sentences.
 ///
+/// It ends before a sentence that says again what those before it say.
+///
 /// The first sentence is shown as it comes; the others when they are whole, for until then they may be taken back.
 package struct SentenceLimiter {
   /// The share of a budget of words by which a sentence may go past it and still be kept.
@@ -12,6 +14,7 @@ package struct SentenceLimiter {
   private var shown = 0
   private var sentences = 0
   private var words = 0
+  private var repetition = SentenceRepetition()
 
   package init(_ length: SummaryLength) {
     self.length = length
@@ -24,7 +27,8 @@ package struct SentenceLimiter {
     while true {
       switch SentenceBoundary.first(in: sentence[...], isComplete: false) {
       case .found(let end, _):
-        guard fits(sentence[..<end]) else { return (visible, true) }
+        guard fits(sentence[..<end]), !repetition.isRepeated(sentence[..<end]) else { return (visible, true) }
+        repetition.note(sentence[..<end])
         visible += unseen(to: end)
         sentences += 1
         words += Self.wordCount(sentence[..<end])
@@ -45,10 +49,8 @@ package struct SentenceLimiter {
   /// - Parameter isCut: Whether the text was ended from outside, so that its last sentence may lack its end.
   package mutating func finish(isCut: Bool) -> String {
     defer { shown = sentence.utf8.count }
-    let isWhole = sentence.last { !$0.isWhitespace && !"\"'”’)]»".contains($0) }.map {
-      ".!?…。！？".contains($0)
-    }
-    if isCut, sentences > 0, isWhole != true { return "" }
+    if isCut, sentences > 0, !SentenceBoundary.isWhole(sentence) { return "" }
+    if sentences > 0, repetition.isRepeated(sentence[...]) { return "" }
     return unseen(to: sentence.endIndex)
   }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FileFormats
 import Generation
 import Transformers
 
