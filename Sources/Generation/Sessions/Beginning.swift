@@ -34,9 +34,11 @@ package struct Beginning {
   func replaces(_ other: Beginning) -> Bool {
     guard tokens.starts(with: other.tokens.prefix(other.cache.filled.min() ?? 0)) else { return false }
     if let theirs = other.profile {
-      guard let own = profile, own.layer == theirs.layer, own.read.count >= theirs.read.count else { return false }
+      guard let own = profile, own.layer == theirs.layer, own.read.count >= theirs.read.count else {
+        return false
+      }
     }
-    return companions.count >= other.companions.count
+    return other.companions.allSatisfy { theirs in companions.contains { $0.replaces(theirs) } }
   }
 }
 
@@ -44,6 +46,8 @@ package struct Beginning {
 package protocol BeginningCompanion {
   /// Bytes that it takes to keep it.
   var byteCount: Int { get }
+  /// Whether it serves everyone that another one does.
+  func replaces(_ other: any BeginningCompanion) -> Bool
 }
 
 /// A session whose prompt others may go on from.

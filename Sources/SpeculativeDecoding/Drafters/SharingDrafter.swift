@@ -20,6 +20,11 @@ struct HeadBeginning: BeginningCompanion {
 
   var byteCount: Int { cache.byteCount }
 
+  func replaces(_ other: any BeginningCompanion) -> Bool {
+    guard let other = other as? HeadBeginning else { return false }
+    return layer === other.layer && rows >= other.rows
+  }
+
   /// Rows of `layer` in what was kept.
   static func rows(of layer: any DecoderModel, in kept: [any BeginningCompanion]) -> Int {
     kept.compactMap { $0 as? HeadBeginning }.filter { $0.layer === layer }.map(\.rows).max() ?? 0
@@ -34,6 +39,11 @@ struct DraftBeginning: BeginningCompanion {
   var count: Int
 
   var byteCount: Int { cache.byteCount }
+
+  func replaces(_ other: any BeginningCompanion) -> Bool {
+    guard let other = other as? DraftBeginning else { return false }
+    return decoder === other.decoder && count >= other.count
+  }
 }
 
 extension HeadDrafter: SharingDrafter {
@@ -42,7 +52,9 @@ extension HeadDrafter: SharingDrafter {
   }
 
   func goOn(from others: [any BeginningCompanion], count: Int) {
-    let other = others.compactMap { $0 as? HeadBeginning }.first { $0.layer === head.layer && $0.rows >= count }
+    let other = others.compactMap { $0 as? HeadBeginning }.first {
+      $0.layer === head.layer && $0.rows >= count
+    }
     guard let other else { return }
     cached = cache.copyBeginning(of: other.cache, count: count)
   }

@@ -1,8 +1,6 @@
 import ArgumentParser
 import Certification
-import EarlyExit
 import FileFormats
-import Foundation
 import RiskControl
 
 struct AdaptCommand: ParsableCommand {
@@ -18,10 +16,16 @@ struct AdaptCommand: ParsableCommand {
       Everything goes to MODEL.egress/ beside the model, and report.html there says what was tried. summarize and \
       answer use the folder from then on; --full-depth decodes without it. An interrupted command goes on where it was.
 
+      Several machines share the longest part, decoding at every threshold: --prepare makes what they need, --shard \
+      works on a part of the documents, egress merge puts the files of each way together, and adapt goes on from there.
+
       EXAMPLES
         egress adapt model.gguf --data docs.jsonl --epsilon 0.02
         egress summarize --model model.gguf article.txt
         egress adapt smollm2-135m-instruct --data questions.jsonl --metric token-f1 --epsilon 0.05
+        egress adapt model.gguf --data docs.jsonl --prepare
+        egress adapt model.gguf --data docs.jsonl --shard 3/8
+        egress merge 'model.gguf.egress/exits.*-of-8.runs.jsonl'
 
       Exit status: 0 something pays; 3 nothing does, and decoding stays at full depth; 1 the data are wrong; 64 the \
       options are.
@@ -63,6 +67,10 @@ struct AdaptCommand: ParsableCommand {
     parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
   var threads: Int?
 
+  @Flag(help: "Stop when everything is there that the machines of --shard need.")
+  var prepare = false
+
+  @OptionGroup var sharding: ShardOptions
   @OptionGroup var form: OutputOptions
 
   func validate() throws {
@@ -71,6 +79,8 @@ struct AdaptCommand: ParsableCommand {
     if !metric.readsReferences, risk == .consistency {
       throw ValidationError("--metric \(metric.name) is a property of one text: --risk must be gap.")
     }
+    if prepare, sharding.shard != nil { throw ValidationError("Give either --prepare or --shard.") }
+    try sharding.validate(data: data)
     if let maxTokens, maxTokens < 2 {
       throw ValidationError("--max-tokens must be at least 2, but is \(maxTokens).")
     }
@@ -93,11 +103,42 @@ struct AdaptCommand: ParsableCommand {
   }
 
   func run() throws {
+    guard let shard = try sharding.chosen() else { return try runWhole() }
+    try ShardFailure.classifying {
+      let bar = StepBar()
+      let (run, path) = try begin(bar)
+      let begun = ShardDescription(
+        shard, command: Self._commandName, arguments: ShardOptions.arguments.filter { $0 != model },
+        data: data,
+        dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: path, documents: 0, lines: 0)
+      defer { bar.clear() }
+      guard try run.run(begun) else { throw ExitCode(Interrupt.exitCode) }
+    }
+  }
+
+  private func runWhole() throws {
+    let bar = StepBar()
+    let (run, folder) = try begin(bar)
+    let found = prepare ? nil : try run.run()
+    let isPrepared = prepare ? try run.prepare() : false
+    bar.clear()
+    if isPrepared { return Console.note("\(folder) is prepared; adapt --shard goes on from there") }
+    guard let found else {
+      Console.note("\(folder) is not finished; the same command goes on from there")
+      throw ExitCode(Interrupt.exitCode)
+    }
+    try AdaptationPage(found, folder: folder).write(to: folder)
+    try TextOutput.standard.write(
+      form.format == .json
+        ? try JSONOutput.line(found) + "\n" : AdaptationText.describe(found, folder: folder))
+    if found.way == .fullDepth, !found.looksUp { throw ExitCode(3) }
+  }
+
+  private func begin(_ bar: StepBar) throws -> (run: AdaptationRun, folder: String) {
     let records = Array(try DocumentFile.read(data).prefix(limit ?? .max))
     let loaded = try ModelOptions.load(model, threads: threads)
     let folder = Adaptation.folder(of: loaded.path)
     Interrupt.watch()
-    let bar = StepBar()
     let run = try AdaptationRun(
       loaded.subject(), records: records, documentsPath: data, folder: folder, settings: settings(),
       metric: quality(), risk: risk, maxTokens: maxTokens, shouldStop: { Interrupt.isRequested },
@@ -107,77 +148,6 @@ struct AdaptCommand: ParsableCommand {
         "\(run.skipped.count) documents are too long to be read whole and are left out; they are decoded at full depth"
       )
     }
-    let found = try run.run()
-    bar.clear()
-    guard let found else {
-      Console.note("\(folder) is not finished; the same command goes on from there")
-      throw ExitCode(Interrupt.exitCode)
-    }
-    let report = Adaptation.File.report.path(in: folder)
-    do {
-      try Data(AdaptationPage(found, folder: folder).html().utf8)
-        .write(to: URL(fileURLWithPath: report), options: .atomic)
-    } catch {
-      throw CommandError("cannot write to \(report)")
-    }
-    try TextOutput.standard.write(
-      form.format == .json ? try JSONOutput.line(found) + "\n" : found.text(folder: folder))
-    if found.way == .fullDepth, !found.looksUp { throw ExitCode(3) }
-  }
-
-  /// A bar that begins anew with each step.
-  private final class StepBar {
-    private var step: AdaptationRun.Step?
-    private var bar: ProgressBar?
-    private var first = 0
-
-    func show(_ step: AdaptationRun.Step, done: Int, total: Int) {
-      if step != self.step {
-        clear()
-        (self.step, bar, first) = (step, ProgressBar(total: total, what: step.rawValue), done)
-      }
-      bar?.show(done: done, since: first)
-    }
-
-    func clear() { bar?.clear() }
-  }
-}
-
-extension Adaptation {
-  /// For a person.
-  fileprivate func text(folder: String) -> String {
-    var lines = [
-      "\(model): \(summary)",
-      "fitted on \(fittedDocuments) documents, certified on \(certifyingDocuments): \(metric), \(risk), epsilon "
-        + "\(TableText.short(epsilon)), delta \(TableText.short(delta))",
-      "",
-    ]
-    for attempt in attempts {
-      var line = attempt.name.padding(to: 26) + attempt.outcome.rawValue
-      if let threshold = attempt.threshold, attempt.outcome == .certified {
-        line += " at \(TableText.short(threshold))"
-        if let risk = attempt.risk, let bound = attempt.bound {
-          line += ", loss \(risk.formatted(places: 4)), at most \(bound.formatted(places: 4))"
-        }
-      }
-      lines.append(line)
-    }
-    lines += ["", "".padding(to: 26) + "ms a token  ms a document  same outputs of \(timedDocuments)"]
-    for timing in timings {
-      func number(_ value: Double, _ width: Int, _ places: Int = 2) -> String {
-        let text = value.formatted(places: places)
-        return String(repeating: " ", count: max(width - text.count, 1)) + text
-      }
-      lines.append(
-        timing.name.padding(to: 26) + number(timing.tokenMilliseconds, 10)
-          + number(timing.documentMilliseconds, 15) + number(Double(timing.identicalOutputs), 17, 0)
-          + (timing == chosenTiming ? "  <- chosen" : ""))
-    }
-    lines += [
-      "",
-      "\(gain.token.formatted(places: 2)) times faster a token, \(gain.document.formatted(places: 2)) a document; "
-        + "report in \(File.report.path(in: folder))",
-    ]
-    return lines.joined(separator: "\n") + "\n"
+    return (run, folder)
   }
 }

@@ -57,12 +57,9 @@ struct Calibrate: ParsableCommand {
   var format = TableFormat.text
 
   func run() throws {
-    if let data = documents.data, loss.isSelective { return try runOnAnswers(data) }
-    let settings = try rule.settings(isGrowing: documents.data != nil)
-    if documents.sharding.shard != nil {
-      return try ShardFailure.classifying { try runOnDocuments(settings) }
-    }
-    try documents.data == nil ? runOnTables(settings) : runOnDocuments(settings)
+    guard let data = documents.data else { return try runOnTables(rule.settings(isGrowing: false)) }
+    func work() throws { try loss.isSelective ? runOnAnswers(data) : runOnDocuments(data) }
+    if documents.sharding.shard == nil { try work() } else { try ShardFailure.classifying(work) }
   }
 
   private func runOnTables(_ settings: CalibrationSettings) throws {
