@@ -237,7 +237,10 @@ import Testing
     let data = try egress.folder.write("docs.jsonl", text)
     try writeDeepModel("one")
     let early = try adapt("one", data, "--shard", "1/\(count)")
-    expectRefusal(early, status: 75, saying: "prepare the folder on one machine, with adapt --prepare")
+    #expect(early.status == 75 && early.output.isEmpty)
+    #expect(
+      early.errors.contains("is not there: prepare the folder on one machine, with adapt --prepare"),
+      "\(early.errors)")
     let prepared = try adapt("one", data, "--prepare")
     #expect(prepared.status == 0 && prepared.errors.contains("is prepared"), "\(prepared.errors)")
     #expect(!FileManager.default.fileExists(atPath: egress.path("one/tiny.gguf.egress/adaptation.json")))

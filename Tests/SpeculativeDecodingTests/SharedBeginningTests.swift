@@ -99,7 +99,7 @@ import Transformers
   }
 
   @Test func `a guard of another layer, or none, is no help to a guard`() throws {
-    let prompts = orders(16, seed: 5) { _ in FullDepth() }.map(\.prompt)
+    let prompts = orders(40, seed: 5) { _ in FullDepth() }.map(\.prompt)
     let (last, lower) = (try makeGuard(prompts), try makeGuard(prompts, layer: 1))
     let prefixes = PrefixCache(byteLimit: 1 << 26)
     let batch = BatchDecoder(model: models.large, prefixes: prefixes, shouldStop: { false })
