@@ -253,6 +253,7 @@ import Testing
       let result = try adapt("many", data, "--shard", "\(index)/\(count)")
       #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)")
     }
+    #expect(try adapt("many", data, "--shard", "1/\(count)", "--threads", "1").errors.contains("is done"))
     let ways = ["exits", "prompts"].filter {
       FileManager.default.fileExists(atPath: egress.path("one/tiny.gguf.egress/\($0).runs.jsonl"))
     }

@@ -153,6 +153,11 @@ public struct Adaptation: Codable, Sendable, Equatable {
     return path + "runs.jsonl"
   }
 
+  /// The ways that a folder is prepared for: those with a guard.
+  public static func guardedWays(in folder: String) -> [Way] {
+    [.exits, .prompts].filter { FileManager.default.fileExists(atPath: guardPath(of: $0, in: folder)) }
+  }
+
   /// The guard of a way, in a folder.
   static func guardPath(of way: Way, in folder: String) -> String {
     "\(folder)/\(way.rawValue).guard.safetensors"

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Certification
 import FileFormats
-import RiskControl
 
 struct AdaptCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -34,38 +33,7 @@ struct AdaptCommand: ParsableCommand {
   @Argument(help: "A model's name, a .gguf file, or a Hugging Face directory.")
   var model: String
 
-  @Option(
-    help: ArgumentHelp(
-      "JSON Lines file of documents with references, at least \(AdaptationRun.fewestDocuments); a question makes its "
-        + "document one to answer from.",
-      valueName: "docs.jsonl"))
-  var data: String
-
-  @Option(help: "What outputs are measured by: \(QualityMetric.names.joined(separator: ", ")).")
-  var metric = "rouge-l"
-
-  @Option(
-    help: """
-      gap, the loss against the references beyond full depth's, or consistency, the loss against full depth's output, \
-      which needs no references.
-      """)
-  var risk = QualityRisk.gap
-
-  @Option(parsing: .unconditional, help: "By how much the loss may rise on average, in (0, 1).")
-  var epsilon = 0.02
-
-  @Option(parsing: .unconditional, help: "Tolerated probability of an unlucky set of documents, in (0, 1).")
-  var delta = 0.1
-
-  @Option(parsing: .unconditional, help: "Documents to use. (default: all)")
-  var limit: Int?
-
-  @Option(parsing: .unconditional, help: "The most tokens of an output. (default: 160; with questions, 48)")
-  var maxTokens: Int?
-
-  @Option(
-    parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
-  var threads: Int?
+  @OptionGroup var work: AdaptationOptions
 
   @Flag(help: "Stop when everything is there that the machines of --shard need.")
   var prepare = false
@@ -74,45 +42,28 @@ struct AdaptCommand: ParsableCommand {
   @OptionGroup var form: OutputOptions
 
   func validate() throws {
-    _ = try settings()
-    let metric = try quality()
-    if !metric.readsReferences, risk == .consistency {
-      throw ValidationError("--metric \(metric.name) is a property of one text: --risk must be gap.")
-    }
     if prepare, sharding.shard != nil { throw ValidationError("Give either --prepare or --shard.") }
-    try sharding.validate(data: data)
-    if let maxTokens, maxTokens < 2 {
-      throw ValidationError("--max-tokens must be at least 2, but is \(maxTokens).")
-    }
-    if let threads, !(1...256).contains(threads) {
-      throw ValidationError("--threads must be in 1...256, but is \(threads).")
-    }
-  }
-
-  private func settings() throws -> CalibrationSettings {
-    let settings = CalibrationSettings(epsilon: epsilon, delta: delta)
-    do { _ = try Calibration(settings) } catch { throw ValidationError("\(error)") }
-    return settings
-  }
-
-  private func quality() throws -> QualityMetric {
-    guard let metric = QualityMetric(name: metric), metric.distance == nil else {
-      throw ValidationError("--metric must be one that compares texts, such as rouge-l or token-f1.")
-    }
-    return metric
+    try sharding.validate(data: work.data)
   }
 
   func run() throws {
     guard let shard = try sharding.chosen() else { return try runWhole() }
     try ShardFailure.classifying {
-      let bar = StepBar()
-      let (run, path) = try begin(bar)
+      let folder = Adaptation.folder(of: try ModelStore().resolve(model).path)
       let begun = ShardDescription(
         shard, command: Self._commandName, arguments: ShardOptions.arguments.filter { $0 != model },
-        data: data,
-        dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: path, documents: 0, lines: 0)
+        data: work.data, dataDigest: try FileDigest.sha256(path: work.data), modelDigest: "", output: folder,
+        documents: 0, lines: 0)
+      let ways = Adaptation.guardedWays(in: folder)
+      let areDone = try ways.allSatisfy { way in
+        try ShardOptions.isDone(begun, path: Adaptation.runs(of: way, shard: shard, in: folder)) {
+          try ModelOptions.digest(of: model)
+        }
+      }
+      if !ways.isEmpty, areDone { return }
+      let bar = StepBar()
       defer { bar.clear() }
-      guard try run.run(begun) else { throw ExitCode(Interrupt.exitCode) }
+      guard try begin(bar).run.run(begun) else { throw ExitCode(Interrupt.exitCode) }
     }
   }
 
@@ -135,13 +86,14 @@ struct AdaptCommand: ParsableCommand {
   }
 
   private func begin(_ bar: StepBar) throws -> (run: AdaptationRun, folder: String) {
-    let records = Array(try DocumentFile.read(data).prefix(limit ?? .max))
-    let loaded = try ModelOptions.load(model, threads: threads)
+    let records = Array(try DocumentFile.read(work.data).prefix(work.limit ?? .max))
+    let loaded = try ModelOptions.load(model, threads: work.threads)
     let folder = Adaptation.folder(of: loaded.path)
     Interrupt.watch()
     let run = try AdaptationRun(
-      loaded.subject(), records: records, documentsPath: data, folder: folder, settings: settings(),
-      metric: quality(), risk: risk, maxTokens: maxTokens, shouldStop: { Interrupt.isRequested },
+      loaded.subject(), records: records, documentsPath: work.data, folder: folder, settings: work.settings(),
+      metric: work.quality(), risk: work.risk, maxTokens: work.maxTokens,
+      shouldStop: { Interrupt.isRequested },
       progress: bar.show)
     if !run.skipped.isEmpty {
       Console.warning(
