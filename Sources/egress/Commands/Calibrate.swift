@@ -10,8 +10,8 @@ struct Calibrate: ParsableCommand {
       on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's \
       guard, NAME.guard.safetensors, which has to lie beside it.
 
-      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0; with \
-      --prompt-depth, the layer after which prompts stop, from the last down.
+      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold \
+      from 0; with --prompt-depth, the layer after which prompts stop, from the last down.
 
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
       thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the \

@@ -10,8 +10,8 @@ struct MergeCommand: ParsableCommand {
     discussion: """
       Results come out in the order of the documents, byte for byte as one machine writes them. Of a calibration, the \
       table of losses and the certificate are made, by the options that its shards were given; no model is needed. The \
-      guard that the shards made lies beside them. Of an evaluation, the result is printed; of hidden states, the files \
-      are written anew, from the folders beside the shards' lists; of fit-exits, the outputs are put together, and \
+      guard that the shards made lies beside them. Of an evaluation, the result is printed; of hidden states, the \
+      files are written anew, from the folders beside the shards' lists; of fit-exits, the outputs are put together, and \
       fit-exits without --shard then fits on them; so it is with adapt.
 
       Shards that are missing or not whole, that are there twice, or that are of another model, of other options or of \

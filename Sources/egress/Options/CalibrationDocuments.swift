@@ -17,8 +17,8 @@ struct CalibrationDocuments: ParsableArguments {
 
   @Flag(
     help: """
-      Certify the layer after which the prompt's tokens but the last 32 stop, instead of a threshold of exits; --grid names \
-      layers. (default grid: every second one down to half of them)
+      Certify the layer after which the prompt's tokens but the last 32 stop, instead of a threshold of exits; \
+      --grid names layers. (default grid: every second one down to half of them)
       """)
   var promptDepth = false
 

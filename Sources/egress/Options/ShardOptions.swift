@@ -42,8 +42,8 @@ struct ShardOptions: ParsableArguments {
     guard shard == nil || data != "-" else { throw ValidationError("--shard needs --data, a file.") }
   }
 
-  /// What the file of a shard is to be of, but for the model's digest; `nil`, and said, where an earlier run has finished
-  /// it. That is known before the model is loaded.
+  /// What the file of a shard is to be of, but for the model's digest; `nil`, and said, where an earlier run has
+  /// finished it. That is known before the model is loaded.
   static func begun(
     _ shard: Shard, command: String, models: ModelOptions, data: String, output: String, skipped: Int = 0,
     documents: Int, lines: Int

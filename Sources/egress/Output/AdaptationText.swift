@@ -6,7 +6,8 @@ enum AdaptationText {
     var lines = [
       "\(found.model): \(found.summary)",
       "fitted on \(found.fittedDocuments) documents, certified on \(found.certifyingDocuments): "
-        + "\(found.metric), \(found.risk), epsilon \(TableText.short(found.epsilon)), delta \(TableText.short(found.delta))",
+        + "\(found.metric), \(found.risk), epsilon \(TableText.short(found.epsilon)), "
+        + "delta \(TableText.short(found.delta))",
       "",
     ]
     for attempt in found.attempts {
@@ -33,7 +34,8 @@ enum AdaptationText {
     lines += [
       "",
       "\(found.gain.token.formatted(places: 2)) times faster a token, "
-        + "\(found.gain.document.formatted(places: 2)) a document; report in \(Adaptation.File.report.path(in: folder))",
+        + "\(found.gain.document.formatted(places: 2)) a document; "
+        + "report in \(Adaptation.File.report.path(in: folder))",
     ]
     return lines.joined(separator: "\n") + "\n"
   }
