@@ -88,6 +88,21 @@ public struct Calibrator {
       path: path, settings: settings, measure: measure ?? sweep.measure, records: records, shard: shard)
   }
 
+  /// The same with prices that are known, or measured for a new file where they are not.
+  ///
+  /// - Throws: ``CertificationError`` for a file that was begun with other prices.
+  public func openRuns(
+    _ path: String, prices: SweepCosts?, shard: ShardDescription? = nil, measure: () throws -> SweepCosts
+  ) throws -> RunFile {
+    let file = try RunFile(
+      path: path, settings: settings, measure: { try prices ?? measure() }, records: records, shard: shard)
+    guard prices == nil || prices == file.costs else {
+      throw CertificationError(
+        .runs, "\(path) was begun with other prices; give the same again, or choose another --output")
+    }
+    return file
+  }
+
   /// Decodes the documents that the file of runs does not have yet.
   ///
   /// - Parameters:

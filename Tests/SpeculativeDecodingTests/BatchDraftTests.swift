@@ -9,7 +9,7 @@ import Transformers
 /// Drafts of several sequences, verified together.
 @Suite struct BatchDraftTests {
   /// A tiny model with everything that can draft for it.
-  private struct Models {
+  struct Models {
     let large: LanguageModel
     let small: LanguageModel
     let head: DraftHead

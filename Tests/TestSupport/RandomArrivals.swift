@@ -51,8 +51,13 @@ public struct RandomArrivals {
   }
 
   /// All of them in one batch decoder.
-  public func together(width: Int, promptParts: Int? = 1, seed: UInt64) throws -> [Result] {
-    let batch = BatchDecoder(model: model, width: width, promptParts: promptParts, shouldStop: { false })
+  ///
+  /// - Parameter prefixes: Where beginnings are kept for prompts that begin alike.
+  public func together(width: Int, promptParts: Int? = 1, prefixes: PrefixCache? = nil, seed: UInt64) throws
+    -> [Result]
+  {
+    let batch = BatchDecoder(
+      model: model, width: width, promptParts: promptParts, prefixes: prefixes, shouldStop: { false })
     var results = orders.map { _ in Result() }
     var random = SplitMix64(seed: seed)
     var next = 0

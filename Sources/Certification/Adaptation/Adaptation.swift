@@ -131,6 +131,10 @@ public struct Adaptation: Codable, Sendable, Equatable {
     case heads = "heads.safetensors"
     /// Which exits to look at.
     case plan = "plan.json"
+    /// What a prompt costs, so that all machines price alike.
+    case promptPrices = "prices.json"
+    /// What early exits cost.
+    case exitPrices = "exit-prices.json"
     /// What was tried and found, for a person.
     case report = "report.html"
 
@@ -141,6 +145,22 @@ public struct Adaptation: Codable, Sendable, Equatable {
   /// The certificate of a way, in a folder.
   public static func certificate(of way: Way, in folder: String) -> String {
     "\(folder)/\(way.rawValue).certificate.json"
+  }
+
+  /// Outputs of a way at every threshold, in a folder; of one machine of several, those of its documents.
+  public static func runs(of way: Way, shard: Shard? = nil, in folder: String) -> String {
+    let path = "\(folder)/\(way.rawValue)." + (shard.map { "\($0.name)." } ?? "")
+    return path + "runs.jsonl"
+  }
+
+  /// The ways that a folder is prepared for: those with a guard.
+  public static func guardedWays(in folder: String) -> [Way] {
+    [.exits, .prompts].filter { FileManager.default.fileExists(atPath: guardPath(of: $0, in: folder)) }
+  }
+
+  /// The guard of a way, in a folder.
+  static func guardPath(of way: Way, in folder: String) -> String {
+    "\(folder)/\(way.rawValue).guard.safetensors"
   }
 
   /// The folder that belongs to a model's file or directory: beside it, with `.egress` after its name.

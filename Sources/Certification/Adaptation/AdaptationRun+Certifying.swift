@@ -14,15 +14,24 @@ extension AdaptationRun {
     var table: LossTable
   }
 
-  private func path(_ way: Adaptation.Way, _ suffix: String) -> String {
-    "\(folder)/\(way.rawValue).\(suffix)"
+  /// What is run at every threshold.
+  struct Planned {
+    var way: Adaptation.Way
+    var step: Step
+    var calibrator: Calibrator
+    var costs: SweepCosts
   }
 
-  /// Runs all that may pay at every threshold.
-  func certify(heads: ExitHeads, plan: ExitPlan, outputs: [Generation]) throws -> [Candidate]? {
+  /// What may pay, with its guard and with what its parts cost here.
+  func planned(heads: ExitHeads, plan: ExitPlan, outputs: [Generation]) throws -> [Planned]? {
     let layerCount = subject.model.decoder.configuration.layerCount
     let prices = try promptPrices()
-    var candidates: [Candidate] = []
+    var all: [Planned] = []
+    func add(_ way: Adaptation.Way, _ step: Step, _ sweep: ThresholdSweep, _ costs: SweepCosts) throws {
+      let calibrator = try Calibrator(
+        sweep, metric: metric, risk: risk, documentsPath: documentsPath, records: certifying)
+      all.append(Planned(way: way, step: step, calibrator: calibrator, costs: costs))
+    }
     if let strategy = try exitStrategy(heads, plan) {
       guard let protection = try makeGuard(.exits, layer: nil, outputs) else { return nil }
       let sweep = try ThresholdSweep.exits(
@@ -32,17 +41,45 @@ extension AdaptationRun {
           $0.offset % 2 == 1 ? $0.element : nil
         },
         maxTokens: maxTokens, regime: regime, guard: protection)
-      guard let candidate = try run(.exits, .exits, sweep, prices) else { return nil }
-      candidates.append(candidate)
+      try add(.exits, .exits, sweep, .exits(exitPrices(heads)))
     }
     let depths = PromptDepthSweep.usualDepths(layerCount: layerCount)
     // A model of a few layers has no depth worth trying.
-    guard let least = depths.min() else { return candidates }
+    guard let least = depths.min() else { return all }
     guard let protection = try makeGuard(.prompts, layer: least, outputs) else { return nil }
     let sweep = try ThresholdSweep.prompts(
       subject, depths: depths, maxTokens: maxTokens, regime: regime, guard: protection)
-    guard let candidate = try run(.prompts, .prompts, sweep, prices) else { return nil }
-    return candidates + [candidate]
+    try add(.prompts, .prompts, sweep, .prompts(prices))
+    return all
+  }
+
+  /// Runs all that may pay at every threshold.
+  func certify(_ all: [Planned]) throws -> [Candidate]? {
+    var candidates: [Candidate] = []
+    for planned in all {
+      guard let found = try run(planned.calibrator, planned) else { return nil }
+      try planned.calibrator.checkVacuity(found)
+      let prices = try promptPrices()
+      let lines =
+        planned.way == .exits ? try zip(found, certifying).map { try whole($0, of: $1, prices) } : found
+      let table = try planned.calibrator.losses(lines, path: "\(folder)/\(planned.way.rawValue).losses.jsonl")
+      candidates.append(
+        Candidate(way: planned.way, calibrator: planned.calibrator, lines: lines, table: table))
+    }
+    return candidates
+  }
+
+  /// All outputs of a calibrator's documents: those that an earlier run has left, and the others.
+  func run(_ calibrator: Calibrator, _ planned: Planned, shard: ShardDescription? = nil) throws -> [RunLine]?
+  {
+    let count = calibrator.records.count
+    let file = try calibrator.openRuns(
+      Adaptation.runs(of: planned.way, shard: shard?.shard, in: folder), measure: { planned.costs },
+      shard: shard)
+    progress(planned.step, file.lines.count, count)
+    let lines = try calibrator.complete(file, shouldStop: shouldStop) { progress(planned.step, $0, count) }
+    if lines != nil { try file.finish() }
+    return lines
   }
 
   /// The model with its fitted heads.
@@ -68,41 +105,35 @@ extension AdaptationRun {
     _ way: Adaptation.Way, layer: Int?, _ outputs: [Generation]
   ) throws -> PolicyGuard? {
     try PolicyGuard.make(
-      subject, records: fitting, path: path(way, "guard.safetensors"), layer: layer, maxTokens: maxTokens,
+      subject, records: fitting, path: Adaptation.guardPath(of: way, in: folder), layer: layer,
+      maxTokens: maxTokens,
       outputs: outputs.map(\.tokenIDs), shouldStop: shouldStop
     ) { if case .read(let done) = $0 { progress(.protection, done, fitting.count) } }
   }
 
-  /// What a prompt costs, so that ways that spare prompts are compared with ways that spare outputs: measured once, and
-  /// kept in the folder as the file of runs keeps the other costs.
+  /// What a prompt costs, so that ways that spare prompts are compared with ways that spare outputs.
   private func promptPrices() throws -> PromptCosts {
-    let path = folder + "/prices.json"
+    try prices(.promptPrices) { try PromptCosts.measured(subject.model.decoder) }
+  }
+
+  /// What the parts of early exits cost.
+  func exitPrices(_ heads: ExitHeads) throws -> ExitCosts {
+    try prices(.exitPrices) { try ExitCosts.measured(subject.model.decoder, heads: heads) }
+  }
+
+  /// Prices that are measured once and kept in the folder, so that every run and every machine has the same.
+  private func prices<Prices: Codable>(_ file: Adaptation.File, measure: () throws -> Prices) throws -> Prices
+  {
+    let path = file.path(in: folder)
     if let bytes = FileManager.default.contents(atPath: path) {
-      guard let found = try? JSONDecoder().decode(PromptCosts.self, from: bytes) else {
+      guard let found = try? JSONDecoder().decode(Prices.self, from: bytes) else {
         throw CertificationError(.runs, "\(path) is damaged; remove it to begin again")
       }
       return found
     }
-    let prices = try PromptCosts.measured(subject.model.decoder)
+    let prices = try measure()
     try write(JSONEncoder().encode(prices), to: path)
     return prices
-  }
-
-  private func run(
-    _ way: Adaptation.Way, _ step: Step, _ sweep: ThresholdSweep, _ prices: PromptCosts
-  ) throws -> Candidate? {
-    let calibrator = try Calibrator(
-      sweep, metric: metric, risk: risk, documentsPath: documentsPath, records: certifying)
-    let file = try calibrator.openRuns(path(way, "runs.jsonl")) {
-      way == .prompts ? .prompts(prices) : try sweep.measure()
-    }
-    progress(step, file.lines.count, certifying.count)
-    let found = try calibrator.complete(file, shouldStop: shouldStop) { progress(step, $0, certifying.count) }
-    guard let found else { return nil }
-    try calibrator.checkVacuity(found)
-    let lines = way == .exits ? try zip(found, certifying).map { try whole($0, of: $1, prices) } : found
-    let table = try calibrator.losses(lines, path: path(way, "losses.jsonl"))
-    return Candidate(way: way, calibrator: calibrator, lines: lines, table: table)
   }
 
   /// A line of early exits whose times are of whole documents, the prompt at full depth included.

@@ -15,22 +15,14 @@ extension AdaptationRun {
 
   /// Full-depth outputs of the documents that heads are fitted to: those that an earlier run has left, and the others.
   func writeOutputs() throws -> [Generation]? {
-    let file = try ResumableLines(path: Adaptation.File.outputs.path(in: folder))
-    var outputs: [Generation] = []
-    for (index, line) in file.lines.enumerated() {
-      guard index < fitting.count, let found = try? JSONOutput.decode(OutputLine.self, from: line),
-        found.id == fitting[index].id
-      else {
-        throw CertificationError(
-          .runs,
-          "\(Adaptation.File.outputs.path(in: folder)) line \(index + 1) is damaged; remove the file to begin again"
-        )
-      }
-      outputs.append(
-        Generation(
-          text: found.text, tokenIDs: found.tokens, promptTokenIDs: found.prompt,
-          stopReason: found.stopReason))
+    let path = Adaptation.File.outputs.path(in: folder)
+    // Several machines may read what is whole; one alone may write.
+    if let bytes = FileManager.default.contents(atPath: path), bytes.last == UInt8(ascii: "\n") {
+      let lines = bytes.dropLast().split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      if lines.count == fitting.count { return try lines.enumerated().map(output) }
     }
+    let file = try ResumableLines(path: path)
+    var outputs = try file.lines.enumerated().map(output)
     try file.beginAppending()
     let rest = Array(fitting.dropFirst(outputs.count))
     let model = subject.model
@@ -49,6 +41,20 @@ extension AdaptationRun {
       progress(.outputs, outputs.count, fitting.count)
     }
     return isComplete ? outputs : nil
+  }
+
+  /// The output in a line of the file.
+  private func output(_ index: Int, _ line: some Sequence<UInt8>) throws -> Generation {
+    guard index < fitting.count, let found = try? JSONOutput.decode(OutputLine.self, from: Data(line)),
+      found.id == fitting[index].id
+    else {
+      throw CertificationError(
+        .runs,
+        "\(Adaptation.File.outputs.path(in: folder)) line \(index + 1) is damaged; remove the file to begin again"
+      )
+    }
+    return Generation(
+      text: found.text, tokenIDs: found.tokens, promptTokenIDs: found.prompt, stopReason: found.stopReason)
   }
 
   /// Layers after which tokens may leave: six, from two fifths of the model on.
@@ -101,7 +107,7 @@ extension AdaptationRun {
       if shouldStop() { return nil }
       try traces.add(output)
     }
-    let costs = try ExitCosts.measured(subject.model.decoder, heads: heads)
+    let costs = try exitPrices(heads)
     let planner = try ExitPlanner(traces: traces, costs: costs, heads: heads)
     // Completed exactly, so that drafts looked up in the text go with it.
     let plan = ExitPlan(

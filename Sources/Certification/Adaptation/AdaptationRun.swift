@@ -155,15 +155,22 @@ public struct AdaptationRun {
     }
   }
 
+  /// Heads, plan, guards and prices: what an earlier run has not left is made.
+  func prepared() throws -> (heads: ExitHeads, planned: [Planned])? {
+    guard let outputs = try writeOutputs(), let heads = try fitHeads(outputs),
+      let plan = try planExits(heads, outputs),
+      let planned = try planned(heads: heads, plan: plan, outputs: outputs)
+    else { return nil }
+    return (heads, planned)
+  }
+
   /// Does all steps that no earlier run has done.
   ///
   /// - Returns: What pays, as it stands in the folder; `nil` where it was told to stop.
   public func run() throws -> Adaptation? {
-    guard let outputs = try writeOutputs(), let heads = try fitHeads(outputs),
-      let plan = try planExits(heads, outputs)
+    guard let (heads, planned) = try prepared(), let candidates = try certify(planned),
+      let adaptation = try choose(among: candidates, heads: heads)
     else { return nil }
-    guard let candidates = try certify(heads: heads, plan: plan, outputs: outputs) else { return nil }
-    guard let adaptation = try choose(among: candidates, heads: heads) else { return nil }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     try write(

@@ -38,7 +38,7 @@ public struct AnswerCalibrator {
   /// What an answer's loss is.
   public let loss: SequenceLoss
   /// The questions with their documents and references.
-  public let records: [DocumentRecord]
+  public private(set) var records: [DocumentRecord]
   /// Which documents are answered; `nil` for any.
   public let applicability: PolicyGuard?
   private let maxTokens: Int?
@@ -79,72 +79,81 @@ public struct AnswerCalibrator {
     }
   }
 
+  /// The same for one shard's questions, which certify nothing by themselves.
+  public func restricted(to shard: Shard) -> AnswerCalibrator {
+    var part = self
+    part.records = records.filter { shard.contains($0.id) }
+    return part
+  }
+
+  /// What a certificate says of each way.
+  ///
+  /// - Throws: ``CertificationError`` for a way that cannot be certified.
+  public func described(_ ways: [Way]) throws -> AnswerWays {
+    let regime = DecodingRegime(
+      tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: maxTokens)
+    return AnswerWays(
+      metric: loss.name, names: ways.map(\.name),
+      policies: try ways.map {
+        try CertifiedAnswers.Policy(
+          subject, regime: regime, applicability: applicability?.reference, strategy: $0.strategy
+        ).json()
+      })
+  }
+
   /// Answers all questions.
   ///
   /// - Parameters:
-  ///   - strategy: How answers come about; `nil` for full depth.
-  ///   - hasCost: Whether to say how many layers tokens passed.
+  ///   - ways: How answers come about. With several, lines say how many layers tokens passed.
+  ///   - count: Questions from the first on that are left out, since an earlier run has answered them.
   ///   - shouldStop: Asked before each token.
-  ///   - progress: Told how many questions are answered.
-  /// - Returns: `nil` where it was told to stop.
-  public func answers(
-    by strategy: (any DecodingStrategy)?, hasCost: Bool,
-    shouldStop: @escaping () -> Bool = { Task.isCancelled }, progress: (Int) -> Void = { _ in }
-  ) throws -> [AnswerLine]? {
-    let batch = BatchDecoder(model: subject.model, shouldStop: shouldStop)
-    for record in records {
+  ///   - finished: Told of each question's answers, one a way, in the order of the questions.
+  /// - Returns: `false` where it was told to stop.
+  public func answer(
+    by ways: [Way], skipping count: Int = 0, shouldStop: @escaping () -> Bool = { Task.isCancelled },
+    finished: (_ question: Int, [AnswerLine]) throws -> Void
+  ) throws -> Bool {
+    // Every way reads the same prompts.
+    let batch = BatchDecoder(
+      model: subject.model, prefixes: PrefixCache(byteLimit: Self.beginningBytes), shouldStop: shouldStop)
+    var tickets: [[BatchDecoder.Ticket]] = []
+    for record in records.dropFirst(count) {
       var options = try subject.model.options(for: record, maxTokens: maxTokens)
       options.recordsProbabilities = true
       options.applicability = applicability?.found
-      batch.submit(
-        prompt: try subject.model.wholePrompt(for: record, options: options), options: options,
-        strategy: strategy ?? FullDepth())
+      let prompt = try subject.model.wholePrompt(for: record, options: options)
+      tickets.append(
+        ways.map { batch.submit(prompt: prompt, options: options, strategy: $0.strategy ?? FullDepth()) })
     }
     var done: [BatchDecoder.Ticket: Generation] = [:]
-    while !batch.isIdle {
-      if shouldStop() { return nil }
+    var next = 0
+    while next < tickets.count {
+      if shouldStop() { return false }
       for (ticket, generation) in try batch.step() { done[ticket] = generation }
-      progress(done.count)
+      while next < tickets.count, tickets[next].allSatisfy({ done[$0] != nil }) {
+        let question = count + next
+        let outputs = tickets[next].compactMap { done.removeValue(forKey: $0) }
+        try finished(
+          question, outputs.map { line(of: $0, to: records[question], hasCost: ways.count > 1) })
+        next += 1
+      }
     }
-    return zip(records, records.indices.compactMap { done[$0] }).compactMap { record, generation in
-      guard case .answer(let question) = record.item.task else { return nil }
-      let answer = DocumentAnswer(generation, document: record.original, question: question)
-      let text = generation.text.trimmingWhitespace()
-      return AnswerLine(
-        id: record.id, text: text, answered: answer.answered, inside: generation.applicability?.isInside,
-        confidence: answer.confidence ?? 0, loss: loss.loss(text, references: record.references ?? []),
-        layers: hasCost ? generation.averageLayer : nil)
-    }
+    return true
   }
 
-  /// Certifies the confidence from which on answers are given; of several ways, of the fastest that answers about as
-  /// many questions.
-  ///
-  /// - Parameters:
-  ///   - ways: Fastest first.
-  ///   - lines: All questions' answers, by way.
-  ///   - settings: ε, δ and the bound, fixed before anything is measured.
-  ///   - program: What makes the certificate.
-  public func certify(
-    _ ways: [Way], _ lines: [[AnswerLine]], settings: CalibrationSettings,
-    program: String = EgressVersion.program
-  ) throws -> Certified {
-    let calibration = try SelectiveCalibration(settings)
-    let (chosen, result) =
-      ways.count == 1
-      ? (0, try calibration.calibrate(lines[0]))
-      : try calibration.calibrate(policies: lines.map { $0.map(\.sample) })
-    let given = lines[chosen].filter(\.isCandidate)
-    let regime = DecodingRegime(
-      tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: maxTokens)
-    let certificate = AnswerCertificate(
-      result, settings: settings, confidences: given.map(\.confidence), losses: given.map(\.loss),
-      declined: lines[chosen].count - given.count, metric: loss.name,
-      policy: try CertifiedAnswers.Policy(
-        subject, regime: regime, applicability: applicability?.reference, strategy: ways[chosen].strategy
-      ).json(),
-      program: program)
-    return Certified(certificate: certificate, result: result, chosen: chosen, lines: lines[chosen])
+  /// Bytes of keys and values that are kept for prompts that begin alike.
+  private static let beginningBytes = 1 << 28
+
+  private func line(of generation: Generation, to record: DocumentRecord, hasCost: Bool) -> AnswerLine {
+    // Other tasks are refused by ``check(_:loss:name:)``.
+    var question = ""
+    if case .answer(let asked) = record.item.task { question = asked }
+    let answer = DocumentAnswer(generation, document: record.original, question: question)
+    let text = generation.text.trimmingWhitespace()
+    return AnswerLine(
+      id: record.id, text: text, answered: answer.answered, inside: generation.applicability?.isInside,
+      confidence: answer.confidence ?? 0, loss: loss.loss(text, references: record.references ?? []),
+      layers: hasCost ? generation.averageLayer : nil)
   }
 }
 

@@ -73,6 +73,36 @@ public struct PolicyGuard: Sendable {
     existing(path, subject).map { $0.fittedCount + $0.heldBackCount }
   }
 
+  /// Sees to it that the guard of shards lies beside the certificate that is made of them, under the name that the
+  /// certificate knows.
+  ///
+  /// - Parameters:
+  ///   - reference: How the shards name it.
+  ///   - folder: Where they lie.
+  ///   - path: Where it has to be.
+  /// - Throws: ``CertificationError`` where it is not there or is another.
+  public static func place(
+    _ reference: ApplicabilityGuard.Reference, from folder: String, at path: String
+  ) throws {
+    guard (path as NSString).lastPathComponent == reference.file else {
+      throw CertificationError(
+        .certificate,
+        "the certificate's guard is called \(reference.file); give an --output that goes with it, in whatever folder"
+      )
+    }
+    let manager = FileManager.default
+    let beside = (folder as NSString).appendingPathComponent(reference.file)
+    if !manager.fileExists(atPath: path), manager.fileExists(atPath: beside) {
+      try manager.copyItem(atPath: beside, toPath: path)
+    }
+    guard manager.fileExists(atPath: path) else {
+      throw CertificationError(.unfinished, "\(path), which the shards were made with, is not there")
+    }
+    guard try FileDigest.sha256(path: path) == reference.digest else {
+      throw CertificationError(.certificate, "\(path) is not the guard that the shards were made with")
+    }
+  }
+
   private static func existing(_ path: String, _ subject: DecodingSubject) -> ApplicabilityGuard? {
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     // One that cannot be used is made anew.

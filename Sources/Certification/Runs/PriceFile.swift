@@ -22,7 +22,7 @@ public struct PriceFile: Codable, Sendable, Equatable {
     case costs = "milliseconds"
   }
 
-  /// Prices of a subject: of drafts where it has a draft, otherwise of exits.
+  /// Prices of a subject: of drafts where it has a draft, otherwise of exits or of prompts.
   public init(_ subject: DecodingSubject, costs: SweepCosts) {
     modelDigest = subject.modelDigest
     compute = subject.model.computeName
@@ -32,8 +32,12 @@ public struct PriceFile: Codable, Sendable, Equatable {
   }
 
   /// Measures the subject on this machine.
-  public static func measured(_ subject: DecodingSubject) throws -> PriceFile {
-    try PriceFile(subject, costs: .measured(subject))
+  ///
+  /// - Parameter prompts: Measures what prompts that stop after a layer cost, instead of exits; the subject needs no
+  ///   heads and no draft.
+  public static func measured(_ subject: DecodingSubject, prompts: Bool = false) throws -> PriceFile {
+    try PriceFile(
+      subject, costs: prompts ? .prompts(.measured(subject.model.decoder)) : .measured(subject))
   }
 
   /// Reads a file.

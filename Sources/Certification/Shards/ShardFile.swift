@@ -68,11 +68,22 @@ package struct BatchShardHeader: Codable {
   package var settings: String
   /// Present where both ways of decoding are compared.
   package var evaluation: EvaluationFacts?
+  /// Present where answers are calibrated.
+  package var answers: AnswerWays?
 
-  package init(shard: ShardDescription, settings: String, evaluation: EvaluationFacts? = nil) {
+  package init(
+    shard: ShardDescription, settings: String, evaluation: EvaluationFacts? = nil, answers: AnswerWays? = nil
+  ) {
     self.shard = shard
     self.settings = settings
     self.evaluation = evaluation
+    self.answers = answers
+  }
+
+  /// Of a calibration of answers: a certificate says everything that can change one.
+  package init(shard: ShardDescription, answers: AnswerWays) throws {
+    self.init(
+      shard: shard, settings: FileDigest.sha256(text: try CanonicalJSON.line(answers)), answers: answers)
   }
 
   /// The line, without its end.

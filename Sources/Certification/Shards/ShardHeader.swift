@@ -52,6 +52,16 @@ public struct ShardDescription: Codable, Sendable, Equatable {
     self.decoder = decoder
   }
 
+  /// The same with what is known once the model is loaded and the documents are read.
+  public func completed(
+    modelDigest: String, skipped: Int, documents: Int, lines: Int, decoder: DecoderFacts? = nil
+  ) -> ShardDescription {
+    var whole = self
+    (whole.modelDigest, whole.decoder) = (modelDigest, decoder)
+    (whole.skipped, whole.documents, whole.lines) = (skipped, documents, lines)
+    return whole
+  }
+
   /// What of the whole differs from another shard's, or `nil` where both are parts of the same.
   ///
   /// Arguments that name where the model, the documents and the results lie may differ from machine to machine: digests

@@ -6,10 +6,10 @@ import RiskControl
 public struct ShardSet {
   /// What they have in common; of the first, where they have not.
   public let description: ShardDescription
-  private let files: [File]
+  let files: [File]
 
   /// A shard's file, mapped.
-  private struct File {
+  struct File {
     var path: String
     var header: ShardHeader
     var headerLine: Data
@@ -95,6 +95,24 @@ public struct ShardSet {
     return Array(records.dropFirst(description.skipped).prefix(description.documents))
   }
 
+  /// The documents of a file that are in some shard, in the file's order, where shards do not have all that follow one
+  /// another.
+  ///
+  /// - Throws: ``CertificationError`` for another file, and for documents that no shard has.
+  public func documentsOfShards(path: String) throws -> [DocumentRecord] {
+    try checkDocuments(path: path)
+    let ids = Set(
+      try files.flatMap { file in try file.lines.map { try id(of: file.data[$0], in: file.path) } })
+    let records = try DocumentFile.read(path: path).filter { ids.contains($0.id) }
+    guard records.count == description.documents else {
+      throw CertificationError(
+        .shards,
+        "the shards have \(records.count) of \(description.documents) documents; remove them and run them again"
+      )
+    }
+    return records
+  }
+
   /// Sees to it that a file is the one that the shards are of.
   ///
   /// - Throws: ``CertificationError`` for another file.
@@ -128,14 +146,11 @@ public struct ShardSet {
   ///
   /// - Throws: As ``lines(for:)`` does.
   package func lines(of ids: [DocumentIdentifier]) throws -> [(path: String, bytes: Data)] {
-    struct Named: Decodable { var id: DocumentIdentifier }
     var places: [DocumentIdentifier: (file: Int, line: Range<Int>)] = [:]
     for (index, file) in files.enumerated() {
       for (number, range) in file.lines.enumerated() {
         let place = "\(file.path) line \(number + 2)"
-        guard let id = try? JSONOutput.decode(Named.self, from: file.data[range]).id else {
-          throw CertificationError(.shards, "\(place) is damaged; remove the shard and run it again")
-        }
+        let id = try id(of: file.data[range], in: place)
         guard file.header.description.shard.contains(id) else {
           throw CertificationError(.shards, "\(place): document \(id) belongs to another shard")
         }
@@ -156,42 +171,12 @@ public struct ShardSet {
     return lines
   }
 
-  /// What both ways of decoding come to over all documents.
-  ///
-  /// - Throws: ``CertificationError`` where the shards are not of an evaluation.
-  package func evaluation(of records: [DocumentRecord]) throws -> Evaluation.Result {
-    guard let header = try? JSONDecoder().decode(BatchShardHeader.self, from: files[0].headerLine),
-      let facts = header.evaluation
-    else { throw CertificationError(.shards, "\(files[0].path) is no shard of an evaluation") }
-    let documents = try lines(of: records.map(\.id)).map { path, bytes in
-      guard let line = try? JSONOutput.decode(EvaluationLine.self, from: bytes) else {
-        throw CertificationError(.shards, "\(path) is damaged; remove the shard and run it again")
-      }
-      return line.result
+  private func id(of line: Data, in place: String) throws -> DocumentIdentifier {
+    struct Named: Decodable { var id: DocumentIdentifier }
+    guard let id = try? JSONOutput.decode(Named.self, from: line).id else {
+      throw CertificationError(.shards, "\(place) is damaged; remove the shard and run it again")
     }
-    guard let result = Evaluation.Result(facts, documents: documents) else {
-      throw CertificationError(.shards, "the shards have no documents")
-    }
-    return result
-  }
-
-  /// What a calibration's shards were run with, and what the parts of decoding cost.
-  ///
-  /// - Throws: ``CertificationError`` where the shards are not of a calibration.
-  public func runSettings() throws -> RunSettings { try runHeader().settings }
-
-  /// The file of runs that one machine writes.
-  public func runs(for records: [DocumentRecord]) throws -> Data {
-    let header = try runHeader().line()
-    return Data((header + "\n").utf8) + (try lines(for: records))
-  }
-
-  private func runHeader() throws -> RunHeader {
-    guard var header = try? JSONDecoder().decode(RunHeader.self, from: files[0].headerLine) else {
-      throw CertificationError(.shards, "\(files[0].path) is no shard of a calibration")
-    }
-    header.shard = nil
-    return header
+    return id
   }
 
   /// Puts a merged file in place, in one step.

@@ -79,8 +79,8 @@ extension ExitStrategy: DecodingStrategy, BeginningSharing {
 
   package func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
-    beginning: (cache: KeyValueCache, count: Int)?, shouldStop: @escaping () -> Bool
-  ) throws -> DecodingSession {
+    beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> any BeginningSession {
     try DecodingSession(
       model: model, prompt: prompt, options: options, beginning: beginning,
       stepper: ExitDecoder(self, decoder: model.decoder), shouldStop: shouldStop)

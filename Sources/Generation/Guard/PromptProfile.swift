@@ -5,11 +5,33 @@ import Transformers
 package struct PromptProfile {
   /// (hiddenSize)
   private var sum: [Double]
-  private var count = 0
+  /// Tokens that were added.
+  private(set) var count = 0
+  /// ``sum`` after every ``spacing`` tokens: where another prompt with the same beginning may go on.
+  private var marks: [[Double]] = []
+
+  /// Tokens between two marks: few are then read again, and marks take little beside keys and values.
+  static let spacing = 16
 
   package init(hiddenSize: Int) {
     sum = Array(repeating: 0, count: hiddenSize)
   }
+
+  /// The last mark in the first `limit` tokens.
+  func lastMark(upTo limit: Int) -> Int { min(limit / Self.spacing, marks.count) * Self.spacing }
+
+  /// What it was after the first tokens; `nil` where there is no mark.
+  func cut(to count: Int) -> PromptProfile? {
+    guard count > 0, lastMark(upTo: count) == count else { return nil }
+    var part = self
+    part.marks = Array(marks.prefix(count / Self.spacing))
+    part.sum = marks[count / Self.spacing - 1]
+    part.count = count
+    return part
+  }
+
+  /// Bytes of the marks.
+  var byteCount: Int { marks.count * sum.count * MemoryLayout<Double>.stride }
 
   /// Adds the rows in use.
   package mutating func add(_ states: HiddenStates) {
@@ -19,8 +41,9 @@ package struct PromptProfile {
       // A state of zeros has no direction to add.
       let scale = square > 0 ? 1 / square.squareRoot() : 0
       for index in values.indices { sum[index] += Double(values[index]) * scale }
+      count += 1
+      if count.isMultiple(of: Self.spacing) { marks.append(sum) }
     }
-    count += states.count
   }
 
   /// (hiddenSize)

@@ -42,10 +42,7 @@ public final class BatchDecoder {
     var prompt: [TokenID]?
 
     /// What they go on from.
-    var beginning: PrefixCache.Beginning? {
-      guard let prompt, let session = session as? DecodingSession else { return nil }
-      return PrefixCache.Beginning(tokens: prompt, cache: session.cache)
-    }
+    var beginning: Beginning? { prompt == nil ? nil : (session as? any BeginningSession)?.beginning }
     /// The session, where its passes may be shared; others decode by themselves.
     var sharing: (any PassSharing)? { session as? any PassSharing }
     /// Whether its prompt has not passed the layers.
@@ -137,8 +134,9 @@ public final class BatchDecoder {
       guard try decode(going, observe) else { return false }
     }
     for job in active where job.session.stopReason != nil {
-      if let beginning = job.beginning, let session = job.session as? DecodingSession {
-        prefixes?.insert(job.isPlain ? session.tokens : beginning.tokens, cache: beginning.cache)
+      if var beginning = job.beginning {
+        if job.isPlain, let session = job.session as? DecodingSession { beginning.tokens = session.tokens }
+        prefixes?.insert(beginning)
       }
       cancel(job.ticket)
       try observe(job.ticket, .finished(job.session.generation))
@@ -188,32 +186,37 @@ public final class BatchDecoder {
 
   /// Whether much of a prompt is being read for another one, and will be there after the prompts have been read.
   private func isBeingRead(_ request: Request) -> Bool {
-    guard let prefixes, promptParts == .max, mayShare(request) else { return false }
+    guard let prefixes, promptParts == .max, let strategy = sharing(request) else { return false }
     let coming =
       active.filter(\.isReading).compactMap(\.prompt).map { prompt in
         zip(prompt, request.prompt).prefix { $0.0 == $0.1 }.count
       }.max() ?? 0
     guard coming >= Self.worthWaiting else { return false }
-    let there = prefixes.longestCount(of: request.prompt, orOf: active.compactMap(\.beginning))
+    let there = prefixes.longestCount(
+      of: request.prompt, orOf: active.compactMap(\.beginning), use: use(strategy, request))
     return coming >= there + Self.worthWaiting
   }
 
-  /// What a guard looks at, the state of each token of the prompt, is not kept of beginnings that were read before. Nor
-  /// do beginnings go with prompts that stop after a layer.
-  private func mayShare(_ request: Request) -> Bool {
-    request.strategy is any BeginningSharing && request.options.applicability == nil
-      && request.options.promptDepth == nil && !model.hasEncoder
+  /// The strategy of a prompt that may go on from what was read before. One that stops after a layer may not.
+  private func sharing(_ request: Request) -> (any BeginningSharing)? {
+    guard request.options.promptDepth == nil, !model.hasEncoder else { return nil }
+    return request.strategy as? any BeginningSharing
+  }
+
+  private func use(_ strategy: any BeginningSharing, _ request: Request) -> PrefixCache.Use {
+    { $0.count(strategy.reusable($0, count: $1), for: request.options.applicability) }
   }
 
   private func begin(_ request: Request, cachedTokens: Int) throws -> Job {
-    guard let prefixes, mayShare(request), let strategy = request.strategy as? any BeginningSharing else {
+    guard let prefixes, let strategy = sharing(request) else {
       let session = try request.strategy.makeSession(
         model: model, prompt: request.prompt, options: request.options, shouldStop: shouldStop)
       return Job(ticket: request.ticket, session: session, cachedTokens: cachedTokens, isPlain: false)
     }
     let session = try strategy.makeSession(
       model: model, prompt: request.prompt, options: request.options,
-      beginning: prefixes.longestBeginning(of: request.prompt, orOf: active.compactMap(\.beginning)),
+      beginning: prefixes.longestBeginning(
+        of: request.prompt, orOf: active.compactMap(\.beginning), use: use(strategy, request)),
       shouldStop: shouldStop)
     return Job(
       ticket: request.ticket, session: session, cachedTokens: cachedTokens,

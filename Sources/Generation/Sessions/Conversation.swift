@@ -72,8 +72,8 @@ public final class Conversation {
   }
 
   /// The turn before, and how many of its tokens a prompt begins with.
-  private func beginning(of prompt: [TokenID]) -> (cache: KeyValueCache, count: Int)? {
+  private func beginning(of prompt: [TokenID]) -> (read: Beginning, count: Int)? {
     guard let previous, !model.hasEncoder else { return nil }
-    return (previous.cache, zip(previous.tokens, prompt).prefix { $0.0 == $0.1 }.count)
+    return (previous.beginning, zip(previous.tokens, prompt).prefix { $0.0 == $0.1 }.count)
   }
 }

@@ -3,7 +3,7 @@ import Transformers
 /// Decodes one prompt, a token each time ``next()`` is called.
 ///
 /// A session has one owner: it is not to be shared between tasks.
-public final class DecodingSession: GenerationSession, PassSharing {
+public final class DecodingSession: GenerationSession, PassSharing, BeginningSession {
   /// Seconds spent so far, by phase.
   public private(set) var timings = SessionTimings()
   private var sequence: SequenceDecoding
@@ -20,13 +20,13 @@ public final class DecodingSession: GenerationSession, PassSharing {
   private let clock = ContinuousClock()
 
   /// - Parameters:
-  ///   - beginning: A cache of a sequence that began with the same tokens, and how many: they are not read again.
+  ///   - beginning: What a sequence has read that began with the same tokens, and how many: they are not read again.
   ///   - stepper: Chooses every token after the first; `nil` for a pass through all layers.
   ///   - shouldStop: Asked before each token, and before each part of a long prompt.
   /// - Throws: ``GenerationError`` for options out of range or a prompt that does not fit.
   package init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
-    beginning: (cache: KeyValueCache, count: Int)? = nil, stepper: (any TokenStepper)? = nil,
+    beginning: (read: Beginning, count: Int)? = nil, stepper: (any TokenStepper)? = nil,
     shouldStop: @escaping () -> Bool
   ) throws {
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, beginning: beginning)
@@ -80,6 +80,7 @@ public final class DecodingSession: GenerationSession, PassSharing {
 
   /// The prompt and the output, as the decoder reads them.
   var tokens: [TokenID] { sequence.prompt + sequence.generated }
+  package var beginning: Beginning { sequence.beginning }
   /// Tokens of the prompt that another sequence had read already.
   var reusedTokens: Int { sequence.reusedCount }
 

@@ -95,16 +95,23 @@ public struct SessionTimings: Sendable, Equatable {
   public init() {}
 }
 
-/// A strategy whose sessions read every token of the prompt to full depth and look at no state of it, so that they may
-/// go on from what another sequence has read.
+/// A strategy whose sessions read every token of the prompt to full depth, so that they may go on from what another
+/// sequence has read.
 package protocol BeginningSharing: DecodingStrategy {
   /// Begins to decode after a prompt.
   ///
-  /// - Parameter beginning: A cache of a sequence that began with the same tokens, and how many.
+  /// - Parameter beginning: What a sequence has read that began with the same tokens, and how many.
   func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
-    beginning: (cache: KeyValueCache, count: Int)?, shouldStop: @escaping () -> Bool
-  ) throws -> DecodingSession
+    beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> any BeginningSession
+  /// Of some tokens that a prompt shares with a beginning those that need not be read again.
+  func reusable(_ beginning: Beginning, count: Int) -> Int
+}
+
+extension BeginningSharing {
+  /// All of them: nothing looks at the states of the prompt.
+  package func reusable(_ beginning: Beginning, count: Int) -> Int { count }
 }
 
 /// Every token passes every layer.
@@ -121,8 +128,8 @@ public struct FullDepth: DecodingStrategy, BeginningSharing {
 
   package func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
-    beginning: (cache: KeyValueCache, count: Int)?, shouldStop: @escaping () -> Bool
-  ) throws -> DecodingSession {
+    beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> any BeginningSession {
     try DecodingSession(
       model: model, prompt: prompt, options: options, beginning: beginning, shouldStop: shouldStop)
   }

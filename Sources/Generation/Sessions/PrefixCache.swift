@@ -26,29 +26,22 @@ public final class PrefixCache {
     self.byteLimit = byteLimit
   }
 
-  /// Bytes of keys and values that are kept.
-  public var byteCount: Int { entries.reduce(0) { $0 + $1.beginning.cache.byteCount } }
+  /// Bytes of keys and values that are kept, and of what guards and drafters have read beside them.
+  public var byteCount: Int { entries.reduce(0) { $0 + $1.beginning.byteCount } }
 
-  /// A sequence whose keys and values are those of full depth, as far as `tokens` go and the cache is filled.
-  struct Beginning {
-    var tokens: [TokenID]
-    var cache: KeyValueCache
+  /// How many of the tokens that a prompt shares with a beginning it can make use of.
+  typealias Use = (Beginning, Int) -> Int
 
-    /// Tokens of a prompt that need not be read again; its last one is in any case.
-    func shared(with prompt: [TokenID]) -> Int {
-      min(
-        zip(tokens, prompt).prefix { $0.0 == $0.1 }.count, cache.filled.min() ?? 0, prompt.count - 1)
-    }
-  }
-
-  /// The sequence that shares most tokens with the beginning of a prompt, and how many.
+  /// The sequence that spares the beginning of a prompt most tokens, and how many.
   ///
-  /// - Parameter others: Sequences under way, to look at beside those that are kept.
+  /// - Parameters:
+  ///   - others: Sequences under way, to look at beside those that are kept.
+  ///   - use: All tokens, unless told otherwise.
   /// - Complexity: O(sequences · tokens shared)
-  func longestBeginning(of prompt: [TokenID], orOf others: [Beginning] = []) -> (
-    cache: KeyValueCache, count: Int
+  func longestBeginning(of prompt: [TokenID], orOf others: [Beginning] = [], use: Use = { $1 }) -> (
+    read: Beginning, count: Int
   )? {
-    guard let (best, place) = longest(prompt, others) else { return nil }
+    guard let (best, place) = longest(prompt, others, use) else { return nil }
     if let place {
       uses += 1
       entries[place].lastUse = uses
@@ -58,34 +51,30 @@ public final class PrefixCache {
   }
 
   /// How many tokens that would be.
-  func longestCount(of prompt: [TokenID], orOf others: [Beginning]) -> Int {
-    longest(prompt, others)?.best.count ?? 0
+  func longestCount(of prompt: [TokenID], orOf others: [Beginning], use: Use = { $1 }) -> Int {
+    longest(prompt, others, use)?.best.count ?? 0
   }
 
-  private func longest(_ prompt: [TokenID], _ others: [Beginning]) -> (
-    best: (cache: KeyValueCache, count: Int), place: Int?
+  private func longest(_ prompt: [TokenID], _ others: [Beginning], _ use: Use) -> (
+    best: (read: Beginning, count: Int), place: Int?
   )? {
-    var found: (best: (cache: KeyValueCache, count: Int), place: Int?)?
+    var found: (best: (read: Beginning, count: Int), place: Int?)?
     func look(_ other: Beginning, _ place: Int?) {
-      let count = other.shared(with: prompt)
-      if count >= Self.shortest, count > found?.best.count ?? 0 { found = ((other.cache, count), place) }
+      let count = use(other, other.shared(with: prompt))
+      if count >= Self.shortest, count > found?.best.count ?? 0 { found = ((other, count), place) }
     }
     for (place, entry) in entries.enumerated() { look(entry.beginning, place) }
     for other in others { look(other, nil) }
     return found
   }
 
-  /// Keeps the cache of a sequence.
-  ///
-  /// - Parameter tokens: Those of the sequence; the last may be missing from the cache.
-  func insert(_ tokens: [TokenID], cache: KeyValueCache) {
-    guard cache.byteCount <= byteLimit else { return }
+  /// Keeps what a sequence has read.
+  func insert(_ beginning: Beginning) {
+    guard beginning.byteCount <= byteLimit else { return }
     uses += 1
     // One that another goes on from is of no more use.
-    entries.removeAll { entry in
-      tokens.starts(with: entry.beginning.tokens.prefix(entry.beginning.cache.filled.min() ?? 0))
-    }
-    entries.append(Entry(beginning: Beginning(tokens: tokens, cache: cache), lastUse: uses))
+    entries.removeAll { beginning.replaces($0.beginning) }
+    entries.append(Entry(beginning: beginning, lastUse: uses))
     while byteCount > byteLimit,
       let oldest = entries.indices.min(by: { entries[$0].lastUse < entries[$1].lastUse })
     {

@@ -16,7 +16,7 @@ package final class SequenceDecoding {
   /// Tokens of the prompt whose keys and values are in the cache.
   package fileprivate(set) var readCount = 0
   /// Tokens of the prompt that came with another sequence's cache.
-  let reusedCount: Int
+  package let reusedCount: Int
   /// How far the prompt's tokens go; `nil` where all of them pass all layers.
   fileprivate(set) var depth: PromptDepthReading?
   package private(set) var generated: [TokenID] = []
@@ -56,10 +56,10 @@ package final class SequenceDecoding {
   ///
   /// - Parameters:
   ///   - cache: A cache that holds the prompt already, or `nil` for a new one.
-  ///   - beginning: A cache of a sequence that began with the same tokens, and how many: they are not read again.
+  ///   - shared: What a sequence has read that began with the same tokens, and how many: they are not read again.
   package init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, cache reused: KeyValueCache? = nil,
-    beginning: (cache: KeyValueCache, count: Int)? = nil
+    beginning shared: (read: Beginning, count: Int)? = nil
   ) throws {
     context = try options.validatedContext(contextLength: model.contextLength)
     guard !prompt.isEmpty else { throw GenerationError.emptyText(field: "prompt") }
@@ -103,9 +103,18 @@ package final class SequenceDecoding {
       ?? model.decoder.makeCache(capacity: min(context, prompt.count + min(maxTokens, context)))
     self.cache = cache
     var count = 0
-    if reused == nil, let beginning {
+    if reused == nil, let (read, most) = shared {
       // The last token of a prompt is always run: it gives the first logits.
-      count = cache.copyBeginning(of: beginning.cache, count: min(beginning.count, prompt.count - 1))
+      let wanted = read.count(min(most, prompt.count - 1), for: applicabilityGuard)
+      count = cache.copyBeginning(of: read.cache, count: wanted)
+      if applicabilityGuard != nil, count > 0 {
+        if let known = read.profile?.read.cut(to: count) {
+          profile = known
+        } else {
+          count = 0
+          cache.crop(to: 0)
+        }
+      }
     }
     reusedCount = count
     readCount = reused == nil ? count : prompt.count
@@ -115,6 +124,12 @@ package final class SequenceDecoding {
         depth = PromptDepthReading(promptDepth, prompt: prompt.count, of: model)
       }
     }
+  }
+
+  /// What others may go on from. Nothing is to be read from it where tokens of the prompt stop after a layer.
+  package var beginning: Beginning {
+    Beginning(
+      tokens: prompt, cache: cache, profile: profile.map { (applicabilityGuard?.layer, $0) })
   }
 
   /// Where the next token stands, and the token: what `advance` needs to go on.

@@ -12,15 +12,15 @@ public final class HeadDrafter: Drafter {
   public let profile: DrafterProfile
 
   private let model: LanguageModel
-  private let head: DraftHead.Prepared
-  private let prompt: [TokenID]
+  let head: DraftHead.Prepared
+  let prompt: [TokenID]
   private let fallback: FallbackThreshold
-  private let cache: KeyValueCache
+  let cache: KeyValueCache
   private let rows: HiddenStates
   private var fused: [Float] = []
   private var unembedding: ExitHead
   /// Rows in the cache. Row t is of the state of token t and the embedding of token t + 1.
-  private var cached = 0
+  var cached = 0
   /// Hidden states of the tokens from the last of the prompt on, (count, hiddenSize), by the layers that the head
   /// reads, the last layer first.
   private var states: [[Float]]

@@ -8,13 +8,14 @@ public final class ModelDrafter: Drafter {
   /// Its price is the small model's bytes for a token, in those of the large one.
   public let profile: DrafterProfile
 
-  private let model: LanguageModel
+  let model: LanguageModel
+  let prompt: [TokenID]
   private let fallback: FallbackThreshold
-  private let cache: KeyValueCache
+  let cache: KeyValueCache
   private var buffers: DecodingBuffers
-  private var exits: ExitingDraft?
+  private(set) var exits: ExitingDraft?
   /// Tokens whose keys and values are in the cache: `known` of the history, then drafted ones.
-  private var cached: [TokenID] = []
+  private(set) var cached: [TokenID] = []
   /// Tokens of the history that were there at the last call.
   private var known = 0
   /// Bytes of weights read at full depth for the draft at hand.
@@ -34,6 +35,7 @@ public final class ModelDrafter: Drafter {
     exits: ExitStrategy? = nil
   ) throws {
     self.model = model
+    self.prompt = prompt
     self.fallback = try FallbackThreshold(fallback)
     let room = min(maxTokens, model.contextLength)
     let cache = try model.decoder.makeCache(
@@ -89,6 +91,9 @@ public final class ModelDrafter: Drafter {
     cache.crop(to: cached.count)
     exits?.crop(to: cached.count)
   }
+
+  /// Notes that the first tokens of the prompt are in the cache already.
+  func take(_ count: Int) { cached = Array(prompt.prefix(count)) }
 
   /// The small model's next token, or `nil` when it is unsure.
   private func guess(after token: TokenID) throws -> TokenID? {

@@ -87,11 +87,20 @@ public struct SpeculationStrategy: Sendable {
     prompt: [TokenID], options: GenerationOptions = GenerationOptions(), choosesLength: Bool = true,
     controller: DraftLengthController? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) throws -> SpeculativeSession {
+    try makeSession(
+      prompt: prompt, options: options, choosesLength: choosesLength, controller: controller, beginning: nil,
+      shouldStop: shouldStop)
+  }
+
+  private func makeSession(
+    prompt: [TokenID], options: GenerationOptions, choosesLength: Bool, controller: DraftLengthController?,
+    beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> SpeculativeSession {
     try SpeculativeSession(
       model: model, prompt: prompt, options: options, exits: exits,
       drafters: sources.map { try makeDrafter($0, prompt: prompt, options: options) }, rule: rule,
-      shortlist: shortlist,
-      draftLength: draftLength, choosesLength: choosesLength, controller: controller, shouldStop: shouldStop)
+      shortlist: shortlist, draftLength: draftLength, choosesLength: choosesLength, controller: controller,
+      beginning: beginning, shouldStop: shouldStop)
   }
 
   private func makeDrafter(_ source: Source, prompt: [TokenID], options: GenerationOptions) throws
@@ -125,11 +134,37 @@ extension SpeculationStrategy: DecodingStrategy {
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {
+    try check(model)
+    return try makeSession(prompt: prompt, options: options, choosesLength: true, shouldStop: shouldStop)
+  }
+
+  private func check(_ model: LanguageModel) throws {
     guard model.decoder === self.model.decoder else {
       throw SpeculativeDecodingError.option(
         field: "model", expected: "the one that the drafters were checked for, \(self.model.name)",
         found: model.name)
     }
-    return try makeSession(prompt: prompt, options: options, choosesLength: true, shouldStop: shouldStop)
+  }
+}
+
+extension SpeculationStrategy: BeginningSharing {
+  package func makeSession(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions,
+    beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
+  ) throws -> any BeginningSession {
+    try check(model)
+    return try makeSession(
+      prompt: prompt, options: options, choosesLength: true, controller: nil,
+      beginning: beginning.map { ($0.read, reusable($0.read, count: $0.count)) }, shouldStop: shouldStop)
+  }
+
+  /// A draft head reads the state of every token: what is not read again has to be in its own cache, and of the last
+  /// token that two prompts share it has the other one's follower.
+  package func reusable(_ beginning: Beginning, count: Int) -> Int {
+    sources.reduce(count) { count, source in
+      guard case .head(let head) = source else { return count }
+      guard let layer = try? head.prepared(for: model).layer else { return 0 }
+      return max(0, min(count - 1, HeadBeginning.rows(of: layer, in: beginning.companions)))
+    }
   }
 }

@@ -6,7 +6,7 @@ import Transformers
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
 /// the bit, nothing is drafted.
-public final class SpeculativeSession: GenerationSession, PassSharing {
+public final class SpeculativeSession: GenerationSession, PassSharing, BeginningSession {
   /// Where the time of this output has gone so far.
   public private(set) var timings = SessionTimings()
   /// How drafts have gone so far.
@@ -61,12 +61,26 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
   ///   - controller: That of an earlier session with the same drafters, or `nil` to begin anew.
   ///   - shouldStop: Asked before each pass, and before each part of a long prompt.
   /// - Throws: ``SpeculativeDecodingError`` for settings out of range, and what a plain session throws.
-  public init(
+  public convenience init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions = GenerationOptions(),
     exits: ExitStrategy? = nil, drafters: [any Drafter] = [PromptLookup()], rule: AcceptanceRule = .exact,
     shortlist: ExitHeads? = nil,
     draftLength: Int = 10, choosesLength: Bool = true, controller: DraftLengthController? = nil,
     shouldStop: @escaping () -> Bool = { Task.isCancelled }
+  ) throws {
+    try self.init(
+      model: model, prompt: prompt, options: options, exits: exits, drafters: drafters, rule: rule,
+      shortlist: shortlist, draftLength: draftLength, choosesLength: choosesLength, controller: controller,
+      beginning: nil, shouldStop: shouldStop)
+  }
+
+  /// - Parameter beginning: What a sequence has read that began with the same tokens, and how many are not read again:
+  ///   no more than every drafter can do without.
+  init(
+    model: LanguageModel, prompt: [TokenID], options: GenerationOptions, exits: ExitStrategy?,
+    drafters: [any Drafter], rule: AcceptanceRule, shortlist: ExitHeads?, draftLength: Int,
+    choosesLength: Bool, controller: DraftLengthController?, beginning: (read: Beginning, count: Int)?,
+    shouldStop: @escaping () -> Bool
   ) throws {
     guard Self.draftLengths.contains(draftLength) else {
       throw SpeculativeDecodingError.option(
@@ -109,7 +123,12 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     }
     self.model = model
     self.options = options
-    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, beginning: beginning)
+    if let beginning {
+      for case let drafter as any SharingDrafter in drafters {
+        drafter.goOn(from: beginning.read.companions, count: sequence.reusedCount)
+      }
+    }
     buffers = DecodingBuffers(decoder: model.decoder, watching: lower)
     seen = buffers.watched.merging([layerCount: buffers.states]) { $1 }
     self.exits = try exits.map {
@@ -169,6 +188,14 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     history = sequence.prompt + sequence.generated
     for drafter in drafters { drafter.crop(to: history.count - 1) }
   }
+
+  package var beginning: Beginning {
+    var beginning = sequence.beginning
+    beginning.companions = drafters.compactMap { ($0 as? any SharingDrafter)?.kept }
+    return beginning
+  }
+  /// Tokens of the prompt that another sequence had read already.
+  var reusedTokens: Int { sequence.reusedCount }
 
   package var hasUnreadParts: Bool { sequence.hasUnreadParts }
 

@@ -1,10 +1,7 @@
 import ArgumentParser
 import Certification
-import EarlyExit
 import Foundation
-import Generation
 import RiskControl
-import SpeculativeDecoding
 
 /// Certified answers: the confidence from which on they are given.
 extension Calibrate {
@@ -18,13 +15,12 @@ extension Calibrate {
   func runOnAnswers(_ data: String) throws {
     let settings = try answerSettings()
     let loss = try loss.answerLoss()
+    let shard = try documents.sharding.chosen()
+    let begun = try shard.map { try begin($0, file: "answers.jsonl") }
+    if case .some(nil) = begun { return }
     let all = Array(try DocumentFile.read(data).prefix(documents.limit ?? .max))
     try AnswerCalibrator.check(all, loss: loss, name: data)
-    let path = path(for: settings.epsilon)
-    if !force, FileManager.default.fileExists(atPath: path), try AnswerCertificate.read(path: path) == nil {
-      throw CommandError(
-        "\(path) is no certificate of answers; name another file, or give --force to replace it")
-    }
+    if shard == nil { try checkAnswerCertificate(settings) }
     let loaded = try subject.load()
     let made = try guarding.make(
       loaded, records: all, stem: documents.stem, maxTokens: documents.maxTokens
@@ -33,72 +29,71 @@ extension Calibrate {
     let calibrator = AnswerCalibrator(
       decoding, records: Array(all.dropFirst(made?.documents ?? 0)), loss: loss, applicability: made?.guard,
       maxTokens: documents.maxTokens)
-    let lines = try ways.map { try answers(calibrator, by: $0, isAlone: ways.count == 1) }
-    let found = try calibrator.certify(ways, lines, settings: settings)
+    let described = try calibrator.described(ways)
+    if let begun = begun ?? nil {
+      let part = calibrator.restricted(to: begun.shard)
+      let description = begun.completed(
+        modelDigest: try loaded.digest(), skipped: made?.documents ?? 0, documents: calibrator.records.count,
+        lines: part.records.count)
+      return try answer(part, by: ways, header: BatchShardHeader(shard: description, answers: described))
+    }
+    let progress = WorkProgress(before: 0, total: calibrator.records.count, what: "answers")
+    defer { progress.clear() }
+    var lines: [[AnswerLine]] = ways.map { _ in [] }
+    let isWhole = try calibrator.answer(by: ways, shouldStop: { Interrupt.isRequested }) {
+      question, answers in
+      for (way, line) in answers.enumerated() { lines[way].append(line) }
+      progress.show(question + 1)
+    }
+    guard isWhole else { throw progress.interrupted() }
+    try certify(described, lines, settings: settings)
+  }
+
+  /// Answers a shard's questions, after those that an earlier run has left.
+  private func answer(
+    _ calibrator: AnswerCalibrator, by ways: [AnswerCalibrator.Way], header: BatchShardHeader
+  ) throws {
+    let path = path(of: header.shard.shard, "answers.jsonl")
+    let lines = try ShardLines(path: path, header: header, ids: calibrator.records.map(\.id))
+    let progress = WorkProgress(
+      path: path, before: lines.done.count, total: calibrator.records.count, what: "answers")
+    defer { progress.clear() }
+    let isWhole = try calibrator.answer(
+      by: ways, skipping: lines.done.count, shouldStop: { Interrupt.isRequested }
+    ) { question, answers in
+      try lines.append(AnswersLine(id: calibrator.records[question].id, answers: answers))
+      progress.show(question + 1)
+    }
+    guard isWhole else { throw progress.interrupted() }
+    try lines.finish()
+  }
+
+  /// Refuses to write over what is no certificate of answers.
+  func checkAnswerCertificate(_ settings: CalibrationSettings) throws {
+    let path = path(for: settings.epsilon)
+    guard !force, FileManager.default.fileExists(atPath: path), try AnswerCertificate.read(path: path) == nil
+    else { return }
+    throw CommandError(
+      "\(path) is no certificate of answers; name another file, or give --force to replace it")
+  }
+
+  /// Certifies a confidence on all questions' answers, and ends with the status of the certificate.
+  func certify(_ ways: AnswerWays, _ lines: [[AnswerLine]], settings: CalibrationSettings) throws {
+    let path = path(for: settings.epsilon)
+    let found = try ways.certify(lines, settings: settings)
     try AnswerLine.write(found.lines, to: documents.stem + ".answers.jsonl")
     try found.certificate.write(to: path)
-    if ways.count > 1 {
-      Console.note(AnswerCertificateText.choice(ways.map(\.name), lines, found.chosen))
+    if ways.names.count > 1 {
+      Console.note(AnswerCertificateText.choice(ways.names, lines, found.chosen))
     }
-    if made == nil, !guarding.noGuard { Console.note(CalibrationGuard.absence(calibrator.records.count)) }
+    if ways.applicability == nil, !guarding.noGuard {
+      Console.note(CalibrationGuard.absence(found.lines.count))
+    }
     try TextOutput.standard.write(
       format == .json
         ? String(decoding: found.certificate.jsonData(), as: UTF8.self)
         : AnswerCertificateText.describe(found.certificate, found.result, path: path)
           + AnswerCertificateText.curve(settings, found.lines))
     throw ExitCode(found.certificate.threshold == nil ? 2 : 0)
-  }
-
-  private func answers(_ calibrator: AnswerCalibrator, by way: AnswerCalibrator.Way, isAlone: Bool) throws
-    -> [AnswerLine]
-  {
-    let bar = ProgressBar(
-      total: calibrator.records.count, what: way.strategy == nil ? "answers" : "answers at \(way.name)")
-    Interrupt.watch()
-    defer { bar.clear() }
-    let lines = try calibrator.answers(
-      by: way.strategy, hasCost: !isAlone, shouldStop: { Interrupt.isRequested }
-    ) { bar.show(done: $0) }
-    guard let lines else { throw ExitCode(Interrupt.exitCode) }
-    return lines
-  }
-
-  /// How answers come about, fastest first: at full depth, or at each threshold of --grid.
-  private func waysOfDecoding(_ loaded: LoadedModel) throws -> (
-    subject: DecodingSubject, ways: [AnswerCalibrator.Way]
-  ) {
-    guard let grid = documents.grid?.values else {
-      return (try loaded.subject(), [.init(name: "full depth", strategy: nil)])
-    }
-    guard let name = drafting.draft else {
-      let subject = try loaded.subject(exits)
-      // The strictest are the slowest; at 1 no exit is looked at.
-      return (
-        subject,
-        try grid.sorted().map { threshold in
-          .init(
-            name: "threshold \(TableText.short(threshold))",
-            strategy: threshold == 1
-              ? nil
-              : try exits.strategy(
-                try exits.policy(threshold: threshold, heads: subject.heads), heads: subject.heads,
-                model: loaded.model)
-          )
-        }
-      )
-    }
-    let draft = try LoadedDraft(name, for: loaded, threads: self.subject.threads)
-    return (
-      try loaded.subject(draft: draft),
-      try grid.sorted(by: >).map { threshold in
-        .init(
-          name: "rollback \(TableText.short(threshold))",
-          strategy: try SpeculationStrategy(
-            [draft.source], for: loaded.model, rule: .rollback(threshold: threshold),
-            fallback: drafting.fallback?.values.first ?? draft.usualFallback,
-            draftLength: drafting.draftLength ?? draft.usualDraftLength)
-        )
-      }
-    )
   }
 }

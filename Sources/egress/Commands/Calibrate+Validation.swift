@@ -31,6 +31,10 @@ extension Calibrate {
       )
     }
     if loss.isSelective { return try validateAnswers() }
+    guard documents.sharding.shard == nil || documents.prices != nil else {
+      throw ValidationError(
+        "--shard needs --prices, so that all shards price alike; egress bench makes them.")
+    }
     let (metric, _) = try quality()
     try validateFurtherMetrics()
     if drafting.draft != nil {
@@ -68,8 +72,8 @@ extension Calibrate {
   private func validateAnswers() throws {
     let others: [(String, Bool)] = [
       ("lowest", documents.lowest != nil), ("fallback", drafting.fallback?.values.count ?? 0 > 1),
-      ("every-threshold", documents.everyThreshold), ("shard", documents.sharding.shard != nil),
-      ("prices", documents.prices != nil), ("sign", writing.sign != nil),
+      ("every-threshold", documents.everyThreshold), ("prices", documents.prices != nil),
+      ("sign", writing.sign != nil),
     ]
     let policy = documents.grid == nil ? exits.given + drafting.given : []
     if let name = policy.first ?? others.first(where: { $0.1 })?.0 {

@@ -1,7 +1,4 @@
 import ArgumentParser
-import Certification
-import FileFormats
-import RiskControl
 
 struct Calibrate: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -13,8 +10,8 @@ struct Calibrate: ParsableCommand {
       on; NAME.losses.jsonl, the table of losses, for study and verify; NAME.certificate.json; and the certificate's \
       guard, NAME.guard.safetensors, which has to lie beside it.
 
-      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold from 0; with \
-      --prompt-depth, the layer after which prompts stop, from the last down.
+      With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold \
+      from 0; with --prompt-depth, the layer after which prompts stop, from the last down.
 
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
       thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the \
@@ -57,40 +54,8 @@ struct Calibrate: ParsableCommand {
   var format = TableFormat.text
 
   func run() throws {
-    if let data = documents.data, loss.isSelective { return try runOnAnswers(data) }
-    let settings = try rule.settings(isGrowing: documents.data != nil)
-    if documents.sharding.shard != nil {
-      return try ShardFailure.classifying { try runOnDocuments(settings) }
-    }
-    try documents.data == nil ? runOnTables(settings) : runOnDocuments(settings)
-  }
-
-  private func runOnTables(_ settings: CalibrationSettings) throws {
-    let named = Certificate.Subject(
-      risk: loss.risk ?? "performance gap", metric: loss.metric ?? "loss",
-      modelDigest: try subject.model.map(FileDigest.sha256(model:)),
-      policyDigest: try policy.map(FileDigest.sha256(path:)))
-    let calibration = try Calibration(settings)
-    let certificates: [Certificate]
-    if tables.count > 1 {
-      let policies = try tables.map { Calibration.Policy(name: $0, table: try table.read($0)) }
-      let subjects = policies.map { policy in
-        var subject = named
-        subject.metric += " (policy \(policy.name))"
-        return subject
-      }
-      let (certificate, choice) = try calibration.certificate(
-        among: policies, subjects: subjects, program: EgressVersion.program)
-      try show(choice, of: tables)
-      certificates = [certificate]
-    } else {
-      certificates = try calibration.certificates(
-        of: table.read(tables[0]), epsilons: rule.epsilon.values, weights: further.ratios(),
-        further: further.risks(table), subject: named, program: EgressVersion.program)
-    }
-    let files = try certificates.map {
-      try CertificateFile(path: path(for: $0.settings.epsilon), replacing: writing.force)
-    }
-    try finish(certificates, files)
+    guard let data = documents.data else { return try runOnTables(rule.settings(isGrowing: false)) }
+    func work() throws { try loss.isSelective ? runOnAnswers(data) : runOnDocuments(data) }
+    if documents.sharding.shard == nil { try work() } else { try ShardFailure.classifying(work) }
   }
 }

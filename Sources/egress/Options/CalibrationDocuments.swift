@@ -17,8 +17,8 @@ struct CalibrationDocuments: ParsableArguments {
 
   @Flag(
     help: """
-      Certify the layer after which the prompt's tokens but the last 32 stop, instead of a threshold of exits; --grid names \
-      layers. (default grid: every second one down to half of them)
+      Certify the layer after which the prompt's tokens but the last 32 stop, instead of a threshold of exits; \
+      --grid names layers. (default grid: every second one down to half of them)
       """)
   var promptDepth = false
 
@@ -54,10 +54,6 @@ struct CalibrationDocuments: ParsableArguments {
   func validate() throws {
     if sharding.shard != nil {
       guard data != nil, data != "-" else { throw ValidationError("--shard needs --data, a file.") }
-      guard prices != nil else {
-        throw ValidationError(
-          "--shard needs --prices, so that all shards price alike; egress bench makes them.")
-      }
     }
     if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
       throw ValidationError("--grid must hold thresholds at least 0.")
@@ -94,6 +90,11 @@ struct CalibrationDocuments: ParsableArguments {
 
   /// The layers to try with --prompt-depth; `nil` for the usual ones, and for another policy.
   var depths: [Int]? { promptDepth ? grid?.values.compactMap { Int(exactly: $0) } : nil }
+
+  /// What the parts of decoding cost by --prices; `nil` where they are measured here.
+  func prices(for policy: PolicyDescription) throws -> SweepCosts? {
+    try prices.map { try PriceFile.read(path: $0).costs(for: policy, name: $0) }
+  }
 
   /// What the names of files begin with.
   var stem: String { output ?? ((data ?? "documents") as NSString).deletingPathExtension }

@@ -18,11 +18,20 @@ struct PriceOptions: ParsableArguments {
   @Option(help: ArgumentHelp("With --prices, of this draft, as calibrate takes it.", valueName: "draft"))
   var draft: String?
 
+  @Flag(
+    help: "With --prices, of prompts whose tokens stop after a layer, for calibrate --prompt-depth.")
+  var promptDepth = false
+
   func validate() throws {
-    guard prices == nil, let name = exitHeads != nil ? "exit-heads" : draft != nil ? "draft" : nil else {
-      return
+    let given = [
+      ("exit-heads", exitHeads != nil), ("draft", draft != nil), ("prompt-depth", promptDepth),
+    ].filter(\.1).map(\.0)
+    if prices == nil, let name = given.first {
+      throw ValidationError("--\(name) has no effect without --prices.")
     }
-    throw ValidationError("--\(name) has no effect without --prices.")
+    if promptDepth, given.count > 1 {
+      throw ValidationError("--\(given[0]) has no effect with --prompt-depth.")
+    }
   }
 
   /// Measures and writes the file.
@@ -30,12 +39,14 @@ struct PriceOptions: ParsableArguments {
     throws
   {
     let subject: DecodingSubject
-    if let draft {
+    if promptDepth {
+      subject = try model.subject()
+    } else if let draft {
       subject = try model.subject(draft: LoadedDraft(draft, for: model, threads: models.threads))
     } else {
       subject = try model.subject(ExitPolicyOptions.parse(exitHeads.map { ["--exit-heads", $0] } ?? []))
     }
-    let prices = try PriceFile.measured(subject)
+    let prices = try PriceFile.measured(subject, prompts: promptDepth)
     try prices.write(to: path)
     let full: Double
     switch prices.costs {

@@ -42,8 +42,8 @@ struct ShardOptions: ParsableArguments {
     guard shard == nil || data != "-" else { throw ValidationError("--shard needs --data, a file.") }
   }
 
-  /// What the file of a shard is to be of, but for the model's digest; `nil`, and said, where an earlier run has finished
-  /// it. That is known before the model is loaded.
+  /// What the file of a shard is to be of, but for the model's digest; `nil`, and said, where an earlier run has
+  /// finished it. That is known before the model is loaded.
   static func begun(
     _ shard: Shard, command: String, models: ModelOptions, data: String, output: String, skipped: Int = 0,
     documents: Int, lines: Int
@@ -52,12 +52,19 @@ struct ShardOptions: ParsableArguments {
       shard, command: command, arguments: arguments, data: data,
       dataDigest: try FileDigest.sha256(path: data), modelDigest: "", output: output, skipped: skipped,
       documents: documents, lines: lines)
-    let path = shard.path(for: output)
-    let isDone = try ShardFile(path: path).isFinished(as: description) {
+    let isDone = try isDone(description, path: shard.path(for: output)) {
       try ModelOptions.digest(of: models.model, adapter: models.adapter)
     }
-    if isDone { Console.note("\(path) is done") }
     return isDone ? nil : description
+  }
+
+  /// Whether an earlier run has finished a shard's file, which is then said.
+  static func isDone(
+    _ description: ShardDescription, path: String, modelDigest: () throws -> String
+  ) throws -> Bool {
+    let isDone = try ShardFile(path: path).isFinished(as: description, modelDigest: modelDigest)
+    if isDone { Console.note("\(path) is done") }
+    return isDone
   }
 
   /// What the command was given, but for what may differ from shard to shard.

@@ -26,6 +26,16 @@ struct AdaptationPage {
       ? nil : try Certificate.read(path: Adaptation.certificate(of: adaptation.way, in: folder))
   }
 
+  /// Writes the page into the folder.
+  func write(to folder: String) throws {
+    let path = Adaptation.File.report.path(in: folder)
+    do {
+      try Data(html().utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+    } catch {
+      throw CommandError("cannot write to \(path)")
+    }
+  }
+
   func html() -> String {
     HTML.page(
       title: "\(adaptation.model), made faster", style: Self.style,

@@ -1,0 +1,283 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Shards of calibrations of prompts and of answers, and of an adaptation.
+@Suite struct ShardedCalibrationTests {
+  let egress: CommandRunner
+  let model: String
+
+  init() throws {
+    egress = try CommandRunner()
+    model = try egress.writeModel()
+    for folder in ["one", "many"] {
+      try FileManager.default.createDirectory(atPath: egress.path(folder), withIntermediateDirectories: true)
+    }
+  }
+
+  private func bytes(_ name: String) throws -> Data {
+    try Data(contentsOf: URL(fileURLWithPath: egress.path(name)))
+  }
+
+  private func names(_ stem: String, _ count: Int, _ suffix: String) -> [String] {
+    (1...count).map { "\(stem).\($0)-of-\(count).\(suffix).jsonl" }
+  }
+
+  private func merge(_ shards: [String], _ options: String...) throws -> CommandRunner.Result {
+    try egress.run(["merge"] + shards.map(egress.path) + options)
+  }
+
+  /// Leaves half of a shard, as a kill in the middle of a line does.
+  private func cut(_ shard: String) throws {
+    let whole = try bytes(shard)
+    try FileManager.default.removeItem(atPath: egress.path(shard))
+    try egress.folder.write(shard + ".partial", Array(whole.prefix(whole.count * 2 / 3)))
+  }
+
+  /// Runs a command whole and in shards, merges these without the model, and compares the files that both leave.
+  ///
+  /// - Returns: The status that both have.
+  @discardableResult
+  private func expectSame(
+    _ command: [String], count: Int, suffix: String, files: [String],
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) throws -> Int32 {
+    let single = try egress.run(command + ["--output", egress.path("one/docs")])
+    #expect([0, 2, 3].contains(single.status), "\(single.errors)", sourceLocation: sourceLocation)
+    let shards = names("many/docs", count, suffix)
+    func run(_ index: Int) throws -> CommandRunner.Result {
+      try egress.run(command + ["--output", egress.path("many/docs"), "--shard", "\(index)/\(count)"])
+    }
+    for index in 1...count {
+      let result = try run(index)
+      #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)", sourceLocation: sourceLocation)
+    }
+    try cut(shards[0])
+    #expect(try merge(shards).status == 75, sourceLocation: sourceLocation)
+    #expect(try run(1).status == 0, sourceLocation: sourceLocation)
+    let done = try run(1)
+    #expect(
+      done.status == 0 && done.errors.contains("is done"), "\(done.errors)", sourceLocation: sourceLocation)
+    try FileManager.default.moveItem(atPath: model, toPath: model + ".away")
+    let merged = try merge(shards.reversed())
+    try FileManager.default.moveItem(atPath: model + ".away", toPath: model)
+    #expect(merged.status == single.status, "\(merged.errors)", sourceLocation: sourceLocation)
+    func withoutPath(_ text: String) -> [Substring] {
+      text.split(separator: "\n").filter { !$0.hasPrefix("certificate") }
+    }
+    #expect(withoutPath(merged.text) == withoutPath(single.text), sourceLocation: sourceLocation)
+    for file in files {
+      #expect(
+        try bytes("many/docs.\(file)") == bytes("one/docs.\(file)"), "\(file)", sourceLocation: sourceLocation
+      )
+    }
+    return single.status
+  }
+
+  // MARK: Prompts
+
+  private func writeDocuments(_ count: Int) throws -> String {
+    let lines = (0..<count).map { index in
+      let words = (0..<7).map { "\((index * 7919 + $0 * 104_729) % 9973)" }.joined(separator: " ")
+      return #"{"id": "d\#(index)", "document": "\#(words)", "references": ["some words \#(index)"]}"#
+    }
+    return try egress.folder.write("docs.jsonl", lines.joined(separator: "\n") + "\n")
+  }
+
+  private func bench(_ options: String...) throws -> CommandRunner.Result {
+    try egress.run(["bench", "--model", model, "--prices", egress.path("prices.json")] + options)
+  }
+
+  private func prompts(_ data: String) -> [String] {
+    [
+      "calibrate", "--model", model, "--data", data, "--prompt-depth", "--grid", "1", "--max-tokens", "6",
+      "--risk",
+      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--guard-documents", "16", "--prices",
+      egress.path("prices.json"),
+    ]
+  }
+
+  @Test(arguments: [1, 2, 3, 7]) func `shards of a calibration of prompts are the calibration`(count: Int)
+    throws
+  {
+    let data = try writeDocuments(32)
+    let priced = try bench("--prompt-depth")
+    #expect(priced.status == 0 && priced.text.contains("at full depth takes"), "\(priced.errors)")
+    #expect(try egress.text("prices.json").contains("prompt_propagated_layer"))
+    let status = try expectSame(
+      prompts(data), count: count, suffix: "runs",
+      files: ["runs.jsonl", "losses.jsonl", "certificate.json", "guard.safetensors"])
+    #expect(status == 0)
+  }
+
+  @Test func `prices are of what is calibrated`() throws {
+    let data = try writeDocuments(32)
+    #expect(try bench().status == 0)
+    expectRefusal(
+      try egress.run(prompts(data) + ["--shard", "1/2"]), status: 65,
+      saying: "has the prices of something else than prompts")
+    #expect(try bench("--prompt-depth").status == 0)
+    expectRefusal(
+      try egress.run([
+        "calibrate", "--model", model, "--data", data, "--exit-layers", "1", "--epsilon", "0.5", "--rule",
+        "empirical",
+        "--prices", egress.path("prices.json"), "--shard", "1/2",
+      ]), status: 65, saying: "has the prices of something else than exits")
+    expectRefusal(
+      try egress.run(["bench", "--model", model, "--prompt-depth"]), status: 64,
+      saying: "--prompt-depth has no effect without --prices")
+    expectRefusal(
+      try bench("--prompt-depth", "--draft", "head"), status: 64,
+      saying: "--draft has no effect with --prompt-depth")
+  }
+
+  // MARK: Answers
+
+  /// Questions, some about one document, of which the model answers three quarters as the references have it.
+  private func writeQuestions(_ count: Int) throws -> String {
+    func line(_ index: Int, _ references: [String]? = nil) throws -> String {
+      var fields: [String: Any] = [
+        "id": index, "document": "text \(index / 3 * 7919)", "question": "what \(index)?",
+      ]
+      fields["references"] = references
+      return String(decoding: try JSONSerialization.data(withJSONObject: fields), as: UTF8.self) + "\n"
+    }
+    let plain = try egress.folder.write("plain.jsonl", try (0..<count).map { try line($0) }.joined())
+    let run = try egress.run([
+      "answer", "--model", model, "--max-tokens", "6", "--input", plain, "--output", egress.path("plain.out"),
+    ])
+    #expect(run.status == 0, "\(run.errors)")
+    let lines = try egress.text("plain.out").split(separator: "\n").enumerated().map { index, result in
+      let json = try JSONSerialization.jsonObject(with: Data(result.utf8)) as? [String: Any]
+      let text = (json?["text"] as? String ?? "").trimmingCharacters(in: .whitespacesAndNewlines)
+      return try line(index, [index % 4 == 3 || text.isEmpty ? "some other words" : text])
+    }
+    return try egress.folder.write("docs.jsonl", lines.joined())
+  }
+
+  private func answers(_ data: String, _ options: [String]) -> [String] {
+    [
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "6", "--risk", "selective", "--metric",
+      "exact-match", "--epsilon", "0.5",
+    ] + options
+  }
+
+  private static let made = ["answers.jsonl", "certificate.json"]
+
+  @Test(arguments: [1, 2, 3, 7]) func `shards of a calibration of answers are the calibration`(count: Int)
+    throws
+  {
+    let status = try expectSame(
+      answers(try writeQuestions(64), ["--guard-documents", "16"]), count: count, suffix: "answers",
+      files: Self.made + ["guard.safetensors"])
+    #expect(status == 0)
+  }
+
+  @Test(arguments: ["exits", "draft"]) func `answers that come about in several ways are sharded`(way: String)
+    throws
+  {
+    let draft = way == "draft" ? try egress.writeModel("draft.gguf") : ""
+    let options =
+      way == "draft" ? ["--grid", "0,2,20", "--draft", draft] : ["--grid", "0,0.5,1", "--exit-layers", "1"]
+    try expectSame(
+      answers(try writeQuestions(40), ["--no-guard"] + options), count: 3, suffix: "answers", files: Self.made
+    )
+    #expect(try egress.text("many/docs.answers.jsonl").contains("\"layers\":"))
+  }
+
+  @Test func `shards of answers that do not go together are refused`() throws {
+    let data = try writeQuestions(20)
+    func run(_ shard: String, _ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        answers(data, ["--no-guard", "--output", egress.path("many/docs"), "--shard", shard]) + options)
+    }
+    #expect(try run("1/2").status == 0)
+    expectRefusal(
+      try run("2/2", "--prices", egress.path("p.json")), status: 64,
+      saying: "--prices has no effect with --risk selective")
+    #expect(try run("2/2", "--metric", "token-f1").status == 0)
+    let shards = names("many/docs", 2, "answers")
+    expectRefusal(try merge(shards), status: 65, saying: "it is of other options")
+    expectRefusal(try run("2/2"), status: 65, saying: "is a shard of other options")
+    try FileManager.default.removeItem(atPath: egress.path(shards[1]))
+    #expect(try run("2/2").status == 0)
+    // Nothing is certified of so few: that is the merge's to say.
+    let merged = try merge(shards)
+    #expect([0, 2].contains(merged.status), "\(merged.errors)")
+    let line = try egress.text(shards[1]).replacingOccurrences(of: "\"confidence\"", with: "\"x\"")
+    try egress.folder.write(shards[1], line)
+    expectRefusal(try merge(shards), status: 65, saying: "is damaged")
+  }
+
+  // MARK: An adaptation
+
+  /// A model with layers to leave before the last, in a folder of its own.
+  private func adapt(_ folder: String, _ data: String, _ options: String...) throws -> CommandRunner.Result {
+    try egress.run(
+      [
+        "adapt", egress.path("\(folder)/tiny.gguf"), "--data", data, "--max-tokens", "8", "--risk",
+        "consistency",
+        "--epsilon", "0.6",
+      ] + options)
+  }
+
+  private func writeDeepModel(_ folder: String) throws {
+    var decoder = TinyDecoder()
+    decoder.layerCount = 6
+    var builder = decoder.gguf()
+    builder.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
+    try egress.folder.write("\(folder)/tiny.gguf", builder.build())
+  }
+
+  @Test(arguments: [1, 3]) func `machines share the thresholds of an adaptation`(count: Int) throws {
+    // One document is too long for the model, and belongs to no shard.
+    var text = try String(contentsOfFile: writeDocuments(70), encoding: .utf8)
+    let long = (0..<3000).map { "\($0)" }.joined(separator: " ")
+    text += #"{"id": "long", "document": "\#(long)", "references": ["x"]}"# + "\n"
+    let data = try egress.folder.write("docs.jsonl", text)
+    try writeDeepModel("one")
+    let early = try adapt("one", data, "--shard", "1/\(count)")
+    #expect(early.status == 75 && early.output.isEmpty)
+    #expect(
+      early.errors.contains("is not there: prepare the folder on one machine, with adapt --prepare"),
+      "\(early.errors)")
+    let prepared = try adapt("one", data, "--prepare")
+    #expect(prepared.status == 0 && prepared.errors.contains("is prepared"), "\(prepared.errors)")
+    #expect(!FileManager.default.fileExists(atPath: egress.path("one/tiny.gguf.egress/adaptation.json")))
+    try FileManager.default.removeItem(atPath: egress.path("many"))
+    try FileManager.default.copyItem(atPath: egress.path("one"), toPath: egress.path("many"))
+
+    let single = try adapt("one", data)
+    #expect([0, 3].contains(single.status), "\(single.errors)")
+    for index in Array(1...count) + [1] {
+      let result = try adapt("many", data, "--shard", "\(index)/\(count)")
+      #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)")
+    }
+    #expect(try adapt("many", data, "--shard", "1/\(count)", "--threads", "1").errors.contains("is done"))
+    let ways = ["exits", "prompts"].filter {
+      FileManager.default.fileExists(atPath: egress.path("one/tiny.gguf.egress/\($0).runs.jsonl"))
+    }
+    #expect(ways.contains("prompts"))
+    for way in ways {
+      let shards = names("many/tiny.gguf.egress/\(way)", count, "runs")
+      try cut(shards[0])
+      #expect(try merge(shards).status == 75)
+      #expect(try adapt("many", data, "--shard", "1/\(count)").status == 0)
+      let merged = try merge(shards)
+      #expect(merged.status == 0 && merged.errors.contains("has 49 documents"), "\(merged.errors)")
+    }
+    let whole = try adapt("many", data)
+    #expect([0, 3].contains(whole.status), "\(whole.errors)")
+    for way in ways {
+      for file in ["runs.jsonl", "losses.jsonl", "certificate.json", "guard.safetensors"] {
+        let (own, other) = ("one/tiny.gguf.egress/\(way).\(file)", "many/tiny.gguf.egress/\(way).\(file)")
+        let isThere = FileManager.default.fileExists(atPath: egress.path(own))
+        #expect(FileManager.default.fileExists(atPath: egress.path(other)) == isThere, "\(way).\(file)")
+        if isThere { #expect(try bytes(own) == bytes(other), "\(way).\(file)") }
+      }
+    }
+    expectRefusal(
+      try adapt("many", data, "--prepare", "--shard", "1/2"), status: 64,
+      saying: "either --prepare or --shard")
+  }
+}
