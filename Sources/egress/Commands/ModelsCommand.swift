@@ -1,5 +1,4 @@
 import ArgumentParser
-import FileFormats
 
 struct ModelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -10,34 +9,11 @@ struct ModelsCommand: ParsableCommand {
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "List the models known by name.")
 
-    private struct Row: Encodable {
-      var name: String
-      var description: String
-      var size: Int
-      var sha256: String
-      var licence: String
-      var isHere: Bool
-      var path: String
-    }
-
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-      let store = try ModelStore()
-      let rows = store.manifest.models.map {
-        Row(
-          name: $0.name, description: $0.description, size: $0.size, sha256: $0.sha256, licence: $0.licence,
-          isHere: store.holds($0), path: store.path($0))
-      }
-      if output.format == .json {
-        try TextOutput.standard.write(try JSONOutput.line(rows) + "\n")
-        return
-      }
-      for row in rows {
-        try TextOutput.standard.write(
-          "\(row.name)\t\(row.isHere ? "here" : "not here")\t\(row.size.grouped) bytes\t\(row.licence)\t"
-            + "\(row.description)\n")
-      }
+      let list = ModelList(try ModelStore())
+      try TextOutput.standard.write(output.format == .json ? list.json() : list.text)
     }
   }
 
