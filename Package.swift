@@ -7,6 +7,8 @@ let strictC: [CSetting] = [.treatAllWarnings(as: .error)]
 let strictCXX: [CXXSetting] = [.treatAllWarnings(as: .error)]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+// A heap for the merges of byte pair encoding.
+let heapModule = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
@@ -40,6 +42,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -69,7 +72,8 @@ let package = Package(
       name: "CSentencePieceLibrary", pkgConfig: "sentencepiece",
       providers: [.apt(["libsentencepiece-dev"]), .brew(["sentencepiece"])]),
     .target(name: "CSentencePiece", dependencies: ["CSentencePieceLibrary"], cxxSettings: strictCXX),
-    .target(name: "Tokenization", dependencies: ["CSentencePiece"], swiftSettings: strictSwift),
+    .target(
+      name: "Tokenization", dependencies: ["CSentencePiece", heapModule], swiftSettings: strictSwift),
     .target(name: "ChatTemplates", swiftSettings: strictSwift),
     .target(
       name: "Transformers",

@@ -23,12 +23,15 @@ def tables(rows, tested, policies, clock_documents):
         text += [
             f"### {TITLES[task]}",
             "",
-            f"Exit layers and lowest threshold: {sets}. Calibrated on n documents, test risk (± standard error), layers and bytes "
-            f"on {tested[task]} others, clock on the first {clock_documents} of these: milliseconds a token with exits / at full "
-            "depth in the same process, and their ratio. ≤: of the next safer threshold measured. 1: full depth, because nothing "
-            "past it is certified. Violations, of 100 (δ = 0.1 for UCB and LTT; CRC bounds the mean only): calibration sets drawn with "
-            "replacement from all documents, for which the mean loss over all is above ε; in brackets random splits whose test half "
-            "has a mean above ε, which sampling alone does where the risk is near ε.",
+            f"Exit layers and lowest threshold: {sets}. Thresholds are calibrated on n documents. Test risk (± standard "
+            f"error), layers and bytes are measured on {tested[task]} others, and time on the first {clock_documents} of "
+            "these: milliseconds a token with exits / at full depth in the same process, and their ratio. ≤ marks figures of "
+            "the next safer threshold measured. 1 stands for full depth, where nothing past it is certified.",
+            "",
+            "Violations are counted out of 100. For the first number, calibration sets are drawn with replacement from all "
+            "documents, and it counts those for which the mean loss over all documents is above ε. UCB and LTT may fail so "
+            "with δ = 0.1; CRC bounds the mean only. The number in brackets counts random splits whose test half has a mean "
+            "above ε. Sampling alone does that where the risk is near ε.",
             "",
         ]
         for size in sorted({row["n"] for row in mine}):

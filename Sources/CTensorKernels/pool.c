@@ -82,8 +82,7 @@ static void sleep_until_changed(ek_pool *pool, uint32_t seen) {
   atomic_fetch_sub(&pool->sleepers, 1);
 }
 
-static void wake_sleepers(ek_pool *pool) {
-  if (atomic_load(&pool->sleepers) == 0) return;
+static void wake_all(ek_pool *pool) {
 #if defined(__linux__)
   syscall(SYS_futex, (uint32_t *)&pool->generation, FUTEX_WAKE_PRIVATE, pool->thread_count, NULL, NULL, 0);
 #else
@@ -91,6 +90,10 @@ static void wake_sleepers(ek_pool *pool) {
   pthread_cond_broadcast(&pool->condition);
   pthread_mutex_unlock(&pool->mutex);
 #endif
+}
+
+static void wake_sleepers(ek_pool *pool) {
+  if (atomic_load(&pool->sleepers) > 0) wake_all(pool);
 }
 
 static int share_count(const ek_pool *pool) {
@@ -174,13 +177,7 @@ ek_pool *ek_pool_create(int threads) {
 void ek_pool_destroy(ek_pool *pool) {
   atomic_store(&pool->stop, 1);
   atomic_fetch_add(&pool->generation, 1);
-#if defined(__linux__)
-  syscall(SYS_futex, (uint32_t *)&pool->generation, FUTEX_WAKE_PRIVATE, pool->thread_count, NULL, NULL, 0);
-#else
-  pthread_mutex_lock(&pool->mutex);
-  pthread_cond_broadcast(&pool->condition);
-  pthread_mutex_unlock(&pool->mutex);
-#endif
+  wake_all(pool);
   for (int i = 0; i < pool->thread_count; i++) pthread_join(pool->threads[i], NULL);
 #if !defined(__linux__)
   pthread_mutex_destroy(&pool->mutex);

@@ -37,7 +37,10 @@ public struct Server: Sendable {
 
   /// A server that listens before its model is there: until then requests are answered with 503 and `Retry-After`.
   ///
-  /// - Parameter load: Makes the model, on a thread of its own. ``run(onListening:onReady:)`` throws what it throws.
+  /// - Parameters:
+  ///   - configuration: Where to listen, and how much to take on.
+  ///   - logger: Told of requests, never of what they say.
+  ///   - load: Makes the model, on a thread of its own. ``run(onListening:onReady:)`` throws what it throws.
   /// - Throws: ``ServerError`` for a configuration that cannot be.
   public init(
     configuration: ServerConfiguration, logger: Logger = Logger(label: "egress.serve"),

@@ -1,4 +1,6 @@
 import Certification
+import Generation
+import TestSupport
 import Testing
 
 @Suite struct RunPlanTests {
@@ -45,5 +47,35 @@ import Testing
     }
     let plan = try RunPlan(work: work, runs: [run, run], loadSeconds: 0)
     #expect(throws: CertificationError.self) { try plan.share(of: 0) }
+  }
+
+  @Test func `a sample is spread over the file, in parts`() throws {
+    let (model, _) = LanguageModel.hashing()
+    let records = (0..<20).map { number in
+      DocumentRecord(
+        id: .number(number),
+        item: DocumentBatch.Item(task: .summarize, document: String(repeating: "word ", count: number + 1)))
+    }
+    var parts: [[DocumentIdentifier]] = []
+    let plan = try #require(
+      try RunPlan.measured(records, model: model, sample: 10, loadSeconds: 2) {
+        parts.append($0.map(\.id))
+        return true
+      })
+    let chosen = [[0, 2], [4, 6, 8], [10, 12], [14, 16, 18]]
+    #expect(parts == chosen.map { $0.map { .number($0) } })
+    #expect(plan.documents == 20 && plan.loadSeconds == 2 && plan.secondsPerToken >= 0)
+    let tokens = try records.map { try model.prompt(for: $0.item.task, document: $0.item.document).count }
+    #expect(plan.tokens == tokens.reduce(0, +))
+
+    var runs = 0
+    let ended = try RunPlan.measured(records, model: model, sample: 10, loadSeconds: 2) { _ in
+      runs += 1
+      return runs < 2
+    }
+    #expect(ended == nil && runs == 2)
+    #expect(throws: CertificationError.self) {
+      try RunPlan.measured(Array(records.prefix(3)), model: model, sample: 10, loadSeconds: 2) { _ in true }
+    }
   }
 }

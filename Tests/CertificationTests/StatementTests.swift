@@ -1,5 +1,7 @@
 import Certification
+import FileFormats
 import RiskControl
+import TestSupport
 import Testing
 
 /// What a person reads of a certificate.
@@ -53,5 +55,22 @@ import Testing
       try certificate("rouge-l", .gap, losing: 90, settings).statement
         == "Calibrated on 100 documents. Only the full model is certified: no faster threshold was safe enough."
     )
+  }
+
+  @Test func `files that are not those of the certificate are refused by name`() throws {
+    let directory = try TemporaryDirectory()
+    let (model, other) = (try directory.write("a.gguf", "model"), try directory.write("b.gguf", "another"))
+    let settings = CalibrationSettings(epsilon: 0.1, delta: 0.1)
+    let table = try LossTable(steps: (0..<100).map { _ in LossSteps(thresholds: [1, 0.5], losses: [0, 0]) })
+    let certificate = Certificate(
+      try Calibration(settings).calibrate(table), table: table, settings: settings,
+      subject: Certificate.Subject(modelDigest: try FileDigest.sha256(path: model)), program: "test")
+    try certificate.checkFiles()
+    try certificate.checkFiles(model: model)
+    let error = #expect(throws: CertificationError.self) { try certificate.checkFiles(model: other) }
+    #expect(
+      error?.kind == .notCovered && error?.description.contains("b.gguf: the model is not the one") == true)
+    let none = #expect(throws: CertificationError.self) { try certificate.checkFiles(policy: model) }
+    #expect(none?.description.hasSuffix("expected none: the certificate names no policy") == true)
   }
 }

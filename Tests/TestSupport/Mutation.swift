@@ -1,7 +1,7 @@
 /// Damage at random to files that tests of hostile input start from.
 public enum Mutation {
   /// One to four edits: bits, bytes, interesting 32- and 64-bit numbers, cut ends, removed and repeated ranges.
-  public static func edit(_ bytes: [UInt8], upTo end: Int, using random: inout SplitMix64) -> [UInt8] {
+  package static func edit(_ bytes: [UInt8], upTo end: Int, using random: inout SplitMix64) -> [UInt8] {
     let numbers: [UInt64] = [
       0, 1, 2, 3, 8, 9, 10, 31, 32, 33, 255, 256, 65_535, 65_536, 1 << 31, (1 << 31) - 1, (1 << 32) - 1,
       1 << 32,
@@ -34,7 +34,7 @@ public enum Mutation {
   }
 
   /// Edits that keep JSON close to JSON: digits become others, and fragments take the place of characters.
-  public static func editText(_ bytes: [UInt8], upTo end: Int, using random: inout SplitMix64) -> [UInt8] {
+  package static func editText(_ bytes: [UInt8], upTo end: Int, using random: inout SplitMix64) -> [UInt8] {
     let fragments = [
       "{", "}", "[", "]", ",", ":", "\"", "\\", "0", "9", "-", "null", "true", "1e999",
       "99999999999999999999",

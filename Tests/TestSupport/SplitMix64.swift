@@ -1,14 +1,4 @@
-/// A small seeded generator (Steele, Lea and Flood, OOPSLA 2014), so that random tests repeat exactly.
-public struct SplitMix64: RandomNumberGenerator, Sendable {
-  private var state: UInt64
+import Generation
 
-  public init(seed: UInt64) { state = seed }
-
-  public mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
+/// The generator that tokens are drawn with, so that random tests repeat exactly.
+package typealias SplitMix64 = SamplingGenerator

@@ -78,18 +78,16 @@ extension AdaptationRun {
     }
     var fitter = try ExitHeadFitter(
       model: model, layers: layers,
-      shortlistSize: configuration.vocabularySize < 4 * Self.shortlistSize ? 0 : Self.shortlistSize)
+      shortlistSize: ExitHeadFitter.usualShortlistSize(vocabularySize: configuration.vocabularySize))
     for (index, output) in outputs.enumerated() {
       if shouldStop() { return nil }
-      try fitter.add(output, isHeldOut: Self.isHeldOut(index))
+      try fitter.add(output, isHeldOut: ExitHeadFitter.isHeldOut(index))
       progress(.states, index + 1, outputs.count)
     }
     let (heads, description) = try fitter.fit(name: model.name, digest: subject.modelDigest)
     try heads.write(to: path, description: description)
     return try ExitHeads(path: path, modelDigest: subject.modelDigest)
   }
-
-  private static func isHeldOut(_ index: Int) -> Bool { index % 5 == 4 }
 
   /// Which exits to look at: what is cheapest on outputs that the heads were not fitted to, by costs measured here.
   func planExits(_ heads: ExitHeads, _ outputs: [Generation]) throws -> ExitPlan? {
@@ -103,7 +101,7 @@ extension AdaptationRun {
       return plan
     }
     var traces = try ExitTraces(model: subject.model, layers: heads.layers, heads: heads)
-    for (index, output) in outputs.enumerated() where Self.isHeldOut(index) {
+    for (index, output) in outputs.enumerated() where ExitHeadFitter.isHeldOut(index) {
       if shouldStop() { return nil }
       try traces.add(output)
     }

@@ -31,8 +31,6 @@ public struct AdaptationRun {
   public static let fewestDocuments = 60
   /// Share of tokens that exits have to leave as they are when they are planned; the threshold is certified afterwards.
   static let plannedAgreement = 0.95
-  /// Tokens that an exit chooses from beside those of the prompt, of a large vocabulary.
-  static let shortlistSize = 4096
   static let timedDocuments = 12
 
   let subject: DecodingSubject

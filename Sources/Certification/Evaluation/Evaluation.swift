@@ -175,6 +175,36 @@ public struct Evaluation {
     return true
   }
 
+  /// Decodes documents both ways, by turns: what slows the machine down then slows down both.
+  ///
+  /// - Parameters:
+  ///   - records: The documents. All are checked before the first is decoded.
+  ///   - before: How many of the whole there were before them.
+  ///   - progress: Told how many of the whole are done.
+  /// - Returns: `false` after an interruption.
+  /// - Throws: ``CertificationError`` for a document that the model cannot hold.
+  public mutating func add(
+    _ records: some Collection<DocumentRecord>, after before: Int = 0, progress: (Int) -> Void = { _ in }
+  ) throws -> Bool {
+    try add(records, after: before, progress: progress) { _, _ in }
+  }
+
+  /// The same.
+  ///
+  /// - Parameter note: Told what each document gave.
+  package mutating func add(
+    _ records: some Collection<DocumentRecord>, after before: Int, progress: (Int) -> Void,
+    note: (DocumentRecord, EvaluatedDocument) throws -> Void
+  ) throws -> Bool {
+    for record in records { try check(record) }
+    for (index, record) in zip(before..., records) {
+      guard try add(record, exitsFirst: index % 2 == 1), let found = documents.last else { return false }
+      try note(record, found)
+      progress(index + 1)
+    }
+    return true
+  }
+
   /// Distances along the full model's own output, which is decoded once more for each.
   ///
   /// - Returns: `nil` after an interruption.

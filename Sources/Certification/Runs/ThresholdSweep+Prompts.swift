@@ -6,7 +6,7 @@ extension ThresholdSweep {
   ///
   /// - Parameters:
   ///   - subject: The model.
-  ///   - depths: The only layers to try beside the last, or `nil` for ``PromptDepthSweep/usualDepths(layerCount:)``.
+  ///   - depths: The only layers to try beside the last, or `nil` for `PromptDepthSweep.usualDepths(layerCount:)`.
   ///   - maxTokens: The most tokens of an output; `nil` for what is usual for each document's task.
   ///   - regime: How the documents are decoded besides.
   ///   - policyGuard: Which documents the policy applies to; `nil` for all. It has to read a layer that no depth is

@@ -1,3 +1,5 @@
+import Generation
+
 /// How long a file of documents takes on several machines, from a sample of them that ran on one.
 ///
 /// A machine loads the model and works through its shard. Documents are taken to cost as many seconds as they have
@@ -68,6 +70,46 @@ public struct RunPlan: Sendable {
     let variance = left.reduce(0) { $0 + $1 * $1 } / (count - 1)
     secondsPerToken = rate
     secondsPerTokenError = (variance / count).squareRoot() / (all / count)
+  }
+
+  /// Parts of a sample, by whose differences the error of the estimate is known.
+  public static let parts = 4
+
+  /// Runs a sample of documents, evenly spaced, and plans from it.
+  ///
+  /// - Parameters:
+  ///   - records: All documents, at least ``parts``.
+  ///   - model: What reads them.
+  ///   - sample: How many of them to run, at least ``parts``.
+  ///   - loadSeconds: What loading the model takes, once a machine.
+  ///   - progress: Told how many documents of the sample are done.
+  ///   - decode: Runs some documents, and says whether it came to their end.
+  /// - Returns: `nil` where it did not.
+  /// - Throws: ``CertificationError`` for fewer documents, and what `decode` throws.
+  public static func measured(
+    _ records: [DocumentRecord], model: LanguageModel, sample: Int, loadSeconds: Double,
+    progress: (Int) -> Void = { _ in }, decode: ([DocumentRecord]) throws -> Bool
+  ) throws -> RunPlan? {
+    let count = min(sample, records.count)
+    guard count >= parts else {
+      throw CertificationError(
+        .documents, "a plan takes at least \(parts) documents, and a sample of as many; found \(count)")
+    }
+    let work = try records.map {
+      (id: $0.id, tokens: try model.prompt(for: $0.item.task, document: $0.item.document).count)
+    }
+    let chosen = (0..<count).map { $0 * records.count / count }
+    var runs: [Run] = []
+    for part in 0..<parts {
+      progress(count * part / parts)
+      let places = chosen[count * part / parts..<count * (part + 1) / parts]
+      let start = ContinuousClock.now
+      guard try decode(places.map { records[$0] }) else { return nil }
+      runs.append(
+        Run(tokens: places.reduce(0) { $0 + work[$1].tokens }, seconds: (ContinuousClock.now - start).seconds)
+      )
+    }
+    return try RunPlan(work: work, runs: runs, loadSeconds: loadSeconds)
   }
 
   /// What `machines` take, each with its shard.

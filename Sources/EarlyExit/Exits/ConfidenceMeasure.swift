@@ -1,7 +1,7 @@
 import RealModule
 import Transformers
 
-/// What a confidence measure looks at. Nothing that no measure asks for is computed.
+/// What a confidence measure reads. Only that is computed.
 public struct ConfidenceInput: OptionSet, Sendable, Hashable {
   /// The bits of the set.
   public let rawValue: Int
@@ -25,7 +25,7 @@ public struct ConfidenceReading: Sendable {
   public var hiddenState: [Float] = []
   /// (hiddenSize), empty unless asked for.
   public var previousHiddenState: [Float] = []
-  /// Of the whole vocabulary, or of the shortlist that the exit heads have; empty unless asked for.
+  /// Logits of the whole vocabulary, or of the shortlist that the exit heads have; empty unless asked for.
   public var logits: [Float] = []
 
   /// An empty reading after a layer, counted from 1.
@@ -103,11 +103,13 @@ public struct SaturationConfidence: ConfidenceMeasure {
   }
 }
 
-/// A linear classifier per exit layer: σ(w·x + b + a·m). Here x is the hidden state divided by its root mean square. m
-/// is the log-odds of the exit head's margin, which is the probability of its best token minus that of the second best.
+/// A linear classifier per exit layer: σ(w·x + b + a·m). Here x is the hidden state divided by its root mean square,
+/// and m is the log-odds of the exit head's margin. The margin is the probability of its best token minus that of the
+/// second best.
 ///
-/// Trained to tell whether the exit head's best token is the full model's (Schuster et al., section 3.5). Without
-/// margin weights (a = 0) it reads hidden states only, as in the paper, and the head runs only where a token leaves.
+/// It is trained to tell whether the exit head's best token is that of the full model (Schuster et al., section 3.5).
+/// Without margin weights (a = 0) it reads hidden states only, as in the paper. The head then runs only where a token
+/// leaves.
 public struct ClassifierConfidence: ConfidenceMeasure {
   /// One layer's classifier.
   public struct Weights: Sendable, Equatable {
@@ -115,7 +117,7 @@ public struct ClassifierConfidence: ConfidenceMeasure {
     public var weights: [Float]
     /// Added to the product of weights and state.
     public var bias: Float
-    /// What the log-odds of the margin count; 0 for a classifier of the hidden state alone.
+    /// The weight of the margin's log-odds; 0 for a classifier that reads the hidden state alone.
     public var marginWeight: Float
 
     /// Sets a layer's classifier.

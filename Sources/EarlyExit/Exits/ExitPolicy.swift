@@ -50,8 +50,8 @@ public enum ExitDecision: Sendable, Equatable {
 public protocol ExitPolicy: Sendable {
   /// The layers after which the policy wants to be asked: ascending, each in 1..<layerCount. None means full depth.
   ///
-  /// Where the exit heads have a shortlist, the last may be layerCount: leaving there spares the whole vocabulary's
-  /// head.
+  /// Where the exit heads have a shortlist, the last may be layerCount: an exit there saves the head over the whole
+  /// vocabulary.
   func exitLayers(layerCount: Int) -> [Int]
   /// Decides on one token at one of those layers.
   func decide(_ observation: ExitObservation) -> ExitDecision
@@ -70,8 +70,8 @@ public struct FullDepthPolicy: ExitPolicy {
 
 /// Leaves after the first exit layer at which the confidence is at least the threshold.
 ///
-/// The rule is ≥, as in CALM (Schuster et al., NeurIPS 2022). The threshold 1 is full depth exactly: exit layers are
-/// not even looked at.
+/// The rule is ≥, as in CALM (Schuster et al., NeurIPS 2022). At the threshold 1 every token has full depth, and exit
+/// layers are not looked at.
 public struct ThresholdPolicy: ExitPolicy, Equatable {
   /// λ, in [0, 1].
   public let threshold: Double
@@ -119,7 +119,7 @@ public struct ThresholdPolicy: ExitPolicy, Equatable {
       unchecked: min(max(threshold, 0), 1), layers: layers, minimumLayer: minimumLayer, decay: decay)
   }
 
-  /// The layers looked at: none for the threshold 1, which is full depth exactly.
+  /// The layers that are looked at; none at the threshold 1, which means full depth.
   public func exitLayers(layerCount: Int) -> [Int] {
     threshold >= 1 ? [] : candidateLayers(layerCount: layerCount)
   }

@@ -6,13 +6,13 @@ public enum ExitCachePolicy: String, Sendable, CaseIterable, Codable {
   /// State propagation: the hidden state is projected to keys and values of every skipped layer (Schuster et al.,
   /// NeurIPS 2022, section 3.2). Cheap and approximate.
   case propagate
-  /// Deferred completion: hidden states of tokens that left are kept, and when a later token goes deeper they pass the
+  /// Deferred completion: the hidden states of tokens that left are kept. When a later token goes deeper, they pass the
   /// layers with it as one batch (Bae et al., EMNLP 2023). Keys and values are those of a full-depth run.
   case `defer`
 }
 
-/// Everything that early exit needs to know: where and when tokens leave, how confidence is measured, which head
-/// chooses the token, and what happens to the skipped layers.
+/// A complete description of early exit: where and when tokens leave, how confidence is measured, which head chooses
+/// the token, and what happens to the skipped layers.
 public struct ExitStrategy: Sendable {
   /// Where and when tokens leave.
   public var policy: any ExitPolicy

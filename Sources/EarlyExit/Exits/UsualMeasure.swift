@@ -9,7 +9,7 @@ public enum UsualMeasure: String, CaseIterable, Sendable {
 
   /// The measure.
   ///
-  /// - Parameter heads: What a classifier comes with; without it no token is confident.
+  /// - Parameter heads: Where the classifiers are; without them no token is confident.
   public func make(heads: ExitHeads?) -> any ConfidenceMeasure {
     switch self {
     case .softmax: SoftmaxConfidence()

@@ -3,20 +3,21 @@ import Transformers
 
 /// How the classifiers are trained (Schuster et al., NeurIPS 2022, section 3.5).
 public enum ClassifierLoss: String, Sendable, CaseIterable, Codable {
-  /// Class-balanced cross-entropy of "the best token is the full model's", each layer by itself.
+  /// The class-balanced cross-entropy of "the best token is that of the full model", for each layer by itself.
   case independent
-  /// The negative log-probability of leaving first at the first layer that agrees with the full model. A layer's share
-  /// of it is the cross-entropy of "this is that layer" over the tokens that no earlier layer has decided.
+  /// The negative log-probability that a token leaves at the first layer which agrees with the full model. A layer's
+  /// part of it is the cross-entropy of "this is that layer", over the tokens that no earlier layer has decided.
   case geometric
 }
 
 /// Fits exit heads and classifiers on a frozen model.
 ///
-/// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer,
-/// over the output tokens of texts that the model wrote. With a shortlist, an exit chooses among the tokens that the
-/// model writes most often and those of the prompt. The last layer is then an exit too, and has a classifier. Texts are
-/// added one by one. Of each text its part in the sums of the regression is kept and, up to a limit, the states of its
-/// output tokens for the classifiers.
+/// A map is the ridge regression of the normalised final hidden state on the normalised state after the exit layer. It
+/// is fitted over the output tokens of texts that the model wrote. With a shortlist, an exit chooses among the tokens
+/// that the model writes most often and those of the prompt. The last layer is then an exit too, and has a classifier.
+///
+/// Texts are added one by one. Each is added to the sums of the regression. The states of its output tokens are kept
+/// for the classifiers, up to a limit.
 public struct ExitHeadFitter {
   /// Ascending, without the last layer.
   public let layers: [Int]
@@ -96,6 +97,13 @@ public struct ExitHeadFitter {
     written = Array(repeating: 0, count: configuration.vocabularySize)
     read = written
   }
+
+  /// How many tokens an exit of a model chooses from unless told otherwise: the whole vocabulary of a small one, whose
+  /// head costs little as it is.
+  public static func usualShortlistSize(vocabularySize: Int) -> Int { vocabularySize < 4 * 4096 ? 0 : 4096 }
+
+  /// Which of several texts are held out unless told otherwise: every fifth.
+  public static func isHeldOut(_ index: Int) -> Bool { index % 5 == 4 }
 
   /// Adds a prompt with the output that followed it.
   ///

@@ -15,7 +15,7 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
     public var regression: Double?
     /// The same for the fitted map.
     public var fittedMap: Double
-    /// Accuracy of the classifier in telling whether it is, for the threshold ½.
+    /// How often the classifier tells rightly whether it is, at the threshold ½.
     public var classifier: Double
 
     enum CodingKeys: String, CodingKey {
@@ -40,7 +40,7 @@ public struct ExitHeadsDescription: Codable, Sendable, Equatable {
   public var hiddenSize: Int
   /// Tokens that exits choose from beside the prompt's; 0 for the whole vocabulary.
   public var shortlistSize: Int
-  /// Tokens that maps and classifiers were fitted on, and those that the agreement was measured on.
+  /// Tokens that maps were fitted on.
   public var fittedTokens: Int
   /// Tokens that classifiers were fitted on.
   public var classifierTokens: Int

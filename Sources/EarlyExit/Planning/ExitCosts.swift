@@ -2,8 +2,8 @@ import Transformers
 
 /// What the parts of decoding one token cost, in one unit: milliseconds measured here, or bytes of weights read.
 public struct ExitCosts: Sendable, Equatable, Codable {
-  /// One layer, by the number of tokens that pass it as one batch, from 1; larger batches cost as the last does, a
-  /// token.
+  /// One layer for a batch, by the number of its tokens, from 1. In a larger batch a token costs what it does in the
+  /// last of these.
   public var layer: [Double]
   /// The model's own head, over the whole vocabulary.
   public var head: Double

@@ -1,7 +1,7 @@
 import FileFormats
 import Foundation
 
-/// Where to look for an exit and how, chosen from traces by cost; everything of an exit policy but its threshold.
+/// Where and how to look for an exit: an exit policy without its threshold. It is chosen from traces, by cost.
 public struct ExitPlan: Codable, Sendable, Equatable {
   /// The version of this format.
   public var version = ExitPlan.currentVersion
@@ -15,13 +15,13 @@ public struct ExitPlan: Codable, Sendable, Equatable {
   public var headsDigest: String?
   /// SHA-256 of the model's file.
   public var modelDigest: String
-  /// What the plan rests on: the threshold that was best in the traces, and what it gave there.
+  /// The threshold that was best in the traces. What follows was measured there, at this threshold.
   public var threshold: Double
   /// Share of tokens that are the full model's, in 0...1.
   public var agreement: Double
   /// Layers that a token passes, on average.
   public var averageLayer: Double
-  /// Cost of a token, and of one at full depth, in the unit of `costs`.
+  /// Cost of a token, in the unit of ``costs``.
   public var cost: Double
   /// Cost of a token at full depth, in the unit of ``costs``.
   public var fullDepthCost: Double

@@ -1,7 +1,7 @@
 /// Chooses exit layers, confidence measure and cache policy from traces, by what they cost.
 ///
-/// Every look at an exit, every head, and what the skipped layers' cache costs are counted. Where no exit set is
-/// cheaper than full depth, full depth is the answer.
+/// It counts the cost of every look at an exit, of every head, and of the skipped layers' cache. Where no set of exits
+/// is cheaper than full depth, it answers full depth.
 public struct ExitPlanner {
   /// Confidence measures that a plan may choose.
   public enum Measure: String, Sendable, CaseIterable, Codable { case softmax, saturation, classifier }
@@ -58,7 +58,7 @@ public struct ExitPlanner {
     return [[traces.layerCount]] + sets + sets.map { $0 + [traces.layerCount] }
   }
 
-  /// The cheapest option that agrees with the full model at least so often.
+  /// The cheapest option whose agreement with the full model is at least this.
   ///
   /// - Parameters:
   ///   - agreement: In 0...1.

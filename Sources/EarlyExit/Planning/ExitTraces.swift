@@ -1,11 +1,11 @@
 import Generation
 import Transformers
 
-/// What exits at many layers would have said of the tokens of a full-depth run: the confidence of every measure, and
-/// whether the exit's token is the full model's.
+/// What exits at many layers would have done with the tokens of a full-depth run: the confidence by every measure, and
+/// whether the exit's token is that of the full model.
 ///
-/// The texts are those that the full model wrote, so one pass tells of every exit set and threshold. What a token that
-/// left would have changed in later ones is not seen.
+/// The texts are those that the full model wrote, so one pass serves every set of exits and every threshold. A token
+/// that leaves early changes later tokens; the traces do not show that.
 public struct ExitTraces {
   /// An exit's word on one token.
   struct Look: Sendable {
@@ -47,6 +47,31 @@ public struct ExitTraces {
   /// Tokens in the traces, the first of each output left out.
   public var tokenCount: Int { starts.last ?? 0 }
 
+  /// Decodes documents at full depth and adds what comes out. Documents that do not fit lose their end.
+  ///
+  /// - Parameters:
+  ///   - documents: What is asked, and of which text.
+  ///   - model: The model that the traces are of.
+  ///   - maxTokens: The most tokens of an output; `nil` for the most that is usual for one of these tasks.
+  ///   - shouldStop: Asked before each token.
+  ///   - progress: Told how many documents are done.
+  /// - Returns: Whether all were added; `false` when `shouldStop` said so before.
+  /// - Throws: `DocumentBatchError` naming the document at fault.
+  public mutating func add(
+    _ documents: [DocumentBatch.Item], of model: LanguageModel, maxTokens: Int? = nil,
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }, progress: (Int) -> Void = { _ in }
+  ) throws -> Bool {
+    let usual = documents.map(\.task.usualMaxTokens).max() ?? 1
+    let batch = DocumentBatch(
+      model: model, options: GenerationOptions(maxTokens: maxTokens ?? usual), rule: .truncate,
+      shouldStop: shouldStop)
+    return try batch.run(documents) { event in
+      guard case .finished(let item, let generation) = event else { return }
+      try add(generation)
+      progress(item + 1)
+    }
+  }
+
   /// Adds a prompt with the full-depth output that followed it. The first output token, which the prompt's pass gives,
   /// is left out, as no exit decides on it.
   public mutating func add(_ generation: Generation) throws {
@@ -77,37 +102,5 @@ public struct ExitTraces {
       }
     }
     starts.append(tokenCount + tokens.count)
-  }
-}
-
-/// Runs texts through the layers, several tokens at a time.
-struct TeacherForcing {
-  let decoder: any DecoderModel
-  let states: HiddenStates
-
-  /// Hands over the hidden states, (rows, hiddenSize), that the output's tokens were chosen from. They are those of the
-  /// prompt's last token and of all output tokens but the last. They come part by part, and each part layer by layer.
-  func run(_ generation: Generation, layers: [Int], _ body: (_ layer: Int, [Float]) throws -> Void) throws {
-    // After an encoder, the decoder reads its own first token only.
-    let start = decoder.configuration.encoder.map { [$0.startToken] }
-    let prompt = start ?? generation.promptTokenIDs
-    let tokens = prompt + generation.tokenIDs.dropLast()
-    guard let firstOutput = prompt.indices.last, !generation.tokenIDs.isEmpty else { return }
-    let cache = try decoder.makeCache(capacity: tokens.count)
-    try decoder.sourceEncoder?.encode(generation.promptTokenIDs, into: cache)
-    for start in stride(from: 0, to: tokens.count, by: states.capacity) {
-      let chunk = start..<min(start + states.capacity, tokens.count)
-      try decoder.embed(Array(tokens[chunk]), into: states)
-      let rows = chunk.map { BatchRow(cache: cache, position: $0) }
-      var done = 0
-      for layer in layers {
-        try decoder.advance(states, rows: rows, layers: done..<layer)
-        done = layer
-        let outputs = max(firstOutput, start)..<max(firstOutput, start, chunk.upperBound)
-        try body(layer, outputs.flatMap { states[$0 - start] })
-      }
-      // What follows attends to every layer of what is before.
-      try decoder.advance(states, rows: rows, layers: done..<decoder.configuration.layerCount)
-    }
   }
 }

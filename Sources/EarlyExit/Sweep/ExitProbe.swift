@@ -3,7 +3,7 @@ import Transformers
 
 /// How far the distribution of an exit head is from the full model's.
 public enum DistributionDistance: String, Sendable, CaseIterable, Codable {
-  /// Σ_k (p_k − q_k)², in [0, 2]: how much larger the Brier score of p is than that of q, for labels drawn from q.
+  /// Σ_k (p_k − q_k)², in [0, 2]: the Brier score of p minus that of q, for labels drawn from q.
   case brier
   /// ‖√p − √q‖ / √2, in [0, 1].
   case hellinger

@@ -3,13 +3,14 @@ import Transformers
 
 /// The outputs of prompts at every exit threshold, from the safest down.
 ///
-/// An output changes at finitely many thresholds only. While decoding with λ, the sweep keeps the largest threshold at
-/// which some refused token would have left. Every threshold between it and λ gives the same output, so the sweep jumps
-/// there.
+/// An output changes at finitely many thresholds only. While the sweep decodes with λ, it keeps the largest threshold
+/// at which a token that stayed would have left. Every threshold between that one and λ gives the same output, so the
+/// sweep goes on there.
 ///
-/// With deferred completion a token passes all layers and every exit layer is looked at on the way. Lower thresholds
-/// are then read off: nothing is decoded again until a token changes, and then only from that token on. Several prompts
-/// are decoded at a time. With state propagation the cache itself depends on the threshold, and each jump is a run.
+/// With deferred completion a token passes all layers, and the sweep looks at every exit layer on the way. So it need
+/// not decode again for a lower threshold until a token changes, and then only from that token on. Several prompts are
+/// decoded at a time. With state propagation the cache itself depends on the threshold, and each threshold needs a run
+/// of its own.
 public struct ExitSweep {
   /// An output, and the largest threshold that gives it.
   public struct Piece: Sendable, Equatable {
@@ -21,8 +22,8 @@ public struct ExitSweep {
     public var bytesPerToken: Double
     /// Of a token after the first, on average, in the unit of the sweep's costs; 0 without costs.
     public var costPerToken: Double
-    /// The distance of the exit heads' distributions from the full model's, on average over the tokens, the first of
-    /// which passes all layers; 0 unless the sweep was asked for it.
+    /// The mean distance of the exit heads' distributions from those of the full model, over all tokens; 0 unless the
+    /// sweep was asked for it. The first token passes all layers.
     public var distance: Double
 
     /// Puts a piece together.
@@ -120,7 +121,7 @@ public struct ExitSweep {
   ///
   /// - Parameters:
   ///   - requests: The prompts, each with its options.
-  ///   - width: Prompts to decode at a time; at most the decoder's limit for results that do not depend on it.
+  ///   - width: Prompts to decode at a time. Results do not depend on it up to the decoder's limit.
   ///   - shouldStop: Asked before each token.
   ///   - finished: Told of each prompt's number and pieces by descending threshold, in the order of the prompts; what
   ///     it throws ends the run.

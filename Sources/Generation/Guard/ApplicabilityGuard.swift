@@ -69,7 +69,7 @@ public struct ApplicabilityGuard: Sendable, Equatable {
   /// Fits a guard.
   ///
   /// - Parameters:
-  ///   - fitting: ``LanguageModel/promptProfile(_:shouldStop:)`` of at least ``fewestDocuments`` documents.
+  ///   - fitting: ``LanguageModel/promptProfile(_:layer:shouldStop:)`` of at least ``fewestDocuments`` documents.
   ///   - heldBack: Of as many others.
   ///   - layer: That of the profiles; `nil` for the last.
   ///   - level: α, above 0 and below 1. With m documents held back no smaller share than 1/(m + 1) can be told.

@@ -55,7 +55,10 @@ extension LanguageModel {
   /// root mean square. Of an encoder-decoder it is the state of the token that an output begins with, which has seen
   /// the whole source.
   ///
-  /// - Parameter layer: Reads the states after this layer instead of the last.
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one.
+  ///   - layer: The layer after which the states are read; `nil` for the last.
+  ///   - shouldStop: Asked before each part of the pass.
   /// - Returns: (hiddenSize), or `nil` when `shouldStop` said so.
   /// - Throws: What a session throws for a prompt that does not fit.
   /// - Complexity: That of the prompt's pass.

@@ -1,9 +1,13 @@
 /// A small random number generator whose draws depend on its seed alone, on every platform.
 ///
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). The standard
-/// library's own generators promise no fixed sequence. That of certificates' orders is another, `SeededGenerator` of
-/// RiskControl: neither may change, for outputs hang on the one and digests on the other.
-package struct SamplingGenerator: RandomNumberGenerator {
+/// library's own generators promise no fixed sequence. Sampled tokens, refined exit heads and the tests draw from this
+/// one.
+///
+/// There is one other: `SeededGenerator` of RiskControl, a xoshiro256**, which shuffles calibration samples. They are
+/// not made one. Outputs that were published with a seed depend on this sequence, and so do the digests of exit heads.
+/// A certificate with a shuffled order verifies only with the other. RiskControl also imports nothing of ours.
+package struct SamplingGenerator: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
   package init(seed: UInt64) {

@@ -25,7 +25,9 @@ public struct PromptDepthSweep {
 
   /// Prepares a sweep.
   ///
-  /// - Parameter depths: In any order; full depth is always among them.
+  /// - Parameters:
+  ///   - model: The model that decodes.
+  ///   - depths: In any order; full depth is always among them.
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, and for an
   ///   encoder-decoder.
   public init(model: LanguageModel, depths: [Int]) throws {
@@ -42,7 +44,7 @@ public struct PromptDepthSweep {
   ///     below; a document that it finds outside has the output of full depth at every depth.
   ///   - shouldStop: Asked before each token.
   /// - Returns: Pieces by descending depth, the first of which is the full-depth run; `nil` when `shouldStop` said so.
-  /// - Throws: ``GenerationError`` for a prompt that does not fit or a guard of another layer, ``DecoderError``, and
+  /// - Throws: ``GenerationError`` for a prompt that does not fit or a guard of another layer, `DecoderError`, and
   ///   the tokenizer's errors.
   public func run(
     _ prompt: [TokenID], options: GenerationOptions, shouldStop: () -> Bool = { Task.isCancelled }

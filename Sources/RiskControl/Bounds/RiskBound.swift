@@ -6,8 +6,8 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
   /// Betting (Waudby-Smith and Ramdas 2023, one-sided, predictable plug-in stakes), for a number of samples fixed in
   /// advance. Takes signed losses.
   case wsr
-  /// Betting with stakes that do not depend on how many samples come: valid at every look, for samples in the order
-  /// of their arrival. Takes signed losses.
+  /// Betting with stakes that do not depend on the number of samples. It is valid at every look, for samples in the
+  /// order of their arrival. Takes signed losses.
   case anytime
   /// The exact binomial bound (Clopper and Pearson 1934), for losses that are 0 or B.
   case binomial
@@ -18,7 +18,7 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
   /// Empirical Bernstein (Maurer and Pontil 2009, theorem 4).
   case empiricalBernstein = "bernstein"
 
-  /// Whether negative losses count as they are; the other bounds need losses in [0, B] and count a negative one as 0,
+  /// Whether negative losses count as they are. The other bounds need losses in [0, B]: they count a negative one as 0,
   /// which can only raise the mean.
   public var takesSignedLosses: Bool { self == .wsr || self == .anytime }
 
@@ -46,7 +46,8 @@ public enum RiskBound: String, Sendable, Equatable, CaseIterable, Codable {
 
   /// The upper bound: with probability at least 1 − `delta` the mean lies at or below it.
   ///
-  /// - Returns: a number in [0, lossBound]; 0 says "at most 0", lossBound says nothing. O(n log(1/precision)).
+  /// - Returns: a number in [0, lossBound]. 0 means that the mean is at most 0; lossBound means that nothing is known.
+  ///   O(n log(1/precision)).
   /// - Throws: ``RiskControlError`` as ``pValue(of:epsilon:delta:lossBound:)``.
   public func upperBound(
     of losses: [Double], delta: Double, lossBound: Double = 1

@@ -1,31 +1,32 @@
 import Crypto
 import Foundation
 
-/// A certified confidence: of the answers given from it on, the expected loss is at most ε.
+/// A certified confidence threshold: answers at or above it have an expected loss of at most ε.
 ///
-/// It refuses to be read once edited, as ``Certificate`` does; its JSON keys are stable.
+/// Reading refuses a file whose contents do not fit its digest, as with ``Certificate``. The JSON keys are stable.
 public struct AnswerCertificate: Sendable, Equatable, Codable {
   /// `certified` or `nothing_certified`.
   public let outcome: String
   /// τ: answers of at least this confidence are given; nil where nothing is certified.
   public let threshold: Double?
-  /// ε and δ.
+  /// ε: the tolerated mean loss of the answers given.
   public let epsilon: Double
   /// δ: the probability with which the certificate may be wrong, in 0..<1.
   public let delta: Double
   /// The bound of the mean loss among the answers given.
   public let bound: RiskBound
-  /// Upper bound and mean of that loss at τ; nil without one.
+  /// The upper bound on that loss at τ; nil without a threshold.
   public let upperBound: Double?
-  /// The mean of that loss at τ over the samples that tested; nil without one.
+  /// The mean of that loss at τ over the test samples; nil without a threshold.
   public let observedRisk: Double?
-  /// Share of the questions that are answered at τ, those that the model itself declined counted; 0 without one.
+  /// Share of all questions that are answered at τ; 0 without a threshold. A question that the model declined counts as
+  /// not answered.
   public let answeredShare: Double
   /// Mean loss of every answer that the model gave.
   public let riskOfAll: Double
-  /// Samples that tested, and that chose where to begin.
+  /// Samples that the thresholds were tested on.
   public let sampleCount: Int
-  /// Samples that chose where to begin, and test nothing.
+  /// Samples that chose the threshold at which the tests begin. They test nothing.
   public let designCount: Int
   /// Questions that the model declined, or whose documents the guard found outside.
   public let declinedCount: Int
@@ -60,8 +61,8 @@ public struct AnswerCertificate: Sendable, Equatable, Codable {
   ///   - result: What the calibration found.
   ///   - settings: ε, δ and the bound, fixed before.
   ///   - confidences: (n), those of the answers that the model gave.
-  ///   - losses: (n)
-  ///   - declined: Questions beside those, without an answer.
+  ///   - losses: (n), those of the same answers.
+  ///   - declined: How many further questions there were, which have no answer.
   ///   - metric: What the loss is.
   ///   - policy: How the answers were made.
   ///   - program: What made the certificate, with its version.

@@ -42,8 +42,7 @@ extension Certificate {
   /// Writes the file in one step: a reader sees the old file or the whole new one.
   public func write(to path: String) throws { try CertificateJSON.write(self, to: path) }
 
-  /// Reads a certificate and refuses one that was changed after it was written, in any value or key; white space may
-  /// differ.
+  /// Reads a certificate, and refuses one whose values or keys do not fit its digest. White space may differ.
   ///
   /// - Throws: ``RiskControlError`` naming the file and the key.
   public static func read(_ data: Data, name: String) throws(RiskControlError) -> Certificate {

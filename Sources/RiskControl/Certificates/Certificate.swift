@@ -1,7 +1,8 @@
 /// A calibration written down: what was chosen, from what, how, and what that guarantees.
 ///
-/// A certificate can be recomputed to the last digit from the table it names, and refuses to be read once edited. Its
-/// JSON keys are stable; absent values are written as null.
+/// A certificate can be recomputed to the last digit from the table it names. Reading refuses a file whose contents do
+/// not fit its digest. The digest has no key: it tells accidents, not forgeries, which a ``Signature`` does. The JSON
+/// keys are stable, and absent values are written as null.
 public struct Certificate: Sendable, Equatable {
   /// What the losses are, in words; they are not checked against anything.
   public struct Subject: Sendable, Equatable {
@@ -57,9 +58,9 @@ public struct Certificate: Sendable, Equatable {
   public enum Outcome: String, Sendable, Codable, CaseIterable {
     /// A threshold past the safest is certified.
     case certified
-    /// Only the safest threshold, the full model's, is.
+    /// Only the safest threshold, that of the full model, is certified.
     case onlySafest = "only_safest"
-    /// No threshold is.
+    /// No threshold is certified.
     case nothingCertified = "nothing_certified"
   }
 
@@ -77,11 +78,11 @@ public struct Certificate: Sendable, Equatable {
   public let smallestCertifiableEpsilon: Double
   /// Why no more was certified, or nil.
   public let reason: String?
-  /// ε, δ, rule, bound, measure, scan and order; δ is the whole one, before policies share it.
+  /// ε, δ, rule, bound, measure, scan and order. δ is the total, before it is divided among policies.
   public let settings: CalibrationSettings
   /// B.
   public let lossBound: Double
-  /// How many policies shared δ; 1 where there was no choice.
+  /// Among how many policies δ was divided; 1 where there was no choice.
   public let policiesCompared: Int
   /// n.
   public let sampleCount: Int
@@ -89,20 +90,20 @@ public struct Certificate: Sendable, Equatable {
   public let thresholdCount: Int
   /// Whether the first row was taken for the full model.
   public let startsAtFullModel: Bool
-  /// Mean cost at the threshold, and at the safest one; nil without costs.
+  /// Mean cost at the threshold; nil without costs.
   public let cost: Double?
-  /// See ``cost``.
+  /// Mean cost at the safest threshold; nil without costs.
   public let safestCost: Double?
   /// The other risks that hold at this threshold.
   public let furtherRisks: [FurtherRisk]
   /// What the losses are.
   public let subject: Subject
-  /// Share of the samples that a guard found unlike those it was made of, which count with the full model's output; nil
-  /// without a guard.
+  /// Share of the samples that the guard found unlike the documents it was made of; nil without a guard. These count
+  /// with the full model's output.
   public var outsideShare: Double?
-  /// What a monitor of the deployed threshold holds the audited losses against; nil where none were of texts. It is ε
-  /// itself where the losses need no references. Otherwise it is an upper bound of the loss against the full model's
-  /// own output.
+  /// The limit that a monitor of the deployed threshold compares audited losses with; nil where no loss is of texts. It
+  /// is ε itself where the losses need no references. Otherwise it is an upper bound of the loss against the full
+  /// model's own output.
   public var auditEpsilon: Double?
   /// SHA-256 of the table, see ``LossTable/digest()``.
   public let dataDigest: String
@@ -118,7 +119,7 @@ public struct Certificate: Sendable, Equatable {
   /// - Parameters:
   ///   - result: from ``Calibration/calibrate(_:weights:)`` on `table` under `settings`.
   ///   - table: the table it was made from.
-  ///   - settings: with the whole δ, where `policiesCompared` policies shared it.
+  ///   - settings: with the total δ, where it was divided among `policiesCompared` policies.
   ///   - weights: the weights it was made with, or nil.
   ///   - policiesCompared: how many policies shared δ.
   ///   - further: the other risks calibrated together with this one.

@@ -2,10 +2,9 @@ import Foundation
 
 /// The audits of a deployed certificate, in a file that outlives processes and that several of them may write.
 ///
-/// The first line says what is watched; every other line is one audit, in the order in which they were written. The
-/// log is the state: whoever opens it folds its lines into a ``RiskMonitor``, so that nothing is counted twice or
-/// forgotten. A line is written whole under a lock, and an incomplete last line, which only a process that died
-/// leaves, is no audit.
+/// The first line says what is watched. Every other line is one audit, in the order of writing. The log is the state:
+/// whoever opens it feeds its lines to a ``RiskMonitor``, so that nothing is counted twice or forgotten. A line is
+/// written whole, under a lock. An incomplete last line is left by a process that died, and is no audit.
 public final class AuditLog {
   /// What a log watches. Logs of another header are refused.
   public struct Header: Sendable, Equatable, Codable {

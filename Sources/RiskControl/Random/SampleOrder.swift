@@ -1,7 +1,7 @@
 /// A small seeded generator, the same on every platform and in every release.
 ///
-/// xoshiro256** of Blackman and Vigna (2018), its state filled by SplitMix64 from one 64-bit seed. The order of the
-/// samples of a betting bound depends on it, so certificates would stop verifying if it ever changed: tests pin
+/// xoshiro256** of Blackman and Vigna (2018), its state filled by SplitMix64 from one 64-bit seed. The order in which a
+/// betting bound sees the samples depends on it. If it ever changed, certificates would stop verifying, so tests pin
 /// its first outputs.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
   private var state: (UInt64, UInt64, UInt64, UInt64)
@@ -53,8 +53,8 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
 /// In which order a betting bound looks at the calibration samples.
 ///
 /// The bound of Waudby-Smith and Ramdas is valid for any order fixed before the losses are seen. But its value depends
-/// on the order, and a seed can be shopped for. So by default it is averaged over orders. Samples that go on arriving
-/// are seen in the order given.
+/// on the order, and whoever may choose the seed may choose a lucky one. So by default the bound is averaged over
+/// orders. Samples that go on arriving are seen in the order given.
 public enum SampleOrder: Sendable, Equatable {
   /// The order of the table.
   case given

@@ -5,9 +5,9 @@ extension Calibration {
     public let chosen: Int?
     /// The outcome on the samples that tested. Cost, bound and observed risk are of those samples.
     public let result: CalibrationResult
-    /// How many samples chose the candidates, and how many tested them.
+    /// How many samples chose the candidates.
     public let designCount: Int
-    /// See ``designCount``.
+    /// How many samples tested the candidates.
     public let testCount: Int
     /// How many candidates the sequence had.
     public let candidateCount: Int
@@ -15,17 +15,17 @@ extension Calibration {
 
   /// Chooses among policies and their thresholds at full δ, for the price of a third of the samples.
   ///
-  /// Every third sample only designs. On those samples the thresholds are found that no other beats both in risk and in
-  /// cost, of all policies, and put in the order of their risk. The other samples test them in that order until the
-  /// first fails (Laufer-Goldshtein et al. 2023). Given the design the sequence is fixed, so all that passed hold
-  /// together with probability 1 − δ; the last is the cheapest.
+  /// Every third sample is a design sample. Among the thresholds of all policies, the design samples pick those that no
+  /// other beats in both risk and cost, and order them by risk. The other samples test them in that order until the
+  /// first fails (Laufer-Goldshtein et al. 2023). The tests do not change the sequence, so all thresholds that passed
+  /// hold together with probability 1 − δ. The last of them is the cheapest.
   ///
   /// It pays for very many policies only. In simulations of 8 to 20 policies of 20 thresholds each and 100 to 1,000
-  /// samples, dividing δ (``choose(among:)``) came out 6 to 25 % cheaper: a third of the samples is dear, and the
-  /// first candidates of the front are those that the design samples flattered.
+  /// samples, dividing δ (``choose(among:)``) came out 6 to 25 % cheaper. A third of the samples is a high price, and
+  /// the first candidates look better on the design samples than they are.
   ///
-  /// - Throws: ``RiskControlError`` for rules without a probability, bets that go on for ever (the design would
-  ///   change as samples arrive), tables without costs or of different samples, and too few samples.
+  /// - Throws: ``RiskControlError`` for rules that give no probability, for ``RiskBound/anytime`` (the design would
+  ///   change as samples arrive), for tables without costs or of different samples, and for too few samples.
   public func paretoTest(_ policies: [Policy]) throws(RiskControlError) -> ParetoResult {
     let tables = try checked(policies)
     let count = tables[0].sampleCount

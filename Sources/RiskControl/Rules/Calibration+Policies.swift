@@ -15,8 +15,8 @@ extension Calibration {
 
   /// The best of several policies, and every policy's own result.
   public struct PolicyResult: Sendable, Equatable {
-    /// Index of the policy to use: the cheapest of those certified, or of those whose full model is; nil where nothing
-    /// is.
+    /// Index of the policy to use; nil where nothing is certified. It is the cheapest of the policies with a certified
+    /// threshold, or else of those whose full model is certified.
     public let chosen: Int?
     /// One result a policy, in order, each at δ divided by the number of policies.
     public let results: [CalibrationResult]
@@ -24,8 +24,9 @@ extension Calibration {
 
   /// Chooses among policies by their cost, without losing the guarantee to the choice.
   ///
-  /// Each policy is calibrated at δ/M (Bonferroni), so with probability 1 − δ every one of the M thresholds holds and
-  /// any may be picked, by any criterion; the cheapest is. Policies should be few: M is paid for.
+  /// Each of the M policies is calibrated at δ/M (Bonferroni). So all M thresholds hold together with probability 1 −
+  /// δ, and any of them may be picked, by any criterion. The cheapest is picked. Keep the policies few: each makes the
+  /// others' share of δ smaller.
   ///
   /// - Throws: ``RiskControlError`` for CRC, whose expectation does not survive a choice, and where a table has no
   ///   costs.

@@ -23,21 +23,21 @@ public enum CalibrationShortfall: Sendable, Equatable {
   case firstThresholdFailed(index: Int, threshold: Double, upperBound: Double)
   /// The table holds the full model and nothing else.
   case noOtherThreshold
-  /// Bets would certify this threshold, whose observed risk lies above their bound and above ε. Where samples come in
-  /// random order that is rare and mild; where they are sorted it is the rule.
+  /// A betting bound would certify this threshold, but its observed risk lies above that bound and above ε. Where
+  /// samples come in random order, that is rare and the difference is small. Where they are sorted, it is common.
   case observedAboveBound(index: Int, threshold: Double, observedRisk: Double, bound: Double)
 }
 
-/// What a calibration came to: three different results, never one index that stands for all of them.
+/// The outcome of a calibration: one of three different results, never an index that stands for all of them.
 public enum CalibrationOutcome: Sendable, Equatable {
   /// A threshold past the safest is certified (chosen, for the empirical rule).
   case certified(ThresholdChoice)
-  /// Only the full model is; it is so by construction, because its loss against itself is 0.
+  /// Only the full model is certified, by construction: its loss against itself is 0.
   case onlySafest(ThresholdChoice, why: CalibrationShortfall)
-  /// Nothing is, because the table does not begin at the full model.
+  /// Nothing is certified, because the table does not begin at the full model.
   case nothingCertified(why: CalibrationShortfall)
 
-  /// Which of the three it is, without what is known of it.
+  /// Which of the three results it is.
   public var kind: Certificate.Outcome {
     switch self {
     case .certified: .certified
@@ -57,7 +57,7 @@ public enum CalibrationOutcome: Sendable, Equatable {
     }
   }
 
-  /// Why not more, where only the safest or nothing was certified.
+  /// Why no threshold past the safest was certified; nil where one was.
   public var shortfall: CalibrationShortfall? {
     switch self {
     case .certified: nil
@@ -74,6 +74,6 @@ public struct CalibrationResult: Sendable, Equatable {
   public let outcome: CalibrationOutcome
   /// The smallest ε that n samples without any loss would certify with this rule, bound and δ.
   public let smallestCertifiableEpsilon: Double
-  /// The next threshold, where its observed risk alone kept it from being certified; nil where it did not.
+  /// The next threshold, if nothing but its observed risk kept it from being certified; nil otherwise.
   public let heldBack: CalibrationShortfall?
 }

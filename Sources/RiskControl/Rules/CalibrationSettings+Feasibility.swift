@@ -1,9 +1,9 @@
 extension CalibrationSettings {
-  /// The smallest ε that this many samples certify where none of them loses anything: no smaller one can come out, so
-  /// it can be asked for before anything is run.
+  /// The smallest ε that this many samples can certify, which they do where no sample has a loss. It can be computed
+  /// before anything is run.
   ///
   /// - Parameters:
-  ///   - sampleCount: n
+  ///   - sampleCount: n.
   ///   - lossBound: B, times the bound of the weights where there are any.
   /// - Returns: A number in [0, lossBound]; 0 for the empirical rule, which certifies nothing. O(n).
   public func smallestCertifiableEpsilon(sampleCount: Int, lossBound: Double = 1) -> Double {
@@ -19,7 +19,7 @@ extension CalibrationSettings {
     }
   }
 
-  /// The fewest samples that can certify ε; nil where ten million cannot. O(n log n).
+  /// The fewest samples that can certify ε; nil where ten million are too few. O(n log n).
   public func fewestSamples(lossBound: Double = 1) -> Int? {
     func isEnough(_ count: Int) -> Bool {
       let smallest = smallestCertifiableEpsilon(sampleCount: count, lossBound: lossBound)

@@ -15,7 +15,7 @@ public enum ThresholdRule: String, Sendable, Equatable, CaseIterable, Codable {
   public var controlsWithHighProbability: Bool { self == .ucb || self == .ltt }
 }
 
-/// What of the loss distribution is held at or below ε.
+/// The statistic of the losses that is kept at or below ε.
 public enum RiskMeasure: Sendable, Equatable {
   /// The mean loss.
   case mean
@@ -67,7 +67,7 @@ public struct CalibrationSettings: Sendable, Equatable {
   public var rule: ThresholdRule
   /// The bound of UCB and LTT; CRC and the empirical rule do not read it.
   public var bound: RiskBound
-  /// What is held at or below ε; a tail needs UCB or LTT.
+  /// The statistic that is kept at or below ε; a tail needs UCB or LTT.
   public var measure: RiskMeasure
   /// How far CRC and the empirical rule look; UCB and LTT always stop at the first violation.
   public var scan: ThresholdScan
@@ -77,11 +77,11 @@ public struct CalibrationSettings: Sendable, Equatable {
   /// Settings; they are checked when they are used.
   ///
   /// - Parameters:
-  ///   - epsilon: ε, above 0: what the risk may be at most.
-  ///   - delta: δ, above 0 and below 1: the probability with which it may be more all the same.
+  ///   - epsilon: ε, above 0: the largest tolerated risk.
+  ///   - delta: δ, above 0 and below 1: the tolerated probability that the risk is larger all the same.
   ///   - rule: How the threshold is chosen.
   ///   - bound: How UCB and LTT bound the mean.
-  ///   - measure: What is held at or below ε.
+  ///   - measure: The statistic that is kept at or below ε.
   ///   - scan: How far CRC and the empirical rule look.
   ///   - order: Unless given, ``SampleOrder/given`` for ``RiskBound/anytime`` and ``SampleOrder/averaged`` for the
   ///     others.

@@ -1,8 +1,8 @@
 /// Known density ratios between the data a threshold will meet and the data it was calibrated on.
 ///
-/// Where the calibration samples follow p and the deployed ones q, the weight of sample i is w_i = q(x_i)/p(x_i). UCB
-/// and LTT need the ratios themselves, with a known upper bound on every ratio there can be: E_p[w ℓ] = E_q[ℓ], and w ℓ
-/// lies at or below the bound times B. CRC needs them only up to one common factor (Tibshirani et al. 2019;
+/// Where the calibration samples follow p and the deployed ones q, the weight of sample i is w_i = q(x_i)/p(x_i). Then
+/// E_p[w ℓ] = E_q[ℓ]. UCB and LTT need the ratios themselves, and a known upper bound on every ratio there can be: w ℓ
+/// then lies at or below that bound times B. CRC needs them only up to one common factor (Tibshirani et al. 2019;
 /// Angelopoulos et al. 2022, section 4.1).
 public struct SampleWeights: Sendable, Equatable {
   /// (N), each in [0, bound].

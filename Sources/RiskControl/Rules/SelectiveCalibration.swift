@@ -1,15 +1,17 @@
 import Foundation
 
-/// Chooses the confidence from which on answers are given, so that among those given the expected loss is at most ε.
+/// Chooses a confidence threshold: answers at or above it are given, and their expected loss is at most ε.
 ///
-/// The risk among the answers given, E[L | s ≥ τ], is a mean over the samples answered, so every bound of a mean
-/// bounds it, whatever their number (Geifman and El-Yaniv 2017; Angelopoulos et al. 2021). Thresholds are tested in
-/// fixed sequence, from strict to lenient, at full δ. Where the sequence begins decides everything: at the strictest
-/// threshold nobody is answered and nothing can be shown, and at a lenient one the risk is too high. So every fourth
-/// sample only designs the sequence: it begins where those samples hold the most evidence for a risk below ε, and
-/// goes on through their lower confidences. Given the design it is fixed, and the other samples test it.
+/// The risk among the answers given, E[L | s ≥ τ], is a mean over the samples answered. So every bound on a mean bounds
+/// it, whatever the number of answers (Geifman and El-Yaniv 2017; Angelopoulos et al. 2021). Thresholds are tested in
+/// fixed sequence, from strict to lenient, at full δ.
+///
+/// The first threshold matters most. At the strictest one no question is answered, and nothing can be shown; at a
+/// lenient one the risk is too high. So every fourth sample is a design sample. The sequence begins where the design
+/// samples hold the most evidence for a risk below ε, and goes on through their lower confidences. The other samples
+/// test it, and do not change it.
 public struct SelectiveCalibration: Sendable {
-  /// ε, δ, bound and order. The rule counts for nothing but whether the bound must lie below ε (UCB) or may reach it
+  /// ε, δ, bound and order. Of the rule one thing counts: whether the bound must lie below ε (UCB) or may reach it
   /// (LTT).
   public let settings: CalibrationSettings
 
@@ -18,8 +20,8 @@ public struct SelectiveCalibration: Sendable {
   /// The most thresholds of a sequence.
   private static let longestSequence = 200
 
-  /// - Throws: ``RiskControlError`` for settings out of range, a rule that gives no probability, a tail, or stakes
-  ///   that go on for ever: the design would change with every sample.
+  /// - Throws: ``RiskControlError`` for settings out of range, a rule that gives no probability, a tail, or
+  ///   ``RiskBound/anytime``: the design would change with every sample.
   public init(_ settings: CalibrationSettings) throws(RiskControlError) {
     try settings.check()
     guard settings.rule.controlsWithHighProbability else {
@@ -40,7 +42,7 @@ public struct SelectiveCalibration: Sendable {
   public struct Result: Sendable, Equatable {
     /// τ: answers of at least this confidence are given; nil where no threshold could be certified.
     public let threshold: Double?
-    /// Share of the test samples answered at τ; 0 without one.
+    /// Share of the test samples answered at τ; 0 without a threshold.
     public let answeredShare: Double
     /// The upper bound on the risk among the answers given; nil without a threshold.
     public let upperBound: Double?
@@ -48,15 +50,15 @@ public struct SelectiveCalibration: Sendable {
     public let observedRisk: Double?
     /// Mean loss of all test samples, each answered.
     public let riskOfAll: Double
-    /// Where the sequence began, and how many thresholds it had.
+    /// The threshold at which the sequence began.
     public let firstThreshold: Double
-    /// See ``firstThreshold``.
+    /// How many thresholds the sequence had.
     public let sequenceLength: Int
-    /// How many samples designed the sequence, and how many tested it.
+    /// How many samples designed the sequence.
     public let designCount: Int
-    /// See ``designCount``.
+    /// How many samples tested the sequence.
     public let testCount: Int
-    /// At ``firstThreshold``, where nothing was certified: the bound on the risk among the answers given.
+    /// The bound on the risk at ``firstThreshold``, which says why nothing was certified where nothing was.
     public let firstUpperBound: Double
   }
 
@@ -77,9 +79,10 @@ public struct SelectiveCalibration: Sendable {
       test: samples.indices.filter { $0 % Self.designStride != 0 }.map { samples[$0] }, lossBound: lossBound)
   }
 
-  /// Chooses a way of decoding and τ together. The way is the fastest of those that answer nine tenths of what the best
-  /// of them answers, on the design samples and at an observed risk of at most ε. The choice reads the design samples
-  /// alone, so τ is then tested at full δ.
+  /// Chooses a way of decoding and τ together.
+  ///
+  /// The design samples choose the way: the fastest that answers nine tenths of what the best way answers, at an
+  /// observed risk of at most ε. The test samples have no part in this, so τ is then tested at full δ.
   ///
   /// - Parameters:
   ///   - policies: Fastest first; the same questions, at least eight, in the same order for each.

@@ -1,5 +1,5 @@
-/// Repeated random splits of one file of answers into calibration and test answers: which share
-/// ``SelectiveCalibration`` lets through at each ε, and how large the risk among those given really is.
+/// Repeated random splits of one file of answers into calibration and test answers. They show which share
+/// ``SelectiveCalibration`` lets through at each ε, and how large the risk among the answers given really is.
 public struct SelectiveStudy: Sendable {
   /// Number of random splits, at least 1.
   public var trials: Int
@@ -27,7 +27,7 @@ public struct SelectiveStudy: Sendable {
     self.seed = seed
   }
 
-  /// A question: how sure the model is of its answer and what the answer loses, or that it gave none.
+  /// A question, with the confidence and the loss of its answer.
   public struct Sample: Sendable, Equatable {
     /// Larger is surer; `nil` where the model declined, or the guard found the document outside.
     public var confidence: Double?
@@ -41,13 +41,18 @@ public struct SelectiveStudy: Sendable {
     }
   }
 
+  /// The bound to take unless told otherwise: the exact one where every loss of an answer is 0 or 1, and betting else.
+  public static func usualBound(for samples: [Sample]) -> RiskBound {
+    samples.allSatisfy { $0.confidence == nil || $0.loss == 0 || $0.loss == 1 } ? .binomial : .wsr
+  }
+
   /// Runs the trials. O(trials · sizes · ε · thresholds · n).
   ///
   /// - Parameters:
   ///   - samples: The questions that the splits are drawn from.
   ///   - progress: Called with the number of trials done so far.
-  /// - Returns: Measurements by size, then ε. The cost of each is the share of the test questions that are answered,
-  ///   and its risk the mean loss of those; a trial that certifies nothing answers nothing, at a risk of 0.
+  /// - Returns: Measurements by size, then ε. The cost of each is the share of the test questions that are answered;
+  ///   its risk is the mean loss of those. A trial that certifies nothing answers nothing, at a risk of 0.
   /// - Throws: ``RiskControlError`` for a setting or sample out of range.
   public func run(
     on samples: [Sample], progress: (Int) -> Void = { _ in }

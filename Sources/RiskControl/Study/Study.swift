@@ -1,7 +1,8 @@
 import Dispatch
 import Synchronization
 
-/// Repeated random splits of one table into calibration and test samples: what each rule really does on these data.
+/// Repeated random splits of one table into calibration and test samples. They show what each rule really does on these
+/// data.
 public struct Study: Sendable {
   /// A rule with its bound.
   public struct Method: Sendable, Equatable, Hashable {
@@ -21,8 +22,7 @@ public struct Study: Sendable {
       rule.controlsWithHighProbability ? "\(rule.rawValue)/\(bound.rawValue)" : rule.rawValue
     }
 
-    /// Reads what ``name`` writes; a missing bound is that of the publication: betting for UCB, Hoeffding–Bentkus for
-    /// LTT.
+    /// Reads what ``name`` writes. A missing bound is the published one: betting for UCB, Hoeffding–Bentkus for LTT.
     public init?(name: String) {
       let parts = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
       guard parts.count <= 2, let rule = parts.first.flatMap(ThresholdRule.init) else { return nil }
@@ -50,12 +50,12 @@ public struct Study: Sendable {
     public let violationRate: Double
     /// Mean and standard deviation of the test cost; nil where the table has none.
     public let cost: Spread?
-    /// Shares of the trials that certified a threshold past the safest, the safest alone, and nothing. A trial that
-    /// certified nothing runs the full model: its risk counts as 0, its cost as that of the first row.
+    /// Share of the trials that certified a threshold past the safest.
     public let certifiedRate: Double
-    /// See ``certifiedRate``.
+    /// Share of the trials that certified the safest threshold alone.
     public let onlySafestRate: Double
-    /// See ``certifiedRate``.
+    /// Share of the trials that certified nothing. Such a trial runs the full model: its risk counts as 0, its cost as
+    /// that of the first row.
     public let nothingCertifiedRate: Double
   }
 

@@ -9,9 +9,9 @@ public enum ExitComparison: String, Sendable, Equatable, CaseIterable {
 extension LossTable {
   /// A table from the confidence and the loss of every sample at every exit, swept over every distinct confidence.
   ///
-  /// A sample leaves at the first exit whose confidence passes λ, and at the last exit otherwise; the last exit's
-  /// confidence is never asked. λ = 1 never exits early, exactly, even where a confidence is 1: such a confidence
-  /// passes from the largest number below 1 on.
+  /// A sample leaves at the first exit whose confidence passes λ, and at the last exit otherwise. The last exit's
+  /// confidence is not read. At λ = 1 no sample leaves early, even one with a confidence of 1: such a confidence passes
+  /// from the largest number below 1 on.
   ///
   /// - Parameters:
   ///   - confidences: row-major (N, L), each in [0, 1].

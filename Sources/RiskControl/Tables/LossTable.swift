@@ -1,8 +1,8 @@
 /// Losses of calibration samples at each exit threshold, from the safest threshold to the least safe.
 ///
 /// Row k holds the loss of every sample when decoding with `thresholds[k]`. A loss is measured against the full model's
-/// run and lies in [−B, B]; it is negative where leaving early did better (Jazbec et al. 2024). Thresholds run strictly
-/// in one direction: down for a confidence that must be reached, up for a distance that is tolerated.
+/// run, and lies in [−B, B]. It is negative where leaving early did better (Jazbec et al. 2024). Thresholds run
+/// strictly in one direction: down for a confidence that must be reached, up for a distance that is tolerated.
 public struct LossTable: Sendable, Equatable {
   /// What each threshold costs (layers, FLOPs, milliseconds: any one unit), smaller being better.
   public enum Costs: Sendable, Equatable {
@@ -14,7 +14,7 @@ public struct LossTable: Sendable, Equatable {
 
   /// How the first row is to be understood.
   public enum FirstRow: Sendable, Equatable {
-    /// It is the full model where all its losses are 0, and only another threshold where one is not.
+    /// If all its losses are 0 it is the full model; otherwise it is a threshold like any other.
     case fullModelWhereZero
     /// It is a threshold like any other, even if all its losses happen to be 0.
     case ordinary

@@ -23,7 +23,8 @@ public struct ServedCertificate: Sendable {
   let summary: [String: JSONValue]
   /// What is guaranteed, as a person reads it; the file's own words are exact.
   public let statement: String
-  private let path: String
+  /// The file that it was read from.
+  public let path: String
   /// Compares outputs with full depth; `nil` where nobody does.
   private(set) var watch: CertificateWatch?
 
@@ -103,6 +104,28 @@ public struct ServedCertificate: Sendable {
     var certificate = self
     certificate.watch = try CertificateWatch(path: path, digest: digest, share: share, log: log)
     return certificate
+  }
+
+  /// This certificate with a share of its outputs compared with full depth, and after it the safer ones that were made
+  /// with it, which go on in its place after its monitor's alarm.
+  ///
+  /// - Parameters:
+  ///   - subject: What decodes.
+  ///   - share: Above 0 and at most 1.
+  ///   - log: Where the losses are logged; `nil` for beside each certificate. One log is of one certificate, so there
+  ///     are no safer ones with it.
+  /// - Returns: This certificate alone where it is of answers, which cannot be audited.
+  /// - Throws: As ``audited(share:log:)`` does, and what reading the safer ones throws.
+  public func chain(
+    for subject: DecodingSubject, auditing share: Double, log: String? = nil
+  ) throws -> [ServedCertificate] {
+    guard case .decoding = self.subject else { return [self] }
+    var chain = [try audited(share: share, log: log)]
+    guard log == nil else { return chain }
+    for path in try CertifiedPolicy.safer(than: path) where try !CertificateAudit.isAlarmed(path) {
+      chain.append(try ServedCertificate(path: path, for: subject).audited(share: share))
+    }
+    return chain
   }
 
   /// Whether a share of its outputs is compared with full depth.

@@ -63,18 +63,21 @@ struct RequestFields {
     .invalid("\(path(name)): expected \(expected), found \(found)", param: path(name))
   }
 
-  mutating func text(_ name: String) throws -> String? {
+  /// A field of one kind; `nil` where it is absent or null.
+  private mutating func field<Value>(
+    _ name: String, _ expected: String, _ take: (JSONValue) -> Value?
+  ) throws -> Value? {
     guard let value = value(name) else { return nil }
-    guard case .text(let text) = value else { throw fault(name, expected: "a text", found: value.kind) }
-    return text
+    guard let found = take(value) else { throw fault(name, expected: expected, found: value.kind) }
+    return found
+  }
+
+  mutating func text(_ name: String) throws -> String? {
+    try field(name, "a text") { if case .text(let text) = $0 { text } else { nil } }
   }
 
   mutating func boolean(_ name: String) throws -> Bool? {
-    guard let value = value(name) else { return nil }
-    guard case .boolean(let found) = value else {
-      throw fault(name, expected: "true or false", found: value.kind)
-    }
-    return found
+    try field(name, "true or false") { if case .boolean(let found) = $0 { found } else { nil } }
   }
 
   mutating func number(_ name: String, in range: ClosedRange<Double>) throws -> Double? {
@@ -100,17 +103,14 @@ struct RequestFields {
   }
 
   mutating func array(_ name: String) throws -> [JSONValue]? {
-    guard let value = value(name) else { return nil }
-    guard case .array(let values) = value else { throw fault(name, expected: "an array", found: value.kind) }
-    return values
+    try field(name, "an array") { if case .array(let values) = $0 { values } else { nil } }
   }
 
   mutating func object(_ name: String) throws -> RequestFields? {
-    guard let value = value(name) else { return nil }
-    guard case .object(let values) = value else {
-      throw fault(name, expected: "an object", found: value.kind)
+    let values: [String: JSONValue]? = try field(name, "an object") {
+      if case .object(let values) = $0 { values } else { nil }
     }
-    return RequestFields(values, place: path(name) + ".")
+    return values.map { RequestFields($0, place: path(name) + ".") }
   }
 
   /// A field that is taken only where it asks for what happens anyway.

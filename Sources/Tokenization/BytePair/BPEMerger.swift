@@ -62,13 +62,11 @@ struct BPEMerger {
   private mutating func mergeWithQueue() -> Int {
     let count = symbols.count
     ranks.removeAll(keepingCapacity: true)
-    var queue = MergeQueue()
-    for position in 1..<count {
-      let rank = pairs.rank(symbols[position - 1], symbols[position])
-      ranks.append(rank)
-      if rank != PairTable.noRank { queue.appendUnordered(rank, position - 1) }
-    }
-    queue.order()
+    for position in 1..<count { ranks.append(pairs.rank(symbols[position - 1], symbols[position])) }
+    var queue = MergeQueue(
+      ranks.enumerated().lazy.filter { $0.element != PairTable.noRank }.map {
+        (rank: $0.element, position: $0.offset)
+      })
     ranks.append(PairTable.noRank)
     var next = Array(1...count)
     var previous = Array(-1..<(count - 1))

@@ -48,69 +48,13 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
   @OptionGroup(title: "Beam Search Options") var search: BeamOptions
 
-  func validate() throws {
-    if special, !raw { throw ValidationError("--special goes with --raw only.") }
-    if let prompt, prompt.isEmpty { throw ValidationError("The message is empty.") }
-    if turns.messages != nil, prompt != nil {
-      throw ValidationError("Give a message or --messages, not both.")
-    }
-    if raw, turns.isGiven {
-      throw ValidationError("--raw leaves out the prompt template, which --system and --messages need.")
-    }
-    if let logprobs {
-      guard GenerationOptions.topProbabilityCounts.contains(logprobs) else {
-        throw ValidationError(
-          "--logprobs must be in \(GenerationOptions.topProbabilityCounts), but is \(logprobs).")
-      }
-      guard output.format == .json else { throw ValidationError("--logprobs goes with --format json only.") }
-      guard search.beams == nil else {
-        throw ValidationError("--beams does not go together with --logprobs; give one of them.")
-      }
-    }
-    if jsonSchema != nil {
-      guard search.beams == nil else {
-        throw ValidationError("--beams does not go together with --json-schema; give one of them.")
-      }
-      for (name, isGiven) in [
-        ("--stop", !sampling.stop.isEmpty), ("--no-repeat-ngram", sampling.noRepeatNgram != nil),
-        ("a --logit-bias of -inf", sampling.logitBias.contains { $0.amount == -.infinity }),
-      ] where isGiven {
-        throw ValidationError("\(name) does not go together with --json-schema, whose outputs are complete.")
-      }
-    }
-    try exits.validate(raw: raw)
-    try speculation.validate(with: exits)
-    try search.validate(sampling: sampling, exits: exits, speculation: speculation)
-  }
-
   func run() throws {
     var options = sampling.makeOptions(usualMaxTokens: 256)
     options.topProbabilities = logprobs
-    var messages = try turns.read()
-    var text = ""
-    if let prompt, prompt != "-" {
-      text = prompt
-    } else if turns.messages == nil {
-      // A raw prompt counts to the last space; a message ends where its text does.
-      text = try raw ? TextInput(path: prompt).text : TextInput.document(path: prompt).text
-      guard !text.isEmpty else { throw CommandError("standard input is empty") }
-    }
-    if turns.messages == nil {
-      messages.append(ChatMessage(role: "user", content: text.trimmingWhitespace()))
-    }
+    let (messages, text) = try turns.read(with: prompt, isRaw: raw)
     let model = try models.load()
-    guard !turns.isGiven || !model.model.hasEncoder else {
-      throw CommandError(
-        "\(model.model.name) reads one text alone; --system and --messages are for other models")
-    }
-    if let jsonSchema {
-      let text = jsonSchema == "{}" ? jsonSchema : try TextInput(path: jsonSchema).text
-      do {
-        options.grammar = try model.model.grammar(jsonSchema: Array(text.utf8))
-      } catch {
-        throw CommandError("\(jsonSchema): \(error)")
-      }
-    }
+    try turns.check(model)
+    if let jsonSchema { options.grammar = try model.grammar(schema: jsonSchema) }
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     options.promptDepth = exits.promptDepth

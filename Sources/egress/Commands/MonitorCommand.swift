@@ -1,6 +1,5 @@
 import ArgumentParser
 import FileFormats
-import Foundation
 import RiskControl
 
 struct MonitorCommand: ParsableCommand {
@@ -34,18 +33,6 @@ struct MonitorCommand: ParsableCommand {
   /// The exit status of an alarm.
   static let alarmStatus: Int32 = 4
 
-  private struct Result: Encodable {
-    var certificateSha256: String
-    var metric: String
-    var epsilon: Double
-    var delta: Double
-    var audits: Int
-    var meanLoss: Double
-    var pValue: Double
-    var alarm: Bool
-    var alarmAt: Int?
-  }
-
   func run() throws {
     let (header, entries, monitor) = try AuditLog.read(path: log)
     if let certificate {
@@ -57,35 +44,9 @@ struct MonitorCommand: ParsableCommand {
         )
       }
     }
-    if let figure {
-      let text = try MonitorFigure(header: header, losses: entries.map(\.loss)).svg()
-      do {
-        try Data(text.utf8).write(to: URL(fileURLWithPath: figure), options: .atomic)
-      } catch {
-        throw CommandError("cannot write to \(figure): \(error.localizedDescription)")
-      }
-    }
-    let result = Result(
-      certificateSha256: header.certificate, metric: header.metric, epsilon: header.epsilon,
-      delta: header.delta, audits: monitor.count, meanLoss: monitor.meanLoss, pValue: monitor.pValue,
-      alarm: monitor.isAlarmed, alarmAt: monitor.alarmAt)
-    try TextOutput.standard.write(
-      format == .json ? JSONOutput.line(result) + "\n" : Self.describe(result))
+    if let figure { try MonitorFigure(header: header, losses: entries.map(\.loss)).write(to: figure) }
+    let report = MonitorReport(header, monitor)
+    try TextOutput.standard.write(format == .json ? JSONOutput.line(report) + "\n" : report.text)
     if monitor.isAlarmed { throw ExitCode(Self.alarmStatus) }
-  }
-
-  private static func describe(_ result: Result) -> String {
-    let state =
-      result.alarmAt.map {
-        "alarm, at audit \($0): the loss is above epsilon, or what has a probability of at most delta has happened"
-      } ?? (result.audits == 0 ? "no audits yet" : "no alarm")
-    return """
-      state       \(state)
-      audits      \(result.audits), mean loss \(result.meanLoss.formatted(places: 4)) (\(result.metric))
-      epsilon     \(TableText.short(result.epsilon)), delta \(TableText.short(result.delta))
-      evidence    p = \(TableText.short(result.pValue)) of "the expected loss was at most epsilon all along"
-      certificate \(result.certificateSha256)
-
-      """
   }
 }

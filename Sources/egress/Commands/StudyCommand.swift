@@ -1,7 +1,5 @@
 import ArgumentParser
-import Certification
 import FileFormats
-import Foundation
 import RiskControl
 
 struct StudyCommand: ParsableCommand {
@@ -26,29 +24,7 @@ struct StudyCommand: ParsableCommand {
 
   @OptionGroup var reading: TableArguments
 
-  @Option(parsing: .unconditional, help: "Number of random splits.")
-  var trials = 100
-
-  @Option(name: .customLong("calibration-size"), help: "Calibration sizes, as 100,500,1000.")
-  var sizes: NumberList
-
-  @Option(help: "Tolerated risks, as 0.01:0.2:0.01 or 0.05,0.1.")
-  var epsilons = NumberList((1...20).map { Double($0) / 100 })
-
-  @Option(parsing: .unconditional, help: "Tolerated probability of an unlucky calibration set, in (0, 1).")
-  var delta = 0.1
-
-  @Option(
-    help: "Rules, as empirical,crc,ucb,ltt; a bound after a slash: ucb/wsr, ltt/hb.")
-  var rules = Self.usualRules
-
-  private static let usualRules = "empirical,crc,ucb/wsr,ltt/hb"
-
-  @Option(help: "crc and empirical: full, or cautious to stop at the first violation.")
-  var scan = ThresholdScan.full
-
-  @Option(parsing: .unconditional, help: "Seed of the splits.")
-  var seed: UInt64 = 0
+  @OptionGroup var settings: StudySettings
 
   @Option(help: "Draw an SVG figure into this file.")
   var figure: String?
@@ -61,79 +37,19 @@ struct StudyCommand: ParsableCommand {
     if let name = reading.given.first {
       throw ValidationError("--\(name) has no effect with --risk selective.")
     }
-    if rules != Self.usualRules || scan != .full {
+    if settings.namesRules {
       throw ValidationError("--rules and --scan have no effect with --risk selective.")
     }
   }
 
   func run() throws {
-    let methods = try rules.split(separator: ",", omittingEmptySubsequences: false).map { name in
-      guard let method = Study.Method(name: String(name)) else {
-        throw ValidationError(
-          "unknown rule '\(name)'; expected \(TableArguments.names(of: ThresholdRule.self)), the last two with a bound "
-            + "(\(TableArguments.names(of: RiskBound.self))) after a slash if need be")
-      }
-      return method
-    }
-    let calibrationSizes = try sizes.values.map { size in
-      guard let whole = Int(exactly: size) else {
-        throw ValidationError("calibration sizes must be whole numbers, found \(size)")
-      }
-      return whole
-    }
-    if risk != nil { return try runOnAnswers(calibrationSizes) }
-    let losses = try reading.read(table)
-    let study = Study(
-      methods: methods, trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values,
-      delta: delta,
-      scan: scan, seed: seed)
-    let measurements: [Study.Measurement]
-    let bar = ProgressBar(total: trials, what: "trials")
-    defer { bar.clear() }
-    do {
-      measurements = try study.run(on: losses) { bar.show(done: $0) }
-    } catch {
-      throw usage(error.named(table))
-    }
-    let report = StudyReport(study: study, sampleCount: losses.sampleCount, measurements: measurements)
-    try show(measurements, report: report, cost: "cost")
-  }
-
-  private func runOnAnswers(_ calibrationSizes: [Int]) throws {
-    let samples = try AnswerLine.read(path: table).map(\.sample)
-    let isBinary = samples.allSatisfy { $0.confidence == nil || $0.loss == 0 || $0.loss == 1 }
-    let study = SelectiveStudy(
-      trials: trials, calibrationSizes: calibrationSizes, epsilons: epsilons.values, delta: delta,
-      bound: isBinary ? .binomial : .wsr, seed: seed)
-    let bar = ProgressBar(total: trials, what: "trials")
-    defer { bar.clear() }
-    let measurements: [Study.Measurement]
-    do {
-      measurements = try study.run(on: samples) { bar.show(done: $0) }
-    } catch {
-      throw usage(error.named(table))
-    }
-    let report = StudyReport(study: study, sampleCount: samples.count, measurements: measurements)
-    try show(measurements, report: report, cost: "answered")
-  }
-
-  /// - Parameter cost: What the cost of the measurements is.
-  private func show(
-    _ measurements: [Study.Measurement], report: StudyReport, cost: String
-  ) throws {
-    if let figure {
-      let picture = StudyFigure(measurements, delta: delta, trials: trials, cost: cost).svg()
-      do {
-        try Data(picture.utf8).write(to: URL(fileURLWithPath: figure), options: .atomic)
-      } catch {
-        throw VerificationFailure(
-          description: "\(figure): the figure could not be written (\(error.localizedDescription))")
-      }
-    }
+    let work =
+      try risk == nil
+      ? StudyRun(table: table, reading, settings) : StudyRun(answers: table, settings)
+    if let figure { try work.figure.write(to: figure) }
     switch format {
-    case .text: try TextOutput.standard.write(StudyText.table(measurements, cost: cost))
-    case .json:
-      try TextOutput.standard.write(Array(try CanonicalJSON.document(report)))
+    case .text: try TextOutput.standard.write(StudyText.table(work.measurements, cost: work.cost))
+    case .json: try TextOutput.standard.write(Array(try CanonicalJSON.document(work.report)))
     }
   }
 }

@@ -25,6 +25,15 @@ struct MonitorFigure {
     alarmAt = monitor.alarmAt
   }
 
+  /// - Throws: ``CommandError`` for a file that cannot be written.
+  func write(to path: String) throws {
+    do {
+      try Data(svg().utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+    } catch {
+      throw CommandError("cannot write to \(path): \(error.localizedDescription)")
+    }
+  }
+
   func svg() -> String {
     let goal = -log(header.delta)
     let low = min(evidence.min() ?? 0, -0.5)

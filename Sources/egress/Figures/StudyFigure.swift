@@ -23,6 +23,16 @@ struct StudyFigure {
     self.cost = cost
   }
 
+  /// - Throws: ``VerificationFailure`` for a file that cannot be written.
+  func write(to path: String) throws {
+    do {
+      try Data(svg().utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+    } catch {
+      throw VerificationFailure(
+        description: "\(path): the figure could not be written (\(error.localizedDescription))")
+    }
+  }
+
   private struct Axis {
     let low: Double
     let high: Double

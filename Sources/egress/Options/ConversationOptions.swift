@@ -29,4 +29,27 @@ struct ConversationOptions: ParsableArguments {
     }
     return turns
   }
+
+  /// The messages with one more after them, from the command line or standard input, and its text as it came.
+  ///
+  /// - Parameters:
+  ///   - prompt: The message; `nil` and - for standard input.
+  ///   - isRaw: A raw prompt counts to the last space; a message ends where its text does.
+  func read(with prompt: String?, isRaw: Bool) throws -> (messages: [ChatMessage], text: String) {
+    let before = try read()
+    guard messages == nil else { return (before, "") }
+    var text = prompt ?? "-"
+    if text == "-" {
+      text = try isRaw ? TextInput(path: prompt).text : TextInput.document(path: prompt).text
+      guard !text.isEmpty else { throw CommandError("standard input is empty") }
+    }
+    return (before + [ChatMessage(role: "user", content: text.trimmingWhitespace())], text)
+  }
+
+  func check(_ model: LoadedModel) throws {
+    guard !isGiven || !model.model.hasEncoder else {
+      throw CommandError(
+        "\(model.model.name) reads one text alone; --system and --messages are for other models")
+    }
+  }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Certification
 import Foundation
+import RiskControl
 
 /// What an evaluation runs on and measures.
 struct EvaluationDocuments: ParsableArguments {
@@ -59,6 +60,45 @@ struct EvaluationDocuments: ParsableArguments {
 }
 
 extension EvaluationDocuments {
+  /// Some metrics are of distributions, which some ways of decoding do not have.
+  func validate(with exits: ExitOptions, _ speculation: SpeculationOptions) throws {
+    guard let metric = metric.flatMap(QualityMetric.init(name:)), metric.distance != nil else { return }
+    if exits.policy.exitCache == .propagate {
+      throw ValidationError("--metric \(metric.name) needs --exit-cache defer.")
+    }
+    if speculation.isActive {
+      throw ValidationError("--metric \(metric.name) compares exits; with drafts give one of texts.")
+    }
+  }
+
+  /// What outputs are measured by: as it was asked for, or as the certificate has it.
+  ///
+  /// - Parameter path: The certificate's file.
+  func measure(_ certificate: Certificate?, path: String?) throws -> (QualityMetric, QualityRisk) {
+    let name = metric ?? certificate?.subject.metric ?? "rouge-l"
+    guard let metric = QualityMetric(name: name) else {
+      throw CommandError("\(path ?? "") is of the metric \(name), which is not known; give a --metric")
+    }
+    if metric.distance != nil { return (metric, .consistency) }
+    let known = QualityRisk.allCases.first { $0.name == certificate?.subject.risk }
+    return (metric, risk ?? known ?? .gap)
+  }
+
+  /// The documents, at least one, with references where they are needed.
+  func read(_ metric: QualityMetric, _ risk: QualityRisk) throws -> [DocumentRecord] {
+    let records = Array(try DocumentFile.read(data).dropFirst(skip).prefix(limit ?? .max))
+    guard !records.isEmpty else {
+      throw CommandError("\(data) has no documents after the first \(skip)")
+    }
+    if risk == .gap, metric.readsReferences,
+      let record = records.first(where: { $0.references?.isEmpty ?? true })
+    {
+      throw CommandError(
+        "\(data): document \(record.id) has no references (an array of texts), which --risk gap needs")
+    }
+    return records
+  }
+
   /// Of what the shards are parts.
   var shardOutput: String { output ?? (data as NSString).deletingPathExtension + ".evaluation.jsonl" }
 }

@@ -48,6 +48,17 @@ enum CertificateText {
       separator: "\n")
   }
 
+  /// What verify says of a certificate that recomputes.
+  static func verified(_ certificate: Certificate, path: String, table: String) -> String {
+    """
+    verified    \(path) recomputes from \(table) to the last digit
+    outcome     \(certificate.outcome.rawValue)
+    guarantee   \(certificate.statement)
+    limits      \(certificate.caution)
+
+    """
+  }
+
   /// One certificate, or an array of several.
   static func json(_ certificates: [Certificate]) throws -> String {
     let texts = try certificates.map { String(decoding: try $0.jsonData(), as: UTF8.self) }
