@@ -3,12 +3,28 @@ import Transformers
 /// What an ``ApplicabilityGuard`` reads of a prompt: the mean over its tokens of the states after the last layer, each
 /// divided by its root mean square.
 package struct PromptProfile {
+  /// Tokens from one kept sum to the next.
+  static let interval = 16
+
   /// (hiddenSize)
   private var sum: [Double]
   private var count = 0
+  /// (count / interval, hiddenSize): the sum after every ``interval`` tokens; `nil` where they are not kept.
+  private(set) var sums: [Double]?
 
-  package init(hiddenSize: Int) {
+  /// - Parameter keepsSums: Whether the sums on the way are kept, for a file that lets other prompts go on from them.
+  package init(hiddenSize: Int, keepsSums: Bool = false) {
     sum = Array(repeating: 0, count: hiddenSize)
+    sums = keepsSums ? [] : nil
+  }
+
+  /// That of the first `count` tokens, a multiple of ``interval``, from the sums of at least as many.
+  init?(hiddenSize: Int, sums: [Double], count: Int) {
+    let end = count / Self.interval * hiddenSize
+    guard count > 0, count % Self.interval == 0, end <= sums.count else { return nil }
+    sum = Array(sums[end - hiddenSize..<end])
+    self.sums = Array(sums[..<end])
+    self.count = count
   }
 
   /// Adds the rows in use.
@@ -19,8 +35,9 @@ package struct PromptProfile {
       // A state of zeros has no direction to add.
       let scale = square > 0 ? 1 / square.squareRoot() : 0
       for index in values.indices { sum[index] += Double(values[index]) * scale }
+      count += 1
+      if count % Self.interval == 0 { sums?.append(contentsOf: sum) }
     }
-    count += states.count
   }
 
   /// (hiddenSize)

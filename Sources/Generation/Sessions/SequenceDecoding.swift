@@ -15,7 +15,7 @@ package final class SequenceDecoding {
   package let cache: KeyValueCache
   /// Tokens of the prompt whose keys and values are in the cache.
   package fileprivate(set) var readCount = 0
-  /// Tokens of the prompt that came with another sequence's cache.
+  /// Tokens of the prompt that came with another sequence's cache, or from a file.
   let reusedCount: Int
   /// How far the prompt's tokens go; `nil` where all of them pass all layers.
   fileprivate(set) var depth: PromptDepthReading?
@@ -33,7 +33,7 @@ package final class SequenceDecoding {
   /// Who looks at the prompt.
   let applicabilityGuard: ApplicabilityGuard?
   /// What it reads of the parts that have passed the layers; `nil` without a guard.
-  fileprivate var profile: PromptProfile?
+  var profile: PromptProfile?
   /// What it found, once the prompt has passed the layers; `nil` without a guard.
   package var applicability: Applicability?
   /// Whether tokens may leave early, and drafts change the output.
@@ -82,8 +82,10 @@ package final class SequenceDecoding {
       + (options.grammar?.neededTokens ?? [])
     applicabilityGuard = options.applicability
     profile = options.applicability.map { _ in
-      PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)
+      PromptProfile(
+        hiddenSize: model.decoder.configuration.hiddenSize, keepsSums: options.promptCache != nil)
     }
+    try options.promptCache?.check(options, model)
     maxTokens = options.maxTokens
     endsWithLine = options.endsWithLine
     recordsProbabilities = options.recordsProbabilities || options.topProbabilities != nil
@@ -106,6 +108,9 @@ package final class SequenceDecoding {
     if reused == nil, let beginning {
       // The last token of a prompt is always run: it gives the first logits.
       count = cache.copyBeginning(of: beginning.cache, count: min(beginning.count, prompt.count - 1))
+    } else if reused == nil, source == nil, let kept = options.promptCache {
+      count = kept.fill(
+        cache, with: prompt, of: model, layer: applicabilityGuard?.layer, profile: &profile)
     }
     reusedCount = count
     readCount = reused == nil ? count : prompt.count

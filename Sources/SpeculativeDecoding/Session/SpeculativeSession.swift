@@ -6,7 +6,7 @@ import Transformers
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
 /// the bit, nothing is drafted.
-public final class SpeculativeSession: GenerationSession, PassSharing {
+public final class SpeculativeSession: GenerationSession, PassSharing, PromptHolding {
   /// Where the time of this output has gone so far.
   public private(set) var timings = SessionTimings()
   /// How drafts have gone so far.
@@ -109,7 +109,10 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     }
     self.model = model
     self.options = options
-    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options)
+    var reading = options
+    // What reads the states of the prompt needs all of them.
+    if drafters.contains(where: \.profile.readsStates) { reading.promptCache = nil }
+    sequence = try SequenceDecoding(model: model, prompt: prompt, options: reading)
     buffers = DecodingBuffers(decoder: model.decoder, watching: lower)
     seen = buffers.watched.merging([layerCount: buffers.states]) { $1 }
     self.exits = try exits.map {
@@ -169,6 +172,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing {
     history = sequence.prompt + sequence.generated
     for drafter in drafters { drafter.crop(to: history.count - 1) }
   }
+
+  package var readSequence: SequenceDecoding? { sequence.generated.isEmpty ? nil : sequence }
 
   package var hasUnreadParts: Bool { sequence.hasUnreadParts }
 

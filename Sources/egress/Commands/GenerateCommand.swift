@@ -42,6 +42,7 @@ struct GenerateCommand: ParsableCommand {
 
   @OptionGroup(title: "Conversation Options") var turns: ConversationOptions
   @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Model Options") var caching: PromptCacheOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
@@ -81,6 +82,7 @@ struct GenerateCommand: ParsableCommand {
     try exits.validate(raw: raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
+    try caching.validate(exits: exits, search: search)
   }
 
   func run() throws {
@@ -114,6 +116,7 @@ struct GenerateCommand: ParsableCommand {
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     options.promptDepth = exits.promptDepth
+    options.promptCache = try caching.open(for: model)
     Interrupt.watch()
     let tokens =
       try raw
@@ -128,5 +131,6 @@ struct GenerateCommand: ParsableCommand {
     try GenerationReport(
       model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
     ).run(session)
+    try options.promptCache?.settle(session)
   }
 }
