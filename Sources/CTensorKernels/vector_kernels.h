@@ -35,10 +35,12 @@ EK_INLINE float EK(sum)(v8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] 
 typedef v8 EK(wide);
 typedef v8u EK(wide_unaligned);
 typedef i8v EK(wide_integers);
+typedef bytes8 EK(wide_bytes);
 #else
 typedef float EK(wide) __attribute__((vector_size(64)));
 typedef float EK(wide_unaligned) __attribute__((vector_size(64), aligned(4)));
 typedef int32_t EK(wide_integers) __attribute__((vector_size(64)));
+typedef int8_t EK(wide_bytes) __attribute__((vector_size(16)));
 #endif
 enum { EK_WIDTH = sizeof(EK(wide)) / sizeof(float), EK_KEY_BLOCKS = EK_WIDTH / 4 };
 
@@ -195,6 +197,34 @@ static void EK(store_half)(const float *x, size_t n, uint16_t *y) {
   for (; i < n; i++) y[i] = float_to_half_bits(x[i]);
 }
 
+static void EK(store_bytes)(const float *x, size_t n, int8_t *y, float *to_scale) {
+  v8 largest = EK(splat)(0), zeros = EK(splat)(0);
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    v8 v = EK(load)(x + i);
+    largest = EK(max)((v8)((i8v)v & 0x7fffffff), largest);
+    zeros += v * 0.0f;
+  }
+  float peak = 0, poison = EK(sum)(zeros);
+  for (int l = 0; l < 8; l++) peak = largest[l] > peak ? largest[l] : peak;
+  for (; i < n; i++) {
+    peak = fabsf(x[i]) > peak ? fabsf(x[i]) : peak;
+    poison += x[i] * 0.0f;
+  }
+  float inverse = 127 / peak, scale = peak / 127;
+  // So small that the inverse of the scale is infinite: zeros.
+  if (!(inverse < INFINITY)) inverse = scale = 0;
+  // What is not finite makes the whole row NaN, so that it does not vanish.
+  *to_scale = scale + poison;
+  if (poison != 0) inverse = 0;
+  for (i = 0; i + 8 <= n; i += 8) {
+    i8v q = (i8v)(EK(load)(x + i) * inverse + 12582912.0f) - 0x4b400000;
+    bytes8 bytes = __builtin_convertvector(q, bytes8);
+    memcpy(y + i, &bytes, 8);
+  }
+  for (; i < n; i++) y[i] = (int8_t)(poison == 0 ? lrintf(x[i] * inverse) : 0);
+}
+
 static void EK(scale)(float *x, size_t n, float factor) {
   for (size_t i = 0; i < n; i++) x[i] *= factor;
 }
@@ -253,10 +283,32 @@ static float EK(dot)(const float *a, const float *b, size_t n) {
 }
 
 // Keys lie in blocks of 16 positions, (positions / 16, head size, 16): the lane is the position, so a score needs
-// no sum across lanes. Values are (positions, head size). Both element sizes share this text.
-EK_INLINE EK(wide) EK(load_cache)(const void *base, size_t index, bool is_float) {
-  return is_float ? EK(load_wide)((const float *)base + index)
-                  : (EK(wide))EK_LOAD_HALF_WIDE((const uint16_t *)base + index);
+// no sum across lanes. Values are (positions, head size). With bytes a block ends with the scales of its 16 positions,
+// and a row of values with its scale. All storages share this text.
+EK_INLINE EK(wide) EK(load_cache)(const void *base, size_t index, int storage) {
+  if (storage == EK_FLOAT) return EK(load_wide)((const float *)base + index);
+  if (storage == EK_BYTES) {
+    EK(wide_bytes) bytes;
+    memcpy(&bytes, (const int8_t *)base + index, sizeof bytes);
+    return __builtin_convertvector(bytes, EK(wide));
+  }
+  return (EK(wide))EK_LOAD_HALF_WIDE((const uint16_t *)base + index);
+}
+
+EK_INLINE size_t EK(stored_size)(int storage) { return storage == EK_FLOAT ? 4 : storage == EK_BYTES ? 1 : 2; }
+
+// Numbers, and bytes of a scale, from one row of a head to the next.
+EK_INLINE size_t EK(row_length)(const ek_attention *a, int storage) {
+  return (size_t)a->head_size + (storage == EK_BYTES ? sizeof(float) : 0);
+}
+
+// The factor of a position's values.
+EK_INLINE float EK(value_scale)(const ek_attention *a, int32_t position, int storage) {
+  if (storage != EK_BYTES) return 1;
+  float scale;
+  const char *row = (const char *)a->values + (size_t)position * EK(row_length)(a, storage);
+  memcpy(&scale, row + a->head_size, sizeof scale);
+  return scale;
 }
 
 // Bytes that keys are asked for ahead of their use where a cache comes from memory. The values of a block's positions,
@@ -265,8 +317,8 @@ enum { EK_KEYS_AHEAD = 8192 };
 
 // `blocks` blocks of 16 positions at once, so that enough sums are under way to hide an addition's latency.
 EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int32_t group, int32_t first, int blocks,
-                                float *scores, size_t stride, bool is_float, bool cold) {
-  const size_t size = (size_t)a->head_size, block_size = 16 * size;
+                                float *scores, size_t stride, int storage, bool cold) {
+  const size_t size = (size_t)a->head_size, block_size = 16 * EK(row_length)(a, storage);
   const void *keys = a->keys;
   enum { PARTS = 16 / EK_WIDTH };
   EK(wide) sums[4][EK_KEY_BLOCKS][PARTS];
@@ -279,11 +331,11 @@ EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int
     for (int b = 0; b < blocks; b++) {
       size_t at = ((size_t)first + (size_t)b) * block_size + 16 * d;
       if (cold) {
-        __builtin_prefetch((const char *)a->keys + at * (is_float ? 4 : 2) + EK_KEYS_AHEAD);
-        __builtin_prefetch((const char *)a->values + at * (is_float ? 4 : 2), 0, 2);
+        __builtin_prefetch((const char *)a->keys + at * EK(stored_size)(storage) + EK_KEYS_AHEAD);
+        __builtin_prefetch((const char *)a->values + at * EK(stored_size)(storage), 0, 2);
       }
       for (int h = 0; h < PARTS; h++) {
-        EK(wide) key = EK(load_cache)(keys, at + EK_WIDTH * (size_t)h, is_float);
+        EK(wide) key = EK(load_cache)(keys, at + EK_WIDTH * (size_t)h, storage);
         for (int g = 0; g < group; g++) {
           sums[g][b][h] += key * query[g];
           EK_KEEP_ORDER(sums[g][b][h]);
@@ -293,35 +345,44 @@ EK_INLINE void EK(score_blocks)(const ek_attention *a, const float *queries, int
   }
   for (int g = 0; g < group; g++)
     for (int b = 0; b < blocks; b++)
-      for (int h = 0; h < PARTS; h++)
-        EK(store_wide)(scores + g * stride + 16 * ((size_t)first + (size_t)b) + EK_WIDTH * (size_t)h, sums[g][b][h]);
+      for (int h = 0; h < PARTS; h++) {
+        const size_t block = (size_t)first + (size_t)b, lane = EK_WIDTH * (size_t)h;
+        if (storage == EK_BYTES)
+          sums[g][b][h] *= EK(load_wide)((const float *)((const char *)keys + block * block_size + 16 * size) + lane);
+        EK(store_wide)(scores + g * stride + 16 * block + lane, sums[g][b][h]);
+      }
 }
 
 EK_INLINE void EK(scores)(const ek_attention *a, const float *queries, int32_t group, int32_t begin, int32_t end,
-                          float *scores, size_t stride, bool is_float, bool cold) {
+                          float *scores, size_t stride, int storage, bool cold) {
   int32_t block = begin / 16, last = (end + 15) / 16;
-  for (size_t i = 0; cold && i < EK_KEYS_AHEAD; i += 64)
-    __builtin_prefetch((const char *)a->keys + (size_t)begin * (size_t)a->head_size * (is_float ? 4 : 2) + i);
+  const char *keys = (const char *)a->keys + (size_t)begin * EK(row_length)(a, storage) * EK(stored_size)(storage);
+  for (size_t i = 0; cold && i < EK_KEYS_AHEAD; i += 64) __builtin_prefetch(keys + i);
   for (; block + EK_KEY_BLOCKS <= last; block += EK_KEY_BLOCKS)
-    EK(score_blocks)(a, queries, group, block, EK_KEY_BLOCKS, scores, stride, is_float, cold);
-  for (; block < last; block++) EK(score_blocks)(a, queries, group, block, 1, scores, stride, is_float, cold);
+    EK(score_blocks)(a, queries, group, block, EK_KEY_BLOCKS, scores, stride, storage, cold);
+  for (; block < last; block++) EK(score_blocks)(a, queries, group, block, 1, scores, stride, storage, cold);
 }
 
 // Adds the values of positions first..<last to the output, or begins it with them when first is 0.
 EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t from,
-                       int vectors, int32_t first, int32_t last, float *output, bool is_float) {
+                       int vectors, int32_t first, int32_t last, float *output, int storage) {
   const size_t size = (size_t)a->head_size;
   const void *values = a->values;
   EK(wide) sums[4][4];
   for (int g = 0; g < group; g++)
     for (int v = 0; v < vectors; v++)
       sums[g][v] = first == 0 ? (EK(wide)){0} : EK(load_wide)(output + (size_t)g * size + from + EK_WIDTH * v);
-  size_t at = (size_t)first * size + (size_t)from;
-  for (int32_t p = first; p < last; p++, at += size) {
+  const size_t length = EK(row_length)(a, storage);
+  size_t at = (size_t)first * length + (size_t)from;
+  for (int32_t p = first; p < last; p++, at += length) {
+    const float scale = EK(value_scale)(a, p, storage);
     EK(wide) weight[4];
-    for (int g = 0; g < group; g++) weight[g] = EK(splat_wide)(weights[g * stride + (size_t)p]);
+    for (int g = 0; g < group; g++) {
+      float own = weights[g * stride + (size_t)p];
+      weight[g] = EK(splat_wide)(storage == EK_BYTES ? own * scale : own);
+    }
     for (int v = 0; v < vectors; v++) {
-      EK(wide) value = EK(load_cache)(values, at + EK_WIDTH * (size_t)v, is_float);
+      EK(wide) value = EK(load_cache)(values, at + EK_WIDTH * (size_t)v, storage);
       for (int g = 0; g < group; g++) {
         sums[g][v] += value * weight[g];
         EK_KEEP_ORDER(sums[g][v]);
@@ -335,14 +396,17 @@ EK_INLINE void EK(mix)(const ek_attention *a, const float *weights, size_t strid
 
 // The same for one number, where too few are left for a vector.
 EK_INLINE void EK(mix_one)(const ek_attention *a, const float *weights, size_t stride, int32_t group, int32_t at,
-                           int32_t first, int32_t last, float *output, bool is_float) {
+                           int32_t first, int32_t last, float *output, int storage) {
   for (int g = 0; g < group; g++) {
     float sum = first == 0 ? 0 : output[g * a->head_size + at];
     for (int32_t p = first; p < last; p++) {
-      size_t index = (size_t)p * (size_t)a->head_size + (size_t)at;
-      float value = is_float ? ((const float *)a->values)[index]
-                             : half_bits_to_float(((const uint16_t *)a->values)[index]);
-      sum += value * weights[g * stride + (size_t)p];
+      size_t index = (size_t)p * EK(row_length)(a, storage) + (size_t)at;
+      float weight = weights[g * stride + (size_t)p];
+      if (storage == EK_BYTES) weight *= EK(value_scale)(a, p, storage);
+      float value = storage == EK_FLOAT   ? ((const float *)a->values)[index]
+                    : storage == EK_BYTES ? (float)((const int8_t *)a->values)[index]
+                                          : half_bits_to_float(((const uint16_t *)a->values)[index]);
+      sum += value * weight;
     }
     output[g * a->head_size + at] = sum;
   }
@@ -364,13 +428,13 @@ EK_INLINE float EK(sum_of)(const float *row, size_t n) {
 
 // Numbers begin..<end of the mixed values.
 EK_INLINE void EK(mix_group)(const ek_attention *a, const float *weights, float *output, int32_t group, size_t stride,
-                             int32_t begin, int32_t end, int32_t first, int32_t last, bool is_float) {
+                             int32_t begin, int32_t end, int32_t first, int32_t last, int storage) {
   int32_t d = begin;
   enum { W = EK_WIDTH };
-  for (; d + 4 * W <= end; d += 4 * W) EK(mix)(a, weights, stride, group, d, 4, first, last, output, is_float);
-  for (; W > 8 && d + 2 * W <= end; d += 2 * W) EK(mix)(a, weights, stride, group, d, 2, first, last, output, is_float);
-  for (; d + W <= end; d += W) EK(mix)(a, weights, stride, group, d, 1, first, last, output, is_float);
-  for (; d < end; d++) EK(mix_one)(a, weights, stride, group, d, first, last, output, is_float);
+  for (; d + 4 * W <= end; d += 4 * W) EK(mix)(a, weights, stride, group, d, 4, first, last, output, storage);
+  for (; W > 8 && d + 2 * W <= end; d += 2 * W) EK(mix)(a, weights, stride, group, d, 2, first, last, output, storage);
+  for (; d + W <= end; d += W) EK(mix)(a, weights, stride, group, d, 1, first, last, output, storage);
+  for (; d < end; d++) EK(mix_one)(a, weights, stride, group, d, first, last, output, storage);
 }
 
 EK_INLINE size_t EK(score_stride)(const ek_attention *a) { return ((size_t)a->positions + 15) & ~(size_t)15; }
@@ -388,17 +452,17 @@ EK_INLINE size_t EK(score_stride)(const ek_attention *a) { return ((size_t)a->po
   } while (0)
 
 // Positions whose keys or values stay in the first cache while all queries pass over them; all of them for a single run.
-EK_INLINE int32_t EK(positions_at_once)(const ek_attention *a, bool is_float) {
+EK_INLINE int32_t EK(positions_at_once)(const ek_attention *a, int storage) {
   if (a->group <= 3) return INT32_MAX / 2;
-  int32_t fitting = (16 << 10) / (a->head_size * (is_float ? 4 : 2)) / 32 * 32;
+  int32_t fitting = (16 << 10) / (a->head_size * (int32_t)EK(stored_size)(storage)) / 32 * 32;
   return fitting > 32 ? fitting : 32;
 }
 
-EK_INLINE void EK(score_all)(const ek_attention *a, int32_t begin, int32_t end, bool is_float, bool cold) {
+EK_INLINE void EK(score_all)(const ek_attention *a, int32_t begin, int32_t end, int storage, bool cold) {
   size_t stride = EK(score_stride)(a);
-  int32_t step = EK(positions_at_once)(a, is_float);
+  int32_t step = EK(positions_at_once)(a, storage);
 #define EK_CALL(size)                                                                                             \
-  EK(scores)(a, a->queries + g * a->head_size, size, first, last, a->scores + (size_t)g * stride, stride, is_float, \
+  EK(scores)(a, a->queries + g * a->head_size, size, first, last, a->scores + (size_t)g * stride, stride, storage, \
              cold)
   for (int32_t first = begin; first < end; first += step) {
     int32_t last = end - first < step ? end : first + step;
@@ -407,13 +471,13 @@ EK_INLINE void EK(score_all)(const ek_attention *a, int32_t begin, int32_t end, 
 #undef EK_CALL
 }
 
-EK_INLINE void EK(mix_all)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool is_float) {
+EK_INLINE void EK(mix_all)(const ek_attention *a, float *weights, int32_t begin, int32_t end, int storage) {
   size_t stride = EK(score_stride)(a), n = (size_t)a->positions;
-  int32_t step = EK(positions_at_once)(a, is_float);
+  int32_t step = EK(positions_at_once)(a, storage);
   for (int32_t g = 0; g < a->group; g++) EK(weigh)(a->scores + (size_t)g * stride, n, weights + (size_t)g * stride);
 #define EK_CALL(size)                                                                                             \
   EK(mix_group)(a, weights + (size_t)g * stride, a->output + g * a->head_size, size, stride, begin, end, first,     \
-                last, is_float)
+                last, storage)
   for (int32_t first = 0; first < a->positions; first += step) {
     int32_t last = a->positions - first < step ? a->positions : first + step;
     EK_GROUPS(EK_CALL);
@@ -435,23 +499,27 @@ static void EK(adjust)(const ek_attention *a, int32_t begin, int32_t end) {
   }
 }
 
-static void EK(score)(const ek_attention *a, int32_t begin, int32_t end, bool float_cache) {
-  if (float_cache) EK(score_all)(a, begin, end, true, false);
-  else if (a->cold) EK(score_all)(a, begin, end, false, true);
-  else EK(score_all)(a, begin, end, false, false);
+static void EK(score)(const ek_attention *a, int32_t begin, int32_t end) {
+  if (a->storage == EK_FLOAT) EK(score_all)(a, begin, end, EK_FLOAT, false);
+  else if (a->storage == EK_BYTES && a->cold) EK(score_all)(a, begin, end, EK_BYTES, true);
+  else if (a->storage == EK_BYTES) EK(score_all)(a, begin, end, EK_BYTES, false);
+  else if (a->cold) EK(score_all)(a, begin, end, EK_HALF, true);
+  else EK(score_all)(a, begin, end, EK_HALF, false);
   if (a->bias || a->skip > begin) EK(adjust)(a, begin, end);
 }
 
-static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool float_cache) {
-  if (float_cache) EK(mix_all)(a, weights, begin, end, true);
-  else EK(mix_all)(a, weights, begin, end, false);
+static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin, int32_t end) {
+  if (a->storage == EK_FLOAT) EK(mix_all)(a, weights, begin, end, EK_FLOAT);
+  else if (a->storage == EK_BYTES) EK(mix_all)(a, weights, begin, end, EK_BYTES);
+  else EK(mix_all)(a, weights, begin, end, EK_HALF);
 }
 
 #define EK_TABLE(text, of_one_token)                                                                              \
   {                                                                                                               \
     .name = text, .matmul = EK(matmul), .matvec4 = of_one_token, .quantize = EK(quantize),                          \
     .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
-    .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),                \
+    .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),              \
+    .store_bytes = EK(store_bytes),                                                                               \
     .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),                                           \
     .exp_scaled = EK(exp_scaled), .dot = EK(dot),                                                                 \
   }

@@ -82,7 +82,7 @@ package final class MappedFile: @unchecked Sendable {
     return stat(path, &status) == 0 ? status.st_mode : nil
   }
 
-  private static func systemMessage(_ code: Int32) -> String {
+  static func systemMessage(_ code: Int32) -> String {
     switch code {
     case ENOENT, ENOTDIR: "no such file"
     case EACCES, EPERM: "a file that may not be read"

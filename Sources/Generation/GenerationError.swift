@@ -27,6 +27,9 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   /// A guard that cannot be fitted or used, or does not belong to the model.
   case applicability(String)
 
+  /// A file of keys and values that cannot be used.
+  case promptCache(file: String, problem: String)
+
   /// The error as a sentence for a person.
   public var description: String {
     switch self {
@@ -48,6 +51,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .tokenizerFile(let file, let error): "\(file): \(error)"
     case .applicability(let what): what
+    case .promptCache(let file, let problem):
+      "\(file) cannot be used for this prompt: \(problem); remove it, or name another file"
     case .schema(let place, let problem):
       "the JSON Schema cannot be used: " + (place.isEmpty ? problem : "\(place): \(problem)")
     case .modelFile(let file, let field, let expected, let found):

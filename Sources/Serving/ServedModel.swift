@@ -27,7 +27,7 @@ public struct ServedModel: Sendable {
     self.certificates = certificates
     created = Int(Date().timeIntervalSince1970)
     parts = [
-      EgressVersion.program, subject.modelDigest, subject.model.computePath.rawValue,
+      EgressVersion.program, subject.modelDigest, subject.model.computeDescription,
       (try? InstructionSet.selected())?.rawValue ?? "",
     ]
   }

@@ -171,20 +171,44 @@ static void halves(void) {
   }
 }
 
-static void attention(int head_size, int group, int positions, bool is_float, double *worst) {
+// A cache of bytes: blocks of 16 keys with their scales, rows of values with theirs.
+static void to_bytes(const float *keys, const float *values, int head_size, size_t padded, char *k, char *v) {
+  size_t size = (size_t)head_size, row = size + sizeof(float);
+  int8_t *quants = malloc(size);
+  float *numbers = malloc(size * sizeof(float)), scale;
+  for (size_t p = 0; p < padded; p++) {
+    char *block = k + p / 16 * 16 * row;
+    for (size_t d = 0; d < size; d++) numbers[d] = keys[p / 16 * 16 * size + 16 * d + p % 16];
+    twin->store_bytes(numbers, size, quants, &scale);
+    for (size_t d = 0; d < size; d++) block[16 * d + p % 16] = quants[d];
+    memcpy(block + 16 * size + p % 16 * sizeof scale, &scale, sizeof scale);
+    twin->store_bytes(values + p * size, size, (int8_t *)v + p * row, &scale);
+    memcpy(v + p * row + size, &scale, sizeof scale);
+    subject->store_bytes(values + p * size, size, quants, numbers);
+    for (size_t d = 0; d < size; d++)
+      if (abs(quants[d] - v[p * row + d]) > 1 || numbers[0] != scale) fail("store_bytes");
+  }
+  free(quants), free(numbers);
+}
+
+static void attention(int head_size, int group, int positions, int storage, double *worst) {
   size_t padded = ((size_t)positions + 15) & ~(size_t)15, n = padded * (size_t)head_size;
   float *queries = floats((size_t)(group * head_size), 0.5f), *keys = floats(n, 1), *values = floats(n, 1);
   float *a = floats((size_t)(group * head_size), 0), *b = floats((size_t)(group * head_size), 0);
   float *scratch = floats(padded * (size_t)group, 0);
   uint16_t *half_keys = malloc(2 * n), *half_values = malloc(2 * n);
+  char *byte_keys = malloc(n + 4 * padded), *byte_values = malloc(n + 4 * padded);
   twin->store_half(keys, n, half_keys), twin->store_half(values, n, half_values);
+  to_bytes(keys, values, head_size, padded, byte_keys, byte_values);
+  const void *stored[3][2] = {[EK_HALF] = {half_keys, half_values},
+                              [EK_FLOAT] = {keys, values},
+                              [EK_BYTES] = {byte_keys, byte_values}};
   ek_attention task = {
-      .queries = queries, .keys = is_float ? (void *)keys : half_keys, .values = is_float ? (void *)values : half_values,
-      .output = a, .scores = scratch, .group = group, .head_size = head_size, .positions = positions,
-      .cold = positions % 2};
-  subject->score(&task, 0, positions, is_float), subject->mix(&task, scratch, 0, head_size, is_float);
+      .queries = queries, .keys = stored[storage][0], .values = stored[storage][1], .output = a, .scores = scratch,
+      .group = group, .head_size = head_size, .positions = positions, .storage = storage, .cold = positions % 2};
+  subject->score(&task, 0, positions), subject->mix(&task, scratch, 0, head_size);
   task.output = b;
-  twin->score(&task, 0, positions, is_float), twin->mix(&task, scratch, 0, head_size, is_float);
+  twin->score(&task, 0, positions), twin->mix(&task, scratch, 0, head_size);
   *worst = fmax(*worst, difference(a, b, (size_t)(group * head_size), 0));
   float *x = keys, *y = values;
   memcpy(y, x, 4 * (size_t)head_size);
@@ -194,6 +218,7 @@ static void attention(int head_size, int group, int positions, bool is_float, do
     *worst = fmax(*worst, difference(x, y, (size_t)head_size, 0));
   }
   free(queries), free(keys), free(values), free(a), free(b), free(scratch), free(half_keys), free(half_values);
+  free(byte_keys), free(byte_values);
 }
 
 int main(void) {
@@ -224,7 +249,7 @@ int main(void) {
   for (size_t s = 0; s < 7; s++)
     for (size_t g = 0; g < 6; g++)
       for (int positions = 1; positions <= 70; positions += s < 2 ? 1 : 9)
-        for (int f = 0; f < 2; f++) attention(sizes[s], groups[g], positions, f, &apart);
+        for (int f = 0; f < 3; f++) attention(sizes[s], groups[g], positions, f, &apart);
   report("attend and rotate, absolute", apart, 1e-5);
   puts(failures ? "FAILED" : "passed");
   return failures != 0;

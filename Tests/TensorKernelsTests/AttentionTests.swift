@@ -10,7 +10,7 @@ struct AttentionTests {
   /// is shared out between several callers, who read a cold cache.
   private func attend(
     _ set: InstructionSet, queries: [Float], keys: [Float], values: [Float], group: Int, headSize: Int,
-    positions: Int, float: Bool, cut: Bool = false, skip: Int = 0, bias: [Float] = []
+    positions: Int, float: Bool, bytes: Bool = false, cut: Bool = false, skip: Int = 0, bias: [Float] = []
   ) -> [Float] {
     let padded = (positions + 15) / 16 * 16
     // Keys past the end are never used, whatever they are.
@@ -28,20 +28,21 @@ struct AttentionTests {
               var task = ek_attention(
                 queries: queries.baseAddress, keys: keys, values: values, output: output.baseAddress,
                 scores: scratch.baseAddress, group: Int32(group), head_size: Int32(headSize),
-                positions: Int32(positions), cold: cut, skip: Int32(skip),
+                positions: Int32(positions),
+                storage: Int32(bytes ? EK_BYTES : float ? EK_FLOAT : EK_HALF), cold: cut, skip: Int32(skip),
                 bias: bias.isEmpty ? nil : bias.baseAddress, bias_stride: positions)
               guard cut else {
-                set.functions.score(&task, 0, task.positions, float)
-                set.functions.mix(&task, scratch.baseAddress, 0, task.head_size, float)
+                set.functions.score(&task, 0, task.positions)
+                set.functions.mix(&task, scratch.baseAddress, 0, task.head_size)
                 return
               }
               let middle = Int32(positions / 32 * 16)
-              set.functions.score(&task, middle, task.positions, float)
-              set.functions.score(&task, 0, middle, float)
+              set.functions.score(&task, middle, task.positions)
+              set.functions.score(&task, 0, middle)
               let half = Int32(headSize / 64 * 32)
               for (begin, end) in [(half, task.head_size), (0, half)] {
                 var weights = [Float](repeating: 7, count: group * padded + 1)
-                set.functions.mix(&task, &weights, begin, end, float)
+                set.functions.mix(&task, &weights, begin, end)
                 #expect(weights.last == 7, "a write past the end")
               }
             }
@@ -49,7 +50,9 @@ struct AttentionTests {
         }
       }
     }
-    if float {
+    if bytes {
+      run(ByteCache.keys(keys, headSize: headSize), ByteCache.values(values, headSize: headSize))
+    } else if float {
       run(blocked, values)
     } else {
       run(blocked.map(ek_float_to_half), values.map(ek_float_to_half))
@@ -99,6 +102,23 @@ struct AttentionTests {
           let worst = zip(output, expected).map { abs(Double($0) - $1) }.max() ?? 0
           #expect(worst < 1e-5, "group \(group), \(positions) positions")
         }
+        // Of bytes it is what the numbers that they stand for give.
+        let read = ByteCache.read
+        let (near, cut) = (
+          attend(
+            set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
+            positions: positions, float: false, bytes: true),
+          attend(
+            set, queries: queries, keys: keys, values: values, group: group, headSize: headSize,
+            positions: positions, float: false, bytes: true, cut: true)
+        )
+        let plain = attend(
+          .portable, queries: queries, keys: read(keys, headSize), values: read(values, headSize),
+          group: group,
+          headSize: headSize, positions: positions, float: true)
+        #expect(cut == near, "group \(group), \(positions) positions: cutting changes bits")
+        let worst = zip(near, plain).map { abs($0 - $1) }.max() ?? 0
+        #expect(worst < 1e-5, "group \(group), \(positions) positions of bytes")
       }
     }
   }
@@ -110,11 +130,12 @@ struct AttentionTests {
     let queries = randomFloats(8 * headSize, in: -1...1, using: &random)
     let keys = randomFloats(positions * headSize, in: -2...2, using: &random)
     let values = randomFloats(positions * headSize, in: -2...2, using: &random)
-    for float in [false, true] {
+    for (float, bytes) in [(false, false), (true, false), (false, true)] {
       func output(_ heads: Range<Int>) -> [Float] {
         attend(
           set, queries: Array(queries[heads.lowerBound * headSize..<heads.upperBound * headSize]), keys: keys,
-          values: values, group: heads.count, headSize: headSize, positions: positions, float: float)
+          values: values, group: heads.count, headSize: headSize, positions: positions, float: float,
+          bytes: bytes)
       }
       let single = (0..<8).flatMap { output($0..<$0 + 1) }
       for group in 2...8 { #expect(output(0..<group).elementsEqual(single[..<(group * headSize)])) }

@@ -172,12 +172,14 @@ struct TransformerTests {
     for (a, b) in zip(first.joined(), second.joined()) { #expect(abs(a - b) < 1e-4) }
   }
 
-  @Test(arguments: decoders.indices, [1, 2, 3])
-  func aTokensLogitsDoNotDependOnItsBatchOrTheThreads(_ index: Int, _ threads: Int) throws {
+  @Test(arguments: decoders.indices, [(1, 16), (2, 16), (3, 16), (1, 8), (2, 8), (3, 8)])
+  func aTokensLogitsDoNotDependOnItsBatchOrTheThreads(_ index: Int, _ setting: (threads: Int, bits: Int))
+    throws
+  {
     let directory = try TemporaryDirectory()
     let checkpoint = try Self.open(Self.decoders[index], in: directory)
-    let model = try Transformer(checkpoint: checkpoint, threads: threads)
-    let single = try Transformer(checkpoint: checkpoint, threads: 1)
+    let model = try Transformer(checkpoint: checkpoint, cacheBits: setting.bits, threads: setting.threads)
+    let single = try Transformer(checkpoint: checkpoint, cacheBits: setting.bits, threads: 1)
     let layers = 0..<model.configuration.layerCount
     let size = model.configuration.vocabularySize
     let states = HiddenStates(hiddenSize: model.configuration.hiddenSize, capacity: 64)
@@ -226,6 +228,98 @@ struct TransformerTests {
     for (row, pair) in mixed.enumerated() {
       #expect(Array(logits[row * size..<(row + 1) * size]) == expected[pair.1])
     }
+  }
+
+  @Test(arguments: decoders.indices)
+  func eightBitKeysAndValuesAreCloseAndTakeHalf(_ index: Int) throws {
+    let directory = try TemporaryDirectory()
+    let checkpoint = try Self.open(Self.decoders[index], in: directory)
+    let usual = try Transformer(checkpoint: checkpoint, threads: 2)
+    let small = try Transformer(checkpoint: checkpoint, cacheBits: 8, threads: 2)
+    #expect((usual.cacheBits, small.cacheBits) == (16, 8))
+    let (expected, found) = try (Self.logits(usual, Self.tokens), Self.logits(small, Self.tokens))
+    #expect(found != expected)
+    let (error, spread) = zip(found.joined(), expected.joined()).reduce((0.0, 0.0)) {
+      ($0.0 + pow(Double($1.0 - $1.1), 2), $0.1 + pow(Double($1.1), 2))
+    }
+    // As close as 8-bit activations are to plain ones.
+    #expect((error / spread).squareRoot() < 0.05)
+    // A scale of 4 bytes for the numbers of a head.
+    let (whole, half) = try (usual.makeCache(capacity: 32).byteCount, small.makeCache(capacity: 32).byteCount)
+    let size = usual.configuration.headSize
+    #expect(half == whole * (size + 4) / (2 * size))
+  }
+
+  @Test func theBitsOfACacheAreSixteenOrEightOfQuantisedDecoders() throws {
+    let directory = try TemporaryDirectory()
+    let checkpoint = try Self.open(TinyDecoder(), in: directory)
+    for (compute, bits, words) in [
+      (ComputePath.quantized, 4, "16 or 8 bits, not 4"), (.float32, 8, "leave out cache-bits"),
+      (.float32, 16, "leave out cache-bits"),
+    ] {
+      #expect {
+        try Transformer(checkpoint: checkpoint, compute: compute, cacheBits: bits, threads: 1)
+      } throws: {
+        "\($0)".contains(words)
+      }
+    }
+    #expect(try Transformer(checkpoint: checkpoint, compute: .float32, threads: 1).cacheBits == 32)
+    let source = try TemporaryDirectory()
+    let encoder = try Checkpoint.open(source.write("t5.gguf", TinyT5().gguf().build()))
+    #expect {
+      try Transformer(checkpoint: encoder, cacheBits: 8, threads: 1)
+    } throws: {
+      "\($0)".contains("decoders that stand alone")
+    }
+  }
+
+  /// Bits of a cache, positions that are written, and those that are taken over.
+  @Test(arguments: [16, 8], [(20, 20), (20, 16), (20, 7), (17, 1)])
+  func aBeginningComesBackFromBytes(_ bits: Int, _ counts: (all: Int, kept: Int)) throws {
+    let directory = try TemporaryDirectory()
+    let model = try Transformer(
+      checkpoint: Self.open(TinyDecoder(), in: directory), cacheBits: bits, threads: 1)
+    let layers = 0..<model.configuration.layerCount
+    let cache = try model.makeCache(capacity: counts.all)
+    let states = HiddenStates(hiddenSize: model.configuration.hiddenSize, capacity: counts.all)
+    try model.embed(Array(Self.tokens[..<counts.all]), into: states)
+    try model.advance(
+      states, rows: (0..<counts.all).map { BatchRow(cache: cache, position: $0) }, layers: layers)
+    var bytes: [UInt8] = []
+    cache.withBeginning(counts.kept) { bytes += $0 }
+    let shape = try #require(cache.shape)
+    #expect(bytes.count == shape.byteCount(positions: counts.kept))
+    let other = try model.makeCache(capacity: counts.kept)
+    func fill(_ cache: KeyValueCache, _ bytes: [UInt8]) -> Bool {
+      var rest = bytes[...]
+      return cache.fillBeginning(counts.kept) { part in
+        part.copyBytes(from: rest.prefix(part.count))
+        rest = rest.dropFirst(part.count)
+      }
+    }
+    #expect(fill(other, bytes) && other.filled == layers.map { _ in counts.kept })
+    for layer in layers {
+      for position in 0..<counts.kept {
+        #expect(
+          other.storedBytes(layer: layer, position: position)
+            == cache.storedBytes(layer: layer, position: position))
+      }
+    }
+    var again: [UInt8] = []
+    other.withBeginning(counts.kept) { again += $0 }
+    #expect(again == bytes)
+    // What later positions hold of a block is not told.
+    let single = try model.makeCache(capacity: 32)
+    try model.embed(Array(Self.tokens[..<counts.kept]), into: states)
+    try model.advance(
+      states, rows: (0..<counts.kept).map { BatchRow(cache: single, position: $0) }, layers: layers)
+    var alone: [UInt8] = []
+    single.withBeginning(counts.kept) { alone += $0 }
+    #expect(alone == bytes)
+    // A number that is not finite, at the end: of halves the last value, of bytes its scale.
+    bytes[bytes.count - 1] = 0x7F
+    bytes[bytes.count - 2] = 0xFC
+    #expect(!fill(try model.makeCache(capacity: counts.kept), bytes))
   }
 
   @Test func aCroppedCacheGoesOnAsIfTheTokensHadNotBeen() throws {

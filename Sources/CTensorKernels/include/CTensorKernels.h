@@ -67,15 +67,19 @@ uint16_t ek_float_to_half(float value);
 
 // ---- Kernels ----------------------------------------------------------------------------------------------------
 
+// How a cache holds a number. Bytes are −127…127 with a scale for the head_size numbers of one position: the scales of a
+// block of 16 keys stand after it as floats, (16), and that of a row of values after the row.
+enum { EK_HALF, EK_FLOAT, EK_BYTES };
+
 // Attention of one token over one key-value head: `group` query heads share its keys and values.
 typedef struct {
   const float *queries;     // (group, head_size), already rotated and scaled
-  // Half precision, or float when float_cache.
   const void *keys;         // (positions / 16, head_size, 16), positions rounded up; those past the end are not used
   const void *values;       // (positions, head_size)
   float *output;            // (group, head_size)
   float *scores;            // (group, positions rounded up to 16)
   int32_t group, head_size, positions;
+  int32_t storage;          // of keys and values: EK_HALF, EK_FLOAT or EK_BYTES
   bool cold;                // whether keys and values come from memory rather than from the caches
   // The first so many positions get no weight: keys come in sixteens, and a sliding window begins where it will.
   int32_t skip;
@@ -109,11 +113,13 @@ typedef struct {
   void (*rotate)(float *x, int32_t heads, int32_t head_size, int32_t dimension, const float *cosines,
                  const float *sines, bool interleaved);
   // Scores of positions begin..<end; begin is a multiple of 16.
-  void (*score)(const ek_attention *a, int32_t begin, int32_t end, bool float_cache);
+  void (*score)(const ek_attention *a, int32_t begin, int32_t end);
   // Softmax of all scores into weights, as large as scores and perhaps the same, and then numbers begin..<end of each
   // head's output; begin is a multiple of 32. What is written does not depend on how a head is cut.
-  void (*mix)(const ek_attention *a, float *weights, int32_t begin, int32_t end, bool float_cache);
+  void (*mix)(const ek_attention *a, float *weights, int32_t begin, int32_t end);
   void (*store_half)(const float *x, size_t n, uint16_t *y);
+  // x ≈ scale * y, the largest of x being 127. What is not finite makes the scale NaN.
+  void (*store_bytes)(const float *x, size_t n, int8_t *y, float *scale);
   void (*scale)(float *x, size_t n, float factor);
   // Largest value and its first index. NaNs are passed over; without a number the value is −infinity, the index 0.
   float (*maximum)(const float *x, size_t n, size_t *index);

@@ -125,7 +125,7 @@ public struct AdaptationRun {
 
   private func openFolder(count: Int) throws {
     let request = Request(
-      model: subject.modelDigest, compute: subject.model.computePath.rawValue,
+      model: subject.modelDigest, compute: subject.model.computeDescription,
       documents: try FileDigest.sha256(path: documentsPath), count: count, metric: metric.name,
       risk: risk.name, maxTokens: maxTokens)
     let path = Adaptation.File.request.path(in: folder)

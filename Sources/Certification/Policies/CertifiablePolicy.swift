@@ -33,7 +33,9 @@ extension CertifiablePolicy {
 
 extension LanguageModel {
   /// How the model computes, as descriptions of policies write it: `nil` for `ComputePath.quantized`.
-  public var computeName: String? { computePath == .quantized ? nil : computePath.rawValue }
+  public var computeName: String? {
+    computePath == .quantized && cacheBits != 8 ? nil : computeDescription
+  }
 
   /// SHA-256 of what stands around a document in a prompt: the tokens of an empty message in the prompt template. The
   /// style of the prompts is part of it where that is not the chat models'. Of an encoder-decoder it is the text before

@@ -147,6 +147,6 @@ public struct PolicyGuard: Sendable {
   /// SHA-256 of prompts and of the way the model computes.
   private static func digest(of prompts: [[TokenID]], model: LanguageModel) -> String {
     let lines = prompts.map { $0.map(String.init).joined(separator: " ") + "\n" }
-    return FileDigest.sha256(text: model.computePath.rawValue + "\n" + lines.joined())
+    return FileDigest.sha256(text: model.computeDescription + "\n" + lines.joined())
   }
 }

@@ -17,6 +17,18 @@ package struct PromptProfile {
     sum = Array(repeating: 0, count: hiddenSize)
   }
 
+  /// That of the first `count` tokens, a multiple of ``spacing``, from the sums of at least as many.
+  init?(hiddenSize: Int, sums: [Double], count: Int) {
+    let end = count / Self.spacing * hiddenSize
+    guard count > 0, count.isMultiple(of: Self.spacing), end <= sums.count else { return nil }
+    marks = stride(from: 0, to: end, by: hiddenSize).map { Array(sums[$0..<$0 + hiddenSize]) }
+    sum = Array(sums[end - hiddenSize..<end])
+    self.count = count
+  }
+
+  /// (count / spacing, hiddenSize): the marks behind one another, as a file keeps them.
+  var sums: [Double] { marks.flatMap { $0 } }
+
   /// The last mark in the first `limit` tokens.
   func lastMark(upTo limit: Int) -> Int { min(limit / Self.spacing, marks.count) * Self.spacing }
 

@@ -108,6 +108,7 @@ extension SequenceDecoding {
     cache.crop(to: prompt.count + kept - 1)
     let again = try SequenceDecoding(model: model, prompt: promptTokenIDs, options: options, cache: cache)
     again.applicability = applicability
+    again.profile = profile
     again.trippedAt = kept
     try again.replay(self, count: kept)
     return again

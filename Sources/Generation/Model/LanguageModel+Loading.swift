@@ -11,31 +11,34 @@ extension LanguageModel {
   /// - Parameters:
   ///   - path: The file or directory.
   ///   - compute: Which form of the weights the arithmetic uses.
+  ///   - cacheBits: Bits of keys and values, 16 or 8; `nil` for what is usual. See `Transformer`.
   ///   - threads: Threads to compute with, at least 1; `nil` for ``defaultThreadCount``.
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
   ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint.
   ///   - adapter: A low-rank adapter to merge into the weights; see `LowRankAdapter`.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``GenerationError``, each naming file and field.
   public init(
-    path: String, compute: ComputePath = .quantized, threads: Int? = nil,
+    path: String, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int? = nil,
     promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil, adapter: String? = nil
   ) throws {
     var checkpoint = try Checkpoint.open(path)
     if let adapter { checkpoint = try checkpoint.merging(LowRankAdapter(path: adapter)) }
     try self.init(
-      checkpoint: checkpoint, compute: compute, threads: threads, promptTemplate: promptTemplate,
+      checkpoint: checkpoint, compute: compute, cacheBits: cacheBits, threads: threads,
+      promptTemplate: promptTemplate,
       promptStyle: promptStyle)
   }
 
   /// Makes a model of a checkpoint that is open already.
   public init(
-    checkpoint: Checkpoint, compute: ComputePath = .quantized, threads: Int? = nil,
+    checkpoint: Checkpoint, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int? = nil,
     promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil
   ) throws {
     let vocabulary = try TextFacts(checkpoint)
     let size = checkpoint.configuration.vocabularySize
     let decoder = try Transformer(
-      checkpoint: checkpoint, compute: compute, threads: threads ?? Self.defaultThreadCount)
+      checkpoint: checkpoint, compute: compute, cacheBits: cacheBits,
+      threads: threads ?? Self.defaultThreadCount)
     self.init(
       name: checkpoint.configuration.name, decoder: decoder,
       // A few rows of padding at the end of the embedding are common. A token without a row is refused where a text

@@ -95,6 +95,15 @@ public struct LanguageModel: Sendable {
   /// Tokens that prompt and output may have together; those of either, for an encoder–decoder.
   public var contextLength: Int { decoder.configuration.contextLength }
 
+  /// Bits of a number of keys and values: 8, 16 or 32.
+  public var cacheBits: Int { (decoder as? Transformer)?.cacheBits ?? (computePath == .float32 ? 32 : 16) }
+
+  /// What of the way it computes changes outputs, in the words of the command line: `quantized`, or
+  /// `quantized --cache-bits 8`.
+  public var computeDescription: String {
+    computePath.rawValue + (cacheBits == 8 ? " --cache-bits 8" : "")
+  }
+
   /// Bytes of weights that one token reads at full depth.
   public var bytesPerToken: Int {
     decoder.bytesPerLayer * decoder.configuration.layerCount + decoder.bytesOfUnembedding

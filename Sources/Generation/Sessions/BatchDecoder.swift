@@ -85,14 +85,13 @@ public final class BatchDecoder {
     self.promptParts = promptParts.map { max(1, $0) } ?? .max
     self.prefixes = prefixes
     self.shouldStop = shouldStop
-    cacheLimit = Self.tokensInMemory(model.decoder.configuration)
+    cacheLimit = Self.tokensInMemory(model.decoder.configuration, bits: model.cacheBits)
   }
 
   /// At most so many tokens, and at most a quarter of the machine's memory.
-  private static func tokensInMemory(_ configuration: DecoderConfiguration) -> Int {
+  private static func tokensInMemory(_ configuration: DecoderConfiguration, bits: Int) -> Int {
     let numbers = 2 * configuration.layerCount * configuration.keyValueHeadCount * configuration.headSize
-    // In half precision.
-    let fitting = ProcessInfo.processInfo.physicalMemory / 4 / UInt64(max(2 * numbers, 1))
+    let fitting = ProcessInfo.processInfo.physicalMemory / 4 / UInt64(max(numbers * bits / 8, 1))
     return Int(min(fitting, 32_768))
   }
 

@@ -32,7 +32,11 @@ extension BeamSearch: DecodingStrategy {
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {
-    BeamSearchSession(model: model, prompt: prompt, options: options, search: self, shouldStop: shouldStop)
+    if let cache = options.promptCache {
+      throw GenerationError.option(field: "prompt-cache", expected: "absent with beams", found: cache.path)
+    }
+    return BeamSearchSession(
+      model: model, prompt: prompt, options: options, search: self, shouldStop: shouldStop)
   }
 }
 

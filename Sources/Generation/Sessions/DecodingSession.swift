@@ -3,7 +3,7 @@ import Transformers
 /// Decodes one prompt, a token each time ``next()`` is called.
 ///
 /// A session has one owner: it is not to be shared between tasks.
-public final class DecodingSession: GenerationSession, PassSharing, BeginningSession {
+public final class DecodingSession: GenerationSession, PassSharing, BeginningSession, PromptHolding {
   /// Seconds spent so far, by phase.
   public private(set) var timings = SessionTimings()
   private var sequence: SequenceDecoding
@@ -83,6 +83,8 @@ public final class DecodingSession: GenerationSession, PassSharing, BeginningSes
   package var beginning: Beginning { sequence.beginning }
   /// Tokens of the prompt that another sequence had read already.
   var reusedTokens: Int { sequence.reusedCount }
+
+  package var readSequence: SequenceDecoding? { sequence.generated.isEmpty ? nil : sequence }
 
   package var hasUnreadParts: Bool { sequence.hasUnreadParts }
 

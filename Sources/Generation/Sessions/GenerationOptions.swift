@@ -17,6 +17,9 @@ public struct GenerationOptions: Sendable {
   /// and values in the layers above are projected from the state there. `nil` for a prompt that passes all layers. It
   /// is for decoders alone, and changes the output.
   public var promptDepth: Int?
+  /// A file of keys and values that prompts go on from, where they begin as its own does; `nil` for none. It changes no
+  /// output. Encoder–decoders, beams and a ``promptDepth`` do not go with it.
+  public var promptCache: PromptCache?
   /// What brings an output back to full depth that begins to repeat itself, where tokens leave early or drafts change
   /// the output; `nil` for nothing. Tokens that may be taken back are held until they cannot.
   public var tripwire: RepetitionTripwire?

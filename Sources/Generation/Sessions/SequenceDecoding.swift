@@ -15,7 +15,7 @@ package final class SequenceDecoding {
   package let cache: KeyValueCache
   /// Tokens of the prompt whose keys and values are in the cache.
   package fileprivate(set) var readCount = 0
-  /// Tokens of the prompt that came with another sequence's cache.
+  /// Tokens of the prompt that came with another sequence's cache, or from a file.
   package let reusedCount: Int
   /// How far the prompt's tokens go; `nil` where all of them pass all layers.
   fileprivate(set) var depth: PromptDepthReading?
@@ -33,7 +33,7 @@ package final class SequenceDecoding {
   /// Who looks at the prompt.
   let applicabilityGuard: ApplicabilityGuard?
   /// What it reads of the parts that have passed the layers; `nil` without a guard.
-  fileprivate var profile: PromptProfile?
+  var profile: PromptProfile?
   /// What it found, once the prompt has passed the layers; `nil` without a guard.
   package var applicability: Applicability?
   /// Whether tokens may leave early, and drafts change the output.
@@ -84,6 +84,7 @@ package final class SequenceDecoding {
     profile = options.applicability.map { _ in
       PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)
     }
+    try options.promptCache?.check(options, model)
     maxTokens = options.maxTokens
     endsWithLine = options.endsWithLine
     recordsProbabilities = options.recordsProbabilities || options.topProbabilities != nil
@@ -115,6 +116,9 @@ package final class SequenceDecoding {
           cache.crop(to: 0)
         }
       }
+    } else if reused == nil, source == nil, let kept = options.promptCache {
+      count = kept.fill(
+        cache, with: prompt, of: model, layer: applicabilityGuard?.layer, profile: &profile)
     }
     reusedCount = count
     readCount = reused == nil ? count : prompt.count

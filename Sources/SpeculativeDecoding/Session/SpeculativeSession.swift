@@ -6,7 +6,7 @@ import Transformers
 ///
 /// A session has one owner: it is not to be shared between tasks. On a compute path whose batches are not invariant to
 /// the bit, nothing is drafted.
-public final class SpeculativeSession: GenerationSession, PassSharing, BeginningSession {
+public final class SpeculativeSession: GenerationSession, PassSharing, BeginningSession, PromptHolding {
   /// Where the time of this output has gone so far.
   public private(set) var timings = SessionTimings()
   /// How drafts have gone so far.
@@ -123,7 +123,10 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     }
     self.model = model
     self.options = options
-    sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, beginning: beginning)
+    var reading = options
+    // What reads the states of the prompt needs all of them.
+    if drafters.contains(where: \.profile.readsStates) { reading.promptCache = nil }
+    sequence = try SequenceDecoding(model: model, prompt: prompt, options: reading, beginning: beginning)
     if let beginning {
       for case let drafter as any SharingDrafter in drafters {
         drafter.goOn(from: beginning.read.companions, count: sequence.reusedCount)
@@ -196,6 +199,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
   }
   /// Tokens of the prompt that another sequence had read already.
   var reusedTokens: Int { sequence.reusedCount }
+  package var readSequence: SequenceDecoding? { sequence.generated.isEmpty ? nil : sequence }
 
   package var hasUnreadParts: Bool { sequence.hasUnreadParts }
 

@@ -4,19 +4,23 @@ extension KeyValueCache {
   /// Two caches that agree here give the same logits. Nothing for a place that is not filled.
   package func storedBytes(layer: Int, position: Int) -> [UInt8] {
     guard filled.indices.contains(layer), (0..<filled[layer]).contains(position) else { return [] }
-    let size = layout.bytesPerNumber
+    let size = layout.storage.bits / 8
+    let isScaled = layout.storage == .bytes
     var bytes: [UInt8] = []
     for head in 0..<layout.headCount {
       guard let keys = keys(layer: layer, head: head) else { return [] }
-      let base = position / 16 * 16 * layout.headSize + position % 16
+      let block = keys + position / 16 * 16 * layout.rowBytes
       for d in 0..<layout.headSize {
-        bytes += UnsafeRawBufferPointer(start: keys + (base + 16 * d) * size, count: size)
+        bytes += UnsafeRawBufferPointer(start: block + (16 * d + position % 16) * size, count: size)
+      }
+      if isScaled {
+        bytes += UnsafeRawBufferPointer(start: block + 16 * layout.headSize + position % 16 * 4, count: 4)
       }
     }
     for head in 0..<layout.headCount {
       guard let values = values(layer: layer, head: head) else { return [] }
       bytes += UnsafeRawBufferPointer(
-        start: values + position * layout.headSize * size, count: layout.headSize * size)
+        start: values + position * layout.rowBytes, count: layout.rowBytes)
     }
     return bytes
   }

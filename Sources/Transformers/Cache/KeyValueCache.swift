@@ -1,3 +1,4 @@
+import CTensorKernels
 import Foundation
 
 /// Keys and values of one sequence, for every layer.
@@ -15,18 +16,49 @@ public final class KeyValueCache {
   public package(set) var source: KeyValueCache?
 
   /// Keys of each layer, then its values. Keys of a head: (positions / 16, headSize, 16), so that a score needs no
-  /// sum across lanes; values of a head: (positions, headSize). Positions are rounded up to 16.
+  /// sum across lanes; values of a head: (positions, headSize). Positions are rounded up to 16. With bytes each block of
+  /// keys ends with 16 scales, and each row of values with its scale.
   let memory: UnsafeMutableRawPointer?
   let layout: Layout
+
+  /// How a number is held.
+  package enum Storage: Sendable {
+    case half, single
+    /// 8 bits, and a scale in single precision for the numbers of a head at one position.
+    case bytes
+
+    /// Bits of a number, scales left out.
+    package var bits: Int {
+      switch self {
+      case .half: 16
+      case .single: 32
+      case .bytes: 8
+      }
+    }
+
+    package func rowBytes(_ headSize: Int) -> Int {
+      headSize * bits / 8 + (self == .bytes ? MemoryLayout<Float>.size : 0)
+    }
+
+    /// What the kernels call it.
+    var kernelNumber: Int32 {
+      switch self {
+      case .half: Int32(EK_HALF)
+      case .single: Int32(EK_FLOAT)
+      case .bytes: Int32(EK_BYTES)
+      }
+    }
+  }
 
   struct Layout {
     var headCount = 0
     var headSize = 0
-    /// 2 for half precision, 4 for single.
-    var bytesPerNumber = 2
+    var storage = Storage.half
     var paddedCapacity = 0
 
-    var headBytes: Int { paddedCapacity * headSize * bytesPerNumber }
+    /// Bytes of one position's keys, or values, of a head.
+    var rowBytes: Int { storage.rowBytes(headSize) }
+    var headBytes: Int { paddedCapacity * rowBytes }
     var layerBytes: Int { 2 * headCount * headBytes }
   }
 
@@ -42,9 +74,9 @@ public final class KeyValueCache {
   }
 
   /// nil when the system has no memory for it. The memory is taken page by page as positions are written.
-  init?(layerCount: Int, capacity: Int, headCount: Int, headSize: Int, bytesPerNumber: Int) {
+  init?(layerCount: Int, capacity: Int, headCount: Int, headSize: Int, storage: Storage) {
     let layout = Layout(
-      headCount: headCount, headSize: headSize, bytesPerNumber: bytesPerNumber,
+      headCount: headCount, headSize: headSize, storage: storage,
       paddedCapacity: (capacity + 15) / 16 * 16)
     guard let memory = calloc(layerCount, layout.layerBytes) else { return nil }
     self.capacity = capacity
@@ -74,7 +106,7 @@ public final class KeyValueCache {
     guard let memory, let origin = other.memory, layout.paddedCapacity == other.layout.paddedCapacity else {
       return
     }
-    let row = layout.headSize * layout.bytesPerNumber
+    let row = layout.rowBytes
     // Keys lie in blocks of 16 positions.
     let blocks = positions.lowerBound / 16 * 16 * row..<(positions.upperBound + 15) / 16 * 16 * row
     let rows = positions.lowerBound * row..<positions.upperBound * row
@@ -97,10 +129,10 @@ public final class KeyValueCache {
   package func copyBeginning(of other: KeyValueCache, count: Int) -> Int {
     let count = min(count, capacity, other.filled.min() ?? 0)
     guard count > 0, let memory, let origin = other.memory, layout.headCount == other.layout.headCount,
-      layout.headSize == other.layout.headSize, layout.bytesPerNumber == other.layout.bytesPerNumber
+      layout.headSize == other.layout.headSize, layout.storage == other.layout.storage
     else { return 0 }
     filled = filled.map { _ in count }
-    let row = layout.headSize * layout.bytesPerNumber
+    let row = layout.rowBytes
     // Keys lie in blocks of 16 positions; what a block holds beyond `count` is written before it is read.
     let keyBytes = (count + 15) / 16 * 16 * row
     for layer in filled.indices {

@@ -65,24 +65,34 @@ extension ForwardPass {
     for head in 0..<configuration.keyValueHeadCount {
       let key = keys + head * headSize
       let value = values + head * headSize
-      let keyBase = place.position / 16 * 16 * headSize + place.position % 16
-      let valueBase = place.position * headSize
-      if place.layout.bytesPerNumber == MemoryLayout<Float>.size {
-        let stored = place.keys(layer: layer, head: head).assumingMemoryBound(to: Float.self) + keyBase
+      let lane = place.position % 16
+      let block = place.keys(layer: layer, head: head) + place.position / 16 * 16 * place.layout.rowBytes
+      let row = place.values(layer: layer, head: head) + place.position * place.layout.rowBytes
+      switch place.layout.storage {
+      case .single:
+        let stored = block.assumingMemoryBound(to: Float.self) + lane
         for d in 0..<headSize { stored[16 * d] = key[d] }
-        let storedValues =
-          place.values(layer: layer, head: head).assumingMemoryBound(to: Float.self) + valueBase
-        storedValues.update(from: value, count: headSize)
-      } else {
+        row.assumingMemoryBound(to: Float.self).update(from: value, count: headSize)
+      case .half:
         withUnsafeTemporaryAllocation(of: UInt16.self, capacity: headSize) { halves in
           guard let half = halves.baseAddress else { return }
           kernels.store_half(key, headSize, half)
-          let stored = place.keys(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + keyBase
+          let stored = block.assumingMemoryBound(to: UInt16.self) + lane
           for d in 0..<headSize { stored[16 * d] = half[d] }
         }
-        kernels.store_half(
-          value, headSize,
-          place.values(layer: layer, head: head).assumingMemoryBound(to: UInt16.self) + valueBase)
+        kernels.store_half(value, headSize, row.assumingMemoryBound(to: UInt16.self))
+      case .bytes:
+        var scale: Float = 0
+        withUnsafeTemporaryAllocation(of: Int8.self, capacity: headSize) { quants in
+          guard let quant = quants.baseAddress else { return }
+          kernels.store_bytes(key, headSize, quant, &scale)
+          let stored = block.assumingMemoryBound(to: Int8.self) + lane
+          for d in 0..<headSize { stored[16 * d] = quant[d] }
+        }
+        block.storeBytes(
+          of: scale, toByteOffset: 16 * headSize + lane * MemoryLayout<Float>.size, as: Float.self)
+        kernels.store_bytes(value, headSize, row.assumingMemoryBound(to: Int8.self), &scale)
+        row.storeBytes(of: scale, toByteOffset: headSize, as: Float.self)
       }
     }
   }
@@ -137,14 +147,13 @@ extension ForwardPass {
 
   func attend(_ row: Int, _ head: Int, layer: Int) {
     let group = configuration.headCount / configuration.keyValueHeadCount
-    let isFloat = model.computePath == .float32
     let padded = roundedUp(places[row].position + 1 - visible(places[row], layer: layer).start, to: 16)
     withUnsafeTemporaryAllocation(of: Float.self, capacity: group * padded) { scores in
       guard let scores = scores.baseAddress else { return }
       var attention = attention(row, head, layer: layer, scores: scores)
-      kernels.score(&attention, 0, attention.positions, isFloat)
+      kernels.score(&attention, 0, attention.positions)
       capScores(attention, 0..<Int(attention.positions))
-      kernels.mix(&attention, scores, 0, attention.head_size, isFloat)
+      kernels.mix(&attention, scores, 0, attention.head_size)
     }
   }
 
@@ -164,7 +173,6 @@ extension ForwardPass {
   /// Attention of a single token, every head cut in two: first by positions, then by the numbers of the output.
   private func attendInHalves(_ layer: Int) {
     let heads = configuration.keyValueHeadCount
-    let isFloat = model.computePath == .float32
     let positions = Int32(places[0].position + 1 - visible(places[0], layer: layer).start)
     let size = configuration.headCount / heads * roundedUp(Int(positions), to: 16)
     let middle = roundedUp(Int(positions) / 2, to: 16)
@@ -173,13 +181,13 @@ extension ForwardPass {
     model.pool.run(chunks: 2 * heads) { task in
       var attention = attention(0, task / 2, layer: layer, scores: scratch + task / 2 * size)
       let range = task % 2 == 0 ? (0, Int32(middle)) : (Int32(middle), positions)
-      kernels.score(&attention, range.0, range.1, isFloat)
+      kernels.score(&attention, range.0, range.1)
       capScores(attention, Int(range.0)..<max(Int(range.0), Int(range.1)))
     }
     model.pool.run(chunks: 2 * heads) { task in
       var attention = attention(0, task / 2, layer: layer, scores: scratch + task / 2 * size)
       let range = task % 2 == 0 ? (0, Int32(half)) : (Int32(half), attention.head_size)
-      kernels.mix(&attention, scratch + (heads + task) * size, range.0, range.1, isFloat)
+      kernels.mix(&attention, scratch + (heads + task) * size, range.0, range.1)
     }
   }
 
@@ -196,14 +204,15 @@ extension ForwardPass {
     let group = configuration.headCount / configuration.keyValueHeadCount
     let width = group * configuration.headSize
     let (start, first) = visible(place, layer: layer)
-    let offset = start * configuration.headSize * place.layout.bytesPerNumber
+    let offset = start * place.layout.rowBytes
     return ek_attention(
       queries: workspace.attention[row] + head * width,
       keys: place.keys(layer: layer, head: head) + offset,
       values: place.values(layer: layer, head: head) + offset,
       output: workspace.mixed[row] + head * width,
       scores: scores, group: Int32(group), head_size: Int32(configuration.headSize),
-      positions: Int32(place.position + 1 - start), cold: count == 1, skip: Int32(first - start),
+      positions: Int32(place.position + 1 - start), storage: place.layout.storage.kernelNumber,
+      cold: count == 1, skip: Int32(first - start),
       bias: model.relativeBias?.row(head: head, position: place.position), bias_stride: 0)
   }
 }

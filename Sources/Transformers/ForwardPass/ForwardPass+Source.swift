@@ -49,9 +49,10 @@ extension ForwardPass {
         var attention = ek_attention(
           queries: queries, keys: places[0].keys(layer: 0, head: head),
           values: places[0].values(layer: 0, head: head), output: output, scores: output + rows * size,
-          group: Int32(rows), head_size: Int32(size), positions: Int32(count), cold: false, skip: 0,
+          group: Int32(rows), head_size: Int32(size), positions: Int32(count),
+          storage: places[0].layout.storage.kernelNumber, cold: false, skip: 0,
           bias: model.relativeBias?.row(head: head, position: first + rows - 1), bias_stride: 1)
-        attend(&attention, isFloat: true)
+        attend(&attention)
         for i in 0..<rows {
           (workspace.mixed[first + rows - 1 - i] + head * size).update(
             from: output + i * size, count: size)
@@ -60,9 +61,9 @@ extension ForwardPass {
     }
   }
 
-  private func attend(_ attention: inout ek_attention, isFloat: Bool) {
-    kernels.score(&attention, 0, attention.positions, isFloat)
-    kernels.mix(&attention, attention.scores, 0, attention.head_size, isFloat)
+  private func attend(_ attention: inout ek_attention) {
+    kernels.score(&attention, 0, attention.positions)
+    kernels.mix(&attention, attention.scores, 0, attention.head_size)
   }
 
   private func quantizeMixed() {
@@ -151,9 +152,9 @@ extension ForwardPass {
       var attention = ek_attention(
         queries: queries, keys: source.keys(layer: layer, head: head),
         values: source.values(layer: layer, head: head), output: output, scores: output + rows.count * size,
-        group: Int32(rows.count), head_size: Int32(size), positions: Int32(source.position), cold: count == 1,
-        skip: 0, bias: nil, bias_stride: 0)
-      attend(&attention, isFloat: model.computePath == .float32)
+        group: Int32(rows.count), head_size: Int32(size), positions: Int32(source.position),
+        storage: source.layout.storage.kernelNumber, cold: count == 1, skip: 0, bias: nil, bias_stride: 0)
+      attend(&attention)
       for (i, row) in rows.enumerated() {
         (workspace.mixed[row] + head * size).update(
           from: output + i * size, count: size)

@@ -19,9 +19,9 @@ extension Transformer {
     // precision spares their unpacking for every few queries.
     guard
       let own = encoder.makeStorage(
-        layers: 1, capacity: source.count, bytesPerNumber: MemoryLayout<Float>.size),
+        layers: 1, capacity: source.count, storage: .single),
       let result = makeStorage(
-        layers: layers.count, capacity: source.count, bytesPerNumber: computePath == .float32 ? 4 : 2),
+        layers: layers.count, capacity: source.count, storage: cacheStorage),
       let memory = own.memory, let target = result.memory
     else { throw .resources("memory for a source of \(source.count) tokens") }
     let places = source.indices.map { RowPlace(memory: memory, layout: own.layout, position: $0) }
@@ -40,9 +40,9 @@ extension Transformer {
     cache.source = result
   }
 
-  private func makeStorage(layers: Int, capacity: Int, bytesPerNumber: Int) -> KeyValueCache? {
+  private func makeStorage(layers: Int, capacity: Int, storage: KeyValueCache.Storage) -> KeyValueCache? {
     KeyValueCache(
       layerCount: layers, capacity: capacity, headCount: configuration.keyValueHeadCount,
-      headSize: configuration.headSize, bytesPerNumber: bytesPerNumber)
+      headSize: configuration.headSize, storage: storage)
   }
 }

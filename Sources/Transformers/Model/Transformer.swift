@@ -27,6 +27,10 @@ public final class Transformer: DecoderModel, SourceEncoder {
   public let configuration: DecoderConfiguration
   /// How products are computed.
   public let computePath: ComputePath
+  /// How its caches hold keys and values.
+  let cacheStorage: KeyValueCache.Storage
+  /// Bits of a number of its caches: 8, 16 or 32.
+  public var cacheBits: Int { cacheStorage.bits }
   /// Which kernels run.
   public let instructionSet: InstructionSet
   /// Threads of the worker pool.
@@ -98,13 +102,18 @@ public final class Transformer: DecoderModel, SourceEncoder {
   /// - Parameters:
   ///   - checkpoint: an opened checkpoint; its pages are released once packed.
   ///   - compute: How to hold the weights and multiply them.
+  ///   - cacheBits: Bits of keys and values, 16 or 8: with 8 they take about half the memory, for a little of the
+  ///     quality. `nil` for 16, and 32 with ``ComputePath/float32``, which has no other, nor have encoder–decoders.
   ///   - threads: 1…256 threads, the caller's included.
-  /// - Throws: ``DecoderError`` when memory, threads or the forced instruction set are not to be had, and for
-  ///   ``ComputePath/fourBit`` where no layer has weights to round.
-  public init(checkpoint: Checkpoint, compute: ComputePath = .quantized, threads: Int) throws(DecoderError) {
+  /// - Throws: ``DecoderError`` when memory, threads or the forced instruction set are not to be had, for
+  ///   ``ComputePath/fourBit`` where no layer has weights to round, and for `cacheBits` that there are not.
+  public init(
+    checkpoint: Checkpoint, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int
+  ) throws(DecoderError) {
     let configuration = checkpoint.configuration
     self.configuration = configuration
     self.computePath = compute
+    cacheStorage = try Self.storage(cacheBits, compute: compute, configuration: configuration)
     do {
       instructionSet = try InstructionSet.selected()
       let pool = try WorkerPool(threads: threads)
@@ -153,6 +162,22 @@ public final class Transformer: DecoderModel, SourceEncoder {
     workspace = Workspace(configuration)
   }
 
+  private static func storage(
+    _ bits: Int?, compute: ComputePath, configuration: DecoderConfiguration
+  ) throws(DecoderError) -> KeyValueCache.Storage {
+    guard let bits else { return compute == .float32 ? .single : .half }
+    let isPlain = compute != .float32 && configuration.encoder == nil
+    switch bits {
+    case 16 where isPlain: return .half
+    case 8 where isPlain: return .bytes
+    case 8, 16:
+      throw .resources(
+        "keys and values of \(bits) bits go with quantised weights and decoders that stand alone: leave out cache-bits"
+      )
+    default: throw .resources("keys and values have 16 or 8 bits, not \(bits)")
+    }
+  }
+
   /// Tells each product which weights are read after it.
   private static func link(_ layers: inout [Layer], _ unembedding: inout Projection) {
     for index in layers.indices {
@@ -188,6 +213,7 @@ public final class Transformer: DecoderModel, SourceEncoder {
   ) {
     self.configuration = configuration
     computePath = compute
+    cacheStorage = compute == .float32 ? .single : .half
     self.pool = pool
     self.instructionSet = instructionSet
     self.embedding = embedding
@@ -239,7 +265,7 @@ public final class Transformer: DecoderModel, SourceEncoder {
     guard
       let cache = KeyValueCache(
         layerCount: configuration.layerCount, capacity: capacity, headCount: configuration.keyValueHeadCount,
-        headSize: configuration.headSize, bytesPerNumber: computePath == .float32 ? 4 : 2)
+        headSize: configuration.headSize, storage: cacheStorage)
     else { throw .resources("memory for a cache of \(capacity) tokens") }
     return cache
   }

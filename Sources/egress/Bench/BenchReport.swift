@@ -22,6 +22,9 @@ struct BenchReport: Encodable {
   /// Seconds of a batch, by its size, and the same in batches of one.
   var batchSeconds: [String: Double]
   var batchCost: [String: Double]
+  /// Bits of a number of the keys and values, and their bytes for a token of the context.
+  var cacheBits: Int
+  var cacheBytesPerToken: Int
   /// Bytes of weights that decoding one token reads, and what that comes to in 10^9 bytes a second.
   var bytesPerToken: Int
   var gigabytesPerSecond: Double
@@ -60,6 +63,9 @@ struct BenchReport: Encodable {
     decodeTokensPerSecond = 1 / single
     batchSeconds = Dictionary(uniqueKeysWithValues: named)
     batchCost = Dictionary(uniqueKeysWithValues: named.map { ($0.0, $0.1 / single) })
+    cacheBits = loaded.model.cacheBits
+    // Room for positions is given by sixteens.
+    cacheBytesPerToken = try decoder.makeCache(capacity: 16).byteCount / 16
     bytesPerToken = loaded.model.bytesPerToken
     gigabytesPerSecond = Double(bytesPerToken) / single / 1e9
     peakResidentBytes = ProcessClock.peakResidentBytes
@@ -86,6 +92,7 @@ struct BenchReport: Encodable {
       decode          \(decodeTokensPerSecond.formatted(places: 1)) tokens/s
       batches         \(costs.joined(separator: ", "))
       bytes a token   \(bytesPerToken.grouped), \(gigabytesPerSecond.formatted(places: 1)) GB/s
+      cache           \(cacheBytesPerToken.grouped) bytes a token, numbers of \(cacheBits) bits
       peak memory     \(peakResidentBytes.grouped) bytes
 
       """

@@ -26,6 +26,7 @@ struct AnswerCommand: ParsableCommand {
   @OptionGroup(title: "Document Options") var asked: Question
   @OptionGroup(title: "Document Options") var documents: DocumentOptions
   @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Model Options") var caching: PromptCacheOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
@@ -38,6 +39,7 @@ struct AnswerCommand: ParsableCommand {
     try speculation.validate(with: exits)
     try auditing.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
+    try caching.validate(exits: exits, search: search, documents: documents)
     if documents.input == nil, asked.question == nil { throw ValidationError("Give a --question.") }
     if let question = asked.question, question.allSatisfy(\.isWhitespace) {
       throw ValidationError("--question must not be empty.")
@@ -59,7 +61,7 @@ struct AnswerCommand: ParsableCommand {
     try DocumentReport(
       command: Self._commandName, documents: documents, models: models, sampling: sampling, exits: exits,
       speculation: speculation,
-      search: search, auditing: auditing, format: output.format,
+      search: search, caching: caching, auditing: auditing, format: output.format,
       usualMaxTokens: DocumentTask.answer(question: "").usualMaxTokens,
       recordsProbabilities: true, isExtractive: asked.extractive, answering: answering
     ) { recorded in

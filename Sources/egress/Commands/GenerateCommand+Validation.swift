@@ -36,5 +36,6 @@ extension GenerateCommand {
     try exits.validate(raw: raw)
     try speculation.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
+    try caching.validate(exits: exits, search: search)
   }
 }

@@ -42,6 +42,7 @@ struct GenerateCommand: ParsableCommand {
 
   @OptionGroup(title: "Conversation Options") var turns: ConversationOptions
   @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Model Options") var caching: PromptCacheOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
@@ -58,6 +59,7 @@ struct GenerateCommand: ParsableCommand {
     let regime = DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     options.promptDepth = exits.promptDepth
+    options.promptCache = try caching.open(for: model)
     Interrupt.watch()
     let tokens =
       try raw
@@ -72,5 +74,6 @@ struct GenerateCommand: ParsableCommand {
     try GenerationReport(
       model: model, format: output.format, options: options, exits: exits, showsDrafts: speculation.showDrafts
     ).run(session)
+    try options.promptCache?.settle(session)
   }
 }

@@ -29,6 +29,7 @@ struct SummarizeCommand: ParsableCommand {
   @OptionGroup(title: "Document Options") var wanted: SummaryOptions
   @OptionGroup(title: "Document Options") var reading: Prefix
   @OptionGroup(title: "Model Options") var models: ModelOptions
+  @OptionGroup(title: "Model Options") var caching: PromptCacheOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
   @OptionGroup(title: "Early Exit Options") var exits: ExitOptions
@@ -41,13 +42,14 @@ struct SummarizeCommand: ParsableCommand {
     try speculation.validate(with: exits)
     try auditing.validate(with: exits)
     try search.validate(sampling: sampling, exits: exits, speculation: speculation)
+    try caching.validate(exits: exits, search: search, documents: documents)
   }
 
   func run() throws {
     try DocumentReport(
       command: Self._commandName, documents: documents, models: models, sampling: sampling, exits: exits,
       speculation: speculation,
-      search: search, auditing: auditing, format: output.format, prefix: reading.prefix,
+      search: search, caching: caching, auditing: auditing, format: output.format, prefix: reading.prefix,
       usualMaxTokens: DocumentTask.summary(wanted.request).usualMaxTokens
     ) { recorded in
       var request = wanted.request

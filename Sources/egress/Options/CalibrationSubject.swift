@@ -22,20 +22,35 @@ struct CalibrationSubject: ParsableArguments {
   var compute: ComputePath?
 
   @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "With --data, bits of a number of the keys and values, 16 or 8; see summarize. (default: 16)",
+      valueName: "bits"))
+  var cacheBits: Int?
+
+  @Option(
     help: ArgumentHelp(
       "With --data, a low-rank adapter to merge into the weights; see summarize.", valueName: "adapter"))
   var adapter: String?
 
   /// What has no meaning without --data, where it is given.
   var given: [String] {
-    let all = [("threads", threads != nil), ("compute", compute != nil), ("adapter", adapter != nil)]
+    let all = [
+      ("threads", threads != nil), ("compute", compute != nil), ("cache-bits", cacheBits != nil),
+      ("adapter", adapter != nil),
+    ]
     return all.filter(\.1).map(\.0)
+  }
+
+  func validate() throws {
+    try ModelOptions.validate(cacheBits: cacheBits, compute: compute ?? .quantized)
   }
 
   /// Loads the model.
   func load() throws -> LoadedModel {
     try ModelOptions.load(
-      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized, adapter: adapter)
+      model ?? ModelManifest.defaultName, threads: threads, compute: compute ?? .quantized,
+      cacheBits: cacheBits, adapter: adapter)
   }
 
   /// SHA-256 of the model, which is not loaded.

@@ -14,6 +14,7 @@ struct DocumentReport {
   var exits: ExitOptions
   var speculation: SpeculationOptions
   let search: BeamOptions
+  let caching: PromptCacheOptions
   var auditing = AuditOptions()
   let format: OutputOptions.Format
   /// What stands before a document that an encoder reads; nil for the model's own.
@@ -58,6 +59,7 @@ struct DocumentReport {
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     try exits.protect(&options, model)
     let certified = try certifiedAnswers(model, regime, &options)
+    options.promptCache = try caching.open(for: model)
     Interrupt.watch()
     // A certificate says nothing about a document that had to be made to fit, nor about its parts.
     let isCertified = exits.certificate != nil
@@ -95,6 +97,7 @@ struct DocumentReport {
       findings: Findings(task: task, document: input.text, cites: documents.cite), certified: certified,
       isWhole: isWhole
     ).run(session)
+    if let session { try options.promptCache?.settle(session) }
     if isCovered, let auditor, !auditor.isAlarmed, let session {
       try auditor.look(at: session.generation, model: model.model, options: options, source: document)
     }

@@ -50,6 +50,8 @@ struct GenerationResult: Encodable {
   var text: String
   var tokenIds: [TokenID]
   var promptTokenIds: [TokenID]
+  /// Tokens of the prompt that came from a file; present with --prompt-cache.
+  var reusedPromptTokens: Int?
   var stopReason: StopReason
   /// Layers run for a token of the output, on average; absent when there is none.
   var averageExitLayer: Double?
@@ -163,6 +165,7 @@ struct GenerationReport {
     }
     var seed: UInt64?
     if case .random(let random) = options.sampling { seed = random.seed }
+    let reused = options.promptCache.flatMap { _ in session.flatMap(PromptCache.reusedTokens) }
     var result = GenerationResult(
       text: generation.text, tokenIds: generation.tokenIDs, promptTokenIds: generation.promptTokenIDs,
       stopReason: generation.stopReason, averageExitLayer: generation.averageLayer, seed: seed,
@@ -170,7 +173,8 @@ struct GenerationReport {
       timings: .init(
         load: model.seconds, prefill: timings.prefill, decode: timings.decode,
         tokensPerSecond: rate(max(0, generation.tokenIDs.count - 1), timings.decode),
-        prefillTokensPerSecond: rate(generation.promptTokenIDs.count, timings.prefill)))
+        prefillTokensPerSecond: rate(generation.promptTokenIDs.count - (reused ?? 0), timings.prefill)))
+    result.reusedPromptTokens = reused
     result.guard = GuardResult(generation.applicability)
     result.trippedAt = generation.trippedAt
     result.logprobs = try TokenProbability.all(generation, model.model)
