@@ -26,6 +26,8 @@ public struct ServerConfiguration: Sendable {
   public var idleSeconds = 60
   /// Seconds that a request may take in all.
   public var requestSeconds = 600
+  /// Seconds that a client then has to read the error before its connection is closed.
+  package var lastWordSeconds = 5
   /// Seconds that requests under way are given to end when the server is told to stop.
   public var drainSeconds = 60
 

@@ -40,6 +40,7 @@ final class RunningServer: Sendable {
     configuration.port = 0
     // A connection whose task gets no thread for a minute is not idle.
     configuration.idleSeconds = 600
+    configuration.lastWordSeconds = 600
     configure(&configuration)
     var logger = Logger(label: "test")
     logger.logLevel = .critical

@@ -16,17 +16,21 @@ struct ServedRequest: Sendable {
   private let start = ContinuousClock.now
   private let count: Int
 
-  init(_ stream: EngineStream, signal: CloseSignal?, context: ServingContext, seconds: Int, count: Int) {
+  init(
+    _ stream: EngineStream, signal: CloseSignal?, context: ServingContext, configuration: ServerConfiguration,
+    count: Int
+  ) {
     self.stream = stream
     self.signal = signal
     self.count = count
     logger = context.logger
     registration = signal?.onClose { stream.cancel() }
     let channel = context.channel
+    let (seconds, rest) = (configuration.requestSeconds, configuration.lastWordSeconds)
     deadline = channel.eventLoop.scheduleTask(in: .seconds(Int64(seconds))) {
       stream.cancel(throwing: APIError.timeout(seconds: seconds))
       // A client that does not read its answer would hold the connection for ever.
-      channel.eventLoop.scheduleTask(in: .seconds(5)) { channel.close(promise: nil) }
+      channel.eventLoop.scheduleTask(in: .seconds(Int64(rest))) { channel.close(promise: nil) }
     }
   }
 
@@ -112,6 +116,6 @@ extension Routes {
     let signal = await context.closeSignal()
     return ServedRequest(
       try engine.submit(works, isPart: isPart), signal: signal, context: context,
-      seconds: configuration.requestSeconds, count: works.count)
+      configuration: configuration, count: works.count)
   }
 }
