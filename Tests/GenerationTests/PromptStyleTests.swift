@@ -134,8 +134,10 @@ import Transformers
     #expect(try summary(article).stopReason == .endOfText)
     #expect(try summary(article, .sentences(2)).text == "A b. C d.")
     #expect(try summary(article, .sentences(1)).text == "A b.")
-    // Words are a budget.
-    #expect(try summary(article, .words(50)).text == "A b.")
+    // Four fifths of the words at least, here four of five, and of a document no more than half.
+    #expect(try summary(article, .words(5)).text == "A b. C d.")
+    #expect(try summary(article, .words(7)).text == "A b. C d. E f.")
+    #expect(try summary("It rains. It is wet.", .words(50)).text == "A b.")
     // No more sentences than the document has.
     let words = String(repeating: "word ", count: 150)
     #expect(try summary("\(words)end. Then \(words)end.").text == "A b. C d.")

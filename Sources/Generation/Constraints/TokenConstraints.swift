@@ -27,13 +27,13 @@ package struct TokenConstraints {
   init?(_ options: GenerationOptions, endTokens: Set<TokenID>, prompt: [TokenID], limit: Int) {
     guard
       options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty
-        || !options.adjustments.isEmpty || options.grammar != nil || options.leastSentences != nil
+        || !options.adjustments.isEmpty || options.grammar != nil || options.leastLength != nil
     else { return nil }
     written = options.grammar.map { OutputGrammar.Position($0, limit: limit) }
     adjuster = options.adjustments.isEmpty ? nil : LogitAdjuster(options.adjustments, prompt: prompt)
     forbiddenOpening = options.forbiddenOpening
     opened = forbiddenOpening.isEmpty ? nil : 0
-    floor = options.leastSentences
+    floor = options.leastLength
     sentences = floor.map { SentenceCount($0.table) }
     spans = options.spans
     position = spans?.start
@@ -52,7 +52,7 @@ package struct TokenConstraints {
     if let written, !written.allows(token) { return false }
     if let opened, opened == forbiddenOpening.count - 1, token == forbiddenOpening[opened] { return false }
     if let floor, let sentences {
-      if endTokens.contains(token), sentences.ifEnded < floor.count { return false }
+      if endTokens.contains(token), !floor.isReached(sentences) { return false }
       if let reopened, reopened == floor.forbiddenOpening.count - 1, token == floor.forbiddenOpening[reopened]
       {
         return false
@@ -90,8 +90,7 @@ package struct TokenConstraints {
     }
     // White space behind the end of a sentence may be the first of the tokens that may not follow.
     if count.endsWhole, reopened == nil, !floor.forbiddenOpening.isEmpty { reopened = 0 }
-    // Sentences that others follow stay.
-    sentences = count.followed < floor.count ? count : nil
+    sentences = floor.isPassed(count) ? nil : count
   }
 
   /// The place of the most probable token that may come next; of equal ones, the first. `nil` where none may.

@@ -63,7 +63,7 @@ extension LanguageModel {
       if promptStyle == .reader {
         options.forbiddenOpening = Array(
           try tokenizer.encode(PromptStyle.refusal, special: .asText).prefix(2))
-        options.leastSentences = try floor(of: options.length, document: document)
+        options.leastLength = try floor(of: options.length, document: document)
       }
     case .answer:
       options.endsWithLine = promptStyle.answersOnOneLine
@@ -72,12 +72,20 @@ extension LanguageModel {
     return options
   }
 
-  /// As many sentences as were asked for, or as the document has where these are fewer.
+  /// As many sentences as were asked for, or as the document has where these are fewer; four fifths of the words, and
+  /// no more than half of the document's.
   private func floor(of length: SummaryLength?, document: String) throws -> SentenceFloor? {
-    guard case .sentences(let count)? = length else { return nil }
+    let least: SummaryLength
+    switch length {
+    case nil: return nil
+    case .sentences(let count)?:
+      least = .sentences(min(count, SentenceBoundary.ranges(in: document[...]).count))
+    case .words(let count)?:
+      let share = Int((1 - SentenceLimiter.tolerance) * Double(count))
+      least = .words(min(share, document.split(whereSeparator: \.isWhitespace).count / 2))
+    }
     return SentenceFloor(
-      count: min(count, SentenceBoundary.ranges(in: document[...]).count),
-      table: try tokenTable.table(tokenizer),
+      length: least, table: try tokenTable.table(tokenizer),
       forbiddenOpening: Array(try tokenizer.encode(" " + PromptStyle.refusal, special: .asText).prefix(2)))
   }
 

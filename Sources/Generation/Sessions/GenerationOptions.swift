@@ -44,8 +44,8 @@ public struct GenerationOptions: Sendable {
   public var isExtractive = false
   /// Tokens that the output may not begin with, in this order; none for no such rule.
   public var forbiddenOpening: [TokenID] = []
-  /// How many sentences the output has at least; `nil` for as many as the model writes.
-  public var leastSentences: SentenceFloor?
+  /// How long the output is at least; `nil` for as long as the model makes it.
+  public var leastLength: SentenceFloor?
   /// What the output is restricted to; `nil` for no restriction. ``LanguageModel/spans(of:)`` makes it.
   public var spans: DocumentSpans?
   /// What the output has to be, such as JSON; `nil` for anything. ``LanguageModel/grammar(jsonSchema:)`` makes it. It
@@ -114,7 +114,7 @@ public struct GenerationOptions: Sendable {
     for (field, isGiven) in [
       ("stop", !stopStrings.isEmpty), ("no-repeat-ngram", noRepeatNgram != nil), ("length", length != nil),
       ("extractive", isExtractive || spans != nil), ("opening", !forbiddenOpening.isEmpty),
-      ("sentences", leastSentences != nil),
+      ("least length", leastLength != nil),
       ("logit-bias", adjustments.bias.values.contains(-.infinity)),
     ] where isGiven {
       throw .option(field: field, expected: "left out where outputs are JSON", found: "given")
