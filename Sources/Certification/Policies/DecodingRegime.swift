@@ -83,6 +83,20 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     summaryRules = try fields.decodeIfPresent(Int.self, forKey: .summaryRules) ?? 1
   }
 
+  /// Writes it as a certificate has it. The first rule has no number: the digests of certificates from then hold.
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(tasks, forKey: .tasks)
+    try fields.encode(sampling, forKey: .sampling)
+    try fields.encodeIfPresent(maxTokens, forKey: .maxTokens)
+    try fields.encodeIfPresent(context, forKey: .context)
+    try fields.encode(stopStrings, forKey: .stopStrings)
+    try fields.encodeIfPresent(noRepeatNgram, forKey: .noRepeatNgram)
+    try fields.encode(isExtractive, forKey: .isExtractive)
+    try fields.encodeIfPresent(summaryLength, forKey: .summaryLength)
+    try fields.encodeIfPresent(summaryRules == 1 ? nil : summaryRules, forKey: .summaryRules)
+  }
+
   /// What of another regime this one does not cover, or `nil` where it covers all of it.
   ///
   /// The other's tasks have to be among these; all else has to be equal.
@@ -104,7 +118,7 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     if let found = fields.first(where: { $0.1 != $0.2 }) { return found }
     guard other.tasks.contains("summarize") else { return nil }
     guard summaryRules == other.summaryRules else {
-      return ("rule of summaries' ends", "number \(summaryRules)", "number \(other.summaryRules)")
+      return ("the rule by which summaries end", "number \(summaryRules)", "number \(other.summaryRules)")
     }
     guard summaryLength != other.summaryLength else { return nil }
     return ("length", summaryLength ?? "the usual", other.summaryLength ?? "the usual")
