@@ -33,8 +33,10 @@ public struct PriceFile: Codable, Sendable, Equatable {
 
   /// Measures the subject on this machine.
   ///
-  /// - Parameter prompts: Measures what prompts that stop after a layer cost, instead of exits; the subject needs no
-  ///   heads and no draft.
+  /// - Parameters:
+  ///   - subject: The model, with its exit heads or its draft.
+  ///   - prompts: Measures what prompts that stop after a layer cost, instead of exits; the subject needs no heads and
+  ///     no draft.
   public static func measured(_ subject: DecodingSubject, prompts: Bool = false) throws -> PriceFile {
     try PriceFile(
       subject, costs: prompts ? .prompts(.measured(subject.model.decoder)) : .measured(subject))
