@@ -18,29 +18,41 @@ package final class MappedFile: @unchecked Sendable {
   /// All bytes of the file; valid as long as this object lives. Never empty.
   package let bytes: UnsafeRawBufferPointer
 
+  /// Opens a regular file for reading; the caller closes it.
+  ///
+  /// - Throws: ``FileError`` for what is missing, unreadable or not a regular file.
+  static func openForReading(_ path: String) throws(FileError) -> (descriptor: Int32, byteCount: Int) {
+    guard !path.utf8.contains(0) else { throw unreadable(path, "a path with a NUL character") }
+    // Without O_NONBLOCK, opening a named pipe would wait for a writer.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw unreadable(path, systemMessage(errno)) }
+    var status = stat()
+    let problem =
+      fstat(descriptor, &status) != 0
+      ? systemMessage(errno)
+      : status.st_mode & S_IFMT == S_IFDIR
+        ? "a directory"
+        : status.st_mode & S_IFMT != S_IFREG ? "something that is not a regular file" : nil
+    if let problem {
+      close(descriptor)
+      throw unreadable(path, problem)
+    }
+    return (descriptor, Int(status.st_size))
+  }
+
+  static func unreadable(_ path: String, _ found: String) -> FileError {
+    FileError(kind: .unreadable, file: path, field: "", expected: "a readable file", found: found)
+  }
+
   /// Maps the file at `path`.
   ///
   /// - Throws: ``FileError`` for what is missing, unreadable, empty or not a regular file.
   package init(path: String) throws(FileError) {
-    func refusal(_ found: String) -> FileError {
-      FileError(kind: .unreadable, file: path, field: "", expected: "a readable file", found: found)
-    }
-    guard !path.utf8.contains(0) else { throw refusal("a path with a NUL character") }
-    // Without O_NONBLOCK, opening a named pipe would wait for a writer.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw refusal(MappedFile.systemMessage(errno)) }
+    let (descriptor, length) = try Self.openForReading(path)
     defer { close(descriptor) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw refusal(MappedFile.systemMessage(errno)) }
-    guard status.st_mode & S_IFMT != S_IFDIR else { throw refusal("a directory") }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw refusal("something that is not a regular file")
-    }
-    guard let length = Int(exactly: status.st_size), length > 0 else {
-      throw refusal("an empty file")
-    }
+    guard length > 0 else { throw Self.unreadable(path, "an empty file") }
     let address = mmap(nil, length, PROT_READ, MAP_PRIVATE, descriptor, 0)
-    guard let address, address != MAP_FAILED else { throw refusal(MappedFile.systemMessage(errno)) }
+    guard let address, address != MAP_FAILED else { throw Self.unreadable(path, Self.systemMessage(errno)) }
     self.path = path
     self.bytes = UnsafeRawBufferPointer(start: address, count: length)
   }

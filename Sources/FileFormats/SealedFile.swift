@@ -21,25 +21,12 @@ package final class SealedFileReader {
 
   /// - Throws: ``FileError`` for what is missing, unreadable, or too short for a seal.
   package init(path: String) throws(FileError) {
-    func refusal(_ found: String) -> FileError {
-      FileError(kind: .unreadable, file: path, field: "", expected: "a readable file", found: found)
-    }
-    guard !path.utf8.contains(0) else { throw refusal("a path with a NUL character") }
-    // Without O_NONBLOCK, opening a named pipe would wait for a writer.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw refusal(MappedFile.systemMessage(errno)) }
-    self.descriptor = descriptor
     self.path = path
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else {
-      byteCount = 0
-      throw refusal(MappedFile.systemMessage(errno))
-    }
-    byteCount = max(0, Int(status.st_size) - SHA256.byteCount)
-    guard status.st_mode & S_IFMT != S_IFDIR else { throw refusal("a directory") }
-    guard status.st_mode & S_IFMT == S_IFREG else { throw refusal("something that is not a regular file") }
-    guard status.st_size > SHA256.byteCount else {
-      throw .damaged(path, "", expected: "a file with a SHA-256 at its end", found: "\(status.st_size) bytes")
+    let (descriptor, length) = try MappedFile.openForReading(path)
+    self.descriptor = descriptor
+    byteCount = max(0, length - SHA256.byteCount)
+    guard length > SHA256.byteCount else {
+      throw .damaged(path, "", expected: "a file with a SHA-256 at its end", found: "\(length) bytes")
     }
   }
 

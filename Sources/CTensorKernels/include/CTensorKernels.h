@@ -67,8 +67,8 @@ uint16_t ek_float_to_half(float value);
 
 // ---- Kernels ----------------------------------------------------------------------------------------------------
 
-// How a cache holds a number. Bytes are −127…127 with a scale for the head_size numbers of one position: the scales of a
-// block of 16 keys stand after it as floats, (16), and that of a row of values after the row.
+// How a cache holds a number. Bytes are −127…127 with a scale for the head_size numbers of one position: the scales of
+// a block of 16 keys stand after it as floats, (16), and that of a row of values after the row.
 enum { EK_HALF, EK_FLOAT, EK_BYTES };
 
 // Attention of one token over one key-value head: `group` query heads share its keys and values.

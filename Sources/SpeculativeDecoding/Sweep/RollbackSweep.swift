@@ -43,19 +43,8 @@ public struct RollbackSweep {
     self.largest = largest
   }
 
-  /// A prompt and how to go on from it.
-  public struct Request: Sendable {
-    /// The prompt's tokens.
-    public var prompt: [TokenID]
-    /// How to decode; greedy.
-    public var options: GenerationOptions
-
-    /// Puts a request together.
-    public init(prompt: [TokenID], options: GenerationOptions) {
-      self.prompt = prompt
-      self.options = options
-    }
-  }
+  /// A prompt and how to go on from it, greedily, as a sweep of exits takes it.
+  public typealias Request = ExitSweep.Request
 
   /// Tokens that the caches of all prompts under way may have together; a single prompt may have more.
   private static let cachedTokens = 32_768

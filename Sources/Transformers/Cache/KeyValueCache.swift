@@ -16,8 +16,8 @@ public final class KeyValueCache {
   public package(set) var source: KeyValueCache?
 
   /// Keys of each layer, then its values. Keys of a head: (positions / 16, headSize, 16), so that a score needs no
-  /// sum across lanes; values of a head: (positions, headSize). Positions are rounded up to 16. With bytes each block of
-  /// keys ends with 16 scales, and each row of values with its scale.
+  /// sum across lanes; values of a head: (positions, headSize). Positions are rounded up to 16. With bytes each block
+  /// of keys ends with 16 scales, and each row of values with its scale.
   let memory: UnsafeMutableRawPointer?
   let layout: Layout
 

@@ -13,8 +13,8 @@ struct BenchCommand: ParsableCommand {
       --prices.
 
       With --profile, where the time of a pass of 1, 4, 8 and 16 tokens goes: products with the layers' matrices, \
-      attention, what is done to single rows (norms, rounding, rotation), and the unembedding, which are on the clock of \
-      the calling thread, and how long that waits for the others where they join.
+      attention, what is done to single rows (norms, rounding, rotation), and the unembedding, which are on the clock \
+      of the calling thread, and how long that waits for the others where they join.
 
       Of an encoder-decoder, reading a text of 512 tokens and greedy decoding of 64 after it are measured, for one \
       text and for eight at a time.
