@@ -44,7 +44,7 @@ extension LanguageModel {
   /// - Throws: `GenerationError` for a model whose prompt template is not known.
   public func templateDigest() throws -> String {
     var tokens = try prompt(user: hasEncoder ? summaryPrefix : "").map(String.init).joined(separator: " ")
-    if promptStyle != .chat { tokens += " \(promptStyle.rawValue)" }
+    if promptStyle != .chat { tokens += " \(promptStyle.fingerprint)" }
     return FileDigest.sha256(text: tokens)
   }
 }

@@ -12,7 +12,9 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// nearest to the question; summaries as for chat models.
   case examples
   /// The short requests that a model was trained on. The document stands first, so that all requests about it have its
-  /// tokens as their common beginning; there is no system turn; and a summary is always told a length.
+  /// tokens as their common beginning; there is no system turn; and a summary is always told a length. To a question
+  /// whose words tell where its answer stands, only the nearest sentences are read; of a long article's sentences, only
+  /// those that hold most of it.
   case reader
 
   /// Where a checkpoint names its style.
@@ -21,6 +23,9 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// What a reader model says, and any model's answer is compared with, where a document does not answer a question.
   public static let refusal = "The text does not say."
 
+  /// What a certificate knows the prompts by: it holds for prompts that are made in the same way.
+  package var fingerprint: String { self == .reader ? "\(rawValue) 2" : rawValue }
+
   /// Whether an answer ends with its line.
   var answersOnOneLine: Bool { self == .examples }
 
@@ -28,7 +33,7 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   var namesLength: Bool { self == .reader }
 
   /// The request about a document, as the user's turn says it.
-  func message(_ task: DocumentTask, document: String) -> String {
+  package func message(_ task: DocumentTask, document: String) -> String {
     switch (self, task) {
     case (.examples, .answer(let question)):
       ExamplePrompt.text(document: document, question: question)
@@ -39,9 +44,10 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
       "\(document)\n\nSummarize the text above in \(Self.chatLength(request.length))"
         + (request.focus.map { ", about this: \($0)" } ?? ".")
     case (.reader, .answer(let question)):
-      "\(document)\n\nQuestion: \(question)"
+      "\(PassageSelection.evidence(in: document, for: question))\n\nQuestion: \(question)"
     case (.reader, .summary(let request)):
-      "\(document)\n\nSummarize" + (request.length.map(Self.readerLength) ?? "")
+      "\(PassageSelection.gist(of: document, for: request))\n\nSummarize"
+        + (request.length.map(Self.readerLength) ?? "")
         + (request.focus.map { ": \($0)" } ?? ".")
     }
   }

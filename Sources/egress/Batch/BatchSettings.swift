@@ -46,7 +46,7 @@ struct BatchSettings {
         compute: loaded.model.computeName,
         // A model without a template works with --raw.
         template: try? loaded.model.templateDigest(),
-        prompts: loaded.model.promptStyle == .chat ? nil : loaded.model.promptStyle.rawValue, raw: raw,
+        prompts: loaded.model.promptStyle == .chat ? nil : loaded.model.promptStyle.fingerprint, raw: raw,
         long: rule.rawValue,
         maxTokens: options.maxTokens, temperature: random?.temperature, topK: random?.topK,
         topP: random?.topP, minP: random?.minP, seed: random == nil ? nil : seed, stop: options.stopStrings,
