@@ -79,10 +79,11 @@ public struct Calibrator {
   ///
   /// - Parameters:
   ///   - path: Where it is.
-  ///   - measure: Measures what the parts of decoding cost, for a new file; `nil` to let the sweep do it.
+  ///   - measure: Measures what the parts of decoding cost, for a new file; `nil` to let the sweep do it. A shard may
+  ///     leave it to its merge.
   ///   - shard: What the documents are a part of, where they are not all.
   public func openRuns(
-    _ path: String, measure: (() throws -> SweepCosts)? = nil, shard: ShardDescription? = nil
+    _ path: String, measure: (() throws -> SweepCosts?)? = nil, shard: ShardDescription? = nil
   ) throws -> RunFile {
     try RunFile(
       path: path, settings: settings, measure: measure ?? sweep.measure, records: records, shard: shard)
@@ -91,11 +92,11 @@ public struct Calibrator {
   /// The same with prices that are known, or measured for a new file where they are not.
   ///
   /// - Throws: ``CertificationError`` for a file that was begun with other prices.
-  public func openRuns(
-    _ path: String, prices: SweepCosts?, shard: ShardDescription? = nil, measure: () throws -> SweepCosts
-  ) throws -> RunFile {
+  public func openRuns(_ path: String, prices: SweepCosts?, measure: () throws -> SweepCosts) throws
+    -> RunFile
+  {
     let file = try RunFile(
-      path: path, settings: settings, measure: { try prices ?? measure() }, records: records, shard: shard)
+      path: path, settings: settings, measure: { try prices ?? measure() }, records: records)
     guard prices == nil || prices == file.costs else {
       throw CertificationError(
         .runs, "\(path) was begun with other prices; give the same again, or choose another --output")
@@ -115,7 +116,7 @@ public struct Calibrator {
     progress: (Int) -> Void = { _ in }
   ) throws -> [RunLine]? {
     let rest = Array(records.dropFirst(file.lines.count))
-    let isComplete = try sweep.run(rest, file.costs, shouldStop) { index, outputs in
+    let isComplete = try sweep.run(rest, shouldStop) { index, outputs in
       try file.append(RunLine(id: rest[index].id, outputs: outputs))
       progress(file.lines.count)
     }
@@ -156,6 +157,9 @@ public struct Calibrator {
     for (line, record) in zip(lines, records) {
       let losses = line.losses(
         metric, risk: risk, references: record.references ?? [], source: record.item.document)
+      guard line.times.count == line.thresholds.count else {
+        throw CertificationError(.runs, "the runs of document \(line.id) have no prices")
+      }
       var row = Line(id: line.id)
       for (threshold, (loss, cost)) in zip(line.thresholds, zip(losses, line.times))
       where !isAlone || loss != row.losses.last || cost != row.costs.last {

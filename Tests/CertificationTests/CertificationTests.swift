@@ -110,6 +110,35 @@ import TextLosses
     #expect(error?.kind == .runs && error?.description.contains("another model") == true)
   }
 
+  @Test func `a shard counts, and only what is priced has losses`() throws {
+    let calibrator = try calibrator()
+    let unpriced = #expect(throws: CertificationError.self) {
+      try calibrator.openRuns(directory.path + "/bare.runs.jsonl", measure: { nil })
+    }
+    #expect(unpriced?.description.contains("has to say what the parts of decoding cost") == true)
+    let part = calibrator.restricted(to: try Shard("1/4"))
+    let file = try part.openRuns(
+      directory.path + "/part.runs.jsonl", measure: { nil },
+      shard: ShardDescription(
+        Shard("1/4"), command: "calibrate", arguments: [], data: "", dataDigest: "", modelDigest: "",
+        output: "", documents: 60, lines: part.records.count))
+    var lines = try #require(try part.complete(file, shouldStop: { false }))
+    #expect(file.costs == nil && lines.allSatisfy(\.times.isEmpty))
+    let path = directory.path + "/part.losses.jsonl"
+    let error = #expect(throws: CertificationError.self) { try part.losses(lines, path: path) }
+    #expect(error?.description.contains("have no prices") == true)
+    let wrong = #expect(throws: CertificationError.self) {
+      try lines[0].price(by: .prompts(PromptCosts(layer: 1, propagatedLayer: 1, token: 1)))
+    }
+    #expect(wrong?.description.contains("costs of another way of decoding") == true)
+    let costs = ExitCosts(layer: [2], head: 3, exitHead: 5, gate: 7, propagatedLayer: 11)
+    for index in lines.indices { try lines[index].price(by: .exits(costs)) }
+    // At full depth every token passes all layers and the head.
+    let layers = Double(subject.model.decoder.configuration.layerCount)
+    #expect(lines.allSatisfy { $0.times[0] == 2 * layers + 3 })
+    #expect(try part.losses(lines, path: path).sampleCount == lines.count)
+  }
+
   @Test func `documents without what the risk needs are refused by name`() throws {
     let bare = try directory.write("bare.jsonl", #"{"id": "x", "document": "A text."}"# + "\n")
     let sweep = try calibrator().sweep

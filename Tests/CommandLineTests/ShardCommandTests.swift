@@ -258,8 +258,13 @@ import Testing
         "--exit-layers",
         "1",
         "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output", egress.path(output),
-        "--prices", egress.path("prices.json"),
       ] + options)
+  }
+
+  private var prices: [String] { ["--prices", egress.path("prices.json")] }
+
+  private func mergePriced(_ shards: [String], _ options: String...) throws -> CommandRunner.Result {
+    try egress.run(["merge"] + shards.map(egress.path) + prices + options)
   }
 
   private func bench(_ options: String...) throws -> CommandRunner.Result {
@@ -281,7 +286,8 @@ import Testing
     for folder in ["one", "many", "elsewhere"] {
       try FileManager.default.createDirectory(atPath: egress.path(folder), withIntermediateDirectories: true)
     }
-    let single = try calibrate("--guard-documents", "16", output: "one/docs")
+    let single = try calibrate(
+      "--guard-documents", "16", "--prices", egress.path("prices.json"), output: "one/docs")
     #expect(single.status == 0, "\(single.errors)")
     for index in 1...count {
       let result = try calibrate(
@@ -294,7 +300,7 @@ import Testing
     #expect(shards.allSatisfy(exists) && !exists("many/docs.certificate.json"))
     // Whatever machine decoded them, and without the model.
     try FileManager.default.moveItem(atPath: model, toPath: model + ".away")
-    let merged = try merge(shards)
+    let merged = try mergePriced(shards)
     #expect(merged.status == 0, "\(merged.errors)")
     func withoutPath(_ text: String) -> [Substring] {
       text.split(separator: "\n").filter { !$0.hasPrefix("certificate") }
@@ -302,7 +308,7 @@ import Testing
     #expect(withoutPath(merged.text) == withoutPath(single.text))
     let expected = try files("one")
     #expect(try files("many") == expected)
-    #expect(try merge(shards, "--output", egress.path("elsewhere/docs")).status == 0)
+    #expect(try mergePriced(shards, "--output", egress.path("elsewhere/docs")).status == 0)
     #expect(try files("elsewhere") == expected)
     // The merged runs are those of one machine: more can be asked of them.
     try FileManager.default.moveItem(atPath: model + ".away", toPath: model)
@@ -320,41 +326,17 @@ import Testing
       try egress.run([
         "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--max-tokens", "6", "--epsilon",
         "0.0001",
-        "--rule", "empirical", "--risk", "consistency", "--output", egress.path("docs"), "--prices",
-        egress.path("prices.json"), "--shard", "\(shard)/2",
+        "--rule", "empirical", "--risk", "consistency", "--output", egress.path("docs"), "--shard",
+        "\(shard)/2",
       ])
     }
     for shard in 1...2 {
       let result = try run(shard)
       #expect(result.status == 0, "\(result.errors)")
     }
-    let merged = try merge(names(2, "docs", "runs.jsonl"))
+    let merged = try mergePriced(names(2, "docs", "runs.jsonl"))
     #expect(merged.status == 3, "\(merged.status) \(merged.errors)")
     #expect(exists("docs.certificate.json"))
-  }
-
-  @Test func `shards of a calibration price alike`() throws {
-    try writeDocuments(count: 6)
-    let unpriced = try egress.run([
-      "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--epsilon", "0.5", "--shard",
-      "1/2",
-    ])
-    expectRefusal(unpriced, status: 64, saying: "--shard needs --prices")
-    #expect(try bench().status == 0)
-    #expect(try calibrate("--shard", "1/2", output: "docs").status == 0)
-    // Other prices: of the same model, and of another.
-    let prices = try egress.text("prices.json")
-    let head = try #require(prices.range(of: "\"head\" : "))
-    try egress.folder.write("prices.json", prices.replacingCharacters(in: head, with: "\"head\" : 1"))
-    #expect(try calibrate("--shard", "2/2", output: "docs").status == 0)
-    expectRefusal(
-      try merge(names(2, "docs", "runs.jsonl")), status: 65, saying: "it is of other options")
-    let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("another")) }
-    #expect(try egress.run(["bench", "--model", other, "--prices", egress.path("prices.json")]).status == 0)
-    expectRefusal(
-      try calibrate("--shard", "2/2", output: "more"), status: 65, saying: "has the prices of another model")
-    try egress.folder.write("prices.json", "{}")
-    expectRefusal(try calibrate("--shard", "2/2", output: "more"), status: 65, saying: "has no prices")
   }
 
   @Test func `drafts are sharded as exits are`() throws {
@@ -369,18 +351,15 @@ import Testing
           "--max-tokens", "6",
           "--risk", "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output",
           egress.path(output),
-          "--prices", egress.path("prices.json"),
         ] + options)
     }
-    let single = try run("one")
+    let single = try run("one", "--prices", egress.path("prices.json"))
     #expect([0, 3].contains(single.status), "\(single.errors)")
     for index in 1...2 { #expect(try run("docs", "--shard", "\(index)/2").status == 0) }
-    #expect(try merge(names(2, "docs", "runs.jsonl")).status == single.status)
+    #expect(try mergePriced(names(2, "docs", "runs.jsonl")).status == single.status)
     for suffix in ["runs.jsonl", "losses.jsonl", "certificate.json"] {
       #expect(try egress.text("docs." + suffix) == egress.text("one." + suffix))
     }
-    expectRefusal(
-      try run("two", "--fallback", "0.3,0.6", "--shard", "1/2"), status: 64, saying: "take no --shard")
   }
 
   @Test func `guards of drafts go through shards`() throws {
@@ -397,16 +376,16 @@ import Testing
         [
           "calibrate", "--model", model, "--data", egress.path("docs.jsonl"), "--max-tokens", "6", "--risk",
           "consistency", "--rule", "empirical", "--epsilon", "0.99", "--output", egress.path(output),
-          "--prices", egress.path("prices.json"), "--guard-documents", "16",
+          "--guard-documents", "16",
         ] + way + options)
     }
-    let single = try run("one/docs")
+    let single = try run("one/docs", "--prices", egress.path("prices.json"))
     #expect([0, 3].contains(single.status), "\(single.errors)")
     for index in 1...3 {
       let result = try run("many/docs", "--shard", "\(index)/3")
       #expect(result.status == 0, "\(result.errors)")
     }
-    let merged = try merge(names(3, "many/docs", "runs.jsonl"))
+    let merged = try mergePriced(names(3, "many/docs", "runs.jsonl"))
     #expect(merged.status == single.status, "\(merged.errors)")
     #expect(try files("many") == files("one"))
     let certificate = try egress.text("many/docs.certificate.json")

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Shards of calibrations of prompts and of answers, and of an adaptation.
+/// Shards of calibrations of prompts, of drafts and of answers, and of an adaptation.
 @Suite struct ShardedCalibrationTests {
   let egress: CommandRunner
   let model: String
@@ -36,15 +36,18 @@ import Testing
 
   /// Runs a command whole and in shards, merges these without the model, and compares the files that both leave.
   ///
+  /// - Parameters:
+  ///   - prices: What the whole and the merge price by.
+  ///   - candidates: What stands in the names of shards' files, one for each policy that is compared.
   /// - Returns: The status that both have.
   @discardableResult
   private func expectSame(
-    _ command: [String], count: Int, suffix: String, files: [String],
-    sourceLocation: SourceLocation = #_sourceLocation
+    _ command: [String], prices: [String] = [], count: Int, suffix: String, candidates: [String] = [""],
+    files: [String], sourceLocation: SourceLocation = #_sourceLocation
   ) throws -> Int32 {
-    let single = try egress.run(command + ["--output", egress.path("one/docs")])
+    let single = try egress.run(command + prices + ["--output", egress.path("one/docs")])
     #expect([0, 2, 3].contains(single.status), "\(single.errors)", sourceLocation: sourceLocation)
-    let shards = names("many/docs", count, suffix)
+    let shards = candidates.flatMap { names("many/docs\($0)", count, suffix) }
     func run(_ index: Int) throws -> CommandRunner.Result {
       try egress.run(command + ["--output", egress.path("many/docs"), "--shard", "\(index)/\(count)"])
     }
@@ -52,14 +55,18 @@ import Testing
       let result = try run(index)
       #expect(result.status == 0 && result.output.isEmpty, "\(result.errors)", sourceLocation: sourceLocation)
     }
+    let last = try bytes(shards[shards.count - 1])
     try cut(shards[0])
     #expect(try merge(shards).status == 75, sourceLocation: sourceLocation)
     #expect(try run(1).status == 0, sourceLocation: sourceLocation)
+    if shards.count > 1 {
+      #expect(try bytes(shards[shards.count - 1]) == last, sourceLocation: sourceLocation)
+    }
     let done = try run(1)
     #expect(
       done.status == 0 && done.errors.contains("is done"), "\(done.errors)", sourceLocation: sourceLocation)
     try FileManager.default.moveItem(atPath: model, toPath: model + ".away")
-    let merged = try merge(shards.reversed())
+    let merged = try egress.run(["merge"] + shards.reversed().map(egress.path) + prices)
     try FileManager.default.moveItem(atPath: model + ".away", toPath: model)
     #expect(merged.status == single.status, "\(merged.errors)", sourceLocation: sourceLocation)
     func withoutPath(_ text: String) -> [Substring] {
@@ -92,10 +99,11 @@ import Testing
     [
       "calibrate", "--model", model, "--data", data, "--prompt-depth", "--grid", "1", "--max-tokens", "6",
       "--risk",
-      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--guard-documents", "16", "--prices",
-      egress.path("prices.json"),
+      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--guard-documents", "16",
     ]
   }
+
+  private var prices: [String] { ["--prices", egress.path("prices.json")] }
 
   @Test(arguments: [1, 2, 3, 7]) func `shards of a calibration of prompts are the calibration`(count: Int)
     throws
@@ -105,7 +113,7 @@ import Testing
     #expect(priced.status == 0 && priced.text.contains("at full depth takes"), "\(priced.errors)")
     #expect(try egress.text("prices.json").contains("prompt_propagated_layer"))
     let status = try expectSame(
-      prompts(data), count: count, suffix: "runs",
+      prompts(data), prices: prices, count: count, suffix: "runs",
       files: ["runs.jsonl", "losses.jsonl", "certificate.json", "guard.safetensors"])
     #expect(status == 0)
   }
@@ -114,21 +122,113 @@ import Testing
     let data = try writeDocuments(32)
     #expect(try bench().status == 0)
     expectRefusal(
-      try egress.run(prompts(data) + ["--shard", "1/2"]), status: 65,
+      try egress.run(prompts(data) + prices), status: 1,
       saying: "has the prices of something else than prompts")
     #expect(try bench("--prompt-depth").status == 0)
     expectRefusal(
-      try egress.run([
-        "calibrate", "--model", model, "--data", data, "--exit-layers", "1", "--epsilon", "0.5", "--rule",
-        "empirical",
-        "--prices", egress.path("prices.json"), "--shard", "1/2",
-      ]), status: 65, saying: "has the prices of something else than exits")
+      try egress.run(
+        [
+          "calibrate", "--model", model, "--data", data, "--exit-layers", "1", "--epsilon", "0.5", "--rule",
+          "empirical",
+        ] + prices), status: 1, saying: "has the prices of something else than exits")
     expectRefusal(
       try egress.run(["bench", "--model", model, "--prompt-depth"]), status: 64,
       saying: "--prompt-depth has no effect without --prices")
     expectRefusal(
       try bench("--prompt-depth", "--draft", "head"), status: 64,
       saying: "--draft has no effect with --prompt-depth")
+  }
+
+  @Test func `what prices of shards are not of is said`() throws {
+    let data = try writeDocuments(32)
+    let output = ["--output", egress.path("many/docs")]
+    let shards = names("many/docs", 2, "runs")
+    for index in 1...2 {
+      #expect(try egress.run(prompts(data) + output + ["--shard", "\(index)/2"]).status == 0)
+    }
+    expectRefusal(
+      try egress.run(prompts(data) + output + prices + ["--shard", "1/2"]), status: 64,
+      saying: "--prices has no effect with --shard: shards count, and egress merge prices them")
+    expectRefusal(
+      try merge(shards), status: 64, saying: "shards of a calibration need --prices")
+    func expectRefused(_ words: String) throws {
+      expectRefusal(
+        try egress.run(["merge"] + shards.map(egress.path) + prices), status: 65, saying: words)
+    }
+    try expectRefused("cannot read the prices")
+    #expect(try bench().status == 0)
+    try expectRefused("has the prices of something else than prompts")
+    #expect(try bench("--prompt-depth", "--compute", "float32").status == 0)
+    try expectRefused("has the prices of another --compute")
+    let other = try egress.writeModel("other.gguf") { $0.set("general.name", .string("another")) }
+    let priced = try egress.run(["bench", "--model", other, "--prompt-depth"] + prices)
+    #expect(priced.status == 0, "\(priced.errors)")
+    try expectRefused("has the prices of another model")
+    #expect(try bench("--prompt-depth").status == 0)
+    let whole = try egress.text("prices.json")
+    try egress.folder.write("prices.json", String(whole.prefix(whole.count / 2)))
+    try expectRefused("has no prices that egress bench --prices wrote")
+    // None of that has left anything.
+    for file in ["runs.jsonl", "losses.jsonl", "certificate.json"] {
+      #expect(!FileManager.default.fileExists(atPath: egress.path("many/docs.\(file)")))
+    }
+    try egress.folder.write("prices.json", whole)
+    let merged = try egress.run(["merge"] + shards.map(egress.path) + prices)
+    #expect(merged.status == 0, "\(merged.errors)")
+    // The same shards by other prices.
+    let layer = try #require(whole.range(of: "\"prompt_layer\" : "))
+    try egress.folder.write("prices.json", whole.replacingCharacters(in: layer, with: "\"prompt_layer\" : 1"))
+    try expectRefused("is there already and holds something else")
+    let again = try egress.run(
+      ["merge"] + shards.map(egress.path) + prices + ["--output", egress.path("one/docs")])
+    #expect(again.status == 0, "\(again.errors)")
+    func lines(_ path: String) throws -> [Substring] { try egress.text(path).split(separator: "\n") }
+    #expect(try lines("one/docs.runs.jsonl").dropFirst() == lines("many/docs.runs.jsonl").dropFirst())
+    #expect(try bytes("one/docs.losses.jsonl") != bytes("many/docs.losses.jsonl"))
+  }
+
+  // MARK: Drafts
+
+  @Test(arguments: [1, 2, 3, 7]) func `shards of a calibration choose among values of --fallback`(count: Int)
+    throws
+  {
+    let data = try writeDocuments(32)
+    let draft = try egress.writeModel("draft.gguf")
+    #expect(try bench("--draft", draft).status == 0)
+    let command = [
+      "calibrate", "--model", model, "--draft", draft, "--data", data, "--fallback", "0.001,0.6",
+      "--max-tokens",
+      "6", "--risk", "consistency", "--rule", "ucb", "--bound", "hoeffding", "--epsilon", "0.9", "--delta",
+      "0.4",
+      "--guard-documents", "16",
+    ]
+    let candidates = [".fallback-0.001", ".fallback-0.6"]
+    let kinds = ["runs.jsonl", "losses.jsonl"]
+    try expectSame(
+      command, prices: prices, count: count, suffix: "runs", candidates: candidates,
+      files: candidates.flatMap { way in kinds.map { "\(way.dropFirst()).\($0)" } } + [
+        "certificate.json", "guard.safetensors",
+      ])
+    // The values differ in what is drafted.
+    func lines(_ candidate: String) throws -> [Substring] {
+      try egress.text("one/docs\(candidate).runs.jsonl").split(separator: "\n").dropFirst().map(\.self)
+    }
+    #expect(try lines(candidates[0]) != lines(candidates[1]))
+    // By a pattern, as it is given where there is one value; and not without one of the values.
+    let pattern = try egress.run(
+      ["merge", egress.path("many/docs.*-of-\(count).runs.jsonl"), "--output", egress.path("docs")] + prices)
+    #expect([0, 2, 3].contains(pattern.status), "\(pattern.errors)")
+    #expect(try bytes("docs.certificate.json") == bytes("one/docs.certificate.json"))
+    let some = names("many/docs.fallback-0.001", count, "runs")
+    let half = try egress.run(["merge"] + some.map(egress.path) + prices)
+    #expect(
+      half.status == 75 && half.errors.contains("the shards of fallback 0.6 are missing"), "\(half.errors)")
+    guard count > 1 else { return }
+    let all = some + names("many/docs.fallback-0.6", count, "runs").dropLast()
+    let cut = try egress.run(["merge"] + all.map(egress.path) + prices)
+    #expect(
+      cut.status == 75 && cut.errors.contains("of \(count) shards of fallback 0.6 this is missing: \(count)"),
+      "\(cut.errors)")
   }
 
   // MARK: Answers
@@ -201,6 +301,9 @@ import Testing
     expectRefusal(try run("2/2"), status: 65, saying: "is a shard of other options")
     try FileManager.default.removeItem(atPath: egress.path(shards[1]))
     #expect(try run("2/2").status == 0)
+    expectRefusal(
+      try merge(shards, "--prices", "p.json"), status: 64,
+      saying: "--prices has no effect with --risk selective")
     // Nothing is certified of so few: that is the merge's to say.
     let merged = try merge(shards)
     #expect([0, 2].contains(merged.status), "\(merged.errors)")
@@ -265,6 +368,9 @@ import Testing
       #expect(try adapt("many", data, "--shard", "1/\(count)").status == 0)
       let merged = try merge(shards)
       #expect(merged.status == 0 && merged.errors.contains("has 49 documents"), "\(merged.errors)")
+      expectRefusal(
+        try merge(shards, "--prices", "p.json"), status: 64, saying: "--prices is for shards of a calibration"
+      )
     }
     let whole = try adapt("many", data)
     #expect([0, 3].contains(whole.status), "\(whole.errors)")

@@ -112,14 +112,14 @@ import Transformers
   @Test(arguments: [0, 5])
   func `a sweep prices what a run does`(index: Int) throws {
     let (strategy, policy) = try makeStrategy(Self.settings[index])
-    var sweep = try ExitSweep(model: model, strategy: strategy, policy: policy)
+    let sweep = try ExitSweep(model: model, strategy: strategy, policy: policy)
     // Completing tokens together costs nothing here, so that a run's own record says all of deferred completion.
     let isDeferred = strategy.cachePolicy == .defer
-    sweep.costs = ExitCosts(
+    let costs = ExitCosts(
       layer: Array(repeating: isDeferred ? 0 : 10, count: 16), head: 1000, exitHead: 100, gate: 7,
       propagatedLayer: 1)
     let pieces = try #require(try sweep.run(prompts[0], options: GenerationOptions(maxTokens: 12)))
-    #expect(pieces[0].costPerToken == (isDeferred ? 1000 : 1060) && pieces.count > 3)
+    #expect(costs.costPerToken(of: pieces[0].work) == (isDeferred ? 1000 : 1060) && pieces.count > 3)
     for piece in pieces.dropFirst() {
       var strategy = strategy
       strategy.policy = policy.with(threshold: piece.threshold)
@@ -133,7 +133,7 @@ import Transformers
         if !isDeferred { expected += Double(10 * step.layer + (6 - step.layer)) }
         count += 1
       }
-      #expect(abs(piece.costPerToken - expected / count) < 1e-9)
+      #expect(abs(costs.costPerToken(of: piece.work) - expected / count) < 1e-9)
     }
   }
 

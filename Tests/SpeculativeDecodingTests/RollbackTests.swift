@@ -234,20 +234,20 @@ struct RollbackTests {
   @Test func `a token is priced by passes, their rows and the drafts`() throws {
     let costs = DraftCosts(pass: [4, 5, 7, 10], draft: 0.5)
     var statistics = SpeculationStatistics()
-    #expect(costs.milliseconds(statistics, tokens: 9) == 4)
+    #expect(costs.milliseconds(of: DraftWork(statistics, tokens: 9)) == 4)
     (statistics.steps, statistics.drafted) = (4, 6)
     // Passes of 2.5 rows, six each; the small model reads ten tokens.
-    #expect(costs.milliseconds(statistics, tokens: 11) == 2.9)
+    #expect(costs.milliseconds(of: DraftWork(statistics, tokens: 11)) == 2.9)
     // Of eight rows, as many a row as of four.
     statistics.drafted = 28
-    #expect(costs.milliseconds(statistics, tokens: 33) == 3)
+    #expect(costs.milliseconds(of: DraftWork(statistics, tokens: 33)) == 3)
 
     // Half of the passes with the head of a shortlist.
     statistics.drafted = 6
     statistics.shortlistSteps = 2
     #expect(
       DraftCosts(pass: [4, 5, 7, 10], shortlistPass: [3, 4, 6, 9], draft: 0.5)
-        .milliseconds(statistics, tokens: 11) == 2.7)
+        .milliseconds(of: DraftWork(statistics, tokens: 11)) == 2.7)
 
     let (large, small) = try pair()
     let measured = try DraftCosts.measured(large, source: .model(small))

@@ -2,11 +2,14 @@
 """Runs the shards of an egress command as Ray tasks, and merges them.
 
     shards.py 8 'out.*-of-8.jsonl' summarize --input docs.jsonl --output out.jsonl
+    MERGE_OPTIONS='--prices prices.json' shards.py 8 'docs.*-of-8.runs.jsonl' calibrate --data docs.jsonl --epsilon 0.02
 
-Documents and results lie on a file system that all nodes share. EGRESS names the program.
+Documents and results lie on a file system that all nodes share. EGRESS names the program, and MERGE_OPTIONS are options
+of the merge.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -42,7 +45,8 @@ def main() -> None:
     for index, (status, errors) in enumerate(results):
         if status != 0:
             sys.exit(f"shard {index + 1} of {count} ended with {status}: {errors}")
-    sys.exit(subprocess.run([EGRESS, "merge", pattern], check=False).returncode)
+    options = shlex.split(os.environ.get("MERGE_OPTIONS", ""))
+    sys.exit(subprocess.run([EGRESS, "merge", pattern, *options], check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,7 @@ public struct PromptCosts: Codable, Sendable, Equatable {
   }
 
   /// A prompt and its output.
-  ///
-  /// - Parameters:
-  ///   - shallow: Tokens of the prompt that stop after `depth` layers; the others pass all `layerCount`.
-  func milliseconds(prompt: Int, shallow: Int, depth: Int, layerCount: Int, output: Int) -> Double {
-    let whole = Double((prompt - shallow) * layerCount + shallow * depth)
-    return whole * layer + Double(shallow * (layerCount - depth)) * propagatedLayer
-      + Double(max(output - 1, 0)) * token
+  func milliseconds(of work: PromptWork) -> Double {
+    Double(work.layer) * layer + Double(work.propagatedLayer) * propagatedLayer + Double(work.token) * token
   }
 }

@@ -9,8 +9,11 @@ public struct RunLine: Codable, Sendable, Equatable {
   public var thresholds: [Double]
   /// Megabytes of weights a token, one a piece.
   public var costs: [Double]
-  /// Milliseconds a token by the costs that the file's first line has, one a piece.
-  public var times: [Double]
+  /// What decoding took, one a piece.
+  public var work: [SweepWork]
+  /// Milliseconds of that, of a token or with prompts of a document, one a piece; they are not in the file, and empty
+  /// until ``price(by:)``.
+  public internal(set) var times: [Double] = []
   /// Layers a token, one a piece.
   public var layers: [Double]
   /// From the full model's distributions, one a piece; absent where texts are compared.
@@ -22,12 +25,16 @@ public struct RunLine: Codable, Sendable, Equatable {
   /// The piece with which each text begins.
   public var starts: [Int]
 
+  private enum CodingKeys: String, CodingKey {
+    case id, thresholds, costs, work, layers, distances, inside, texts, starts
+  }
+
   /// The line of a document whose outputs are known.
   public init(id: DocumentIdentifier, outputs: [ThresholdSweep.Output]) {
     self.id = id
     thresholds = outputs.map(\.threshold)
     costs = outputs.map(\.cost)
-    times = outputs.map(\.time)
+    work = outputs.map(\.work)
     layers = outputs.map(\.layer)
     distances = outputs.contains { $0.distance != nil } ? outputs.map { $0.distance ?? 0 } : nil
     inside = outputs.first?.isInside
@@ -45,9 +52,16 @@ public struct RunLine: Codable, Sendable, Equatable {
     let count = thresholds.count
     return count > 0 && costs.count == count && layers.count == count
       && (distances?.count ?? count) == count
-      && times.count == count && starts.count == texts.count && starts.first == 0
+      && work.count == count && starts.count == texts.count && starts.first == 0
       && zip(starts, starts.dropFirst()).allSatisfy(<)
       && (starts.last ?? 0) < count
+  }
+
+  /// Says what each piece takes where the parts of decoding cost so much.
+  ///
+  /// - Throws: ``CertificationError`` for the costs of another way of decoding.
+  public mutating func price(by costs: SweepCosts) throws {
+    times = try zip(work, thresholds).map { try costs.milliseconds(of: $0, threshold: $1) }
   }
 
   /// The loss of each piece.
@@ -74,8 +88,8 @@ public final class RunFile {
   private let file: ResumableLines
   /// Documents so far.
   public private(set) var lines: [RunLine] = []
-  /// What the parts of decoding cost, as it was measured when the file was begun.
-  public let costs: SweepCosts
+  /// What the parts of decoding cost, as it was known when the file was begun; `nil` for a shard whose merge is told.
+  public let costs: SweepCosts?
   private let shard: ShardFile?
 
   /// Opens the file or makes it. Whole lines of an earlier run are kept, an incomplete last line is cut off.
@@ -83,13 +97,13 @@ public final class RunFile {
   /// - Parameters:
   ///   - path: Where it is.
   ///   - settings: What a resumed run must have been made with.
-  ///   - measure: Measures what the parts of decoding cost, for a new file.
+  ///   - measure: Measures what the parts of decoding cost, for a new file; a shard may leave that to its merge.
   ///   - records: The documents; lines must be theirs, in order.
   ///   - shard: Of which documents the file is, where it is not of all; it is then written at the shard's partial path
   ///     instead, until ``finish()``.
   /// - Throws: ``CertificationError`` when the file holds anything else: it is then left as it is.
   public init(
-    path: String, settings: RunSettings, measure: () throws -> SweepCosts, records: [DocumentRecord],
+    path: String, settings: RunSettings, measure: () throws -> SweepCosts?, records: [DocumentRecord],
     shard: ShardDescription? = nil
   ) throws {
     let whole = shard == nil ? nil : ShardFile(path: path)
@@ -106,17 +120,22 @@ public final class RunFile {
           "\(path) holds the runs of another model, policy, setting or file of documents; choose another --output"
         )
       }
-      guard let header = try? JSONDecoder().decode(RunHeader.self, from: Data(first)) else {
+      guard let header = try? JSONDecoder().decode(RunHeader.self, from: Data(first)),
+        header.costs != nil || shard != nil
+      else {
         throw CertificationError(
           .runs, "\(path) line 1: its milliseconds are damaged; remove the file to begin again")
       }
       costs = header.costs
     } else {
       costs = try measure()
+      guard costs != nil || shard != nil else {
+        throw CertificationError(.runs, "\(path) has to say what the parts of decoding cost")
+      }
     }
     for (index, bytes) in file.lines.dropFirst().enumerated() {
       let place = "\(path) line \(index + 2)"
-      guard let line = try? JSONOutput.decode(RunLine.self, from: bytes), line.isWhole else {
+      guard var line = try? JSONOutput.decode(RunLine.self, from: bytes), line.isWhole else {
         throw CertificationError(.runs, "\(place) is damaged; remove the file to begin again")
       }
       if index < records.count, line.id != records[index].id {
@@ -125,6 +144,7 @@ public final class RunFile {
           "\(place) is for \(line.id), where the documents have \(records[index].id); choose another --output"
         )
       }
+      if let costs { try line.price(by: costs) }
       lines.append(line)
     }
     try file.beginAppending()
@@ -141,6 +161,8 @@ public final class RunFile {
 
   /// Appends a document's line.
   public func append(_ line: RunLine) throws {
+    var line = line
+    if let costs { try line.price(by: costs) }
     try file.append(JSONOutput.line(line))
     lines.append(line)
   }

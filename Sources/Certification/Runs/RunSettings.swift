@@ -22,10 +22,11 @@ public struct RunSettings: Codable, Sendable, Equatable {
   }
 }
 
-/// The first line of a file of runs: its settings, and what the parts of decoding cost when it was begun.
+/// The first line of a file of runs: its settings, and what the parts of decoding cost.
 struct RunHeader: Codable, Equatable {
   var settings: RunSettings
-  var costs: SweepCosts
+  /// `nil` for a shard whose merge is told.
+  var costs: SweepCosts?
   /// Of which documents the file is; `nil` for all.
   var shard: ShardDescription?
 
@@ -34,7 +35,7 @@ struct RunHeader: Codable, Equatable {
     case costs = "milliseconds"
   }
 
-  init(settings: RunSettings, costs: SweepCosts, shard: ShardDescription? = nil) {
+  init(settings: RunSettings, costs: SweepCosts?, shard: ShardDescription? = nil) {
     self.settings = settings
     self.costs = costs
     self.shard = shard
@@ -43,14 +44,14 @@ struct RunHeader: Codable, Equatable {
   init(from decoder: any Decoder) throws {
     settings = try RunSettings(from: decoder)
     let container = try decoder.container(keyedBy: CodingKeys.self)
-    costs = try container.decode(SweepCosts.self, forKey: .costs)
+    costs = try container.decodeIfPresent(SweepCosts.self, forKey: .costs)
     shard = try container.decodeIfPresent(ShardDescription.self, forKey: .shard)
   }
 
   func encode(to encoder: any Encoder) throws {
     try settings.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(costs, forKey: .costs)
+    try container.encodeIfPresent(costs, forKey: .costs)
     try container.encodeIfPresent(shard, forKey: .shard)
   }
 

@@ -18,6 +18,25 @@ public enum SweepCosts: Codable, Sendable, Equatable {
     return .drafts(try DraftCosts.measured(subject.model, source: draft.source))
   }
 
+  /// What an output takes: a token of it with exits or drafts, and with prompts the whole document.
+  ///
+  /// - Parameters:
+  ///   - work: What decoding it took.
+  ///   - threshold: At which threshold it came about.
+  /// - Throws: ``CertificationError`` for the work of another way of decoding.
+  func milliseconds(of work: SweepWork, threshold: Double) throws -> Double {
+    switch (self, work) {
+    case (.exits(let costs), .exits(let work)): return costs.costPerToken(of: work)
+    case (.drafts(let costs), .drafts(let work)):
+      // The output at 0 is the large model's own, which needs no drafts.
+      return threshold == 0 ? min(costs.milliseconds(of: work), costs.plain) : costs.milliseconds(of: work)
+    case (.prompts(let costs), .prompts(let work)): return costs.milliseconds(of: work)
+    default:
+      throw CertificationError(
+        .runs, "the file of runs has the costs of another way of decoding than its outputs")
+    }
+  }
+
   /// Reads the costs of whichever kind they are.
   public init(from decoder: any Decoder) throws {
     if let costs = try? ExitCosts(from: decoder) {

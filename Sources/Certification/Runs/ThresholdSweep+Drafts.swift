@@ -34,8 +34,7 @@ extension ThresholdSweep {
     return ThresholdSweep(
       settings: RunSettings(policy: .drafts(description), grid: grid, maxTokens: maxTokens),
       measure: { .drafts(try DraftCosts.measured(model, source: draft.source)) }
-    ) { records, costs, shouldStop, finished in
-      guard case .drafts(let costs) = costs else { throw damaged("drafts") }
+    ) { records, shouldStop, finished in
       let sweep = try RollbackSweep(strategy, grid: grid)
       let requests = try records.map { record in
         var options = try model.options(for: record, maxTokens: maxTokens)
@@ -47,12 +46,10 @@ extension ThresholdSweep {
         try finished(
           index,
           pieces.map { piece in
-            let time = costs.milliseconds(piece.statistics, tokens: piece.generation.tokenIDs.count)
-            return Output(
+            Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
               cost: piece.bytesPerToken / 1e6,
-              // The output at 0 is the large model's own, which needs no drafts.
-              time: piece.threshold == 0 ? min(time, costs.plain) : time,
+              work: .drafts(DraftWork(piece.statistics, tokens: piece.generation.tokenIDs.count)),
               layer: piece.generation.averageLayer ?? 0,
               isInside: piece.generation.applicability?.isInside)
           })

@@ -26,8 +26,7 @@ extension ThresholdSweep {
       settings: RunSettings(
         policy: .prompts(description), grid: sweep.depths.map(Double.init), maxTokens: maxTokens),
       measure: { .prompts(try PromptCosts.measured(model.decoder)) }
-    ) { records, costs, shouldStop, finished in
-      guard case .prompts(let costs) = costs else { throw damaged("prompts that stop after a layer") }
+    ) { records, shouldStop, finished in
       for (index, record) in records.enumerated() {
         var options = try model.options(for: record, maxTokens: maxTokens)
         options.applicability = policyGuard?.found
@@ -42,14 +41,13 @@ extension ThresholdSweep {
             let shallow =
               isInside == false || piece.depth == layerCount
               ? 0 : max(0, prompt.count - LanguageModel.deepPromptTokens)
-            let depth = Double((prompt.count - shallow) * layerCount + shallow * piece.depth)
+            let work = PromptWork(
+              prompt: prompt.count, shallow: shallow, depth: piece.depth, layerCount: layerCount,
+              output: piece.generation.tokenIDs.count)
             return Output(
               threshold: Double(piece.depth), text: piece.generation.text.trimmingWhitespace(),
-              cost: megabytes,
-              time: costs.milliseconds(
-                prompt: prompt.count, shallow: shallow, depth: piece.depth, layerCount: layerCount,
-                output: piece.generation.tokenIDs.count),
-              layer: depth / Double(prompt.count), isInside: isInside)
+              cost: megabytes, work: .prompts(work), layer: Double(work.layer) / Double(prompt.count),
+              isInside: isInside)
           })
       }
       return true

@@ -12,8 +12,8 @@ public struct ThresholdSweep {
     public var text: String
     /// Megabytes of weights that a token reads.
     public var cost: Double
-    /// Milliseconds that it takes by measured costs.
-    public var time: Double
+    /// What decoding it took.
+    public var work: SweepWork
     /// Layers that a token passes, on average.
     public var layer: Double
     /// From the full model's distributions, where the sweep measures that.
@@ -24,28 +24,23 @@ public struct ThresholdSweep {
 
   /// Everything that outputs depend on but the documents.
   public var settings: RunSettings
-  /// Measures what the parts of decoding cost on this machine, as ``run`` takes it.
+  /// Measures what the parts of decoding cost on this machine.
   public var measure: () throws -> SweepCosts
   /// Runs documents and hands over the outputs of each, safest first, in the order of the documents. Returns whether
   /// all were run; `false` where it was told to stop.
   public var run:
     (
-      _ records: [DocumentRecord], _ costs: SweepCosts, _ shouldStop: @escaping () -> Bool,
+      _ records: [DocumentRecord], _ shouldStop: @escaping () -> Bool,
       _ finished: (Int, [Output]) throws -> Void
     ) throws -> Bool
 
   /// A sweep whose outputs are all in files: it decodes nothing.
   static func recorded(_ settings: RunSettings) -> ThresholdSweep {
     let missing = CertificationError(.runs, "the runs do not have every document")
-    return ThresholdSweep(settings: settings, measure: { throw missing }) { records, _, _, _ in
+    return ThresholdSweep(settings: settings, measure: { throw missing }) { records, _, _ in
       guard records.isEmpty else { throw missing }
       return true
     }
-  }
-
-  static func damaged(_ expected: String) -> CertificationError {
-    CertificationError(
-      .runs, "the file of runs has the costs of another way of decoding than \(expected)")
   }
 }
 
@@ -83,10 +78,7 @@ extension ThresholdSweep {
         policy: .exits(description), distance: distance?.rawValue, grid: grid, lowest: lowest,
         maxTokens: maxTokens),
       measure: { .exits(try ExitCosts.measured(model.decoder, heads: subject.heads)) }
-    ) { records, costs, shouldStop, finished in
-      guard case .exits(let costs) = costs else { throw damaged("early exits") }
-      var sweep = sweep
-      sweep.costs = costs
+    ) { records, shouldStop, finished in
       let requests = try records.map { record in
         var options = try model.options(for: record, maxTokens: maxTokens)
         (options.applicability, options.tripwire) = (policyGuard?.found, policyGuard?.tripwire)
@@ -99,7 +91,7 @@ extension ThresholdSweep {
           pieces.map { piece in
             Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6, time: piece.costPerToken,
+              cost: piece.bytesPerToken / 1e6, work: .exits(piece.work),
               layer: piece.generation.averageLayer ?? 0,
               distance: distance == nil ? nil : piece.distance,
               isInside: piece.generation.applicability?.isInside)

@@ -8,7 +8,7 @@ public struct ShardDescription: Codable, Sendable, Equatable {
   public var shard: Shard
   /// The command that ran.
   public var command: String
-  /// What the command was given, but for the shard, its prices and the threads.
+  /// What the command was given, but for the shard and the threads.
   public var arguments: [String]
   /// The file of documents, as it was given.
   public var data: String
@@ -24,11 +24,13 @@ public struct ShardDescription: Codable, Sendable, Equatable {
   public var documents: Int
   /// Documents of this shard.
   public var lines: Int
+  /// Which of the policies that a calibration chooses among; absent where there is one.
+  public var candidate: String?
   /// What a calibration's remark is about; absent elsewhere.
   public var decoder: DecoderFacts?
 
   enum CodingKeys: String, CodingKey {
-    case shard, command, arguments, data, output, skipped, documents, lines, decoder
+    case shard, command, arguments, data, output, skipped, documents, lines, candidate, decoder
     case dataDigest = "data_sha256"
     case modelDigest = "model_sha256"
   }
@@ -37,7 +39,7 @@ public struct ShardDescription: Codable, Sendable, Equatable {
   public init(
     _ shard: Shard, command: String, arguments: [String], data: String, dataDigest: String,
     modelDigest: String, output: String, skipped: Int = 0, documents: Int, lines: Int,
-    decoder: DecoderFacts? = nil
+    candidate: String? = nil, decoder: DecoderFacts? = nil
   ) {
     self.shard = shard
     self.command = command
@@ -49,6 +51,7 @@ public struct ShardDescription: Codable, Sendable, Equatable {
     self.skipped = skipped
     self.documents = documents
     self.lines = lines
+    self.candidate = candidate
     self.decoder = decoder
   }
 
@@ -72,6 +75,7 @@ public struct ShardDescription: Codable, Sendable, Equatable {
     if modelDigest != other.modelDigest { return "another model" }
     if dataDigest != other.dataDigest { return "another file of documents" }
     if Self.significant(arguments) != Self.significant(other.arguments) { return "other options" }
+    if candidate != other.candidate { return other.candidate ?? "one policy" }
     return nil
   }
 
@@ -135,6 +139,17 @@ struct ShardHeader: Equatable {
     fields["shard"] = nil
     description = part.shard
     makings = fields
+  }
+
+  /// The same for all policies that one calibration chooses among.
+  var withoutCandidate: ShardHeader {
+    var header = self
+    header.description.candidate = nil
+    if case .object(var policy)? = makings["policy"], description.candidate != nil {
+      policy["fallback"] = nil
+      header.makings["policy"] = .object(policy)
+    }
+    return header
   }
 
   /// Why another file's lines do not go together with these; `nil` where they do.

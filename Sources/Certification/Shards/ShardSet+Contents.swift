@@ -23,15 +23,24 @@ extension ShardSet {
     return result
   }
 
-  /// What a calibration's shards were run with, and what the parts of decoding cost.
+  /// What a calibration's shards were run with.
   ///
   /// - Throws: ``CertificationError`` where the shards are not of a calibration.
   public func runSettings() throws -> RunSettings { try runHeader().settings }
 
   /// The file of runs that one machine writes.
-  public func runs(for records: [DocumentRecord]) throws -> Data {
-    let header = try runHeader().line()
-    return Data((header + "\n").utf8) + (try lines(for: records))
+  ///
+  /// - Parameters:
+  ///   - records: The documents.
+  ///   - prices: What the parts of decoding cost; `nil` where the shards say it, as those of an adaptation do.
+  /// - Throws: As ``lines(for:)`` does, and where nothing says what the parts cost.
+  public func runs(for records: [DocumentRecord], prices: SweepCosts? = nil) throws -> Data {
+    var header = try runHeader()
+    header.costs = prices ?? header.costs
+    guard header.costs != nil else {
+      throw CertificationError(.shards, "the shards do not say what decoding costs, and there are no prices")
+    }
+    return Data((try header.line() + "\n").utf8) + (try lines(for: records))
   }
 
   private func runHeader() throws -> RunHeader {

@@ -23,31 +23,52 @@ public struct ShardSet {
   /// - Parameter paths: In any order.
   /// - Throws: ``CertificationError``. Its kind is `.unfinished` where shards are missing or not whole yet. It is
   ///   `.shards` where one is there twice, or is of another model, other options or other documents.
-  public init(paths: [String]) throws {
-    guard !paths.isEmpty else { throw CertificationError(.unfinished, "there are no shards to merge") }
-    var files: [File] = []
-    var places: [Int: String] = [:]
-    for path in paths {
-      let file = try Self.open(path)
-      let shard = file.header.description.shard
-      if let first = files.first, let other = first.header.difference(to: file.header) {
-        throw CertificationError(
-          .shards, "\(path) does not belong to \(first.path): it is of \(other)")
-      }
-      if let earlier = places.updateValue(path, forKey: shard.index) {
-        throw CertificationError(.shards, "shard \(shard) is there twice: \(earlier) and \(path)")
-      }
-      files.append(file)
+  public init(paths: [String]) throws { try self.init(paths.map(Self.open)) }
+
+  /// Reads the files of all policies that one calibration chooses among; of anything else, a single set.
+  ///
+  /// - Parameter paths: In any order.
+  /// - Returns: A set for each policy, in the order of the paths.
+  /// - Throws: As ``init(paths:)`` does.
+  public static func candidates(paths: [String]) throws -> [ShardSet] {
+    let files = try paths.map(open)
+    var (names, groups): ([String?], [String?: [File]]) = ([], [:])
+    for file in files {
+      try check(file, with: files[0]) { $0.withoutCandidate }
+      let name = file.header.description.candidate
+      if groups[name] == nil { names.append(name) }
+      groups[name, default: []].append(file)
     }
-    let description = files[0].header.description
+    return names.isEmpty ? [try ShardSet([])] : try names.map { try ShardSet(groups[$0] ?? []) }
+  }
+
+  private static func check(_ file: File, with first: File, by part: (ShardHeader) -> ShardHeader) throws {
+    guard let other = part(first.header).difference(to: part(file.header)) else { return }
+    throw CertificationError(.shards, "\(file.path) does not belong to \(first.path): it is of \(other)")
+  }
+
+  private init(_ files: [File]) throws {
+    guard let first = files.first else {
+      throw CertificationError(.unfinished, "there are no shards to merge")
+    }
+    var places: [Int: String] = [:]
+    for file in files {
+      let shard = file.header.description.shard
+      try Self.check(file, with: first) { $0 }
+      if let earlier = places.updateValue(file.path, forKey: shard.index) {
+        throw CertificationError(.shards, "shard \(shard) is there twice: \(earlier) and \(file.path)")
+      }
+    }
+    let description = first.header.description
     let missing = (1...description.shard.count).filter { places[$0] == nil }
     guard missing.isEmpty else {
       let named = missing.prefix(10).map(String.init).joined(separator: ", ")
+      let whose = description.candidate.map { " of \($0)" } ?? ""
       let rest = missing.count > 10 ? " and \(missing.count - 10) others" : ""
       throw CertificationError(
         .unfinished,
-        "of \(description.shard.count) shards \(missing.count == 1 ? "this is" : "these are") missing: \(named)\(rest)"
-      )
+        "of \(description.shard.count) shards\(whose) \(missing.count == 1 ? "this is" : "these are") missing: "
+          + named + rest)
     }
     self.description = description
     self.files = files

@@ -29,6 +29,18 @@ public struct ExitCosts: Sendable, Equatable, Codable {
     return rows <= layer.count ? layer[rows - 1] : last * Double(rows) / Double(layer.count)
   }
 
+  /// What work costs altogether.
+  public func cost(of work: ExitWork) -> Double {
+    var cost =
+      Double(work.head) * head + Double(work.exitHead) * exitHead + Double(work.gate) * gate
+      + Double(work.propagatedLayer) * propagatedLayer
+    for (index, passes) in work.layer.enumerated() { cost += Double(passes) * layer(rows: index + 1) }
+    return cost
+  }
+
+  /// What a token after the first costs, on average; 0 where there is none.
+  public func costPerToken(of work: ExitWork) -> Double { cost(of: work) / Double(max(work.tokens, 1)) }
+
   /// Tokens that a prompt adds to a shortlist, roughly: documents of a page have as many.
   private static let promptTokens = 100
 

@@ -46,7 +46,7 @@ public struct ExitPlanner {
     Option(
       layers: [], measure: .softmax, cache: .defer, threshold: 1, agreement: 1,
       averageLayer: Double(traces.layerCount),
-      cost: DepthCost.fullDepth(costs, layerCount: traces.layerCount))
+      cost: Double(traces.layerCount) * costs.layer(rows: 1) + costs.head)
   }
 
   /// Sets of at most two exits before the last layer, each with and without the last layer's own exit, if there is one.
@@ -108,16 +108,16 @@ public struct ExitPlanner {
     var agreeing = 0
     var layerSum = 0
     for (start, end) in zip(traces.starts, traces.starts.dropFirst()) {
-      var text = DepthCost(
-        costs, layerCount: traces.layerCount, reads: reads(measure), cache: cache, groupLimit: groupLimit)
+      var text = DepthWork(
+        layerCount: traces.layerCount, reads: reads(measure), cache: cache, groupLimit: groupLimit)
       for token in start..<end {
         let left = exits.firstIndex { confidence($0.looks[token], measure) >= threshold }
         let depth = left.map { exits[$0].layer } ?? traces.layerCount
-        cost += text.token(
-          looks: left.map { $0 + 1 } ?? exits.count, depth: depth, leavesEarly: left != nil)
+        text.add(looks: left.map { $0 + 1 } ?? exits.count, depth: depth, leavesEarly: left != nil)
         if left.map({ exits[$0].looks[token].agrees }) ?? true { agreeing += 1 }
         layerSum += depth
       }
+      cost += costs.cost(of: text.work)
     }
     let count = Double(traces.tokenCount)
     return Option(

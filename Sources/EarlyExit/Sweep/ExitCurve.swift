@@ -151,8 +151,7 @@ struct ExitCurve {
     var generation = sequence.makeGeneration()
     var exitBytes = ExitBytes(sweep.strategy, decoder: sweep.model.decoder)
     var bytes = 0
-    var depthCost = sweep.makeDepthCost()
-    var cost = 0.0
+    var depthWork = sweep.makeDepthWork()
     var distance = 0.0
     // Full depth is not brought back to itself.
     if policy.threshold >= 1 { generation.trippedAt = nil }
@@ -165,17 +164,18 @@ struct ExitCurve {
       // At 1 exit layers are not even looked at.
       let checked = policy.threshold < 1 ? checks[..<(index.map { $0 + 1 } ?? checks.count)] : []
       bytes += exitBytes.bytes(checked, leavesEarly: index != nil)
-      cost +=
-        policy.threshold < 1
-        ? depthCost?.token(
-          looks: checked.count, depth: generation.layers[place], leavesEarly: index != nil) ?? 0
-        : sweep.costOfFullDepth
+      if policy.threshold < 1 {
+        depthWork.add(looks: checked.count, depth: generation.layers[place], leavesEarly: index != nil)
+      } else {
+        depthWork.addFullDepth()
+      }
     }
     let count = generation.tokenIDs.count
-    let steps = Double(max(count - 1, 1))
+    var work = depthWork.work
+    work.tokens = max(count - 1, 0)
     return ExitSweep.Piece(
       threshold: policy.threshold, generation: generation,
-      bytesPerToken: Double(bytes) / steps, costPerToken: cost / steps,
+      bytesPerToken: Double(bytes) / Double(max(work.tokens, 1)), work: work,
       distance: distance / Double(max(count, 1)))
   }
 }

@@ -36,25 +36,25 @@ extension ExitSweep {
       watch.append(first.generated[0])
       var refused: Double?
       var bytes = 0
-      var cost = 0.0
-      var depthCost = makeDepthCost()
+      var depthWork = makeDepthWork()
       while sequence.stopReason == nil {
         if shouldStop() { return nil }
         let index = sequence.generated.count
         if sequence.trippedAt != nil {
           _ = try runner.run(sequence.fullDepthPass(of: decoder) { _ in })
           bytes += bytesOfDepth
-          cost += costOfFullDepth
+          depthWork.addFullDepth()
           continue
         }
         guard let step = try exits.step(sequence), let depth = step.depth else { break }
         let leavesEarly = depth.reason != .lastLayer
         // The run at 1 looks at exits for the sake of the sweep only.
         bytes += pieces.isEmpty ? bytesOfDepth : depth.bytesRead
-        cost +=
-          pieces.isEmpty
-          ? costOfFullDepth
-          : depthCost?.token(looks: depth.checks.count, depth: step.layer, leavesEarly: leavesEarly) ?? 0
+        if pieces.isEmpty {
+          depthWork.addFullDepth()
+        } else {
+          depthWork.add(looks: depth.checks.count, depth: step.layer, leavesEarly: leavesEarly)
+        }
         for check in leavesEarly ? depth.checks.dropLast() : depth.checks[...] {
           let critical = policy.criticalThreshold(
             confidence: check.confidence, at: index, of: options.maxTokens)
@@ -66,11 +66,12 @@ extension ExitSweep {
         }
       }
       let generation = sequence.makeGeneration()
-      let count = Double(max(generation.tokenIDs.count - 1, 1))
+      var work = depthWork.work
+      work.tokens = max(generation.tokenIDs.count - 1, 0)
       pieces.append(
         Piece(
           threshold: current, generation: generation,
-          bytesPerToken: Double(bytes) / count, costPerToken: cost / count))
+          bytesPerToken: Double(bytes) / Double(max(work.tokens, 1)), work: work))
       threshold = first.isCovered ? following(refused, below: current) : nil
     }
     return pieces

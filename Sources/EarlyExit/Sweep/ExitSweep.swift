@@ -20,21 +20,21 @@ public struct ExitSweep {
     public var generation: Generation
     /// Bytes of weights read, on average over the tokens after the first; 0 where there is none.
     public var bytesPerToken: Double
-    /// Of a token after the first, on average, in the unit of the sweep's costs; 0 without costs.
-    public var costPerToken: Double
+    /// What decoding the tokens after the first took.
+    public var work: ExitWork
     /// The mean distance of the exit heads' distributions from those of the full model, over all tokens; 0 unless the
     /// sweep was asked for it. The first token passes all layers.
     public var distance: Double
 
     /// Puts a piece together.
     public init(
-      threshold: Double, generation: Generation, bytesPerToken: Double, costPerToken: Double = 0,
+      threshold: Double, generation: Generation, bytesPerToken: Double, work: ExitWork,
       distance: Double = 0
     ) {
       self.threshold = threshold
       self.generation = generation
       self.bytesPerToken = bytesPerToken
-      self.costPerToken = costPerToken
+      self.work = work
       self.distance = distance
     }
   }
@@ -57,8 +57,6 @@ public struct ExitSweep {
   let strategy: ExitStrategy
   let policy: ThresholdPolicy
   let distance: DistributionDistance?
-  /// What the parts of decoding cost, for ``Piece/costPerToken``.
-  public var costs: ExitCosts?
   private let grid: [Double]?
   private let lowest: Double
 
@@ -211,18 +209,11 @@ public struct ExitSweep {
     return states.indices.map { Array(heads.logits[$0 * width..<($0 + 1) * width]) }
   }
 
-  /// What the tokens of a sequence cost; `nil` without costs.
-  func makeDepthCost() -> DepthCost? {
-    costs.map {
-      DepthCost(
-        $0, layerCount: model.decoder.configuration.layerCount, reads: strategy.measure.reads,
-        cache: strategy.cachePolicy, groupLimit: strategy.groupLimit)
-    }
-  }
-
-  /// What a token costs that passes all layers; 0 without costs.
-  var costOfFullDepth: Double {
-    costs.map { DepthCost.fullDepth($0, layerCount: model.decoder.configuration.layerCount) } ?? 0
+  /// What the tokens of a sequence take, none so far.
+  func makeDepthWork() -> DepthWork {
+    DepthWork(
+      layerCount: model.decoder.configuration.layerCount, reads: strategy.measure.reads,
+      cache: strategy.cachePolicy, groupLimit: strategy.groupLimit)
   }
 
   /// The threshold to go on with after `current`, where `refused` is the largest at which anything changes.

@@ -50,15 +50,15 @@ public struct DraftCosts: Sendable, Equatable, Codable {
 
   /// A token, on average over those after the first, of an output that was decoded with drafts. The small model reads
   /// what it drafted, and once in a pass what it did not.
-  public func milliseconds(_ statistics: SpeculationStatistics, tokens: Int) -> Double {
-    guard statistics.steps > 0, tokens > 1 else { return plain }
-    let steps = Double(statistics.steps)
-    let drafted = Double(statistics.drafted)
+  public func milliseconds(of work: DraftWork) -> Double {
+    guard work.steps > 0, work.tokens > 1 else { return plain }
+    let steps = Double(work.steps)
+    let drafted = Double(work.drafted)
     let rows = 1 + drafted / steps
-    let reduced = Double(statistics.shortlistSteps)
+    let reduced = Double(work.shortlistSteps)
     let passes =
       (steps - reduced) * Self.pass(pass, rows: rows) + reduced * Self.pass(shortlistPass ?? pass, rows: rows)
-    return (passes + (steps + drafted) * draft) / Double(tokens - 1)
+    return (passes + (steps + drafted) * draft) / Double(work.tokens - 1)
   }
 
   /// Between whole numbers of tokens along the straight line; beyond the last as much a token as there.

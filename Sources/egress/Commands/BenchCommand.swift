@@ -9,8 +9,8 @@ struct BenchCommand: ParsableCommand {
       Prefill is of 256 tokens. T(k) is the time of a batch of k tokens in times of one. The perplexity, of a passage \
       that is part of the program, tells the quality the speed is bought at: compare it with --compute float32.
 
-      With --prices, what the parts of decoding cost here is measured instead and goes to a file, for calibrate \
-      --prices.
+      With --prices, what the parts of decoding cost here is measured instead and goes to a file, for \
+      calibrate --prices and merge --prices.
 
       With --profile, where the time of a pass of 1, 4, 8 and 16 tokens goes: products with the layers' matrices, \
       attention, what is done to single rows (norms, rounding, rotation), and the unembedding, which are on the clock \

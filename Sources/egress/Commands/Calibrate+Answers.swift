@@ -17,7 +17,7 @@ extension Calibrate {
     let loss = try loss.answerLoss()
     let shard = try documents.sharding.chosen()
     let begun = try shard.map { try begin($0, file: "answers.jsonl") }
-    if case .some(nil) = begun { return }
+    if let begun, begun.allSatisfy({ $0 == nil }) { return }
     let all = Array(try DocumentFile.read(data).prefix(documents.limit ?? .max))
     try AnswerCalibrator.check(all, loss: loss, name: data)
     if shard == nil { try checkAnswerCertificate(settings) }
@@ -30,7 +30,7 @@ extension Calibrate {
       decoding, records: Array(all.dropFirst(made?.documents ?? 0)), loss: loss, applicability: made?.guard,
       maxTokens: documents.maxTokens)
     let described = try calibrator.described(ways)
-    if let begun = begun ?? nil {
+    if let begun = begun?.first ?? nil {
       let part = calibrator.restricted(to: begun.shard)
       let description = begun.completed(
         modelDigest: try loaded.digest(), skipped: made?.documents ?? 0, documents: calibrator.records.count,
@@ -53,7 +53,7 @@ extension Calibrate {
   private func answer(
     _ calibrator: AnswerCalibrator, by ways: [AnswerCalibrator.Way], header: BatchShardHeader
   ) throws {
-    let path = path(of: header.shard.shard, "answers.jsonl")
+    let path = Self.path(documents.stem, header.shard.shard, "answers.jsonl")
     let lines = try ShardLines(path: path, header: header, ids: calibrator.records.map(\.id))
     let progress = WorkProgress(
       path: path, before: lines.done.count, total: calibrator.records.count, what: "answers")

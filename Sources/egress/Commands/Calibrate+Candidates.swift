@@ -5,7 +5,14 @@ import Generation
 
 /// What decodes the documents of a calibration.
 extension Calibrate {
-  /// The policies to choose among: several where there are several values of --fallback.
+  /// The policies to choose among, as they are called, and what the names of their files begin with: several, with
+  /// names, where there are several values of --fallback.
+  var parts: [(candidate: String?, stem: String)] {
+    guard let values = drafting.fallback?.values, values.count > 1 else { return [(nil, documents.stem)] }
+    return values.map { ("fallback \($0)", "\(documents.stem).fallback-\($0)") }
+  }
+
+  /// The policies to choose among.
   func candidates(
     _ loaded: LoadedModel, _ draft: LoadedDraft?, data: String, records: [DocumentRecord],
     _ policyGuard: PolicyGuard?
@@ -14,33 +21,27 @@ extension Calibrate {
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
     let (metric, risk) = try quality()
-    func candidate(_ name: String, stem: String, _ sweep: ThresholdSweep) throws -> Candidate {
-      Candidate(
-        name: name, stem: stem,
-        calibrator: try Calibrator(sweep, metric: metric, risk: risk, documentsPath: data, records: records))
-    }
-    let stem = documents.stem
-    if let draft {
-      let fallbacks = drafting.fallback?.values ?? [draft.usualFallback]
-      return try fallbacks.map { fallback in
-        try candidate(
-          "fallback \(fallback)", stem: fallbacks.count == 1 ? stem : "\(stem).fallback-\(fallback)",
-          .drafts(
+    func sweeps() throws -> [ThresholdSweep] {
+      if let draft {
+        return try (drafting.fallback?.values ?? [draft.usualFallback]).map { fallback in
+          try .drafts(
             loaded.subject(), draft: draft.subject(), fallback: fallback,
             draftLength: drafting.draftLength ?? draft.usualDraftLength, grid: documents.grid?.values,
-            maxTokens: documents.maxTokens, regime: regime, guard: policyGuard))
+            maxTokens: documents.maxTokens, regime: regime, guard: policyGuard)
+        }
       }
-    }
-    guard documents.promptDepth else {
-      return [try candidate("exits", stem: stem, exitSweep(loaded, regime, policyGuard))]
-    }
-    return [
-      try candidate(
-        "prompts", stem: stem,
-        .prompts(
+      guard documents.promptDepth else { return [try exitSweep(loaded, regime, policyGuard)] }
+      return [
+        try .prompts(
           loaded.subject(), depths: documents.depths, maxTokens: documents.maxTokens, regime: regime,
-          guard: policyGuard))
-    ]
+          guard: policyGuard)
+      ]
+    }
+    return try zip(parts, sweeps()).map { part, sweep in
+      Candidate(
+        name: part.candidate ?? "policy", stem: part.stem,
+        calibrator: try Calibrator(sweep, metric: metric, risk: risk, documentsPath: data, records: records))
+    }
   }
 
   private func exitSweep(

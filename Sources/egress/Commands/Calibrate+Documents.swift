@@ -9,7 +9,7 @@ extension Calibrate {
     let settings = try rule.settings(isGrowing: true)
     let shard = try documents.sharding.chosen()
     let begun = try shard.map { try begin($0, file: "runs.jsonl") }
-    if case .some(nil) = begun { return }
+    if let begun, begun.allSatisfy({ $0 == nil }) { return }
     let all = try readRecords(data)
     // What cannot come out is told before anything is run.
     try checkFeasibility(settings, all.count)
@@ -29,21 +29,30 @@ extension Calibrate {
     let facts = DecoderFacts(
       model: loaded.model.name, draft: draft?.name, layers: loaded.model.decoder.configuration.layerCount,
       megabytes: Double(loaded.model.bytesPerToken) / 1e6)
-    if let begun = begun ?? nil {
-      let whole = candidates[0].calibrator
-      let part = whole.restricted(to: begun.shard)
-      let description = begun.completed(
-        modelDigest: try loaded.digest(), skipped: made?.documents ?? 0, documents: whole.records.count,
-        lines: part.records.count, decoder: facts)
-      _ = try runs(part, path: path(of: begun.shard, "runs.jsonl"), shard: description)
+    if let begun {
+      let digest = try loaded.digest()
+      for (candidate, description) in zip(candidates, begun) {
+        guard let description else { continue }
+        let whole = candidate.calibrator
+        let part = whole.restricted(to: description.shard)
+        let path = Self.path(candidate.stem, description.shard, "runs.jsonl")
+        let completed = description.completed(
+          modelDigest: digest, skipped: made?.documents ?? 0, documents: whole.records.count,
+          lines: part.records.count, decoder: facts)
+        // Shards count; what that costs is said where they are merged.
+        _ = try complete(part, part.openRuns(path, measure: { nil }, shard: completed), path: path)
+      }
       return
     }
     // Policies are compared by what the same parts cost.
     var measured: SweepCosts?
     let outputs = try candidates.map { candidate in
-      let lines = try runs(candidate.calibrator, path: candidate.stem + ".runs.jsonl", known: measured)
-      measured = measured ?? lines.costs
-      return lines.lines
+      let (calibrator, path) = (candidate.calibrator, candidate.stem + ".runs.jsonl")
+      let file = try calibrator.openRuns(
+        path, prices: documents.prices(for: calibrator.sweep.settings.policy)
+      ) { try measured ?? calibrator.sweep.measure() }
+      measured = measured ?? file.costs
+      return try complete(calibrator, file, path: path)
     }
     try certify(candidates, outputs: outputs, settings: settings, facts: facts, files: files)
   }
@@ -69,14 +78,7 @@ extension Calibrate {
   }
 
   /// The outputs of every document: those of an earlier run that are in the file, and the others.
-  ///
-  /// - Parameter known: What the parts of decoding cost, where that has been measured.
-  private func runs(
-    _ calibrator: Calibrator, path: String, shard: ShardDescription? = nil, known: SweepCosts? = nil
-  ) throws -> (lines: [RunLine], costs: SweepCosts) {
-    let file = try calibrator.openRuns(
-      path, prices: documents.prices(for: calibrator.sweep.settings.policy), shard: shard
-    ) { try known ?? calibrator.sweep.measure() }
+  private func complete(_ calibrator: Calibrator, _ file: RunFile, path: String) throws -> [RunLine] {
     let progress = WorkProgress(
       path: path, before: file.lines.count, total: calibrator.records.count, what: "documents")
     defer { progress.clear() }
@@ -84,6 +86,6 @@ extension Calibrate {
       file, shouldStop: { Interrupt.isRequested }, progress: progress.show)
     guard let lines else { throw progress.interrupted(file.lines.count) }
     try file.finish()
-    return (lines, file.costs)
+    return lines
   }
 }

@@ -31,16 +31,13 @@ extension Calibrate {
       )
     }
     if loss.isSelective { return try validateAnswers() }
-    guard documents.sharding.shard == nil || documents.prices != nil else {
+    if documents.sharding.shard != nil, documents.prices != nil {
       throw ValidationError(
-        "--shard needs --prices, so that all shards price alike; egress bench makes them.")
+        "--prices has no effect with --shard: shards count, and egress merge prices them.")
     }
     let (metric, _) = try quality()
     try validateFurtherMetrics()
     if drafting.draft != nil {
-      if let fallback = drafting.fallback, fallback.values.count > 1, documents.sharding.shard != nil {
-        throw ValidationError("several values of --fallback take no --shard")
-      }
       if let fallback = drafting.fallback, fallback.values.count > 1, rule.epsilon.values.count > 1 {
         throw ValidationError("several values of --fallback take one epsilon")
       }

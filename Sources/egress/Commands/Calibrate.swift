@@ -26,7 +26,7 @@ struct Calibrate: ParsableCommand {
         egress calibrate --data questions.jsonl --risk selective --metric exact-match --epsilon 0.1
         egress answer --certificate questions.certificate.json --question "When was it built?" bridge.txt
         egress calibrate losses.csv --epsilon 0.05
-        egress calibrate --data docs.jsonl --epsilon 0.05 --prices prices.json --shard 3/8
+        egress calibrate --data docs.jsonl --epsilon 0.05 --shard 3/8
 
       Exit status: 0 a threshold past the safest is certified; 3 only the safest (the full model) is; 2 nothing is; \
       1 the data are wrong; 64 the options are. With --shard 0 when the shard is done; see egress merge.

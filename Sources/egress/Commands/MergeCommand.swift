@@ -10,16 +10,17 @@ struct MergeCommand: ParsableCommand {
     discussion: """
       Results come out in the order of the documents, byte for byte as one machine writes them. Of a calibration, the \
       table of losses and the certificate are made, by the options that its shards were given; no model is needed. The \
-      guard that the shards made lies beside them. Of an evaluation, the result is printed; of hidden states, the \
-      files are written anew, from the folders beside the shards' lists; of fit-exits, the outputs are put together, and \
-      fit-exits without --shard then fits on them; so it is with adapt.
+      guard that the shards made lies beside them. Its shards count what decoding takes, and --prices says what that \
+      costs on the kind of machine that the certificate is for; those of answers need none. Of an evaluation, the \
+      result is printed; of hidden states, the files are written anew, from the folders beside the shards' lists; of \
+      fit-exits, the outputs are put together, and fit-exits without --shard then fits on them; so it is with adapt.
 
       Shards that are missing or not whole, that are there twice, or that are of another model, of other options or of \
       other documents are refused. A pattern may be given in quotes, so that no shell is needed.
 
       EXAMPLES
         egress merge summaries.*-of-8.jsonl --output summaries.jsonl
-        egress merge 'docs.*-of-8.runs.jsonl'
+        egress merge 'docs.*-of-8.runs.jsonl' --prices prices.json
 
       Exit status: 0 done; 2 nothing and 3 only the safest threshold is certified; 65 the shards do not go together; \
       75 some are missing or not whole yet, or a file cannot be written.
@@ -39,6 +40,12 @@ struct MergeCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The documents, where they lie elsewhere by now.", valueName: "docs.jsonl"))
   var data: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Of a calibration: what the parts of decoding cost, from egress bench --prices.",
+      valueName: "prices.json"))
+  var prices: String?
+
   @Flag(help: "Replace what is there under the output's name.")
   var force = false
 
@@ -47,12 +54,16 @@ struct MergeCommand: ParsableCommand {
 
   func run() throws {
     try ShardFailure.classifying {
-      let set = try ShardSet(paths: shards.flatMap(FilePattern.expanded))
+      let sets = try ShardSet.candidates(paths: shards.flatMap(FilePattern.expanded))
+      let set = sets[0]
       if format != nil, set.description.command != EvaluateCommand._commandName {
         throw ValidationError("--format is for shards of an evaluation.")
       }
+      guard prices == nil || set.description.command == Calibrate._commandName else {
+        throw ValidationError("--prices is for shards of a calibration.")
+      }
       switch set.description.command {
-      case Calibrate._commandName: try mergeCalibration(set)
+      case Calibrate._commandName: try mergeCalibration(sets)
       case EvaluateCommand._commandName: try mergeEvaluation(set)
       case ExportStatesCommand._commandName: try mergeStates(set)
       case AdaptCommand._commandName: try mergeAdaptation(set)
@@ -61,13 +72,15 @@ struct MergeCommand: ParsableCommand {
     }
   }
 
-  private func mergeCalibration(_ set: ShardSet) throws {
+  private func mergeCalibration(_ sets: [ShardSet]) throws {
+    let set = sets[0]
     // The first shard's options are those of all, but for where things lie.
     var calibrate = try Calibrate.parse(set.description.arguments)
     calibrate.force = calibrate.force || force
     calibrate.documents.output = output ?? set.description.output
     calibrate.documents.data = documents(of: set)
-    try calibrate.merge(set, replacing: force)
+    calibrate.documents.prices = prices
+    try calibrate.merge(sets, replacing: force)
   }
 
   private func mergeEvaluation(_ set: ShardSet) throws {

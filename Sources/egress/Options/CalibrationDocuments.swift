@@ -26,7 +26,8 @@ struct CalibrationDocuments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "What the parts of decoding cost, from egress bench --prices. (default: measured here)",
+      "What the parts of decoding cost, from egress bench --prices; of shards, egress merge is told. "
+        + "(default: measured here)",
       valueName: "prices.json"))
   var prices: String?
 

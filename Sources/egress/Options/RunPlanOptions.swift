@@ -54,8 +54,7 @@ struct RunPlanOptions: ParsableArguments {
       let sweep = try ThresholdSweep.exits(
         subject, strategy: exits.strategy(policy, heads: subject.heads, model: model), policy: policy,
         maxTokens: maxTokens, regime: regime)
-      let costs = try sweep.measure()
-      return { try sweep.run($0, costs, { Interrupt.isRequested }) { _, _ in } }
+      return { try sweep.run($0, { Interrupt.isRequested }) { _, _ in } }
     }
     var strategy: any DecodingStrategy = FullDepth()
     if let certificate {

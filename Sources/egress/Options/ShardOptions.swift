@@ -70,7 +70,7 @@ struct ShardOptions: ParsableArguments {
   /// What the command was given, but for what may differ from shard to shard.
   static var arguments: [String] {
     ShardDescription.without(
-      ["--shard", "--shards", "--threads", "--prices", "--batch", "--format"],
+      ["--shard", "--shards", "--threads", "--batch", "--format"],
       in: Array(CommandLine.arguments.dropFirst(2)))
   }
 }
