@@ -37,7 +37,7 @@ import Transformers
 
   @Test func `a reader is told a length by the kind of text`() throws {
     let dialogue = "#Person1#: Hello.\n#Person2#: Hi.\n\nDr. Lee: Good morning."
-    let article = String(repeating: "Some words of an article: more. ", count: 50)
+    let article = String(repeating: "Some words of an article, and more, ", count: 50)
     #expect(try text(.summarize) == reader("Summarize in 1 sentence."))
     #expect(try text(.summarize, dialogue) == reader("Summarize in 1 sentence.", dialogue))
     #expect(try text(.summarize, article) == reader("Summarize in 3 sentences.", article))

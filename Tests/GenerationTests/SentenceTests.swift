@@ -67,6 +67,25 @@ import Transformers
     #expect(limited("One. ", .sentences(1)) == ["One. "])
   }
 
+  @Test func `a sentence that says itself again ends a text`() {
+    let loop = "He was found guilty of a long and careful fraud (pictured) "
+    for size in [1, 4, 7] {
+      var limiter = SentenceLimiter(.sentences(3))
+      var output = ""
+      for start in stride(from: 0, to: 20 * loop.count, by: size) {
+        let text = String(repeating: loop, count: 21)
+        let from = text.index(text.startIndex, offsetBy: start)
+        let (visible, isOver) = limiter.push(String(text[from..<text.index(from, offsetBy: size)]))
+        output += visible
+        if isOver { break }
+      }
+      #expect(output.hasPrefix(loop) && output.count < 2 * loop.count)
+    }
+    // As a later sentence it is not shown at all.
+    #expect(limited("He left. " + loop + loop, .sentences(3), isCut: true) == ["He left."])
+    #expect(limited("They came, they saw it, and they came again.", .sentences(1)).count == 1)
+  }
+
   @Test func `a budget of words ends a text at a sentence`() {
     // 10, 2, 1, 4 and 1 words.
     let all = [

@@ -25,9 +25,9 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
   /// What summaries keep to beside these settings: ``currentSummaryRules`` of the program that calibrated.
   public var summaryRules: Int
 
-  /// 2: a reader's summary does not end before its number of sentences, and ends before one that says again what it has
-  /// said. 1, where a certificate has no number: it ended where the model ended it.
-  public static let currentSummaryRules = 2
+  /// 3: a summary ends in a sentence that says itself again. 2: a reader's does not end before its number of sentences,
+  /// and ends before one that says again what it has said. 1, where a certificate has no number: it ended where the model ended it.
+  public static let currentSummaryRules = 3
 
   enum CodingKeys: String, CodingKey {
     case tasks, sampling, context

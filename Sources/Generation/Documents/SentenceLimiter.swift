@@ -1,6 +1,6 @@
 /// Ends a text that arrives in pieces at a length, between two sentences.
 ///
-/// It ends before a sentence that says again what those before it say.
+/// It ends before a sentence that says again what those before it say, and in one that says itself again.
 ///
 /// The first sentence is shown as it comes; the others when they are whole, for until then they may be taken back.
 package struct SentenceLimiter {
@@ -36,10 +36,10 @@ package struct SentenceLimiter {
         shown = 0
         if isFull { return (visible, true) }
       case .undecided(let end):
-        return (visible + show(to: end), !fits(sentence[...]))
+        return (visible + show(to: end), isOver)
       case .none:
         let end = sentence.lastIndex { !$0.isWhitespace }.map { sentence.index(after: $0) }
-        return (visible + show(to: end ?? sentence.startIndex), !fits(sentence[...]))
+        return (visible + show(to: end ?? sentence.startIndex), isOver)
       }
     }
   }
@@ -66,6 +66,9 @@ package struct SentenceLimiter {
     guard sentences > 0, case .words(let limit) = length else { return true }
     return Double(words + Self.wordCount(sentence)) <= Double(limit) * (1 + Self.tolerance)
   }
+
+  /// Whether the sentence at hand ends the text, whatever else it would say.
+  private var isOver: Bool { !fits(sentence[...]) || SentenceRepetition.isLoop(sentence[...]) }
 
   private mutating func show(to end: String.Index) -> String {
     guard sentences == 0 else { return "" }

@@ -1,6 +1,7 @@
 /// Tells whether a sentence says again, word for word, what earlier ones said.
 struct SentenceRepetition {
   private static let run = 3
+  private static let loop = 6
   private var sentences: Set<[String]> = []
   private var runs: Set<[String]> = []
 
@@ -19,6 +20,18 @@ struct SentenceRepetition {
     if sentences.contains(words) { return true }
     let own = Self.runs(words)
     return !own.isEmpty && 2 * own.count(where: runs.contains) >= own.count
+  }
+
+  /// Whether a sentence, as far as it is there, has begun to say itself again: its last six words stand in it before.
+  ///
+  /// - Complexity: O(n)
+  static func isLoop(_ sentence: Substring) -> Bool {
+    // The last word may not be whole yet.
+    guard let end = sentence.lastIndex(where: { !($0.isLetter || $0.isNumber) }) else { return false }
+    let words = words(sentence[..<end])
+    guard words.count >= 2 * loop else { return false }
+    let tail = words.suffix(loop)
+    return (0...words.count - 2 * loop).contains { words[$0..<$0 + loop] == tail }
   }
 
   private static func words(_ text: Substring) -> [String] {
