@@ -125,6 +125,29 @@ import Testing
       "--certificate", file("exits.certificate.json"), "--exit-heads", file("heads.safetensors"))
     #expect(try used.json()["text"] as? String == given.json()["text"] as? String)
     #expect(try used.json()["average_exit_layer"] as? Double == given.json()["average_exit_layer"] as? Double)
+
+    #expect(try serve().contains("exits.certificate.json: "))
+    #expect(try !serve("--full-depth").contains("certificate.json"))
+  }
+
+  /// Starts a server and ends it.
+  ///
+  /// - Returns: What it says on standard error.
+  private func serve(_ options: String...) throws -> String {
+    let log = try egress.folder.write("log", "")
+    func said() throws -> String { try String(contentsOfFile: log, encoding: .utf8) }
+    let result = try egress.run(
+      ["serve", "--model", model, "--port", "0", "--threads", "1", "--log-level", "error"] + options,
+      errors: FileHandle(forWritingTo: URL(fileURLWithPath: log))
+    ) { process in
+      for _ in 0..<60_000 where process.isRunning {
+        if try said().contains("is served at") { break }
+        Thread.sleep(forTimeInterval: 0.01)
+      }
+      process.terminate()
+    }
+    #expect(result.status == 0)
+    return try said()
   }
 
   @Test func `what does not fit a folder is refused`() throws {

@@ -26,21 +26,34 @@ struct ServedCertificateOptions: ParsableArguments {
       valueName: "file"))
   var exitHeads: String?
 
+  @Flag(help: "Decode everything at full depth, whatever adapt has found for the model.")
+  var fullDepth = false
+
   func validate(with auditing: AuditOptions) throws {
     if auditing.audit != nil, certificate.isEmpty { throw ValidationError("--audit needs a --certificate.") }
+    if fullDepth, !certificate.isEmpty {
+      throw ValidationError("--full-depth and --certificate exclude each other.")
+    }
     if auditing.auditLog != nil, certificate.count > 1 {
       throw ValidationError("--audit-log is of one certificate, but \(certificate.count) are given.")
     }
   }
 
-  /// Reads them, and says what each says.
+  /// Reads them, and says what each says; without any, the one that the folder of an adapted model has.
   func load(_ loaded: LoadedModel, threads: Int?, _ auditing: AuditOptions) throws -> [ServedCertificate] {
     var found: [ServedCertificate] = []
-    for path in certificate {
+    var (paths, heads) = (certificate, exitHeads)
+    if paths.isEmpty, !fullDepth, let (adaptation, folder) = try loaded.adaptation(),
+      adaptation.way != .fullDepth
+    {
+      paths = [Adaptation.certificate(of: adaptation.way, in: folder)]
+      if adaptation.way == .exits { heads = Adaptation.File.heads.path(in: folder) }
+    }
+    for path in paths {
       let subject =
         try ServedCertificate.needsDraft(path)
         ? loaded.subject(draft: LoadedDraft(draft, for: loaded, threads: threads))
-        : loaded.subject(ExitPolicyOptions.parse(exitHeads.map { ["--exit-heads", $0] } ?? []))
+        : loaded.subject(ExitPolicyOptions.parse(heads.map { ["--exit-heads", $0] } ?? []))
       let served = try ServedCertificate(path: path, for: subject)
       Console.note("\(path): \(served.statement)")
       found += try audited(served, subject, auditing)

@@ -10,13 +10,7 @@ extension DocumentReport {
     guard !exits.fullDepth, !exits.isGiven, exits.promptDepth == nil, exits.policy.given.isEmpty,
       !speculation.isActive, search.beams == nil, answering == nil, !documents.raw
     else { return self }
-    let folder = Adaptation.folder(of: model.path)
-    guard let adaptation = try Adaptation.read(folder: folder) else { return self }
-    guard try adaptation.modelDigest == model.digest() else {
-      throw CommandError(
-        "\(folder) is for another model, adapted as \(adaptation.model); remove it, adapt again, or give --full-depth"
-      )
-    }
+    guard let (adaptation, folder) = try model.adaptation() else { return self }
     if let (field, expected, found) = adaptation.regime.firstDifference(to: regime) {
       Console.note(
         "\(folder) does not cover this, for \(field) was \(expected) there and is \(found) here: decoded at full depth"
