@@ -10,7 +10,7 @@ extension AdaptationRun {
   public func prepare() throws -> Bool { try prepared() != nil }
 
   /// Decodes a shard's documents at every threshold, into files beside those of the whole. They are put together by
-  /// ``ShardSet/runs(for:)``, and ``run()`` goes on from there.
+  /// ``ShardSet/runs(for:prices:)``, and ``run()`` goes on from there.
   ///
   /// - Parameter begun: What the shard is of, but for what the run itself knows.
   /// - Returns: `false` where it was told to stop.
