@@ -37,7 +37,8 @@ struct PassageSelectionTests {
   private func report(_ n: Int) -> String {
     (0...n).map { index in
       "The harbour council voted on the harbour wall in month \(index) of the year. "
-        + "Somebody\(index) lost gloves\(index) near stairs\(index) without thinking\(index) twice\(index) today\(index). "
+        + "Somebody\(index) lost gloves\(index) near stairs\(index) "
+        + "without thinking\(index) twice\(index) today\(index). "
         + "Otherwise\(index) rain\(index) fell\(index) slowly\(index) upon roofs\(index) everywhere\(index)."
     }.joined(separator: " ")
   }

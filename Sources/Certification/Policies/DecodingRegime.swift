@@ -26,7 +26,8 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
   public var summaryRules: Int
 
   /// 3: a summary ends in a sentence that says itself again. 2: a reader's does not end before its number of sentences,
-  /// and ends before one that says again what it has said. 1, where a certificate has no number: it ended where the model ended it.
+  /// and ends before one that says again what it has said. 1, where a certificate has no number: it ended where the
+  /// model ended it.
   public static let currentSummaryRules = 3
 
   enum CodingKeys: String, CodingKey {

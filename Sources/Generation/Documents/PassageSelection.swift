@@ -58,10 +58,11 @@ package enum PassageSelection {
   ///
   /// A word of a sentence counts by the number of other sentences that have it, and for more the fewer have it (as in
   /// MEAD's centroids; Radev et al., 2004); the sum is divided by the number of words and 12, so that neither the
-  /// longest nor the shortest sentences win. From two sentences more than a summary is to have, the default model's news
-  /// summaries are no worse than from the whole article, in a third of the time: ROUGE-Lsum 0.298 against 0.249 on the 50
-  /// articles that were chosen by, 0.273 against 0.281 on 50 others; from 6, 8 and 10 sentences it was 0.271 to 0.276.
-  /// Abstracts and conversations are summarised better whole, and a summary with a focus is left to the whole text.
+  /// longest nor the shortest sentences win. From two sentences more than a summary is to have, the default model's
+  /// news summaries are no worse than from the whole article, in a third of the time: ROUGE-Lsum 0.298 against 0.249 on
+  /// the 50 articles that were chosen by, 0.273 against 0.281 on 50 others; from 6, 8 and 10 sentences it was 0.271 to
+  /// 0.276. Abstracts and conversations are summarised better whole, and a summary with a focus is left to the whole
+  /// text.
   package static func gist(of document: String, for request: SummaryRequest) -> String {
     guard request.focus == nil, TextKind(of: document) == .article else { return document }
     let sentences = sentences(of: document)

@@ -8,8 +8,8 @@ struct ServeCommand: ParsableCommand {
     abstract: "Serve a model over OpenAI's protocol.",
     discussion: """
       Requests are decoded together, and each output is the one that its request gets alone. SIGTERM and Ctrl-C end \
-      the server when the requests under way are answered. Of a model that adapt has made faster, documents are decoded \
-      as its folder says.
+      the server when the requests under way are answered. Of a model that adapt has made faster, documents are \
+      decoded as its folder says.
 
       EXAMPLES
         egress serve
