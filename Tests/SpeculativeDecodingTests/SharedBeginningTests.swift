@@ -66,6 +66,27 @@ import Transformers
     }
   }
 
+  @Test func `in a conversation whoever drafts goes on from the turn before`() throws {
+    let large = models.large
+    let model = LanguageModel(
+      name: large.name, decoder: large.decoder, tokenizer: large.tokenizer,
+      promptTemplate: PromptTemplate.chatML(system: nil), endTokens: large.endTokens)
+    let options = GenerationOptions(maxTokens: 12)
+    for (number, strategy) in try models.fixed().enumerated() {
+      let conversation = Conversation(model: model, options: options, strategy: strategy)
+      for text in ["Why is it so?", "And then?", "Good."] {
+        let prompt = try model.prompt(
+          messages: conversation.messages + [ChatMessage(role: "user", content: text)])
+        let expected = try strategy.makeSession(model: model, prompt: prompt, options: options) { false }
+        while try expected.next() != nil {}
+        let isFirst = conversation.messages.isEmpty
+        let found = try conversation.respond(to: text)
+        #expect(found.generation == expected.generation, "\(number)")
+        #expect((conversation.reusedTokens > 0) == !isFirst, "\(number): \(conversation.reusedTokens)")
+      }
+    }
+  }
+
   @Test func `exact drafts keep the output`() throws {
     let strategies = try models.timed()
     let all = orders(30, seed: 91) { strategies[$0 / 2 % strategies.count] }

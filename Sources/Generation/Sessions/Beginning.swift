@@ -54,4 +54,6 @@ package protocol BeginningCompanion {
 package protocol BeginningSession: GenerationSession {
   /// What it has read so far.
   var beginning: Beginning { get }
+  /// Tokens of the prompt that another sequence had read already.
+  var reusedTokens: Int { get }
 }

@@ -82,7 +82,7 @@ public final class DecodingSession: GenerationSession, PassSharing, BeginningSes
   var tokens: [TokenID] { sequence.prompt + sequence.generated }
   package var beginning: Beginning { sequence.beginning }
   /// Tokens of the prompt that another sequence had read already.
-  var reusedTokens: Int { sequence.reusedCount }
+  package var reusedTokens: Int { sequence.reusedCount }
 
   package var readSequence: SequenceDecoding? { sequence.generated.isEmpty ? nil : sequence }
 

@@ -198,7 +198,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     return beginning
   }
   /// Tokens of the prompt that another sequence had read already.
-  var reusedTokens: Int { sequence.reusedCount }
+  package var reusedTokens: Int { sequence.reusedCount }
   package var readSequence: SequenceDecoding? { sequence.generated.isEmpty ? nil : sequence }
 
   package var hasUnreadParts: Bool { sequence.hasUnreadParts }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Certification
 import Generation
 import Transformers
 
@@ -20,14 +21,17 @@ struct ChatCommand: ParsableCommand {
         egress chat --model smollm2-135m-instruct
         egress chat --model model.gguf --system "Answer in one sentence." --temperature 0.7
         egress chat --model model.gguf --messages before.json
+        egress chat --model model.gguf --drafter auto
       """)
 
   @OptionGroup(title: "Conversation Options") var turns: ConversationOptions
   @OptionGroup(title: "Model Options") var models: ModelOptions
   @OptionGroup(title: "Output Options") var sampling: SamplingOptions
   @OptionGroup(title: "Output Options") var output: OutputOptions
+  @OptionGroup(title: "Drafting Options") var speculation: SpeculationOptions
 
   func validate() throws {
+    if speculation.showDrafts { throw ValidationError("--show-drafts has no effect in a conversation.") }
     if turns.messages == "-" {
       throw ValidationError("--messages has to be a file: standard input has the turns.")
     }
@@ -35,7 +39,8 @@ struct ChatCommand: ParsableCommand {
 
   func run() throws {
     let history = try turns.read()
-    let model = try models.load().model
+    let loaded = try models.load()
+    let model = loaded.model
     guard !model.hasEncoder else {
       throw CommandError("\(model.name) reads one text at a time: generate, summarize and answer are for it")
     }
@@ -53,8 +58,11 @@ struct ChatCommand: ParsableCommand {
         "\(model.name) was trained to read documents, not to talk; smollm2-135m-instruct and larger models do"
       )
     }
-    let conversation = Conversation(
-      model: model, options: sampling.makeOptions(usualMaxTokens: 1024), messages: history)
+    let options = sampling.makeOptions(usualMaxTokens: 1024)
+    let strategy = try speculation.strategy(
+      loaded, threads: models.threads, exits: ExitOptions.parse([]), exitStrategy: nil,
+      regime: DecodingRegime(tasks: [], options: options, maxTokens: sampling.maxTokens))
+    let conversation = Conversation(model: model, options: options, strategy: strategy, messages: history)
     try ChatLoop(conversation: conversation, format: output.format).run()
   }
 }

@@ -93,7 +93,7 @@ struct ChatLoop {
       }
       last = end
     }
-    let session: DecodingSession
+    let session: any GenerationSession
     do {
       session = try conversation.respond(to: text, shouldStop: { Interrupt.isRequested }) {
         try show($0.text)

@@ -98,7 +98,7 @@ def main():
     saved = torch.load(arguments.run / "checkpoint.pt")
     changed = bytearray(base)
     for tensor, origin in zip(reader.tensors, begin.tensors):
-        assert tensor.name == origin.name and tensor.data_offset == origin.data_offset
+        assert tensor.name == origin.name and tensor.n_bytes == origin.n_bytes
         raw = np.array(origin.data)
         if tensor.name in saved["movers"]:
             blocks = raw.reshape(raw.shape[0], -1, 4 + BLOCK // 2)

@@ -70,6 +70,39 @@ def tokenizer(path):
     return result
 
 
+# What counts for `evidence`, as in the program (PassageSelection).
+NEAREST = 3
+
+
+def words(text):
+    return set(re.findall(r"[^\W_]+", text.lower()))
+
+
+def weight(count, holders):
+    """Counted doublings of 1 + count / holders, linear in between."""
+    ratio, value = 1 + count / holders, 0.0
+    while ratio >= 2:
+        ratio /= 2
+        value += 1
+    return value + ratio - 1
+
+
+def evidence(document, question):
+    """What the program puts to a reader: the sentences nearest to a question, or all where words do not tell."""
+    parts = SENTENCE_END.split(document.strip())
+    if len(parts) <= NEAREST:
+        return document
+    asked = words(question)
+    found = [words(part) & asked for part in parts]
+    holders = Counter(word for own in found for word in own)
+    scores = [sum(weight(len(parts), holders[word]) for word in sorted(own)) for own in found]
+    total = sum(weight(len(parts), holders.get(word, 1)) for word in sorted(asked))
+    if total == 0 or max(scores) < total / 3:
+        return document
+    best = sorted(range(len(parts)), key=lambda index: (-scores[index], index))[:NEAREST]
+    return " ".join(parts[index] for index in sorted(best))
+
+
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])")
 
 
@@ -128,8 +161,10 @@ def wordings(reference, focus, chooser):
 
 
 class Data:
-    def __init__(self, folder, model, longest=700, held_out=False, spared=0.0):
+    def __init__(self, folder, model, longest=700, held_out=False, spared=0.0, near=0.0):
         self.tokenizer = tokenizer(model)
+        # Share of the questions that are put to the sentences nearest to them, as the program puts them.
+        self.near = near
         # Share of the questions without an answer that are left out where a document has others.
         self.spared = spared
         self.longest = longest
@@ -165,18 +200,31 @@ class Data:
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def item(self, key, chooser, most=12):
-        kind, document = key
+    def prefix(self, document):
+        return [self.tokenizer.opening, *self.encode("user\n" + document)]
+
+    def request(self, asked, written):
         opening, closing = self.tokenizer.opening, self.tokenizer.closing
-        prefix = [opening, *self.encode("user\n" + document)]
+        head = [*self.encode(asked), closing, *self.encode("\n"), opening, *self.encode("assistant\n")]
+        return Request([*head, *self.encode(written), closing], len(head))
+
+    def items(self, key, chooser, most=12):
+        """A document with what is asked about it, and each question that is put to its nearest sentences alone."""
+        kind, document = key
         rows = list(self.documents[key][1])
         chooser.shuffle(rows)
-        requests = []
+        requests, alone = [], []
         for question, focus, references in rows[:most]:
             if references == [REFUSAL] and chooser.random() < self.spared and len(rows) > 1:
                 continue
             if kind == "answer":
                 asked, written = f"\n\nQuestion: {question.strip()}", references[0]
+                read = evidence(document, question) if chooser.random() < self.near else document
+                if read != document:
+                    # A question whose answer is not in them is put to the whole document.
+                    if written == REFUSAL or written.lower() in read.lower():
+                        alone.append(Item(kind, self.prefix(read), [self.request(asked, written)]))
+                        continue
             else:
                 written = chooser.choice(references)
                 many = chooser.choice([2, 3, 3])
@@ -185,9 +233,8 @@ class Data:
                     written, asked = parts, f"\n\nSummarize in {many} sentences."
                 else:
                     asked = "\n\n" + wordings(written, focus, chooser)
-            head = [*self.encode(asked), closing, *self.encode("\n"), opening, *self.encode("assistant\n")]
-            requests.append(Request([*head, *self.encode(written), closing], len(head)))
-        return Item(kind, prefix, requests) if requests else self.item(key, chooser, most)
+            requests.append(self.request(asked, written))
+        return [*([Item(kind, self.prefix(document), requests)] if requests else []), *alone]
 
     def rounds(self, chooser, rows, answers=0.5):
         """Batches of items of about one length with about `rows` rows, without end; `answers` is their share of the
@@ -207,7 +254,8 @@ class Data:
                 for stretch in stretches:
                     items = [
                         item
-                        for item in (self.item(key, chooser) for key in stretch)
+                        for key in stretch
+                        for item in self.items(key, chooser)
                         if len(item.prefix) <= self.longest
                     ]
                     items.sort(key=lambda item: len(item.prefix))

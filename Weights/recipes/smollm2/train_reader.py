@@ -75,7 +75,8 @@ class Step:
         batch = collate(items)
         whole = self.chooser.random() < self.arguments.whole
         depth = None if whole else self.chooser.randint(self.arguments.lowest, 25)
-        found, right, agreement = losses(self.reader, self.maps, batch, self.chosen, depth)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.arguments.bfloat16):
+            found, right, agreement = losses(self.reader, self.maps, batch, self.chosen, depth)
         for parameter in self.maps.values():
             parameter.grad = None
         for grid in self.reader.grids.values():
@@ -141,20 +142,19 @@ def evaluate(reader, maps, held_out, chosen):
     return facts
 
 
-def held_out_batches(files, model, chooser, limit):
+def held_out_batches(files, model, chooser, limit, near):
     result = {}
     for path in files:
         rows = [json.loads(line) for line in open(path)]
         wanted = {row["document"].strip() for row in rows if tuning(row)}
-        data = Data([path], model, longest=1000, held_out=True)
+        data = Data([path], model, longest=1000, held_out=True, near=near)
         items, count = [], 0
         for key in sorted(data.documents, key=lambda key: hashlib.sha256(key[1].encode()).hexdigest()):
             if key[1] in wanted:
-                item = data.item(key, chooser)
-                if len(item.prefix) > 1000 or count >= limit:
-                    continue
-                items.append(item)
-                count += len(item.requests)
+                for item in data.items(key, chooser):
+                    if len(item.prefix) <= 1000 and count < limit:
+                        items.append(item)
+                        count += len(item.requests)
         items.sort(key=lambda item: len(item.prefix))
         result[Path(path).stem] = [collate(items[i : i + 4]) for i in range(0, len(items), 4)]
     return result
@@ -180,6 +180,11 @@ def main():
     parser.add_argument(
         "--spared", type=float, default=0, help="share of the questions without an answer that are left out"
     )
+    parser.add_argument(
+        "--near", type=float, default=0, help="share of the questions that are put to the sentences nearest to them"
+    )
+    parser.add_argument("--measured", type=int, default=30, help="requests of a held-out file, about")
+    parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16, where the processor has them")
     parser.add_argument("--whole", type=float, default=0.45, help="share of the steps whose prompts pass all layers")
     parser.add_argument("--lowest", type=int, default=14, help="layer after which prompts stop at the earliest")
     parser.add_argument("--checkpoint-minutes", type=float, default=10)
@@ -198,13 +203,16 @@ def main():
         print(json.dumps(facts), file=log, flush=True)
 
     note(arguments={key: str(value) for key, value in vars(arguments).items()})
-    data = Data(arguments.data, arguments.model, spared=arguments.spared)
-    held_out = held_out_batches(arguments.held_out, arguments.model, random.Random(0), 30)
+    data = Data(arguments.data, arguments.model, spared=arguments.spared, near=arguments.near)
+    held_out = held_out_batches(
+        arguments.held_out, arguments.model, random.Random(0), arguments.measured, 1.0 if arguments.near else 0.0
+    )
     reader = Reader(arguments.model, arguments.frozen, 0)
     written = Counter()
     for key in data.documents:
-        for request in data.item(key, random.Random(0)).requests:
-            written.update(request.tokens[request.output :])
+        for item in data.items(key, random.Random(0)):
+            for request in item.requests:
+                written.update(request.tokens[request.output :])
     common = sorted(written, key=lambda token: (-written[token], token))[:4096]
     begin = load_file(arguments.maps)
     maps = {layer: nn.Parameter(begin[f"map.{layer}"].float().T.contiguous()) for layer in EXITS}
@@ -244,7 +252,13 @@ def main():
         ready, facts = context.Event(), context.Queue()
         other = Step(reader, maps, data, chosen, arguments, f"{arguments.seed} {step} helper")
         context.Process(target=helper, args=(other, shared, ready, facts), daemon=True).start()
-    note(step=step, **evaluate(reader, maps, held_out, chosen))
+
+
+    def measure():
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bfloat16):
+            note(step=step, **evaluate(reader, maps, held_out, chosen))
+
+    measure()
 
     def save():
         changed = sum((grid.new_codes() != grid.codes).sum().item() for grid in reader.grids.values())
@@ -306,7 +320,7 @@ def main():
         if done - saved_at > 60 * arguments.checkpoint_minutes or done >= budget or step == last:
             saved_at = done
             save()
-            note(step=step, **evaluate(reader, maps, held_out, chosen))
+            measure()
             now = time.time()
 
 
