@@ -220,11 +220,10 @@ class Data:
             if kind == "answer":
                 asked, written = f"\n\nQuestion: {question.strip()}", references[0]
                 read = evidence(document, question) if chooser.random() < self.near else document
-                if read != document:
-                    # A question whose answer is not in them is put to the whole document.
-                    if written == REFUSAL or written.lower() in read.lower():
-                        alone.append(Item(kind, self.prefix(read), [self.request(asked, written)]))
-                        continue
+                # A question whose answer is not in them is put to the whole document.
+                if read != document and (written == REFUSAL or written.lower() in read.lower()):
+                    alone.append(Item(kind, self.prefix(read), [self.request(asked, written)]))
+                    continue
             else:
                 written = chooser.choice(references)
                 many = chooser.choice([2, 3, 3])
