@@ -147,6 +147,7 @@ import Transformers
     let (strategy, policy) = try Self.strategy()
     let sweep = try ExitSweep(model: model, strategy: strategy, policy: policy, grid: [0.5, 0.02])
     let pieces = try #require(try sweep.run(Self.prompt(90), options: Self.options()))
+    #expect(pieces.count > 1 && pieces[0].threshold == 1 && pieces[1].threshold == 0.5)
     for piece in pieces.dropFirst() {
       var strategy = strategy
       strategy.policy = policy.with(threshold: piece.threshold)
@@ -221,7 +222,7 @@ import Transformers
     let requests = (0..<6).map { index in
       (
         prompt: Self.prompt(60 + 50 * index, seed: UInt64(index)),
-        options: Self.options(index % 3 == 0 ? nil : index % 3 + 1), threshold: [0.5, 0.05, 0.01][index % 3]
+        options: Self.options(index % 3 == 0 ? nil : index % 3), threshold: [0.01, 0.5, 0.2][index % 3]
       )
     }
     func strategy(_ threshold: Double) throws -> ExitStrategy {
@@ -240,10 +241,15 @@ import Transformers
     }
     var found: [Int: Generation] = [:]
     while !batch.isIdle { for (ticket, generation) in try batch.step() { found[ticket] = generation } }
+    var changed = 0
     for index in 0..<12 {
       let request = requests[index % 6]
-      let alone = try Self.run(model, request.prompt, request.options, strategy(request.threshold)).generation
+      let exits = try strategy(request.threshold)
+      let alone = try Self.run(model, request.prompt, request.options, exits).generation
       #expect(found[index] == alone, "\(index)")
+      let full = try Self.run(model, request.prompt, Self.options(nil), exits).generation
+      changed += full.tokenIDs == alone.tokenIDs ? 0 : 1
     }
+    #expect(changed >= 4)
   }
 }

@@ -66,8 +66,8 @@ extension Certificate {
     }
   }
 
-  /// The layer after which prompts stop at every threshold below 1 of an exit policy; `nil` where they pass all, and for
-  /// another policy.
+  /// The layer after which prompts stop at every threshold below 1 of an exit policy; `nil` where they pass all, and
+  /// for another policy.
   public var promptLayer: Int? {
     if case .exits(let description)? = policyDescription { description.prompt?.layer } else { nil }
   }

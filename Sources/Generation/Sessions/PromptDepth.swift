@@ -85,8 +85,8 @@ extension LanguageModel {
 
   /// Reads a prompt through all layers, and as it is read where its tokens stop after each of some layers.
   ///
-  /// The prompt passes the layers once: below a depth nothing changes, and above it only its last tokens run again. Each
-  /// sequence is the one that reading with that depth gives alone, to the bit.
+  /// The prompt passes the layers once: below a depth nothing changes, and above it only its last tokens run again.
+  /// Each sequence is the one that reading with that depth gives alone, to the bit.
   ///
   /// - Parameters:
   ///   - prompt: Tokens, at least one.
@@ -96,8 +96,8 @@ extension LanguageModel {
   /// - Returns: The sequence of full depth, then those of the depths; that of full depth alone for a prompt so short
   ///   that no token stops, and for one that the guard finds outside. Each has its first token. `nil` when `shouldStop`
   ///   said so.
-  /// - Throws: ``GenerationError`` for a prompt that does not fit, a depth that the model does not have and one below the
-  ///   layer that the guard reads; `DecoderError`, and the tokenizer's errors.
+  /// - Throws: ``GenerationError`` for a prompt that does not fit, a depth that the model does not have and one below
+  ///   the layer that the guard reads; `DecoderError`, and the tokenizer's errors.
   package func readPrompt(
     _ prompt: [TokenID], options: GenerationOptions, depths: [Int], shouldStop: () -> Bool
   ) throws -> [SequenceDecoding]? {

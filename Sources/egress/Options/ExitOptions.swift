@@ -145,8 +145,8 @@ struct ExitOptions: ParsableArguments {
           : certificate.promptLayer == nil
             ? "leaving early at this threshold takes \(costs.0) ms a token and full depth \(costs.1), "
               + "so tokens pass all layers"
-            : "a document takes \(costs.0) ms at this threshold and \(costs.1) ms at full depth, so all tokens pass all "
-              + "layers")
+            : "a document takes \(costs.0) ms at this threshold and \(costs.1) ms at full depth, "
+              + "so all tokens pass all layers")
       return nil
     }
     return strategy
