@@ -141,6 +141,13 @@ import Testing
     #expect(evaluated.status == 0, "\(evaluated.errors)")
     #expect(evaluated.text.contains("\(threshold); prompts stop after layer 1"), "\(evaluated.text)")
 
+    let distances = try egress.run([
+      "evaluate", "--model", model, "--data", egress.path("docs.jsonl"), "--max-tokens", "6", "--certificate",
+      certificate, "--metric", "brier", "--risk", "consistency",
+    ])
+    expectRefusal(
+      distances, status: 1, saying: "is of prompts that stop after a layer, and brier compares exits")
+
     // Of several layers one is chosen, and the last one is the whole prompt. The guard reads the lowest.
     let chosen = try calibrate("4,1", "--output", egress.path("two"))
     #expect(chosen.status == 0, "\(chosen.errors)\(chosen.text)")
@@ -198,6 +205,12 @@ import Testing
           + options)
       #expect(result.status == status && result.errors.contains(words), "\(result.errors)")
     }
+    let evaluated = try egress.run([
+      "evaluate", "--model", model, "--data", data, "--prompt-depth", "1", "--metric", "brier", "--risk",
+      "consistency",
+    ])
+    expectRefusal(
+      evaluated, status: 64, saying: "--metric brier compares exits; with --prompt-depth give one of texts")
     for (options, status, words) in [
       (["--prompt-depth", "0"], 64 as Int32, "--prompt-depth must be at least 1"),
       (["--prompt-depth", "9"], 1, "prompt-depth must be in 1...4, but is 9"),
