@@ -40,9 +40,16 @@ def examples(text: str) -> str:
     )
 
 
+def stands_alone(argument: dict[str, Any]) -> bool:
+    """Whether an option may be given without its value, which then is what the program calls its default."""
+    return argument.get("parsingStrategy") == "scanningForValue" and argument.get("isOptional", False)
+
+
 def option(argument: dict[str, Any]) -> str:
     names = ", ".join(("--" if n["kind"] == "long" else "-") + n["name"] for n in argument.get("names", []))
     value = "" if argument["kind"] == "flag" else f" <{argument['valueName']}>"
+    if stands_alone(argument):
+        value = f" [{value.strip()}]"
     return (names + value if names else f"[{argument['valueName']}]") or argument["valueName"]
 
 
@@ -52,7 +59,7 @@ def meaning(argument: dict[str, Any]) -> str:
     if argument.get("allValues") and not all(v in argument.get("abstract", "") for v in argument["allValues"]):
         facts.append("one of " + ", ".join(argument["allValues"]))
     if argument.get("defaultValue") and argument["kind"] != "flag":
-        facts.append("default: " + argument["defaultValue"])
+        facts.append(("without a value: " if stands_alone(argument) else "default: ") + argument["defaultValue"])
     return argument.get("abstract", "") + (f" ({'; '.join(facts)})" if facts else "")
 
 

@@ -28,6 +28,48 @@ import Testing
     #expect("\(try #require(error))".contains("calibrate again"))
   }
 
+  @Test func `where prompts stop is part of a policy, and of no policy that does not say so`() throws {
+    let policy = try ThresholdPolicy(threshold: 0, layers: [1])
+    func description(_ depth: Int?) throws -> ExitPolicyDescription {
+      try ExitPolicyDescription(
+        ExitStrategy(policy: policy, measure: SoftmaxConfidence()), policy: policy, model: .hashing().0,
+        modelDigest: "m", headsDigest: "h",
+        regime: DecodingRegime(tasks: [.summarize], options: GenerationOptions(), maxTokens: 6),
+        promptDepth: depth)
+    }
+    let (plain, stopped) = try (description(nil), description(3))
+    let text = String(decoding: try stopped.jsonData(), as: UTF8.self)
+    #expect(text.contains("\"deep_tokens\" : 32") && text.contains("\"layer\" : 3"))
+    #expect(try ExitPolicyDescription.read(Array(text.utf8), name: "x") == stopped)
+    #expect(try plain.digest() != stopped.digest() && description(2).digest() != stopped.digest())
+    // So that digests of policies that were written before hold.
+    #expect(!String(decoding: try plain.jsonData(), as: UTF8.self).contains("prompt\""))
+
+    var layer = ExitCosts(layer: [1], head: 2, exitHead: 3, gate: 4, propagatedLayer: 5)
+    let prompt = PromptCosts(layer: 6, propagatedLayer: 7, token: 8)
+    func prices(_ costs: SweepCosts, heads: String = "h") -> PriceFile {
+      var file = PriceFile(
+        DecodingSubject(model: .hashing().0, modelDigest: "m", headsDigest: heads), costs: costs)
+      file.compute = plain.compute
+      return file
+    }
+    let both = SweepCosts.documents(DocumentCosts(prompt: prompt, output: layer))
+    #expect(try prices(both).costs(for: .exits(stopped), name: "p") == both)
+    #expect(try prices(both).costs(for: .exits(plain), name: "p") == .exits(layer))
+    let written = try JSONDecoder().decode(SweepCosts.self, from: JSONEncoder().encode(both))
+    #expect(written == both)
+    for (file, words) in [
+      (prices(.exits(layer)), "something else than exits after prompts that stop"),
+      (prices(.prompts(prompt)), "something else than exits after prompts that stop"),
+      (prices(both, heads: "other"), "other exit heads"),
+    ] {
+      let error = #expect(throws: CertificationError.self) { try file.costs(for: .exits(stopped), name: "p") }
+      #expect("\(error, default: "")".contains(words))
+    }
+    layer.head = 3
+    #expect(try prices(.exits(layer)).costs(for: .exits(plain), name: "p") == .exits(layer))
+  }
+
   @Test func `the policy of another version is refused by its number`() throws {
     let fields = """
       "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,

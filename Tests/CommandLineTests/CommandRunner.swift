@@ -113,9 +113,12 @@ struct CommandRunner {
     + #"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"#
 
   /// Writes a small model with random weights, 128 tokens of context and a ChatML template.
-  func writeModel(_ name: String = "tiny.gguf", edit: (inout GGUFBuilder) -> Void = { _ in }) throws -> String
-  {
-    var builder = TinyDecoder().gguf()
+  func writeModel(
+    _ name: String = "tiny.gguf", layers: Int = 2, edit: (inout GGUFBuilder) -> Void = { _ in }
+  ) throws -> String {
+    var decoder = TinyDecoder()
+    decoder.layerCount = layers
+    var builder = decoder.gguf()
     builder.set("tokenizer.chat_template", .string(Self.chatTemplate))
     edit(&builder)
     return try folder.write(name, builder.build())

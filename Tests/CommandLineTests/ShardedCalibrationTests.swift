@@ -118,19 +118,54 @@ import Testing
     #expect(status == 0)
   }
 
+  @Test(arguments: [1, 2, 3, 7]) func `shards of exits after prompts that stop are the calibration`(
+    count: Int
+  )
+    throws
+  {
+    let data = try writeDocuments(32)
+    let priced = try bench("--prompt-depth")
+    #expect(priced.status == 0, "\(priced.errors)")
+    let command = [
+      "calibrate", "--model", model, "--data", data, "--prompt-depth", "2,1", "--exit-layers", "1", "--grid",
+      "0.3,0.01,0", "--max-tokens", "6", "--risk", "consistency", "--bound", "hoeffding", "--epsilon", "0.9",
+      "--delta", "0.4", "--guard-documents", "16",
+    ]
+    let candidates = [".prompt-depth-2", ".prompt-depth-1"]
+    try expectSame(
+      command, prices: prices, count: count, suffix: "runs", candidates: candidates,
+      files: candidates.flatMap { ["\($0.dropFirst()).runs.jsonl", "\($0.dropFirst()).losses.jsonl"] } + [
+        "certificate.json", "guard.safetensors",
+      ])
+    let half = try merge(
+      names("many/docs.prompt-depth-1", count, "runs"), "--prices", egress.path("prices.json"))
+    #expect(
+      half.status == 75 && half.errors.contains("the shards of prompts to layer 2 are missing"),
+      "\(half.errors)")
+  }
+
   @Test func `prices are of what is calibrated`() throws {
     let data = try writeDocuments(32)
     #expect(try bench().status == 0)
     expectRefusal(
       try egress.run(prompts(data) + prices), status: 1,
       saying: "has the prices of something else than prompts")
-    #expect(try bench("--prompt-depth").status == 0)
+    let exits = [
+      "calibrate", "--model", model, "--data", data, "--exit-layers", "1", "--epsilon", "0.5", "--rule",
+      "empirical", "--max-tokens", "6", "--risk", "consistency",
+    ]
     expectRefusal(
-      try egress.run(
-        [
-          "calibrate", "--model", model, "--data", data, "--exit-layers", "1", "--epsilon", "0.5", "--rule",
-          "empirical",
-        ] + prices), status: 1, saying: "has the prices of something else than exits")
+      try egress.run(exits + ["--prompt-depth", "1"] + prices), status: 1,
+      saying: "has the prices of something else than exits after prompts that stop")
+    // With the prompt's depth, prices are those of exits as well.
+    #expect(try bench("--prompt-depth").status == 0)
+    let repriced = try egress.run(exits + prices)
+    #expect([0, 3].contains(repriced.status), "\(repriced.errors)")
+    let draft = try egress.writeModel("draft.gguf")
+    #expect(try bench("--draft", draft).status == 0)
+    expectRefusal(
+      try egress.run(exits + prices + ["--output", egress.path("one/docs")]), status: 1,
+      saying: "has the prices of something else than exits")
     expectRefusal(
       try egress.run(["bench", "--model", model, "--prompt-depth"]), status: 64,
       saying: "--prompt-depth has no effect without --prices")

@@ -154,6 +154,38 @@ import TextLosses
     }
   }
 
+  @Test func `a certificate of exits and of the prompt's depth is applied as it says`() async throws {
+    let made = try MadeCertificate(epsilon: 0.99, promptDepth: 1)
+    let certified = try made.policy()
+    #expect(certified.pays && certified.promptDepth == 1)
+    guard case .exits(let exits) = certified.decoding else { throw CancellationError() }
+    var options = GenerationOptions(maxTokens: 8)
+    options.promptDepth = 1
+    func text(_ document: String, _ options: GenerationOptions) throws -> String {
+      try alone(made.subject.model, .summarize, document, options, strategy: exits).text
+    }
+    // One whose summary the depth changes.
+    let document = try #require(
+      try (0..<20).map { "\(Self.document) \($0) herons." }.first {
+        try text($0, options) != text($0, .init(maxTokens: 8))
+      })
+    let expected = try text(document, options)
+    try await withServer(layers: MadeCertificate.layers, certificates: { [try made.served(for: $0)] }) {
+      server in
+      let body = try Self.json(["document": document, "max_tokens": 8])
+      for _ in 0..<2 {
+        let json = try await server.post("/v1/egress/summarize", body).json()
+        #expect(json["text"] as? String == expected)
+        let told = try json.object("egress").object("certificate")
+        #expect(told["applied"] as? Bool == true && told["kind"] as? String == "early exits and prompt depth")
+      }
+    }
+    // Where full depth costs no more, the prompt passes all layers too.
+    let full = try MadeCertificate(epsilon: 0.99, promptDepth: 1, pays: false).policy()
+    #expect(!full.pays && full.promptDepth == nil)
+    guard case .fullDepth = full.decoding else { throw CancellationError() }
+  }
+
   @Test func `a second question about a document does not read it again`() async throws {
     try await withServer { server in
       let document = String(repeating: Self.document + " ", count: 6)

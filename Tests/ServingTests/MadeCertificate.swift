@@ -15,26 +15,40 @@ struct MadeCertificate {
   let certificate: Certificate
   let subject: DecodingSubject
 
+  /// So many that it shows where prompts stop: the keys and values of the layer after that are what they are anyway.
+  static let layers = 4
+
   /// How summaries are decoded with it.
   static let options = GenerationOptions(maxTokens: 8)
 
-  init(epsilon: Double = 0.9) throws {
+  /// - Parameters:
+  ///   - promptDepth: The layer after which prompts stop, of a model of ``layers``.
+  ///   - pays: Whether the certificate says that this pays.
+  init(epsilon: Double = 0.9, promptDepth: Int? = nil, pays: Bool = true) throws {
     folder = try TemporaryDirectory()
-    subject = try RunningServer.subject(in: folder)
+    subject = try RunningServer.subject(in: folder, layers: promptDepth == nil ? 2 : Self.layers)
     let regime = DecodingRegime(tasks: [.summarize], options: Self.options, maxTokens: 8)
     let lines = (0..<60).map {
       "{\"id\": \($0), \"document\": \"Text \($0) of \($0 * 7 % 13) words about \($0 % 5) mills.\"}"
     }
     let data = try folder.write("data.jsonl", lines.joined(separator: "\n") + "\n")
     let policy = try ThresholdPolicy(threshold: 0, layers: [1])
-    let sweep = try ThresholdSweep.exits(
+    var sweep = try ThresholdSweep.exits(
       subject, strategy: ExitStrategy(policy: policy, measure: SoftmaxConfidence()), policy: policy,
-      maxTokens: 8, regime: regime)
+      // Tokens that leave after the first layer do not see where prompts stop.
+      grid: promptDepth == nil ? nil : [0.5],
+      maxTokens: 8, regime: regime, promptDepth: promptDepth)
+    if promptDepth != nil {
+      let output = ExitCosts(layer: [1], head: 1, exitHead: pays ? 0.1 : 1000, gate: 0, propagatedLayer: 0)
+      let prompt = PromptCosts(layer: 1, propagatedLayer: 0, token: 1)
+      sweep.measure = { .documents(DocumentCosts(prompt: prompt, output: output)) }
+    }
     let calibrator = try Calibrator(
       sweep, metric: .text(.rouge(Rouge(.rougeL))), risk: .consistency, documentsPath: data)
     var made = try #require(
       try calibrator.certificate(
-        settings: CalibrationSettings(epsilon: epsilon), output: folder.path + "/docs",
+        settings: CalibrationSettings(epsilon: epsilon, rule: promptDepth == nil ? .ucb : .empirical),
+        output: folder.path + "/docs",
         shouldStop: { false }))
     made.auditEpsilon = epsilon
     certificate = made

@@ -21,20 +21,23 @@ final class RunningServer: Sendable {
     #"{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"#
     + #"{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"#
 
-  static func subject(in folder: TemporaryDirectory, contextLength: Int = 65_536) throws -> DecodingSubject {
+  static func subject(
+    in folder: TemporaryDirectory, contextLength: Int = 65_536, layers: Int = 2
+  ) throws -> DecodingSubject {
     var tiny = TinyDecoder()
     tiny.contextLength = contextLength
+    tiny.layerCount = layers
     var builder = tiny.gguf()
     builder.set("tokenizer.chat_template", .string(chatTemplate))
     return try DecodingSubject(path: folder.write("tiny.gguf", builder.build()), threads: 1)
   }
 
   init(
-    _ configure: (inout ServerConfiguration) -> Void = { _ in },
+    _ configure: (inout ServerConfiguration) -> Void = { _ in }, layers: Int = 2,
     certificates: (DecodingSubject) throws -> [ServedCertificate] = { _ in [] }
   ) async throws {
     folder = try TemporaryDirectory()
-    let subject = try Self.subject(in: folder)
+    let subject = try Self.subject(in: folder, layers: layers)
     model = subject.model
     var configuration = ServerConfiguration()
     configuration.port = 0
@@ -102,11 +105,11 @@ final class RunningServer: Sendable {
 
 /// Runs a test with a server that is stopped in the end.
 func withServer(
-  _ configure: (inout ServerConfiguration) -> Void = { _ in },
+  _ configure: (inout ServerConfiguration) -> Void = { _ in }, layers: Int = 2,
   certificates: (DecodingSubject) throws -> [ServedCertificate] = { _ in [] },
   _ body: (RunningServer) async throws -> Void
 ) async throws {
-  let server = try await RunningServer(configure, certificates: certificates)
+  let server = try await RunningServer(configure, layers: layers, certificates: certificates)
   do {
     try await body(server)
   } catch {

@@ -55,6 +55,29 @@ struct ExitVerificationTests {
     #expect(depths.count > 2)
   }
 
+  @Test("After a prompt that stopped, drafts looked up in the text leave exits as they are")
+  func stoppedPrompts() throws {
+    var random = SplitMix64(seed: 31)
+    let model = try tinyModel(seed: 4, layers: 5) { $0.weightScale = 0.1 }.ending(with: [])
+    var accepted = 0
+    var changed = 0
+    for trial in 0..<24 {
+      let exits = try strategy(SoftmaxConfidence(), threshold: [0.01, 0.05, 0.2][trial % 3])
+      let lookup = try SpeculationStrategy([.promptLookup], for: model, exits: exits, rule: .exact)
+      let prompt = randomPrompt(&random, count: 30 + 3 * trial)
+      var options = GenerationOptions(maxTokens: 24)
+      let full = try model.plain(prompt, options, exits: exits)
+      options.promptDepth = 1 + trial % 4
+      let expected = try model.plain(prompt, options, exits: exits)
+      let found = try run(
+        lookup.makeSession(prompt: prompt, options: options, choosesLength: false))
+      #expect(found.generation == expected, "\(trial)")
+      accepted += found.statistics.accepted
+      changed += full.tokenIDs == expected.tokenIDs ? 0 : 1
+    }
+    #expect(accepted > 20 && changed > 5)
+  }
+
   @Test("A draft model with exits drafts what its early exit writes, whatever was rolled back before")
   func draftWithExits() throws {
     var random = SplitMix64(seed: 29)

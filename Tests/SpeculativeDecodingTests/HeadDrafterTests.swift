@@ -99,6 +99,20 @@ struct HeadDrafterTests {
         == model.plain(Array(other.dropFirst()), GenerationOptions(maxTokens: 5)).tokenIDs)
   }
 
+  @Test("A head is refused where the prompt's tokens stop before a layer that it reads")
+  func stoppedPrompt() throws {
+    let pair = try Pair(seed: 5, layers: 3, token: 1, state: 1, layer: 1, compute: .float32)
+    let strategy = try SpeculationStrategy([.head(pair.head())], for: pair.model, rule: .exact)
+    var options = GenerationOptions(maxTokens: 4)
+    let prompt = (0..<50).map { 60 + $0 % 12 }
+    _ = try strategy.makeSession(prompt: prompt, options: options, choosesLength: false)
+    options.promptDepth = 2
+    let error = #expect(throws: SpeculativeDecodingError.self) {
+      try strategy.makeSession(prompt: prompt, options: options, choosesLength: false)
+    }
+    #expect("\(error, default: "")".contains("prompt-depth must be absent with a drafter that reads layers"))
+  }
+
   @Test("A head that passes the state on drafts the token that the state has given already")
   func statePath() throws {
     let pair = try Pair(seed: 6, layers: 3, token: 0, state: 1, layer: 0, compute: .float32)

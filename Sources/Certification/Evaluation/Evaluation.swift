@@ -51,7 +51,8 @@ public struct Evaluation {
     public var documents: Int
     /// Layers of the model.
     public var layers: Int
-    /// The threshold that was used: λ of early exits, or the rollback threshold of drafts.
+    /// The threshold that was used: λ of early exits, the rollback threshold of drafts, or the layer after which
+    /// prompts stopped where nothing else was.
     public var threshold: Double
     /// ε of the certificate.
     public var epsilon: Double?
@@ -288,12 +289,13 @@ public struct Evaluation {
       epsilon: certificate?.settings.epsilon, promptDepth: protection.promptDepth)
   }
 
-  /// The rollback threshold, 0 for exact drafting; 1 for full depth; `nil` for that of the exits.
+  /// The rollback threshold, 0 for exact drafting; without both drafts and exits the prompt's layer, or 1 for full
+  /// depth; `nil` for the threshold of the exits.
   private var usedThreshold: Double? {
     switch speculation?.rule {
     case .rollback(let threshold): threshold
     case .exact: 0
-    case nil: protection.promptDepth.map(Double.init) ?? (strategy == nil ? 1 : nil)
+    case nil: strategy == nil ? protection.promptDepth.map(Double.init) ?? 1 : nil
     }
   }
 }

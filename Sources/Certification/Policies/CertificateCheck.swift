@@ -56,6 +56,20 @@ struct CertificateCheck {
     return description
   }
 
+  /// - Throws: ``CertificationError`` for prompts that cannot stop so here.
+  func prompts(stopAfter layer: Double, deepTokens: Int, _ subject: DecodingSubject) throws {
+    let layers = subject.model.promptDepths
+    guard let depth = Int(exactly: layer), layers.contains(depth),
+      deepTokens == LanguageModel.deepPromptTokens
+    else {
+      throw CertificationError(
+        .notCovered,
+        "\(name): the certificate is for prompts that stop after layer \(layer) but for the last \(deepTokens) "
+          + "tokens, and here they may stop after layers \(layers) but for the last \(LanguageModel.deepPromptTokens)"
+      )
+    }
+  }
+
   private func policy(of certificate: Certificate, _ lack: String) throws -> JSONValue {
     guard let policy = certificate.subject.policy else {
       throw CertificationError(.certificate, "\(name): the certificate names \(lack)")

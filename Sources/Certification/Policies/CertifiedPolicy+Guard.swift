@@ -5,7 +5,7 @@ import SpeculativeDecoding
 
 extension CertifiedPolicy {
   /// Reads the guard that a certificate names, from the file beside it, and the tripwire that stands in the
-  /// certificate; of one of prompts also the layer after which they stop.
+  /// certificate; also the layer after which prompts stop, where it says one.
   ///
   /// - Returns: `nil` for what it does not name.
   /// - Throws: ``CertificationError`` where the file is not there, `GenerationError` where it is another,
@@ -26,14 +26,17 @@ extension CertifiedPolicy {
     )
   }
 
-  /// The layer after which prompts stop under a certificate; `nil` for a certificate of another kind, and where
-  /// stopping does not pay.
+  /// The layer after which prompts stop under a certificate; `nil` where they pass all layers, as where full depth is
+  /// all that is certified or what pays.
   static func promptDepth(_ certificate: Certificate, for subject: DecodingSubject) -> Int? {
-    guard certificate.isOfPrompts, certificate.pays != false,
-      let depth = certificate.threshold.flatMap({ Int(exactly: $0) }),
-      depth < subject.model.promptDepths.upperBound
-    else { return nil }
-    return depth
+    guard certificate.pays != false, let threshold = certificate.threshold else { return nil }
+    let depth: Int? =
+      switch certificate.policyDescription {
+      case .prompts: Int(exactly: threshold)
+      case .exits(let description): threshold < 1 ? description.prompt?.layer : nil
+      case .drafts, nil: nil
+      }
+    return depth.flatMap { $0 < subject.model.promptDepths.upperBound ? $0 : nil }
   }
 
   /// Reads a guard from the file beside a certificate.
@@ -59,7 +62,7 @@ extension CertifiedPolicy {
   /// How outputs come about where the options have guard, tripwire and prompt depth already.
   var plainStrategy: any DecodingStrategy {
     switch decoding {
-    case .fullDepth, .promptDepth: FullDepth()
+    case .fullDepth: FullDepth()
     case .exits(let strategy): strategy
     case .drafts(let strategy): strategy
     }
@@ -70,7 +73,7 @@ extension CertifiedPolicy {
   func withPromptLookup(_ model: LanguageModel) throws -> SpeculationStrategy? {
     switch decoding {
     case .drafts: return nil
-    case .fullDepth, .promptDepth: return try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
+    case .fullDepth: return try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
     case .exits(let exits):
       guard exits.cachePolicy == .defer else { return nil }
       return try SpeculationStrategy([.promptLookup], for: model, exits: exits, rule: .exact)

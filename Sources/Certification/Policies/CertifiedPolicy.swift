@@ -22,14 +22,14 @@ public struct CertifiedPolicy: Sendable {
     case exits(ExitStrategy)
     /// Drafts are verified.
     case drafts(SpeculationStrategy)
-    /// The prompt's tokens but the last ones stop after this layer; those of the output pass all layers.
-    case promptDepth(Int)
   }
 
   /// What the way of decoding is taken from.
   public let certificate: Certificate
   /// How outputs come about; never slower than the safest threshold was when the certificate was made.
   public let decoding: Decoding
+  /// The layer after which the prompt's tokens but the last ones stop; `nil` where they pass all layers.
+  public let promptDepth: Int?
   /// Whether decoding at the certified threshold was faster than at the safest one.
   public let pays: Bool
 
@@ -61,6 +61,7 @@ public struct CertifiedPolicy: Sendable {
   ) throws {
     let check = CertificateCheck(name: name)
     self.certificate = certificate
+    promptDepth = Self.promptDepth(certificate, for: subject)
     if let draft = subject.draft {
       let description = try check.drafts(certificate, subject, draft, regime)
       let threshold = try check.threshold(certificate)
@@ -73,20 +74,16 @@ public struct CertifiedPolicy: Sendable {
     }
     if let description = try check.prompts(certificate, subject, regime) {
       let threshold = try check.threshold(certificate)
-      guard let depth = Int(exactly: threshold), subject.model.promptDepths.contains(depth),
-        description.deepTokens == LanguageModel.deepPromptTokens
-      else {
-        throw CertificationError(
-          .notCovered,
-          "\(name): the certificate is for prompts that stop after layer \(threshold) but for the last "
-            + "\(description.deepTokens) tokens, which is not possible here")
-      }
+      try check.prompts(stopAfter: threshold, deepTokens: description.deepTokens, subject)
       pays = certificate.pays != false
-      decoding = Self.promptDepth(certificate, for: subject).map { .promptDepth($0) } ?? .fullDepth
+      decoding = .fullDepth
       return
     }
     let description = try check.exits(certificate, subject, regime)
     let threshold = try check.threshold(certificate)
+    if let prompt = description.prompt {
+      try check.prompts(stopAfter: Double(prompt.layer), deepTokens: prompt.deepTokens, subject)
+    }
     guard let measure = UsualMeasure(rawValue: description.measure) else {
       throw CertificationError(.notCovered, "\(name): the measure \(description.measure) is not known")
     }
@@ -100,14 +97,13 @@ public struct CertifiedPolicy: Sendable {
 }
 
 extension CertifiedPolicy: DecodingStrategy {
-  /// Begins to decode as the certificate says, with its guard and its tripwire, whatever the options have of these.
+  /// Begins to decode as the certificate says, with its guard, its tripwire and how deep it reads prompts, whatever the
+  /// options have of these.
   public func makeSession(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, shouldStop: @escaping () -> Bool
   ) throws -> any GenerationSession {
     var options = options
-    (options.applicability, options.tripwire) = (applicability, tripwire)
-    options.promptDepth = nil
-    if case .promptDepth(let depth) = decoding { options.promptDepth = depth }
+    (options.applicability, options.tripwire, options.promptDepth) = (applicability, tripwire, promptDepth)
     return try plainStrategy.makeSession(
       model: model, prompt: prompt, options: options, shouldStop: shouldStop)
   }

@@ -34,9 +34,30 @@ public struct ExitPolicyDescription: CertifiablePolicy {
   public var applicability: ApplicabilityGuard.Reference?
   /// What brings outputs back to full depth, or `nil` for nothing.
   public var tripwire: RepetitionTripwire?
+  /// Where the tokens of prompts stop at every threshold below 1, or `nil` where they pass all layers.
+  public var prompt: Prompt?
+
+  /// Where the tokens of a prompt stop.
+  public struct Prompt: Codable, Sendable, Equatable {
+    /// The layer after which they do.
+    public var layer: Int
+    /// The last tokens, which pass all layers.
+    public var deepTokens: Int
+
+    enum CodingKeys: String, CodingKey {
+      case layer
+      case deepTokens = "deep_tokens"
+    }
+
+    /// The layer, and the last tokens as this program reads prompts.
+    public init(layer: Int) {
+      self.layer = layer
+      deepTokens = LanguageModel.deepPromptTokens
+    }
+  }
 
   enum CodingKeys: String, CodingKey {
-    case version, measure, layers, decay, cache, compute, regime, tripwire
+    case version, measure, layers, decay, cache, compute, regime, tripwire, prompt
     case applicability = "guard"
     case minimumLayer = "minimum_layer"
     case groupLimit = "group_limit"
@@ -59,11 +80,12 @@ public struct ExitPolicyDescription: CertifiablePolicy {
   ///   - regime: How the documents are decoded besides.
   ///   - applicability: Which documents it applies to; `nil` for all.
   ///   - tripwire: What brings outputs back to full depth; `nil` for nothing.
+  ///   - promptDepth: The layer after which the tokens of prompts stop; `nil` where they pass all layers.
   /// - Throws: `GenerationError` for a model whose prompt template is not known.
   public init(
     _ strategy: ExitStrategy, policy: ThresholdPolicy, model: LanguageModel, modelDigest: String,
     headsDigest: String?, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
-    tripwire: RepetitionTripwire? = nil
+    tripwire: RepetitionTripwire? = nil, promptDepth: Int? = nil
   ) throws {
     version = Self.currentVersion
     measure = strategy.measure.name
@@ -79,6 +101,7 @@ public struct ExitPolicyDescription: CertifiablePolicy {
     self.regime = regime
     self.applicability = applicability
     self.tripwire = tripwire
+    prompt = promptDepth.map(Prompt.init)
   }
 
   /// The policy with a threshold.

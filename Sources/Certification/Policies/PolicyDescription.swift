@@ -7,7 +7,7 @@ import SpeculativeDecoding
 /// What a threshold belongs to: an early-exit policy, a model with what drafts for it, or prompts that stop after a
 /// layer.
 public enum PolicyDescription: Codable, Sendable, Equatable {
-  /// A policy of early exits.
+  /// A policy of early exits, perhaps after prompts that stop after a layer.
   case exits(ExitPolicyDescription)
   /// A pair that drafts and verifies.
   case drafts(SpeculationDescription)
@@ -40,6 +40,9 @@ public enum PolicyDescription: Codable, Sendable, Equatable {
   /// SHA-256 of the model that the policy is for.
   public var modelDigest: String { policy.modelDigest }
 
+  /// How the model computes; `nil` for quantised.
+  public var compute: String? { policy.compute }
+
   /// The guard of the policy; `nil` where it applies to every document.
   public var applicability: ApplicabilityGuard.Reference? { policy.applicability }
 
@@ -61,6 +64,12 @@ extension Certificate {
     subject.policy.flatMap {
       try? JSONDecoder().decode(PolicyDescription.self, from: JSONEncoder().encode($0))
     }
+  }
+
+  /// The layer after which prompts stop at every threshold below 1 of an exit policy; `nil` where they pass all, and
+  /// for another policy.
+  public var promptLayer: Int? {
+    if case .exits(let description)? = policyDescription { description.prompt?.layer } else { nil }
   }
 
   /// Whether the threshold is the layer after which prompts stop.

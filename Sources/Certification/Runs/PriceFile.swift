@@ -35,11 +35,9 @@ public struct PriceFile: Codable, Sendable, Equatable {
   ///
   /// - Parameters:
   ///   - subject: The model, with its exit heads or its draft.
-  ///   - prompts: Measures what prompts that stop after a layer cost, instead of exits; the subject needs no heads and
-  ///     no draft.
+  ///   - prompts: Measures what prompts that stop after a layer cost, too; the subject then needs no draft.
   public static func measured(_ subject: DecodingSubject, prompts: Bool = false) throws -> PriceFile {
-    try PriceFile(
-      subject, costs: prompts ? .prompts(.measured(subject.model.decoder)) : .measured(subject))
+    try PriceFile(subject, costs: prompts ? .documents(.measured(subject)) : .measured(subject))
   }
 
   /// Reads a file.
@@ -82,18 +80,25 @@ public struct PriceFile: Codable, Sendable, Equatable {
       CertificationError(.runs, "\(name) has the prices of \(what); make them with egress bench --prices")
     }
     guard modelDigest == policy.modelDigest else { throw refuse("another model") }
-    switch (policy, costs) {
-    case (.exits(let policy), .exits):
-      guard compute == policy.compute else { throw refuse("another --compute") }
-      guard headsDigest == policy.headsDigest else { throw refuse("other exit heads") }
-    case (.drafts(let policy), .drafts):
-      guard compute == policy.compute else { throw refuse("another --compute") }
-      guard draftDigest == policy.draftDigest else { throw refuse("another draft") }
-    case (.prompts(let policy), .prompts):
-      guard compute == policy.compute else { throw refuse("another --compute") }
-    case (.exits, _): throw refuse("something else than exits")
+    let costs: SweepCosts
+    switch (policy, self.costs) {
+    case (.exits(let policy), .exits) where policy.prompt == nil: costs = self.costs
+    case (.exits(let policy), .documents(let both)):
+      costs = policy.prompt == nil ? .exits(both.output) : self.costs
+    case (.prompts, .documents(let both)): costs = .prompts(both.prompt)
+    case (.drafts, .drafts), (.prompts, .prompts): costs = self.costs
+    case (.exits(let policy), _):
+      throw refuse("something else than exits" + (policy.prompt == nil ? "" : " after prompts that stop"))
     case (.drafts, _): throw refuse("something else than drafts")
     case (.prompts, _): throw refuse("something else than prompts")
+    }
+    guard compute == policy.compute else { throw refuse("another --compute") }
+    switch policy {
+    case .exits(let policy):
+      guard headsDigest == policy.headsDigest else { throw refuse("other exit heads") }
+    case .drafts(let policy):
+      guard draftDigest == policy.draftDigest else { throw refuse("another draft") }
+    case .prompts: break
     }
     return costs
   }

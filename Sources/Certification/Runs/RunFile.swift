@@ -11,8 +11,8 @@ public struct RunLine: Codable, Sendable, Equatable {
   public var costs: [Double]
   /// What decoding took, one a piece.
   public var work: [SweepWork]
-  /// Milliseconds of that, of a token or with prompts of a document, one a piece; they are not in the file, and empty
-  /// until ``price(by:)``.
+  /// Milliseconds of that, of a token or where prompts stop of a document, one a piece; they are not in the file, and
+  /// empty until ``price(by:)``.
   public internal(set) var times: [Double] = []
   /// Layers a token, one a piece.
   public var layers: [Double]

@@ -9,6 +9,8 @@ public enum SweepCosts: Codable, Sendable, Equatable {
   case drafts(DraftCosts)
   /// Of prompts whose tokens stop after a layer.
   case prompts(PromptCosts)
+  /// Of such prompts, and of outputs with early exits.
+  case documents(DocumentCosts)
 
   /// Measures a subject on this machine: its drafts where it has some, otherwise exits.
   public static func measured(_ subject: DecodingSubject) throws -> SweepCosts {
@@ -18,7 +20,7 @@ public enum SweepCosts: Codable, Sendable, Equatable {
     return .drafts(try DraftCosts.measured(subject.model, source: draft.source))
   }
 
-  /// What an output takes: a token of it with exits or drafts, and with prompts the whole document.
+  /// What an output takes: a token of it with exits or drafts, and where prompts stop the whole document.
   ///
   /// - Parameters:
   ///   - work: What decoding it took.
@@ -31,6 +33,7 @@ public enum SweepCosts: Codable, Sendable, Equatable {
       // The output at 0 is the large model's own, which needs no drafts.
       return threshold == 0 ? min(costs.milliseconds(of: work), costs.plain) : costs.milliseconds(of: work)
     case (.prompts(let costs), .prompts(let work)): return costs.milliseconds(of: work)
+    case (.documents(let costs), .documents(let work)): return costs.milliseconds(of: work)
     default:
       throw CertificationError(
         .runs, "the file of runs has the costs of another way of decoding than its outputs")
@@ -43,6 +46,8 @@ public enum SweepCosts: Codable, Sendable, Equatable {
       self = .exits(costs)
     } else if let costs = try? PromptCosts(from: decoder) {
       self = .prompts(costs)
+    } else if let costs = try? DocumentCosts(from: decoder) {
+      self = .documents(costs)
     } else {
       self = .drafts(try DraftCosts(from: decoder))
     }
@@ -54,6 +59,7 @@ public enum SweepCosts: Codable, Sendable, Equatable {
     case .exits(let costs): try costs.encode(to: encoder)
     case .drafts(let costs): try costs.encode(to: encoder)
     case .prompts(let costs): try costs.encode(to: encoder)
+    case .documents(let costs): try costs.encode(to: encoder)
     }
   }
 }

@@ -1,4 +1,5 @@
 import EarlyExit
+import Generation
 import SpeculativeDecoding
 
 /// What reading a prompt and writing an output took, in counts. ``PromptCosts`` says what it costs.
@@ -11,11 +12,30 @@ public struct PromptWork: Codable, Sendable, Equatable {
   public var token: Int
 
   /// - Parameters:
-  ///   - shallow: Tokens of the prompt that stop after `depth` layers; the others pass all `layerCount`.
-  init(prompt: Int, shallow: Int, depth: Int, layerCount: Int, output: Int) {
+  ///   - prompt: Tokens of the prompt.
+  ///   - depth: The layer after which all but the last ones stop.
+  ///   - isInside: What the guard says of the document: all tokens pass all layers where that is `false`.
+  ///   - output: Tokens of the output, where they are not counted elsewhere.
+  init(prompt: Int, depth: Int, layerCount: Int, isInside: Bool?, output: Int = 0) {
+    let shallow = isInside == false ? 0 : max(0, prompt - LanguageModel.deepPromptTokens)
     layer = (prompt - shallow) * layerCount + shallow * depth
     propagatedLayer = shallow * (layerCount - depth)
     token = max(output - 1, 0)
+  }
+}
+
+/// What a document took whose prompt's tokens may stop after a layer and whose output's tokens leave early, in counts.
+/// ``DocumentCosts`` says what it costs.
+public struct DocumentWork: Codable, Sendable, Equatable {
+  /// Reading the prompt; the tokens of the output are in the other part.
+  public var prompt: PromptWork
+  /// Writing the output.
+  public var output: ExitWork
+
+  /// Puts both together.
+  init(prompt: PromptWork, output: ExitWork) {
+    self.prompt = prompt
+    self.output = output
   }
 }
 
@@ -28,6 +48,8 @@ public enum SweepWork: Codable, Sendable, Equatable {
   case drafts(DraftWork)
   /// Of a prompt whose tokens stop after a layer.
   case prompts(PromptWork)
+  /// Of such a prompt, and of an output with early exits.
+  case documents(DocumentWork)
 
   /// Reads the counts of whichever kind they are.
   public init(from decoder: any Decoder) throws {
@@ -35,6 +57,8 @@ public enum SweepWork: Codable, Sendable, Equatable {
       self = .exits(work)
     } else if let work = try? PromptWork(from: decoder) {
       self = .prompts(work)
+    } else if let work = try? DocumentWork(from: decoder) {
+      self = .documents(work)
     } else {
       self = .drafts(try DraftWork(from: decoder))
     }
@@ -46,6 +70,7 @@ public enum SweepWork: Codable, Sendable, Equatable {
     case .exits(let work): try work.encode(to: encoder)
     case .drafts(let work): try work.encode(to: encoder)
     case .prompts(let work): try work.encode(to: encoder)
+    case .documents(let work): try work.encode(to: encoder)
     }
   }
 }

@@ -38,11 +38,8 @@ extension ThresholdSweep {
           index,
           pieces.map { piece in
             let isInside = piece.generation.applicability?.isInside
-            let shallow =
-              isInside == false || piece.depth == layerCount
-              ? 0 : max(0, prompt.count - LanguageModel.deepPromptTokens)
             let work = PromptWork(
-              prompt: prompt.count, shallow: shallow, depth: piece.depth, layerCount: layerCount,
+              prompt: prompt.count, depth: piece.depth, layerCount: layerCount, isInside: isInside,
               output: piece.generation.tokenIDs.count)
             return Output(
               threshold: Double(piece.depth), text: piece.generation.text.trimmingWhitespace(),

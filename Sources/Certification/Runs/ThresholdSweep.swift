@@ -57,14 +57,18 @@ extension ThresholdSweep {
   ///   - isExhaustive: Tries every threshold at which something changes.
   ///   - maxTokens: The most tokens of an output; `nil` for what is usual for each document's task.
   ///   - regime: How the documents are decoded besides.
-  ///   - policyGuard: Which documents the policy applies to; `nil` for all.
+  ///   - promptDepth: The layer after which the tokens of prompts stop at all thresholds below 1; `nil` where they pass
+  ///     all layers. The costs are then of whole documents, prompt and output.
+  ///   - policyGuard: Which documents the policy applies to; `nil` for all. Where prompts stop, it has to read a layer
+  ///     that is not above theirs.
   public static func exits(
     _ subject: DecodingSubject, strategy: ExitStrategy, policy: ThresholdPolicy,
     distance: DistributionDistance? = nil, grid: [Double]? = nil, lowest: Double = 0,
-    isExhaustive: Bool = false, maxTokens: Int? = nil, regime: DecodingRegime,
+    isExhaustive: Bool = false, maxTokens: Int? = nil, regime: DecodingRegime, promptDepth: Int? = nil,
     guard policyGuard: PolicyGuard? = nil
   ) throws -> ThresholdSweep {
     let model = subject.model
+    let layerCount = model.decoder.configuration.layerCount
     let grid = grid ?? (isExhaustive ? nil : usualGrid(strategy.measure.name))
     let sweep = try ExitSweep(
       model: model, strategy: strategy, policy: policy, distance: distance, grid: grid,
@@ -72,16 +76,21 @@ extension ThresholdSweep {
     let description = try ExitPolicyDescription(
       strategy, policy: policy, model: model, modelDigest: subject.modelDigest,
       headsDigest: subject.headsDigest, regime: regime, applicability: policyGuard?.reference,
-      tripwire: policyGuard?.tripwire)
+      tripwire: policyGuard?.tripwire, promptDepth: promptDepth)
     return ThresholdSweep(
       settings: RunSettings(
         policy: .exits(description), distance: distance?.rawValue, grid: grid, lowest: lowest,
         maxTokens: maxTokens),
-      measure: { .exits(try ExitCosts.measured(model.decoder, heads: subject.heads)) }
+      measure: {
+        promptDepth == nil
+          ? .exits(try ExitCosts.measured(model.decoder, heads: subject.heads))
+          : .documents(try DocumentCosts.measured(subject))
+      }
     ) { records, shouldStop, finished in
       let requests = try records.map { record in
         var options = try model.options(for: record, maxTokens: maxTokens)
         (options.applicability, options.tripwire) = (policyGuard?.found, policyGuard?.tripwire)
+        options.promptDepth = promptDepth
         return ExitSweep.Request(
           prompt: try model.wholePrompt(for: record, options: options), options: options)
       }
@@ -89,9 +98,17 @@ extension ThresholdSweep {
         try finished(
           index,
           pieces.map { piece in
-            Output(
+            let work = promptDepth.map { depth in
+              SweepWork.documents(
+                DocumentWork(
+                  prompt: PromptWork(
+                    prompt: requests[index].prompt.count, depth: piece.threshold < 1 ? depth : layerCount,
+                    layerCount: layerCount, isInside: piece.generation.applicability?.isInside),
+                  output: piece.work))
+            }
+            return Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6, work: .exits(piece.work),
+              cost: piece.bytesPerToken / 1e6, work: work ?? .exits(piece.work),
               layer: piece.generation.averageLayer ?? 0,
               distance: distance == nil ? nil : piece.distance,
               isInside: piece.generation.applicability?.isInside)

@@ -146,7 +146,7 @@ struct ShardHeader: Equatable {
     var header = self
     header.description.candidate = nil
     if case .object(var policy)? = makings["policy"], description.candidate != nil {
-      policy["fallback"] = nil
+      (policy["fallback"], policy["prompt"]) = (nil, nil)
       header.makings["policy"] = .object(policy)
     }
     return header

@@ -8,7 +8,7 @@ struct ExitCurve {
   /// The output at the present threshold. Its cache is that of a full-depth run.
   private(set) var sequence: SequenceDecoding
   private let sweep: ExitSweep
-  private let request: ExitSweep.Request
+  private var request: ExitSweep.Request
   private let layerCount: Int
   private let applicability: Applicability?
   /// What the tripwire has seen of the output at the present threshold; `nil` once the output is back at full depth.
@@ -19,20 +19,31 @@ struct ExitCurve {
   /// By token after the first, as far as they are known for the tokens before.
   private var readings: [ExitReading] = []
   private var head: ExitHead
+  /// Whether exits are looked at: not where the output is wanted at full depth alone.
+  let looks: Bool
 
-  /// - Parameter sequence: With its first token.
-  init(_ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding) throws {
+  /// - Parameters:
+  ///   - sequence: With its first token.
+  ///   - threshold: The first of the curve, from which it goes down.
+  ///   - looks: Whether it does; `false` for the full-depth output alone, at the threshold 1.
+  init(
+    _ sweep: ExitSweep, request: ExitSweep.Request, sequence: SequenceDecoding, from threshold: Double = 1,
+    looks: Bool = true
+  ) throws {
     self.sweep = sweep
     self.request = request
     self.sequence = sequence
+    self.looks = looks
+    // The cache has the prompt, however deep it was read.
+    self.request.options.promptDepth = nil
     applicability = sequence.applicability
-    if request.options.tripwire != nil, sweep.distance == nil {
+    if request.options.tripwire != nil, sweep.distance == nil, looks {
       var watch = RepetitionWatch()
       for token in sequence.generated { watch.append(token) }
       self.watch = watch
     }
     layerCount = sweep.model.decoder.configuration.layerCount
-    policy = sweep.policy.with(threshold: 1)
+    policy = sweep.policy.with(threshold: threshold)
     head = try ExitHead(sweep.strategy.heads, decoder: sweep.model.decoder)
   }
 
@@ -48,6 +59,10 @@ struct ExitCurve {
     _ states: ExitProbe.States, shared: [ExitHead.SharedLogits], full: [Float]?, layers: [Int]
   ) throws -> Bool {
     let place = sequence.generated.count
+    guard looks else {
+      readings.append(ExitReading())
+      return true
+    }
     let reading = try ExitReading(
       states, shared: shared, full: full, strategy: sweep.strategy, layers: layers, distance: sweep.distance,
       prompt: request.prompt, head: &head)
@@ -85,7 +100,7 @@ struct ExitCurve {
     while sequence.stopReason != nil {
       pieces.append(makePiece())
       // What the guard finds outside is decoded at full depth, whatever the threshold.
-      guard applicability?.isInside ?? true else { return }
+      guard looks, applicability?.isInside ?? true else { return }
       let read = 1..<max(sequence.trippedAt ?? sequence.generated.count, 1)
       let refused = [largestRefusal(in: read), refusalOfDiscarded].compactMap { $0 }.max()
       guard let next = sweep.following(refused, below: policy.threshold) else { return }

@@ -63,6 +63,9 @@ struct ExitReading {
   /// The token that the full model chooses, once it was asked.
   var token: TokenID?
 
+  /// Of a token that no exit layer is looked at for.
+  init() {}
+
   /// - Parameters:
   ///   - states: What ``ExitProbe`` kept of the token.
   ///   - shared: What the heads of the exit layers make of it, one a layer.

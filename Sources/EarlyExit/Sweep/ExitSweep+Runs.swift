@@ -14,11 +14,11 @@ extension ExitSweep {
   ///
   /// - Returns: `nil` when `shouldStop` said so.
   func rerun(_ request: Request, shouldStop: () -> Bool) throws -> [Piece]? {
-    let (prompt, options) = (request.prompt, request.options)
+    guard let (full, stopped) = try read(request, shouldStop: shouldStop) else { return nil }
+    let prompt = request.prompt
+    var options = request.options
+    options.promptDepth = nil
     let decoder = model.decoder
-    var buffers = DecodingBuffers(decoder: decoder)
-    let first = try SequenceDecoding(model: model, prompt: prompt, options: options)
-    guard try buffers.prefill(first, shouldStop: shouldStop) != nil else { return nil }
     let bytesOfDepth = decoder.configuration.layerCount * decoder.bytesPerLayer + decoder.bytesOfUnembedding
     let runner = PassRunner()
     var pieces: [Piece] = []
@@ -27,6 +27,7 @@ extension ExitSweep {
       var strategy = strategy
       strategy.policy = pieces.isEmpty ? Refusing(base: policy) : policy.with(threshold: current)
       let exits = try ExitDecoder(strategy, decoder: decoder)
+      let first = pieces.isEmpty ? full : stopped ?? full
       first.cache.crop(to: first.prompt.count)
       var sequence = try SequenceDecoding(
         model: model, prompt: prompt, options: options, cache: first.cache)
@@ -72,7 +73,13 @@ extension ExitSweep {
         Piece(
           threshold: current, generation: generation,
           bytesPerToken: Double(bytes) / Double(max(work.tokens, 1)), work: work))
-      threshold = first.isCovered ? following(refused, below: current) : nil
+      if !full.isCovered {
+        threshold = nil
+      } else if pieces.count == 1, stopped != nil {
+        threshold = below
+      } else {
+        threshold = following(refused, below: current)
+      }
     }
     return pieces
   }

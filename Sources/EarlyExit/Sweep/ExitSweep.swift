@@ -11,6 +11,10 @@ import Transformers
 /// not decode again for a lower threshold until a token changes, and then only from that token on. Several prompts are
 /// decoded at a time. With state propagation the cache itself depends on the threshold, and each threshold needs a run
 /// of its own.
+///
+/// A request may have a prompt whose tokens stop after a layer (`GenerationOptions.promptDepth`). Its output at the
+/// threshold 1 is that of full depth all the same, for the prompt too: what others are compared with. All lower
+/// thresholds decode after the prompt that stopped. The prompt passes the layers once for both.
 public struct ExitSweep {
   /// An output, and the largest threshold that gives it.
   public struct Piece: Sendable, Equatable {
@@ -43,7 +47,7 @@ public struct ExitSweep {
   public struct Request: Sendable {
     /// The prompt's tokens.
     public var prompt: [TokenID]
-    /// Greedy; its exits are replaced by the sweep's.
+    /// Greedy; its exits are replaced by the sweep's. A prompt's depth is that of all thresholds below 1.
     public var options: GenerationOptions
 
     /// Puts a request together.
@@ -101,7 +105,7 @@ public struct ExitSweep {
   ///
   /// - Parameters:
   ///   - prompt: Tokens, at least one.
-  ///   - options: How to decode; its exits are replaced by the sweep's.
+  ///   - options: As those of a ``Request``.
   ///   - shouldStop: Asked before each token.
   /// - Returns: Pieces by descending threshold, or `nil` when `shouldStop` said so.
   /// - Throws: As ``run(_:width:shouldStop:finished:)``.
@@ -124,14 +128,19 @@ public struct ExitSweep {
   ///   - finished: Told of each prompt's number and pieces by descending threshold, in the order of the prompts; what
   ///     it throws ends the run.
   /// - Returns: Whether all were finished; `false` when `shouldStop` said so before.
-  /// - Throws: ``EarlyExitError`` for a prompt that does not fit or options that are not greedy, `DecoderError`, and
-  ///   the tokenizer's errors.
+  /// - Throws: ``EarlyExitError`` for options that are not greedy and for a prompt's depth where distributions are
+  ///   compared; `GenerationError` for a prompt that does not fit and a depth that the model does not have;
+  ///   `DecoderError`, and the tokenizer's errors.
   public func run(
     _ requests: [Request], width: Int = 8, shouldStop: () -> Bool = { Task.isCancelled },
     finished: (Int, [Piece]) throws -> Void
   ) throws -> Bool {
     for request in requests where request.options.sampling != .greedy {
       throw EarlyExitError.option(field: "temperature", expected: "0 for a sweep", found: "above 0")
+    }
+    if distance != nil, let depth = requests.compactMap(\.options.promptDepth).first {
+      throw EarlyExitError.option(
+        field: "prompt-depth", expected: "absent where distributions are compared", found: "\(depth)")
     }
     guard strategy.cachePolicy == .defer else {
       for (index, request) in requests.enumerated() {
@@ -147,24 +156,26 @@ public struct ExitSweep {
       layers: layers, readsPrevious: strategy.measure.reads.contains(.previousHiddenState), decoder: decoder,
       width: width)
     var heads = try ExitHead(strategy.heads, decoder: decoder, rows: width)
-    var buffers = DecodingBuffers(decoder: decoder)
     var active: [(index: Int, curve: ExitCurve)] = []
+    // Of a prompt that was read, with no place among the active ones yet.
+    var waiting = active
     var done: [Int: [Piece]] = [:]
     var next = 0
     var reported = 0
     while reported < requests.count {
-      while next < requests.count, active.count < width {
-        if shouldStop() { return false }
-        let request = requests[next]
-        let held = active.reduce(0) { $0 + $1.curve.sequence.cache.capacity }
-        let needed = min(request.prompt.count + request.options.maxTokens, model.contextLength)
-        if !active.isEmpty, held + needed > Self.cachedTokens { break }
-        let sequence = try SequenceDecoding(model: model, prompt: request.prompt, options: request.options)
-        guard try buffers.prefill(sequence, shouldStop: shouldStop) != nil else { return false }
-        var curve = try ExitCurve(self, request: request, sequence: sequence)
-        try curve.settle()
-        active.append((next, curve))
-        next += 1
+      while active.count < width, !waiting.isEmpty || next < requests.count {
+        if waiting.isEmpty {
+          if shouldStop() { return false }
+          let request = requests[next]
+          let held = active.reduce(0) { $0 + $1.curve.sequence.cache.capacity }
+          let needed = min(request.prompt.count + request.options.maxTokens, model.contextLength)
+          let copies = request.options.promptDepth == nil ? 1 : 2
+          if !active.isEmpty, held + copies * needed > Self.cachedTokens { break }
+          guard let curves = try begin(request, shouldStop: shouldStop) else { return false }
+          waiting = curves.map { (next, $0) }
+          next += 1
+        }
+        active.append(waiting.removeFirst())
       }
       let pending = active.compactMap(\.curve.sequence.pending)
       if !pending.isEmpty {
@@ -172,16 +183,17 @@ public struct ExitSweep {
         let states = try probe.step(pending)
         let places = active.indices.filter { active[$0].curve.sequence.pending != nil }
         // Each matrix is read once for all sequences.
-        let shared = try layers.indices.map { index in
-          try heads.sharedLogits(of: states.flatMap { $0.after[index] }, layer: layers[index])
+        let seen = places.indices.filter { active[places[$0]].curve.looks }
+        let shared = try (seen.isEmpty ? [] : layers).enumerated().map { index, layer in
+          try heads.sharedLogits(of: seen.flatMap { states[$0].after[index] }, layer: layer)
         }
         var full = Array(repeating: [Float]?.none, count: states.count)
         if distance != nil { full = try logits(of: states, heads: &heads) }
         var asked: [Int] = []
         for (row, place) in places.enumerated() {
+          let own = seen.firstIndex(of: row).map { own in shared.map { $0.row(own, of: seen.count) } }
           let isNeeded = try active[place].curve.look(
-            states[row], shared: shared.map { $0.row(row, of: states.count) }, full: full[row], layers: layers
-          )
+            states[row], shared: own ?? [], full: full[row], layers: layers)
           if isNeeded { asked.append(row) }
         }
         let answers = try logits(of: asked.map { states[$0] }, heads: &heads)
@@ -191,15 +203,51 @@ public struct ExitSweep {
         }
         for (row, place) in places.enumerated() { try active[place].curve.add(tokens[row]) }
       }
-      for (index, curve) in active where curve.sequence.pending == nil { done[index] = curve.pieces }
+      for (index, curve) in active where curve.sequence.pending == nil {
+        done[index, default: []] += curve.pieces
+      }
       active.removeAll { $0.curve.sequence.pending == nil }
-      while let pieces = done.removeValue(forKey: reported) {
-        try finished(reported, pieces)
+      while let pieces = done[reported], !active.contains(where: { $0.index == reported }),
+        !waiting.contains(where: { $0.index == reported })
+      {
+        done[reported] = nil
+        try finished(reported, pieces.sorted { $0.threshold > $1.threshold })
         reported += 1
       }
     }
     return true
   }
+
+  /// Reads a prompt and chooses the first tokens: of one curve from the threshold 1 down, or, where the prompt's tokens
+  /// stop after a layer, of the full-depth output at 1 and of a curve below.
+  ///
+  /// - Returns: `nil` when `shouldStop` said so.
+  private func begin(_ request: Request, shouldStop: () -> Bool) throws -> [ExitCurve]? {
+    guard let (full, stopped) = try read(request, shouldStop: shouldStop) else { return nil }
+    var curves = [try ExitCurve(self, request: request, sequence: full, looks: stopped == nil)]
+    if let stopped, let below {
+      curves.append(try ExitCurve(self, request: request, sequence: stopped, from: below))
+    }
+    for index in curves.indices { try curves[index].settle() }
+    return curves
+  }
+
+  /// Reads a prompt.
+  ///
+  /// - Returns: The sequence that all its tokens passed all layers for and, where they stop after a layer, the other;
+  ///   `nil` when `shouldStop` said so.
+  func read(_ request: Request, shouldStop: () -> Bool) throws -> (
+    full: SequenceDecoding, stopped: SequenceDecoding?
+  )? {
+    let layerCount = model.decoder.configuration.layerCount
+    let depths = [request.options.promptDepth].compactMap { $0 == layerCount ? nil : $0 }
+    let read = try model.readPrompt(
+      request.prompt, options: request.options, depths: depths, shouldStop: shouldStop)
+    return read.map { ($0[0], $0.count > 1 ? $0[1] : nil) }
+  }
+
+  /// The first threshold below 1; `nil` where no other is tried.
+  var below: Double? { following(1.nextDown, below: 1) }
 
   /// The full model's logits, (vocabularySize) for each.
   private func logits(of states: [ExitProbe.States], heads: inout ExitHead) throws -> [[Float]?] {

@@ -82,4 +82,61 @@ extension LanguageModel {
         found: "\(depth)")
     }
   }
+
+  /// Reads a prompt through all layers, and as it is read where its tokens stop after each of some layers.
+  ///
+  /// The prompt passes the layers once: below a depth nothing changes, and above it only its last tokens run again.
+  /// Each sequence is the one that reading with that depth gives alone, to the bit.
+  ///
+  /// - Parameters:
+  ///   - prompt: Tokens, at least one.
+  ///   - options: How to decode; its own depth does not count.
+  ///   - depths: Layers below the last.
+  ///   - shouldStop: Asked before each part of the prompt.
+  /// - Returns: The sequence of full depth, then those of the depths; that of full depth alone for a prompt so short
+  ///   that no token stops, and for one that the guard finds outside. Each has its first token. `nil` when `shouldStop`
+  ///   said so.
+  /// - Throws: ``GenerationError`` for a prompt that does not fit, a depth that the model does not have and one below
+  ///   the layer that the guard reads; `DecoderError`, and the tokenizer's errors.
+  package func readPrompt(
+    _ prompt: [TokenID], options: GenerationOptions, depths: [Int], shouldStop: () -> Bool
+  ) throws -> [SequenceDecoding]? {
+    for depth in depths { try checkPromptDepth(depth, guard: options.applicability) }
+    var options = options
+    options.promptDepth = nil
+    let depths = prompt.count > PromptDepthReading.deepTokens ? depths : []
+    var buffers = DecodingBuffers(decoder: decoder, watching: Set(depths))
+    let full = try SequenceDecoding(model: self, prompt: prompt, options: options)
+    var states: [Int: PromptDepthReading] = [:]
+    for depth in depths { states[depth] = PromptDepthReading(depth, prompt: prompt.count, of: self) }
+    let watched = buffers.watched
+    guard
+      try buffers.readPrompt(
+        of: full, shouldStop: shouldStop,
+        observe: { _ in
+          for depth in depths {
+            if let read = watched[depth] { states[depth]?.keep(read) }
+          }
+        })
+    else { return nil }
+    full.lookAtPrompt()
+    var sequences = [full]
+    _ = try buffers.finishPrompt(of: full)
+    guard full.isCovered else { return sequences }
+    for depth in depths {
+      if shouldStop() { return nil }
+      let cache = try decoder.makeCache(capacity: full.cache.capacity)
+      _ = cache.copyBeginning(of: full.cache, count: prompt.count)
+      let sequence = try SequenceDecoding(model: self, prompt: prompt, options: options, cache: cache)
+      sequence.applicability = full.applicability
+      while let part = states[depth]?.nextPart {
+        guard let reading = states[depth] else { break }
+        try buffers.finish(part, of: sequence, as: reading)
+        states[depth]?.finish(part)
+      }
+      sequences.append(sequence)
+      _ = try buffers.finishPrompt(of: sequence)
+    }
+    return sequences
+  }
 }

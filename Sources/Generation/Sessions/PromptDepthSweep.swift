@@ -49,47 +49,10 @@ public struct PromptDepthSweep {
   public func run(
     _ prompt: [TokenID], options: GenerationOptions, shouldStop: () -> Bool = { Task.isCancelled }
   ) throws -> [Piece]? {
-    if let least = depths.last { try model.checkPromptDepth(least, guard: options.applicability) }
-    var options = options
-    options.promptDepth = nil
     let decoder = model.decoder
-    let layerCount = decoder.configuration.layerCount
-    let partial = depths.filter { $0 < layerCount && prompt.count > PromptDepthReading.deepTokens }
-    let seen = options.applicability?.layer
-    var buffers = DecodingBuffers(
-      decoder: decoder, watching: Set(partial + [seen].compactMap { $0 }.filter { $0 < layerCount }))
-    let full = try SequenceDecoding(model: model, prompt: prompt, options: options)
-    var states: [Int: PromptDepthReading] = [:]
-    for depth in partial { states[depth] = PromptDepthReading(depth, prompt: prompt.count, of: model) }
-    let watched = buffers.watched
-    guard
-      try buffers.readPrompt(
-        of: full, shouldStop: shouldStop,
-        observe: { _ in
-          for depth in partial {
-            if let read = watched[depth] { states[depth]?.keep(read) }
-          }
-        })
-    else { return nil }
-    full.lookAtPrompt()
-    var sequences = [full]
-    _ = try buffers.finishPrompt(of: full)
-    if full.isCovered {
-      for depth in partial {
-        if shouldStop() { return nil }
-        let cache = try decoder.makeCache(capacity: full.cache.capacity)
-        _ = cache.copyBeginning(of: full.cache, count: prompt.count)
-        let sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, cache: cache)
-        sequence.applicability = full.applicability
-        while let part = states[depth]?.nextPart {
-          guard let reading = states[depth] else { break }
-          try buffers.finish(part, of: sequence, as: reading)
-          states[depth]?.finish(part)
-        }
-        sequences.append(sequence)
-        _ = try buffers.finishPrompt(of: sequence)
-      }
-    }
+    let partial = depths.filter { $0 < decoder.configuration.layerCount }
+    let read = try model.readPrompt(prompt, options: options, depths: partial, shouldStop: shouldStop)
+    guard let sequences = read else { return nil }
     let runner = PassRunner()
     while true {
       let going = sequences.filter { $0.pending != nil }

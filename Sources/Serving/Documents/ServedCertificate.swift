@@ -71,10 +71,9 @@ public struct ServedCertificate: Sendable {
     statement = certificate.statement
     let kind =
       switch policy.decoding {
-      case .fullDepth: "full depth"
-      case .exits: "early exits"
+      case .fullDepth: policy.promptDepth == nil ? "full depth" : "prompt depth"
+      case .exits: policy.promptDepth == nil ? "early exits" : "early exits and prompt depth"
       case .drafts: "drafts"
-      case .promptDepth: "prompt depth"
       }
     summary = [
       "kind": .text(kind), "epsilon": .number(certificate.settings.epsilon),

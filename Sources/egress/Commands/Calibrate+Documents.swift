@@ -17,7 +17,7 @@ extension Calibrate {
     let draft = try drafting.draft.map { try LoadedDraft($0, for: loaded, threads: subject.threads) }
     // A guard that is asked before a prompt goes on from a layer reads that layer at the latest.
     let made = try guarding.make(
-      loaded, records: all, stem: documents.stem, layer: leastDepth(of: loaded),
+      loaded, records: all, stem: documents.stem, layer: try leastDepth(of: loaded),
       maxTokens: documents.maxTokens
     ) { try checkFeasibility(settings, $0) }
     let candidates = try candidates(

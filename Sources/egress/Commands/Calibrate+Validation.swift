@@ -25,10 +25,10 @@ extension Calibrate {
     guard tables.isEmpty else { throw ValidationError("Give either a table of losses or --data, not both.") }
     if policy != nil { throw ValidationError("--policy has no effect with --data.") }
     if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
-    if documents.promptDepth, loss.isSelective || drafting.draft != nil {
+    if documents.promptDepth != nil, loss.isSelective || drafting.draft != nil {
       throw ValidationError(
-        "--prompt-depth certifies prompts alone, without \(loss.isSelective ? "--risk selective" : "--draft")."
-      )
+        "--prompt-depth certifies prompts, alone or with exits, without "
+          + "\(loss.isSelective ? "--risk selective" : "--draft").")
     }
     if loss.isSelective { return try validateAnswers() }
     if documents.sharding.shard != nil, documents.prices != nil {
@@ -37,32 +37,30 @@ extension Calibrate {
     }
     let (metric, _) = try quality()
     try validateFurtherMetrics()
-    if drafting.draft != nil {
-      if let fallback = drafting.fallback, fallback.values.count > 1, rule.epsilon.values.count > 1 {
-        throw ValidationError("several values of --fallback take one epsilon")
-      }
-      if let fallback = drafting.fallback, fallback.values.count > 1, rule.rule == .crc {
+    if let several = severalPolicies {
+      if rule.epsilon.values.count > 1 { throw ValidationError("\(several) take one epsilon") }
+      if rule.rule == .crc {
         throw ValidationError(
-          "several values of --fallback take --rule ucb or ltt: crc controls an expectation, which does not "
-            + "hold for the best of several")
+          "\(several) take --rule ucb or ltt: crc controls an expectation, which does not hold for the best of several"
+        )
       }
+    }
+    let isOfPrompts = documents.promptDepth == .certified
+    if drafting.draft != nil {
       let sweep = [("lowest", documents.lowest != nil), ("every-threshold", documents.everyThreshold)]
       if let name = exits.given.first ?? sweep.first(where: { $0.1 })?.0 {
         throw ValidationError("--\(name) has no effect with --draft.")
       }
-      guard metric.distance == nil else {
-        throw ValidationError("--metric \(metric.name) compares exits; with --draft give one of texts.")
-      }
-    } else if documents.promptDepth {
-      if let name = exits.given.first {
-        throw ValidationError("--\(name) has no effect with --prompt-depth.")
-      }
-      guard metric.distance == nil else {
-        throw ValidationError(
-          "--metric \(metric.name) compares exits; with --prompt-depth give one of texts.")
-      }
-    } else if let grid = documents.grid, !grid.values.allSatisfy({ $0 < 1 }) {
+    } else if isOfPrompts, let name = exits.given.first {
+      throw ValidationError(
+        "--\(name) has no effect with --prompt-depth, unless it names the layer after which prompts stop.")
+    } else if !isOfPrompts, let grid = documents.grid, !grid.values.allSatisfy({ $0 < 1 }) {
       throw ValidationError("--grid must hold thresholds at least 0 and below 1.")
+    }
+    if metric.distance != nil, drafting.draft != nil || documents.promptDepth != nil {
+      throw ValidationError(
+        "--metric \(metric.name) compares exits; with --\(drafting.draft == nil ? "prompt-depth" : "draft") give one "
+          + "of texts.")
     }
   }
 
@@ -98,8 +96,6 @@ extension Calibrate {
     guard try quality().metric.distance == nil else {
       throw ValidationError("--metric takes several only of texts: brier and hellinger stand alone.")
     }
-    if let fallback = drafting.fallback, fallback.values.count > 1 {
-      throw ValidationError("several values of --fallback take one --metric.")
-    }
+    if let severalPolicies { throw ValidationError("\(severalPolicies) take one --metric.") }
   }
 }

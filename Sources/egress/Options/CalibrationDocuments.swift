@@ -15,12 +15,16 @@ struct CalibrationDocuments: ParsableArguments {
       "What the names of the files written begin with. (default: that of the documents)", valueName: "name"))
   var output: String?
 
-  @Flag(
-    help: """
-      Certify the layer after which the prompt's tokens but the last 32 stop, instead of a threshold of exits; \
-      --grid names layers. (default grid: every second one down to half of them)
-      """)
-  var promptDepth = false
+  @Option(
+    defaultAsFlag: CalibratedPromptDepth.certified,
+    help: ArgumentHelp(
+      """
+      Let the prompt's tokens but the last 32 stop after this layer, and certify a threshold of exits that holds with \
+      it; of several layers, as 24,20, the cheapest certified is chosen, with the failure probability divided among \
+      them. Without a layer, certify the layer itself instead of exits: --grid names layers to try, every second one \
+      down to half of them unless given.
+      """, valueName: "layers"))
+  var promptDepth: CalibratedPromptDepth?
 
   @OptionGroup var sharding: ShardOptions
 
@@ -59,7 +63,11 @@ struct CalibrationDocuments: ParsableArguments {
     if let grid, grid.values.isEmpty || !grid.values.allSatisfy({ $0 >= 0 && $0.isFinite }) {
       throw ValidationError("--grid must hold thresholds at least 0.")
     }
-    if promptDepth {
+    let layers = promptDepth?.layers ?? []
+    if !layers.allSatisfy({ $0 >= 1 }) || Set(layers).count < layers.count {
+      throw ValidationError("--prompt-depth must hold layers that differ, whole numbers from 1 on.")
+    }
+    if promptDepth == .certified {
       if let name = everyThreshold ? "every-threshold" : lowest == nil ? nil : "lowest" {
         throw ValidationError("--\(name) has no effect with --prompt-depth.")
       }
@@ -80,7 +88,7 @@ struct CalibrationDocuments: ParsableArguments {
   /// The options that have no meaning without --data, where they are given.
   var given: [String] {
     let all = [
-      ("output", output != nil), ("prompt-depth", promptDepth), ("shard", sharding.shard != nil),
+      ("output", output != nil), ("prompt-depth", promptDepth != nil), ("shard", sharding.shard != nil),
       ("prices", prices != nil),
       ("grid", grid != nil), ("every-threshold", everyThreshold),
       ("lowest", lowest != nil), ("limit", limit != nil),
@@ -89,8 +97,10 @@ struct CalibrationDocuments: ParsableArguments {
     return all.filter(\.1).map(\.0)
   }
 
-  /// The layers to try with --prompt-depth; `nil` for the usual ones, and for another policy.
-  var depths: [Int]? { promptDepth ? grid?.values.compactMap { Int(exactly: $0) } : nil }
+  /// The layers to certify one of with --prompt-depth; `nil` for the usual ones, and for another policy.
+  var depths: [Int]? {
+    promptDepth == .certified ? grid?.values.compactMap { Int(exactly: $0) } : nil
+  }
 
   /// What the parts of decoding cost by --prices; `nil` where they are measured here.
   func prices(for policy: PolicyDescription) throws -> SweepCosts? {

@@ -69,6 +69,9 @@ extension EvaluationDocuments {
     if speculation.isActive {
       throw ValidationError("--metric \(metric.name) compares exits; with drafts give one of texts.")
     }
+    if exits.promptDepth != nil {
+      throw ValidationError("--metric \(metric.name) compares exits; with --prompt-depth give one of texts.")
+    }
   }
 
   /// What outputs are measured by: as it was asked for, or as the certificate has it.
@@ -79,7 +82,14 @@ extension EvaluationDocuments {
     guard let metric = QualityMetric(name: name) else {
       throw CommandError("\(path ?? "") is of the metric \(name), which is not known; give a --metric")
     }
-    if metric.distance != nil { return (metric, .consistency) }
+    if metric.distance != nil {
+      guard let certificate, certificate.isOfPrompts || certificate.promptLayer != nil else {
+        return (metric, .consistency)
+      }
+      throw CommandError(
+        "\(path ?? "") is of prompts that stop after a layer, and \(name) compares exits; give a --metric of texts"
+      )
+    }
     let known = QualityRisk.allCases.first { $0.name == certificate?.subject.risk }
     return (metric, risk ?? known ?? .gap)
   }

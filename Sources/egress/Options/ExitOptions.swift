@@ -19,8 +19,8 @@ struct ExitOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Take threshold, measure, layers and cache from a certificate that calibrate wrote; --exit-heads goes "
-        + "with it where it is of such heads.", valueName: "cert.json"))
+      "Take threshold, measure, layers, cache and prompt depth from a certificate that calibrate wrote; --exit-heads "
+        + "goes with it where it is of such heads.", valueName: "cert.json"))
   var certificate: String?
 
   @OptionGroup var policy: ExitPolicyOptions
@@ -134,8 +134,7 @@ struct ExitOptions: ParsableArguments {
     Console.note(certificate.statement)
     // Where the last layer is all that is certified, that has been said.
     let isLast = certificate.threshold == Double(loaded.model.decoder.configuration.layerCount)
-    if case .promptDepth = certified.decoding { return nil }
-    if certificate.isOfPrompts, isLast { return nil }
+    if certificate.isOfPrompts, certified.promptDepth != nil || isLast { return nil }
     guard case .exits(let strategy) = certified.decoding else {
       let costs = (
         (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)
@@ -143,8 +142,11 @@ struct ExitOptions: ParsableArguments {
       Console.note(
         certificate.isOfPrompts
           ? "a document takes \(costs.0) ms at this layer and \(costs.1) ms at full depth, so prompts pass all layers"
-          : "leaving early at this threshold takes \(costs.0) ms a token and full depth \(costs.1), "
-            + "so tokens pass all layers")
+          : certificate.promptLayer == nil
+            ? "leaving early at this threshold takes \(costs.0) ms a token and full depth \(costs.1), "
+              + "so tokens pass all layers"
+            : "a document takes \(costs.0) ms at this threshold and \(costs.1) ms at full depth, "
+              + "so all tokens pass all layers")
       return nil
     }
     return strategy

@@ -19,7 +19,7 @@ struct PriceOptions: ParsableArguments {
   var draft: String?
 
   @Flag(
-    help: "With --prices, of prompts whose tokens stop after a layer, for calibrate --prompt-depth.")
+    help: "With --prices, of prompts whose tokens stop after a layer too, for calibrate --prompt-depth.")
   var promptDepth = false
 
   func validate() throws {
@@ -29,9 +29,7 @@ struct PriceOptions: ParsableArguments {
     if prices == nil, let name = given.first {
       throw ValidationError("--\(name) has no effect without --prices.")
     }
-    if promptDepth, given.count > 1 {
-      throw ValidationError("--\(given[0]) has no effect with --prompt-depth.")
-    }
+    if promptDepth, draft != nil { throw ValidationError("--draft has no effect with --prompt-depth.") }
   }
 
   /// Measures and writes the file.
@@ -39,9 +37,7 @@ struct PriceOptions: ParsableArguments {
     throws
   {
     let subject: DecodingSubject
-    if promptDepth {
-      subject = try model.subject()
-    } else if let draft {
+    if let draft {
       subject = try model.subject(draft: LoadedDraft(draft, for: model, threads: models.threads))
     } else {
       subject = try model.subject(ExitPolicyOptions.parse(exitHeads.map { ["--exit-heads", $0] } ?? []))
@@ -54,6 +50,7 @@ struct PriceOptions: ParsableArguments {
       full = Double(model.model.decoder.configuration.layerCount) * (costs.layer.first ?? 0) + costs.head
     case .drafts(let costs): full = costs.plain
     case .prompts(let costs): full = costs.token
+    case .documents(let costs): full = costs.prompt.token
     }
     try TextOutput.standard.write(
       format == .json

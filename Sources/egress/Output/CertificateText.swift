@@ -10,6 +10,10 @@ enum CertificateText {
       lines.append(
         ("threshold", "\(threshold) (index \(index) of \(certificate.thresholdCount) rows, counted from 0)"))
     }
+    if let layer = certificate.promptLayer {
+      lines.append(
+        ("prompts", "stop after layer \(layer) but for the last tokens, at every threshold below 1"))
+    }
     let settings = certificate.settings
     let rule =
       settings.rule.controlsWithHighProbability
@@ -94,6 +98,17 @@ enum CertificateText {
         + "\(facts.layers) layers on average, and a document, prompt and output, takes \(milliseconds.0) ms by what its parts "
         + "cost on this machine; \(milliseconds.1) ms at full depth"
         + (certificate.pays == false && threshold < Double(facts.layers)
+          ? ", so that is what decoding with this certificate takes" : "")
+    }
+    if case .exits(let description) = policy, let prompt = description.prompt {
+      return
+        "at epsilon \(certificate.settings.epsilon), prompts "
+        + (threshold < 1 ? "stop after layer \(prompt.layer)" : "pass all layers")
+        + ", a token of the output passes \(layer.formatted(places: 1)) of \(facts.layers) on average and reads "
+        + "\(megabytes.0.formatted(places: 1)) MB of weights, and a document, prompt and output, takes "
+        + "\(milliseconds.0) ms by what its parts cost on this machine; \(megabytes.1.formatted(places: 1)) MB and "
+        + "\(milliseconds.1) ms at full depth"
+        + (certificate.pays == false && threshold < 1
           ? ", so that is what decoding with this certificate takes" : "")
     }
     return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "

@@ -8,9 +8,10 @@ extension Evaluation.Result {
       (
         "threshold",
         "\(TableText.short(threshold))"
-          + (promptDepth != nil
+          + (isOfPrompts
             ? ", the layer after which prompts stop"
             : exits.speculation == nil && threshold >= 1 ? ", full depth" : "")
+          + (isOfPrompts ? "" : promptDepth.map { "; prompts stop after layer \($0)" } ?? "")
       ),
     ]
     let within = isWithinEpsilon.map { $0 ? " (at most epsilon)" : " (above epsilon)" } ?? ""
@@ -36,7 +37,7 @@ extension Evaluation.Result {
     func row(_ name: String, _ value: (Evaluation.Way) -> String) {
       lines.append((name, Self.pad(value(full)) + Self.pad(value(exits))))
     }
-    let name = exits.speculation != nil ? "with drafts" : promptDepth != nil ? "this depth" : "early exits"
+    let name = exits.speculation != nil ? "with drafts" : isOfPrompts ? "this depth" : "early exits"
     lines.append(("", Self.pad("full depth") + Self.pad(name)))
     if full.quality != nil { row("quality") { ($0.quality ?? 0).formatted(places: 4) } }
     row("layers") { $0.averageLayer.formatted(places: 2) + " of \(layers)" }
@@ -64,6 +65,9 @@ extension Evaluation.Result {
       ))
     return lines.map { $0.0.padding(to: 13) + $0.1 }.joined(separator: "\n") + "\n"
   }
+
+  /// Whether prompts stop and nothing else is done.
+  private var isOfPrompts: Bool { exits.speculation == nil && promptDepth.map(Double.init) == threshold }
 
   private static func pad(_ text: String) -> String {
     String(repeating: " ", count: max(14 - text.count, 1)) + text
