@@ -203,7 +203,8 @@ static void pack_mxfp4_block(uint8_t *row_block, int32_t k_blocks, int row, int 
   put_half(p.scale, float_to_half_bits(ldexpf(1, exponent > 15 ? 15 : exponent)));
 }
 
-bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes, int rows) {
+bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
+                  int rows) {
   enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
          IQ4_NL = 20, IQ4_XS = 23, MXFP4 = 39 };
   for (int row = 0; row < rows; row++) {

@@ -6,8 +6,8 @@ import Synchronization
 ///
 /// Formats of 16 even steps keep 4 bits with a scale and a minimum per 32 weights, those of 32 keep 5. Q6_K and Q3_K
 /// keep 6 with a scale for each 16, a byte times the block's own. IQ4_NL, MXFP4 and Q8_0 have 8 bits with a scale per
-/// 32. Only these numbers are rounded: scales and minimums of Q4_K and Q5_K and scales of IQ4_XS, to half precision,
-/// by a relative error of at most 2^-11 each, and powers of two of MXFP4 that are not normal there. Q2_K and the float
+/// 32. Of all these only scales and minimums of Q4_K and Q5_K, and scales of IQ4_XS, are rounded: to half precision,
+/// by a relative error of at most 2^-11 each; and powers of two of MXFP4 that are not normal there. Q2_K and the float
 /// formats are requantised to 8 bits with one scale per 32 weights: a weight's error is at most 0.394 % of the largest
 /// magnitude of its 32 (half a step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up to
 /// 4e-6 more, as their scales are subnormal. On demand the float formats are rounded to 4 bits instead.
