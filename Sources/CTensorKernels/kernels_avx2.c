@@ -107,19 +107,19 @@ EK_INLINE void avx2_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int
 }
 
 EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum,
-                          int parts, const uint8_t *const *ahead) {
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int parts,
+                          const uint8_t *const *ahead) {
   const __m256i ones = _mm256_set1_epi16(1);
   const int32_t k_blocks = w->k_blocks;
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
   const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
-  const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
+  const float *scales = x->scales + (size_t)token * scale_stride;
   __m256 acc[4][4][2];
   FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
-    EK(look_ahead)(ahead, rows, (size_t)k * (has_minimum ? 576 : 544), 576);
+    EK(look_ahead)(ahead, rows, (size_t)k * 544, 544);
     UNROLL for (int part = 0; part < parts; part++) {
       __m256i dot[4][4][2];
       FOR_TILE(r, t, h) dot[r][t][h] = _mm256_setzero_si256();
@@ -150,16 +150,131 @@ EK_INLINE void avx2_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int
             __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(of_token));
             acc[r][t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][t][h]), factor, acc[r][t][h]);
           }
-          if (!has_minimum || part + 1 < parts) continue;
-          __m256 minimum =
-              _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
-          UNROLL for (int t = 0; t < tokens; t++)
-            acc[r][t][h] = _mm256_fmadd_ps(minimum, EK(block_sum)(sums + t * scale_stride, k, parts), acc[r][t][h]);
         }
       }
     }
   }
   avx2_finish(w, begin, stride, rows, tokens, acc, y, y_stride, accumulate);
+}
+
+EK_INLINE __m256i avx2_line(const uint8_t *at) { return _mm256_load_si256((const __m256i *)at); }
+
+// Bits of a where the mask has them, of b elsewhere.
+EK_INLINE __m256i avx2_select(int mask, __m256i a, __m256i b) {
+  __m256i bits = _mm256_set1_epi8((char)mask);
+  return _mm256_or_si256(_mm256_and_si256(bits, a), _mm256_andnot_si256(bits, b));
+}
+
+// Four quads of a half of a k block of 5 or 6 bits, of eight rows, as unsigned bytes. There are no shifts of bytes: what
+// those of 16 bits bring in from a neighbour is masked out.
+EK_INLINE void avx2_unpack(const uint8_t *at, int bits, int half, __m256i v[4]) {
+  const __m256i low = _mm256_set1_epi8((char)((1 << bits) - 1));
+  if (bits == 5 && half == 0) {
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_and_si256(avx2_line(at + 64 * i), low);
+  } else if (bits == 5) {
+    __m256i first = avx2_line(at + 64), third = avx2_line(at + 192), last = avx2_line(at + 256);
+    __m256i pair = avx2_select(7, _mm256_srli_epi16(avx2_line(at), 5), _mm256_srli_epi16(first, 2));
+    __m256i next = avx2_select(7, _mm256_srli_epi16(avx2_line(at + 128), 5), _mm256_srli_epi16(third, 2));
+    __m256i ends = avx2_select(15, _mm256_srli_epi16(first, 4), _mm256_srli_epi16(third, 3));
+    v[0] = _mm256_and_si256(last, low);
+    v[1] = _mm256_and_si256(pair, low);
+    v[2] = _mm256_and_si256(next, low);
+    v[3] = _mm256_and_si256(avx2_select(7, _mm256_srli_epi16(last, 5), ends), low);
+  } else {
+    __m256i lines[3];
+    UNROLL for (int i = 0; i < 3; i++) {
+      lines[i] = avx2_line(at + 192 * half + 64 * i);
+      v[i] = _mm256_and_si256(lines[i], low);
+    }
+    __m256i upper = avx2_select(15, _mm256_srli_epi16(lines[1], 4), _mm256_srli_epi16(lines[0], 2));
+    v[3] = _mm256_and_si256(avx2_select(3, _mm256_srli_epi16(lines[2], 6), upper), low);
+  }
+}
+
+// What sums of unsigned quants begin at: −16 or −32 times the sum of the activations' quants.
+EK_INLINE __m256i avx2_offset(int32_t offset, int bits, bool has_minimum) {
+  if (has_minimum) return _mm256_setzero_si256();
+  __m256i all = _mm256_set1_epi32(offset);
+  return bits == 5 ? _mm256_srai_epi32(all, 1) : all;
+}
+
+// 5 or 6 bits. Eight rows at a time, so that a tile's sums of one k block fit into registers.
+EK_INLINE void avx2_tile6(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
+                          bool has_minimum, int parts, const uint8_t *const *ahead) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  const int32_t k_blocks = w->k_blocks;
+  const int groups = bits == 6 ? 2 : parts;
+  const size_t block_bytes = (size_t)(64 * bits + (bits == 6 ? 36 : has_minimum ? 64 : 32));
+  const uint8_t *base[4];
+  UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
+  const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const int32_t *offsets = x->offsets + (size_t)token * k_blocks * 3;
+  const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
+  const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
+  __m256 acc[4][4][2];
+  FOR_TILE(r, t, h) acc[r][t][h] = _mm256_setzero_ps();
+  for (int32_t k = 0; k < k_blocks; k++) {
+    EK(look_ahead)(ahead, rows, (size_t)k * block_bytes, block_bytes);
+    UNROLL for (int group = 0; group < groups; group++) UNROLL for (int h = 0; h < 2; h++) {
+      __m256i dot[4][4];
+      UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int t = 0; t < tokens; t++)
+          dot[r][t] = avx2_offset(
+              offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum);
+      UNROLL for (int half = group; half < (groups == 1 ? 2 : group + 1); half++)
+        UNROLL for (int r = 0; r < rows; r++) {
+          __m256i v[4];
+          avx2_unpack(base[r] + (size_t)k * 64 * bits + 32 * h, bits, half, v);
+          UNROLL for (int t = 0; t < tokens; t++) {
+            const int8_t *q = quants + ((size_t)t * k_blocks + k) * 32 + 16 * half;
+            __m256i products[4];
+            UNROLL for (int i = 0; i < 4; i++) products[i] = _mm256_maddubs_epi16(v[i], avx2_broadcast4(q + 4 * i));
+            // Sums of 16 bits: at most 4 * 63 * 127 = 32,004 and 8 * 31 * 127 = 31,496 < 2^15.
+            __m256i earlier = _mm256_add_epi16(products[0], products[1]);
+            __m256i later = _mm256_add_epi16(products[2], products[3]);
+            if (bits == 5) {
+              earlier = _mm256_add_epi16(earlier, later);
+            } else {
+              dot[r][t] = _mm256_add_epi32(dot[r][t], _mm256_madd_epi16(later, ones));
+            }
+            dot[r][t] = _mm256_add_epi32(dot[r][t], _mm256_madd_epi16(earlier, ones));
+            EK_KEEP_ORDER(dot[r][t]);
+          }
+        }
+      UNROLL for (int r = 0; r < rows; r++) {
+        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 64 * bits + (size_t)k * 32;
+        __m256 scale;
+        if (bits == 6) {
+          __m128i factors = _mm_loadl_epi64((const __m128i *)(scale_at + 16 * group + 8 * h));
+          const uint8_t *of_eight = base[r] + (size_t)k_blocks * (64 * 6 + 32) + (size_t)(k / 8) * 32 + 16 * h;
+          scale = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(factors)),
+                                _mm256_cvtph_ps(_mm_load_si128((const __m128i *)of_eight)));
+        } else {
+          scale = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + 16 * h)));
+        }
+        UNROLL for (int t = 0; t < tokens; t++) {
+          float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + (parts == 1 ? 0 : group))];
+          __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(of_token));
+          acc[r][t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][t]), factor, acc[r][t][h]);
+        }
+        if (!has_minimum || group + 1 < groups) continue;
+        __m256 minimum = _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(scale_at + (size_t)k_blocks * 32 + 16 * h)));
+        UNROLL for (int t = 0; t < tokens; t++)
+          acc[r][t][h] = _mm256_fmadd_ps(minimum, EK(block_sum)(sums + t * scale_stride, k, parts), acc[r][t][h]);
+      }
+    }
+  }
+  avx2_finish(w, begin, stride, rows, tokens, acc, y, y_stride, accumulate);
+}
+
+EK_INLINE void avx2_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                         int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
+                         bool has_minimum, int parts, const uint8_t *const *ahead) {
+  if (bits == 4) avx2_tile4(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, parts, ahead);
+  else if (bits == 8) avx2_tile8(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, parts, ahead);
+  else
+    avx2_tile6(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, bits, has_minimum, parts, ahead);
 }
 
 #define EK_TILE_TOKENS 4

@@ -47,112 +47,105 @@ EK_INLINE void avx512_finish(int32_t begin, int32_t stride, int rows, int tokens
   }
 }
 
-EK_INLINE void avx512_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int parts,
-                            const uint8_t *const *ahead) {
-  const __m512i nibble = _mm512_set1_epi8(15);
+EK_INLINE __m512i avx512_line(const uint8_t *at) { return _mm512_load_si512(at); }
+
+// Bits of a where the mask has them, of b elsewhere.
+EK_INLINE __m512i avx512_select(int mask, __m512i a, __m512i b) {
+  __m512i bits = _mm512_set1_epi8((char)mask);
+  return _mm512_or_si512(_mm512_and_si512(bits, a), _mm512_andnot_si512(bits, b));
+}
+
+// Four quads of a half of a k block as unsigned bytes. There are no shifts of bytes: what those of 16 bits bring in
+// from a neighbour is masked out. Quants of 8 bits get 128 added.
+EK_INLINE void avx512_unpack(const uint8_t *at, int bits, int half, __m512i v[4]) {
+  const __m512i low = _mm512_set1_epi8((char)((1 << bits % 8) - 1));
+  if (bits == 4) {
+    UNROLL for (int i = 0; i < 2; i++) {
+      __m512i bytes = avx512_line(at + 128 * half + 64 * i);
+      v[2 * i] = _mm512_and_si512(bytes, low);
+      v[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
+    }
+  } else if (bits == 5 && half == 0) {
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm512_and_si512(avx512_line(at + 64 * i), low);
+  } else if (bits == 5) {
+    __m512i first = avx512_line(at + 64), third = avx512_line(at + 192), last = avx512_line(at + 256);
+    __m512i pair = avx512_select(7, _mm512_srli_epi16(avx512_line(at), 5), _mm512_srli_epi16(first, 2));
+    __m512i next = avx512_select(7, _mm512_srli_epi16(avx512_line(at + 128), 5), _mm512_srli_epi16(third, 2));
+    __m512i ends = avx512_select(15, _mm512_srli_epi16(first, 4), _mm512_srli_epi16(third, 3));
+    v[0] = _mm512_and_si512(last, low);
+    v[1] = _mm512_and_si512(pair, low);
+    v[2] = _mm512_and_si512(next, low);
+    v[3] = _mm512_and_si512(avx512_select(7, _mm512_srli_epi16(last, 5), ends), low);
+  } else if (bits == 6) {
+    __m512i lines[3];
+    UNROLL for (int i = 0; i < 3; i++) {
+      lines[i] = avx512_line(at + 192 * half + 64 * i);
+      v[i] = _mm512_and_si512(lines[i], low);
+    }
+    __m512i upper = avx512_select(15, _mm512_srli_epi16(lines[1], 4), _mm512_srli_epi16(lines[0], 2));
+    v[3] = _mm512_and_si512(avx512_select(3, _mm512_srli_epi16(lines[2], 6), upper), low);
+  } else {
+    UNROLL for (int i = 0; i < 4; i++)
+      v[i] = _mm512_xor_si512(avx512_line(at + 256 * half + 64 * i), _mm512_set1_epi8(-128));
+  }
+}
+
+// What sums of unsigned quants begin at: −16, −32 or −128 times the sum of the activations' quants.
+EK_INLINE __m512i avx512_offset(int32_t offset, int bits, bool has_minimum) {
+  if (has_minimum) return _mm512_setzero_si512();
+  __m512i all = _mm512_set1_epi32(offset);
+  return bits == 5 ? _mm512_srai_epi32(all, 1) : bits == 6 ? all : _mm512_slli_epi32(all, 2);
+}
+
+EK_INLINE __m512 avx512_halves(const uint8_t *at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)at)); }
+
+EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
+                           int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
+                           bool has_minimum, int parts, const uint8_t *const *ahead) {
   const int32_t k_blocks = w->k_blocks;
+  const int groups = bits == 6 ? 2 : parts;
+  const size_t block_bytes = (size_t)(64 * bits + (bits == 6 ? 36 : has_minimum ? 64 : 32));
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const int32_t *offsets = x->offsets + (size_t)token * k_blocks * 3;
   const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
   const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
   __m512 acc[4][8];
   FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
-    EK(look_ahead)(ahead, rows, (size_t)k * 320, 320);
-    UNROLL for (int part = 0; part < parts; part++) {
+    EK(look_ahead)(ahead, rows, (size_t)k * block_bytes, block_bytes);
+    UNROLL for (int group = 0; group < groups; group++) {
       __m512i dot[4][8];
-      FOR_TILE(r, t) dot[r][t] = _mm512_setzero_si512();
-      UNROLL for (int pair = part * 4 / parts; pair < (part + 1) * 4 / parts; pair++) {
-        const int8_t *q = quants + (size_t)k * 32 + 8 * pair;
-        __m512i low[4], high[4];
-        UNROLL for (int r = 0; r < rows; r++) {
-          __m512i bytes = _mm512_load_si512(base[r] + (size_t)k * 256 + 64 * pair);
-          low[r] = _mm512_and_si512(bytes, nibble);
-          high[r] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
-        }
-        UNROLL for (int t = 0; t < tokens; t++) {
-          __m512i earlier = avx512_broadcast4(q + (size_t)t * k_blocks * 32);
-          UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], low[r], earlier);
-        }
-        UNROLL for (int t = 0; t < tokens; t++) {
-          __m512i later = avx512_broadcast4(q + (size_t)t * k_blocks * 32 + 4);
-          UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], high[r], later);
-        }
+      FOR_TILE(r, t)
+        dot[r][t] = avx512_offset(
+            offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum);
+      UNROLL for (int half = group; half < (groups == 1 ? 2 : group + 1); half++) {
+        __m512i v[4][4];
+        UNROLL for (int r = 0; r < rows; r++) avx512_unpack(base[r] + (size_t)k * 64 * bits, bits, half, v[r]);
+        UNROLL for (int quad = 0; quad < 4; quad++)
+          UNROLL for (int t = 0; t < tokens; t++) {
+            __m512i four = avx512_broadcast4(quants + ((size_t)t * k_blocks + k) * 32 + 16 * half + 4 * quad);
+            UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], v[r][quad], four);
+          }
       }
       UNROLL for (int r = 0; r < rows; r++) {
-        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 256 + (size_t)k * 32;
-        __m512 scale = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)scale_at));
+        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 64 * bits + (size_t)k * 32;
+        __m512 scale;
+        if (bits == 6) {
+          __m128i factors = _mm_load_si128((const __m128i *)(scale_at + 16 * group));
+          scale = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(factors)),
+                                avx512_halves(base[r] + (size_t)k_blocks * (64 * 6 + 32) + (size_t)(k / 8) * 32));
+        } else {
+          scale = avx512_halves(scale_at);
+        }
         UNROLL for (int t = 0; t < tokens; t++) {
-          float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + part)];
+          float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + (parts == 1 ? 0 : group))];
           __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(of_token));
           acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][t]), factor, acc[r][t]);
         }
-        if (part + 1 < parts) continue;
-        __m512 minimum = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(scale_at + (size_t)k_blocks * 32)));
-        UNROLL for (int t = 0; t < tokens; t++)
-          acc[r][t] = _mm512_fmadd_ps(minimum, avx512_block_sum(sums + t * scale_stride, k, parts), acc[r][t]);
-      }
-    }
-  }
-  avx512_finish(begin, stride, rows, tokens, acc, y, y_stride, accumulate);
-}
-
-// −128 times the sums of the quants of up to 16 consecutive parts. `sums` is scale * sum rounded once, and a sum is
-// at most 32 * 127: the quotient is within 4064 * 2^-23 of the integer, so rounding gives it exactly. (A subnormal
-// product is a multiple of the scale's own unit, hence exact.) Where the scale is zero any number will do.
-EK_INLINE void avx512_offsets(const float *scales, const float *sums, int32_t count, int32_t offsets[16]) {
-  __mmask16 present = (__mmask16)((1u << count) - 1);
-  __m512 quotient = _mm512_div_ps(_mm512_maskz_loadu_ps(present, sums), _mm512_maskz_loadu_ps(present, scales));
-  __m512i total = _mm512_cvtps_epi32(quotient);
-  _mm512_storeu_si512(offsets, _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(total, 7)));
-}
-
-// The instruction wants unsigned weights: w + 128 is used, and the sums begin at −128 * (sum of the quants).
-EK_INLINE void avx512_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
-                            bool has_minimum, int parts, const uint8_t *const *ahead) {
-  const __m512i sign = _mm512_set1_epi8(-128);
-  const int32_t k_blocks = w->k_blocks;
-  const uint8_t *base[4];
-  UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
-  const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
-  const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
-  const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
-  __m512 acc[4][8];
-  int32_t offsets[8][16];
-  const int32_t part_count = k_blocks * parts;
-  FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
-  for (int32_t k = 0; k < k_blocks; k++) {
-    EK(look_ahead)(ahead, rows, (size_t)k * (has_minimum ? 576 : 544), 576);
-    UNROLL for (int part = 0; part < parts; part++) {
-      int32_t index = k * parts + part;
-      if (index % 16 == 0) {
-        int32_t count = part_count - index < 16 ? part_count - index : 16;
-        UNROLL for (int t = 0; t < tokens; t++)
-          avx512_offsets(scales + t * scale_stride + index, sums + t * scale_stride + index, count, offsets[t]);
-      }
-      __m512i dot[4][8];
-      FOR_TILE(r, t) dot[r][t] = _mm512_set1_epi32(offsets[t][index % 16]);
-      UNROLL for (int quad = part * 8 / parts; quad < (part + 1) * 8 / parts; quad++) {
-        __m512i v[4];
-        UNROLL for (int r = 0; r < rows; r++)
-          v[r] = _mm512_xor_si512(_mm512_load_si512(base[r] + (size_t)k * 512 + 64 * quad), sign);
-        UNROLL for (int t = 0; t < tokens; t++) {
-          __m512i four = avx512_broadcast4(quants + ((size_t)t * k_blocks + k) * 32 + 4 * quad);
-          UNROLL for (int r = 0; r < rows; r++) dot[r][t] = _mm512_dpbusd_epi32(dot[r][t], v[r], four);
-        }
-      }
-      UNROLL for (int r = 0; r < rows; r++) {
-        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 512 + (size_t)k * 32;
-        __m512 scale = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)scale_at));
-        UNROLL for (int t = 0; t < tokens; t++) {
-          __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(scales[t * scale_stride + index]));
-          acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][t]), factor, acc[r][t]);
-        }
-        if (!has_minimum || part + 1 < parts) continue;
-        __m512 minimum = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(scale_at + (size_t)k_blocks * 32)));
+        if (!has_minimum || group + 1 < groups) continue;
+        __m512 minimum = avx512_halves(scale_at + (size_t)k_blocks * 32);
         UNROLL for (int t = 0; t < tokens; t++)
           acc[r][t] = _mm512_fmadd_ps(minimum, avx512_block_sum(sums + t * scale_stride, k, parts), acc[r][t]);
       }

@@ -54,55 +54,65 @@ EK_INLINE void neon_finish(int32_t begin, int32_t stride, int rows, int tokens, 
   }
 }
 
-// acc += sums of a k block * weights' scale * activations' scale (+ minimum * sum).
-EK_INLINE void neon_add_scaled(const uint8_t *scale_at, const uint8_t *minimum_at, int tokens,
-                               const float *scales, const float *sums, int parts, size_t token_stride, int32x4_t dot[4][4],
-                               float32x4_t acc[4][4]) {
-  UNROLL for (int h = 0; h < 4; h++) {
-    float32x4_t scale = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scale_at + 8 * h)));
-    UNROLL for (int t = 0; t < tokens; t++) {
-      float32x4_t factor = vmulq_n_f32(scale, scales[(size_t)t * token_stride]);
-      acc[t][h] = vfmaq_f32(acc[t][h], vcvtq_f32_s32(dot[t][h]), factor);
+// Four quads of a half of a k block, of four rows. Quants of 8 bits are signed; fewer bits leave the sign clear.
+EK_INLINE void neon_unpack(const uint8_t *at, int bits, int half, uint8x16_t v[4]) {
+  const uint8x16_t low = vdupq_n_u8((uint8_t)((1 << bits % 8) - 1));
+  if (bits == 4) {
+    UNROLL for (int i = 0; i < 2; i++) {
+      uint8x16_t bytes = vld1q_u8(at + 128 * half + 64 * i);
+      v[2 * i] = vandq_u8(bytes, low);
+      v[2 * i + 1] = vshrq_n_u8(bytes, 4);
     }
-    if (minimum_at) {
-      float32x4_t minimum = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(minimum_at + 8 * h)));
-      UNROLL for (int t = 0; t < tokens; t++)
-        acc[t][h] = vfmaq_n_f32(acc[t][h], minimum,
-                                parts == 1 ? sums[t * token_stride]
-                                           : sums[t * token_stride] + sums[t * token_stride + 1]);
+  } else if (bits == 5 && half == 0) {
+    UNROLL for (int i = 0; i < 4; i++) v[i] = vandq_u8(vld1q_u8(at + 64 * i), low);
+  } else if (bits == 5) {
+    // An insertion of b >> n into a keeps the highest n bits of a.
+    uint8x16_t first = vld1q_u8(at + 64), third = vld1q_u8(at + 192), last = vld1q_u8(at + 256);
+    v[0] = vandq_u8(last, low);
+    v[1] = vandq_u8(vsriq_n_u8(vshrq_n_u8(first, 2), vld1q_u8(at), 5), low);
+    v[2] = vandq_u8(vsriq_n_u8(vshrq_n_u8(third, 2), vld1q_u8(at + 128), 5), low);
+    v[3] = vsriq_n_u8(vsriq_n_u8(vshrq_n_u8(third, 3), first, 4), last, 5);
+  } else if (bits == 6) {
+    uint8x16_t lines[3];
+    UNROLL for (int i = 0; i < 3; i++) {
+      lines[i] = vld1q_u8(at + 192 * half + 64 * i);
+      v[i] = vandq_u8(lines[i], low);
     }
+    v[3] = vsriq_n_u8(vsriq_n_u8(vshrq_n_u8(lines[0], 2), lines[1], 4), lines[2], 6);
+  } else {
+    UNROLL for (int i = 0; i < 4; i++) v[i] = vld1q_u8(at + 256 * half + 64 * i);
   }
 }
 
-// The lane of an sdot is part of the instruction, so the pairs and quads below are written out.
-#define NIBBLE_PAIR(pair, half, lane)                                                                             \
-  UNROLL for (int r = 0; r < rows; r++)                                                                           \
-    UNROLL for (int h = 0; h < 4; h++) {                                                                          \
-      uint8x16_t bytes = vld1q_u8(base[r] + (size_t)k * 256 + 64 * (pair) + 16 * h);                              \
-      int8x16_t low = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15)));                                       \
-      int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));                                                 \
-      UNROLL for (int t = 0; t < tokens; t++) {                                                                   \
-        dot[r][t][h] = vdotq_laneq_s32(dot[r][t][h], low, q[t][half], lane);                                      \
-        dot[r][t][h] = vdotq_laneq_s32(dot[r][t][h], high, q[t][half], (lane) + 1);                               \
-      }                                                                                                           \
-    }
+// What sums of quants begin at that are stored with 16 or 32 added.
+EK_INLINE int32x4_t neon_offset(int32_t offset, int bits, bool has_minimum) {
+  if (has_minimum || bits == 8) return vdupq_n_s32(0);
+  return vdupq_n_s32(bits == 5 ? offset / 2 : offset);
+}
 
-#define BYTE_QUAD(quad, half, lane)                                                                               \
-  UNROLL for (int r = 0; r < rows; r++)                                                                           \
-    UNROLL for (int h = 0; h < 4; h++) {                                                                          \
-      int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(base[r] + (size_t)k * 512 + 64 * (quad) + 16 * h));          \
-      UNROLL for (int t = 0; t < tokens; t++)                                                                     \
-        dot[r][t][h] = vdotq_laneq_s32(dot[r][t][h], bytes, q[t][half], lane);                                    \
-    }
+EK_INLINE float32x4_t neon_halves(const uint8_t *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
+
+// Four signed bytes.
+EK_INLINE float32x4_t neon_factors(const uint8_t *at) {
+  int32_t four;
+  memcpy(&four, at, 4);
+  int16x8_t words = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)));
+}
+
+// The lane of an sdot is part of the instruction, so the quads are written out.
+#define QUAD(lane) dot[r][t][h] = vdotq_laneq_s32(dot[r][t][h], vreinterpretq_s8_u8(v[lane]), q[t][half], lane)
 
 EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
-                         bool has_minimum, int parts) {
+                         bool has_minimum, int parts, const uint8_t *const *ahead) {
+  (void)ahead;    // measured on x86-64 only
   const int32_t k_blocks = w->k_blocks;
-  const size_t quant_bytes = bits == 4 ? 256 : 512;
+  const int groups = bits == 6 ? 2 : parts;
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
+  const int32_t *offsets = x->offsets + (size_t)token * k_blocks * 3;
   const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
   const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
   float32x4_t acc[4][4][4];
@@ -113,39 +123,46 @@ EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int 
       q[t][0] = vld1q_s8(quants + ((size_t)t * k_blocks + k) * 32);
       q[t][1] = vld1q_s8(quants + ((size_t)t * k_blocks + k) * 32 + 16);
     }
-    UNROLL for (int part = 0; part < parts; part++) {
+    UNROLL for (int group = 0; group < groups; group++) {
       int32x4_t dot[4][4][4];
-      FOR_TILE(r, t, h) dot[r][t][h] = vdupq_n_s32(0);
-      bool first = part == 0, last = part + 1 == parts;
-      if (bits == 4) {
-        if (first) { NIBBLE_PAIR(0, 0, 0) NIBBLE_PAIR(1, 0, 2) }
-        if (last) { NIBBLE_PAIR(2, 1, 0) NIBBLE_PAIR(3, 1, 2) }
-      } else {
-        if (first) { BYTE_QUAD(0, 0, 0) BYTE_QUAD(1, 0, 1) BYTE_QUAD(2, 0, 2) BYTE_QUAD(3, 0, 3) }
-        if (last) { BYTE_QUAD(4, 1, 0) BYTE_QUAD(5, 1, 1) BYTE_QUAD(6, 1, 2) BYTE_QUAD(7, 1, 3) }
-      }
-      UNROLL for (int r = 0; r < rows; r++) {
-        const uint8_t *scale_at = base[r] + (size_t)k_blocks * quant_bytes + (size_t)k * 32;
-        neon_add_scaled(scale_at, has_minimum && last ? scale_at + (size_t)k_blocks * 32 : NULL, tokens,
-                        scales + k * parts + part, sums + k * parts, parts, scale_stride, dot[r], acc[r]);
-      }
+      FOR_TILE(r, t, h)
+        dot[r][t][h] = neon_offset(
+            offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum);
+      UNROLL for (int half = group; half < (groups == 1 ? 2 : group + 1); half++)
+        UNROLL for (int r = 0; r < rows; r++)
+          UNROLL for (int h = 0; h < 4; h++) {
+            uint8x16_t v[4];
+            neon_unpack(base[r] + (size_t)k * 64 * bits + 16 * h, bits, half, v);
+            UNROLL for (int t = 0; t < tokens; t++) {
+              QUAD(0);
+              QUAD(1);
+              QUAD(2);
+              QUAD(3);
+            }
+          }
+      UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int h = 0; h < 4; h++) {
+          const uint8_t *scale_at = base[r] + (size_t)k_blocks * 64 * bits + (size_t)k * 32;
+          float32x4_t scale;
+          if (bits == 6)
+            scale = vmulq_f32(neon_factors(scale_at + 16 * group + 4 * h),
+                              neon_halves(base[r] + (size_t)k_blocks * (64 * 6 + 32) + (size_t)(k / 8) * 32 + 8 * h));
+          else
+            scale = neon_halves(scale_at + 8 * h);
+          UNROLL for (int t = 0; t < tokens; t++) {
+            float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + (parts == 1 ? 0 : group))];
+            acc[r][t][h] = vfmaq_f32(acc[r][t][h], vcvtq_f32_s32(dot[r][t][h]), vmulq_n_f32(scale, of_token));
+          }
+          if (!has_minimum || group + 1 < groups) continue;
+          float32x4_t minimum = neon_halves(scale_at + (size_t)k_blocks * 32 + 8 * h);
+          UNROLL for (int t = 0; t < tokens; t++) {
+            const float *sum = sums + t * scale_stride + (size_t)(k * parts);
+            acc[r][t][h] = vfmaq_n_f32(acc[r][t][h], minimum, parts == 1 ? sum[0] : sum[0] + sum[1]);
+          }
+        }
     }
   }
   neon_finish(begin, stride, rows, tokens, acc, y, y_stride, accumulate);
-}
-
-EK_INLINE void neon_tile4(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int parts,
-                          const uint8_t *const *ahead) {
-  (void)ahead;    // measured on x86-64 only
-  neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 4, true, parts);
-}
-
-EK_INLINE void neon_tile8(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, bool has_minimum,
-                          int parts, const uint8_t *const *ahead) {
-  (void)ahead;
-  neon_tile(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, 8, has_minimum, parts);
 }
 
 #define EK_TILE_TOKENS 4

@@ -24,45 +24,77 @@ static inline __attribute__((always_inline)) void portable_put_half(uint16_t *p,
 #define EK_NEARNESS 3
 #include "vector_kernels.h"
 
+// Four quads of a half of a k block, 64 bytes each, as CTensorKernels.h describes them.
+EK_INLINE void portable_unpack(const uint8_t *at, const ek_matrix *w, int half, int8_t v[4][64]) {
+  const int subtracted = w->has_minimum ? 0 : w->bits == 5 ? 16 : 32;
+  switch (w->bits) {
+  case 4:
+    at += 128 * half;
+    for (int i = 0; i < 128; i++) {
+      v[i / 64 * 2][i % 64] = at[i] & 15;
+      v[i / 64 * 2 + 1][i % 64] = (int8_t)(at[i] >> 4);
+    }
+    break;
+  case 5:
+    for (int i = 0; i < 64; i++) {
+      const uint8_t lines[5] = {at[i], at[64 + i], at[128 + i], at[192 + i], at[256 + i]};
+      const int quads[8] = {lines[0] & 31, lines[1] & 31, lines[2] & 31, lines[3] & 31, lines[4] & 31,
+                            lines[0] >> 5 | (lines[1] >> 5 & 3) << 3, lines[2] >> 5 | (lines[3] >> 5 & 3) << 3,
+                            lines[4] >> 5 | lines[1] >> 7 << 3 | lines[3] >> 7 << 4};
+      for (int j = 0; j < 4; j++) v[j][i] = (int8_t)(quads[4 * half + j] - subtracted);
+    }
+    break;
+  case 6:
+    at += 192 * half;
+    for (int i = 0; i < 64; i++) {
+      for (int j = 0; j < 3; j++) v[j][i] = (int8_t)((at[64 * j + i] & 63) - subtracted);
+      v[3][i] = (int8_t)((at[i] >> 6 << 4 | at[64 + i] >> 6 << 2 | at[128 + i] >> 6) - subtracted);
+    }
+    break;
+  default: memcpy(v, at + 256 * half, 256); break;
+  }
+}
+
 // One row block and one token at a time; the tile's sizes are not used for anything but counting.
 EK_INLINE void portable_tile(const ek_matrix *w, int32_t block, const ek_activations *x, int32_t token, float *y,
                              bool accumulate) {
   const int32_t k_blocks = w->k_blocks;
-  size_t quant_bytes = w->bits == 4 ? 256 : 512;
+  const int groups = w->bits == 6 ? 2 : x->parts;
+  const size_t quant_bytes = 64 * (size_t)w->bits;
   const uint8_t *base = w->data + (size_t)block * w->row_block_bytes;
   const uint8_t *scale_at = base + (size_t)k_blocks * quant_bytes;
-  const uint8_t *minimum_at = scale_at + (size_t)k_blocks * 32;
+  const uint8_t *after = scale_at + (size_t)k_blocks * 32;    // minimums, or the scales of factors
   float acc[16] = {0};
   for (int32_t k = 0; k < k_blocks; k++) {
     const int8_t *q = x->quants + ((size_t)token * k_blocks + k) * 32;
     const size_t place = ((size_t)token * k_blocks + k) * (size_t)x->parts;
-    uint16_t half;
-    for (int part = 0; part < x->parts; part++) {
+    uint16_t half_bits;
+    for (int group = 0; group < groups; group++) {
       int32_t dot[16] = {0};
-      if (w->bits == 4) {
-        for (int pair = part * 4 / x->parts; pair < (part + 1) * 4 / x->parts; pair++) {
-          const uint8_t *v = base + (size_t)k * 256 + 64 * pair;
+      for (int half = group; half < (groups == 1 ? 2 : group + 1); half++) {
+        int8_t v[4][64];
+        portable_unpack(base + (size_t)k * quant_bytes, w, half, v);
+        for (int quad = 0; quad < 4; quad++)
           for (int row = 0; row < 16; row++)
-            for (int i = 0; i < 4; i++)
-              dot[row] += (v[4 * row + i] & 15) * q[8 * pair + i] + (v[4 * row + i] >> 4) * q[8 * pair + 4 + i];
-        }
-      } else {
-        for (int quad = part * 8 / x->parts; quad < (part + 1) * 8 / x->parts; quad++) {
-          const int8_t *v = (const int8_t *)base + (size_t)k * 512 + 64 * quad;
-          for (int row = 0; row < 16; row++)
-            for (int i = 0; i < 4; i++) dot[row] += v[4 * row + i] * q[4 * quad + i];
-        }
+            for (int i = 0; i < 4; i++) dot[row] += v[quad][4 * row + i] * q[16 * half + 4 * quad + i];
       }
       for (int row = 0; row < 16; row++) {
-        memcpy(&half, scale_at + (size_t)k * 32 + 2 * row, 2);
-        acc[row] += (float)dot[row] * (half_bits_to_float(half) * x->scales[place + (size_t)part]);
+        float scale;
+        if (w->bits == 6) {
+          memcpy(&half_bits, after + (size_t)(k / 8) * 32 + 2 * row, 2);
+          scale = (float)(int8_t)scale_at[(size_t)k * 32 + 16 * group + row] * half_bits_to_float(half_bits);
+        } else {
+          memcpy(&half_bits, scale_at + (size_t)k * 32 + 2 * row, 2);
+          scale = half_bits_to_float(half_bits);
+        }
+        acc[row] += (float)dot[row] * (scale * x->scales[place + (size_t)(x->parts == 1 ? 0 : group)]);
       }
     }
     float sum = x->sums[place];
     if (x->parts == 2) sum += x->sums[place + 1];
     for (int row = 0; row < 16 && w->has_minimum; row++) {
-      memcpy(&half, minimum_at + (size_t)k * 32 + 2 * row, 2);
-      acc[row] += half_bits_to_float(half) * sum;
+      memcpy(&half_bits, after + (size_t)k * 32 + 2 * row, 2);
+      acc[row] += half_bits_to_float(half_bits) * sum;
     }
   }
   for (int row = 0; row < 16; row++) y[block * 16 + row] = accumulate ? y[block * 16 + row] + acc[row] : acc[row];

@@ -1,24 +1,33 @@
 // Products of a packed matrix with quantised activations, in tiles of row blocks × tokens. The including file defines
-//   EK(tile4), EK(tile8)   sums of one tile over all k blocks: the integers of a k block exactly, then scaled into
-//                          float accumulators in the order of the k blocks
+//   EK(tile)               sums of one tile over all k blocks: the integers of a k block, or of its halves, exactly,
+//                          then scaled into float accumulators in the order of the k blocks
 //   EK_TILE_TOKENS         4 or 8: tokens of the largest tile of one row block
 //   EK_STREAMS             1 or 2: row blocks that a product of one or two tokens reads at once
-// A k block's parts have scales of their own; the minimums are added once, with the last part.
-// Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS.
+// The halves of a k block are summed apart where they have scales of their own, either the activations' or, with 6
+// bits, the weights'. The minimums are added once, with the last half.
+// Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS, and with
+// constant bits, has_minimum and parts.
 EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                         int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
                         const uint8_t *const *ahead) {
-#define EK_BITS(parts)                                                                                            \
-  if (w->bits == 4) EK(tile4)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, parts, ahead);   \
-  else if (w->has_minimum)                                                                                        \
-    EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, true, parts, ahead);             \
-  else EK(tile8)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, false, parts, ahead)
-  if (x->parts == 1) {
-    EK_BITS(1);
-  } else {
-    EK_BITS(2);
+#define EK_OF(bits, has_minimum)                                                                                  \
+  if (x->parts == 1)                                                                                              \
+    EK(tile)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, bits, has_minimum, 1, ahead);     \
+  else                                                                                                            \
+    EK(tile)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, bits, has_minimum, 2, ahead)
+  switch (w->bits) {
+  case 4: EK_OF(4, true); break;
+  case 5:
+    if (w->has_minimum) {
+      EK_OF(5, true);
+    } else {
+      EK_OF(5, false);
+    }
+    break;
+  case 6: EK_OF(6, false); break;
+  default: EK_OF(8, false); break;
   }
-#undef EK_BITS
+#undef EK_OF
 }
 
 // Up to so many tokens a product waits for its weights, as it does for one: what comes so many bytes later, or more, is
@@ -42,6 +51,19 @@ static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_
     places[s] = w->data + (size_t)(block + s) * w->row_block_bytes + (EK_BYTES_AHEAD + step - 1) / step * step;       \
     if (places[s] >= after) places[s] = next + (places[s] - after);                                                \
   }
+#if EK_TILE_TOKENS == 8
+  // Where arithmetic is what takes the time, a tile of 2 * 4 takes nine tenths of that of 1 * 8, whose activations are
+  // loaded for one row block at a time. It begins to pay where weights are not waited for.
+  if (count > EK_FEW_TOKENS)
+    for (; block + 2 <= end; block += 2) {
+      const uint8_t *const *ahead = NULL;
+      int32_t t = 0;
+      for (; t + 4 <= count; t += 4) EK_TILE(2, 4, t);
+      if (count - t == 3) EK_TILE(2, 3, t);
+      else if (count - t == 2) EK_TILE(2, 2, t);
+      else if (count - t == 1) EK_TILE(2, 1, t);
+    }
+#endif
 #if EK_STREAMS == 2
   if (count <= EK_TILE_TOKENS / 2)
     for (; block + 2 <= end; block += 2) {

@@ -14,17 +14,22 @@ static inline uint16_t get_half(const uint8_t *at) {
   return half;
 }
 
-// Where block k of row `row` lies in a row block.
+// Where block k of row `row` lies in a row block; with 6 bits `scale` is where its factors are, 16 bytes apart, and
+// `minimum` where the scale of eight k blocks is.
 typedef struct {
   uint8_t *quants, *scale, *minimum;
 } block_place;
 
 static inline block_place place(uint8_t *row_block, int32_t k_blocks, int32_t bits, int row, int k) {
-  size_t quant_bytes = bits == 4 ? 256 : 512;
+  size_t quant_bytes = 64 * (size_t)bits;
   block_place p;
   p.quants = row_block + (size_t)k * quant_bytes + 4 * row;
   p.scale = row_block + (size_t)k_blocks * quant_bytes + (size_t)k * 32 + 2 * row;
   p.minimum = p.scale + (size_t)k_blocks * 32;
+  if (bits == 6) {
+    p.scale -= row;
+    p.minimum -= (size_t)(k - k / 8) * 32;
+  }
   return p;
 }
 
@@ -37,11 +42,37 @@ static inline void put_quants4(uint8_t *at, const uint8_t quants[32]) {
     for (int i = 0; i < 4; i++) at[64 * pair + i] = (uint8_t)(quants[8 * pair + i] | quants[8 * pair + 4 + i] << 4);
 }
 
+static inline void put_quants5(uint8_t *at, const uint8_t quants[32]) {
+  for (int i = 0; i < 4; i++) {
+    int a = quants[20 + i], b = quants[24 + i], c = quants[28 + i];
+    const int high[5] = {a & 7, a >> 3 | (c >> 3 & 1) << 2, b & 7, b >> 3 | c >> 4 << 2, c & 7};
+    for (int line = 0; line < 5; line++) at[64 * line + i] = (uint8_t)(quants[4 * line + i] | high[line] << 5);
+  }
+}
+
+static inline void put_quants6(uint8_t *at, const uint8_t quants[32]) {
+  for (int half = 0; half < 2; half++)
+    for (int line = 0; line < 3; line++)
+      for (int i = 0; i < 4; i++)
+        at[192 * half + 64 * line + i] =
+            (uint8_t)(quants[16 * half + 4 * line + i] | quants[16 * half + 12 + i] >> (4 - 2 * line) << 6);
+}
+
 void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
                    const ek_weight_block *block) {
   block_place p = place(row_block, k_blocks, bits, row, k_block);
-  if (bits == 4) put_quants4(p.quants, (const uint8_t *)block->quants);
+  const int added = has_minimum || bits == 8 ? 0 : bits == 6 ? 32 : 16;
+  uint8_t quants[32];
+  for (int i = 0; i < 32; i++) quants[i] = (uint8_t)(block->quants[i] + added);
+  if (bits == 4) put_quants4(p.quants, quants);
+  else if (bits == 5) put_quants5(p.quants, quants);
+  else if (bits == 6) put_quants6(p.quants, quants);
   else put_quants8(p.quants, block->quants);
+  if (bits == 6) {
+    for (int half = 0; half < 2; half++) p.scale[16 * half] = (uint8_t)block->factors[half];
+    put_half(p.minimum, float_to_half_bits(block->scale));
+    return;
+  }
   put_half(p.scale, float_to_half_bits(block->scale));
   if (has_minimum) put_half(p.minimum, float_to_half_bits(block->minimum));
 }
@@ -78,7 +109,7 @@ static inline void k_quant_scale(const uint8_t *packed, int j, int *scale, int *
   }
 }
 
-// One row of Q4_K (bits 4) or Q5_K (bits 8): blocks of 256 in sub-blocks of 32. The products of block scale and
+// One row of Q4_K (bits 4) or Q5_K (bits 5): blocks of 256 in sub-blocks of 32. The products of block scale and
 // sub-block scale are rounded to half precision, a relative error of at most 2^-11.
 static void pack_k_quant_row(uint8_t *row_block, int32_t k_blocks, int bits, int row, const uint8_t *from) {
   for (int32_t super = 0; super * 8 < k_blocks; super++) {
@@ -91,7 +122,7 @@ static void pack_k_quant_row(uint8_t *row_block, int32_t k_blocks, int bits, int
       for (int i = 0; i < 32; i++) {
         uint8_t byte = low[32 * (j / 2) + i];
         int quant = j % 2 ? byte >> 4 : byte & 15;
-        if (bits == 8) quant |= (high[i] >> j & 1) << 4;
+        if (bits == 5) quant |= (high[i] >> j & 1) << 4;
         block.quants[i] = (int8_t)quant;
       }
       ek_pack_block(row_block, k_blocks, bits, 1, row, super * 8 + j, &block);
@@ -100,23 +131,34 @@ static void pack_k_quant_row(uint8_t *row_block, int32_t k_blocks, int bits, int
   }
 }
 
-// One row of Q3_K: blocks of 256 in sub-blocks of 16. A scale of 6 bits times a quant of 3 lies in -124...128, so that its
-// negative is a signed byte and the negative of the block's own scale serves all 256: nothing is rounded.
+// One row of Q6_K: blocks of 256 in sub-blocks of 16. Nothing is rounded.
+static void pack_q6_k_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < k_blocks; super++, from += 210) {
+    for (int j = 0; j < 8; j++) {
+      const uint8_t *low = from + j / 4 * 64 + j % 2 * 32, *high = from + 128 + j / 4 * 32;
+      ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 208)),
+                               .factors = {(int8_t)from[192 + 2 * j], (int8_t)from[193 + 2 * j]}};
+      for (int i = 0; i < 32; i++)
+        block.quants[i] = (int8_t)(((low[i] >> j % 4 / 2 * 4 & 15) | (high[i] >> j % 4 * 2 & 3) << 4) - 32);
+      ek_pack_block(row_block, k_blocks, 6, 0, row, super * 8 + j, &block);
+    }
+  }
+}
+
+// One row of Q3_K: blocks of 256 in sub-blocks of 16. In the layout of 6 bits nothing is rounded.
 static void pack_q3_k_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
   for (int32_t super = 0; super * 8 < k_blocks; super++, from += 110) {
     const uint8_t *third = from, *pairs = from + 32, *scales = from + 96;
-    uint16_t scale = (uint16_t)(get_half(from + 108) ^ 0x8000);
     for (int j = 0; j < 8; j++) {
-      int8_t quants[32];
-      for (int i = 0; i < 32; i++) {
-        int part = 2 * j + i / 16;
-        int factor = ((scales[part % 8] >> part / 8 * 4 & 15) | (scales[8 + part % 4] >> part / 4 * 2 & 3) << 4) - 32;
-        int quant = (pairs[j / 4 * 32 + i] >> j % 4 * 2 & 3) - (third[i] >> j & 1 ? 0 : 4);
-        quants[i] = (int8_t)-(factor * quant);
+      ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 108))};
+      for (int half = 0; half < 2; half++) {
+        int part = 2 * j + half;
+        int factor = (scales[part % 8] >> part / 8 * 4 & 15) | (scales[8 + part % 4] >> part / 4 * 2 & 3) << 4;
+        block.factors[half] = (int8_t)(factor - 32);
       }
-      block_place p = place(row_block, k_blocks, 8, row, super * 8 + j);
-      put_quants8(p.quants, quants);
-      put_half(p.scale, scale);
+      for (int i = 0; i < 32; i++)
+        block.quants[i] = (int8_t)((pairs[j / 4 * 32 + i] >> j % 4 * 2 & 3) - (third[i] >> j & 1 ? 0 : 4));
+      ek_pack_block(row_block, k_blocks, 6, 0, row, super * 8 + j, &block);
     }
   }
 }
@@ -161,17 +203,18 @@ static void pack_mxfp4_block(uint8_t *row_block, int32_t k_blocks, int row, int 
   put_half(p.scale, float_to_half_bits(ldexpf(1, exponent > 15 ? 15 : exponent)));
 }
 
-bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes, int rows) {
-  enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q3_K = 11, Q4_K = 12, Q5_K = 13, IQ4_NL = 20,
-         IQ4_XS = 23, MXFP4 = 39 };
+bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
+                  int rows) {
+  enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
+         IQ4_NL = 20, IQ4_XS = 23, MXFP4 = 39 };
   for (int row = 0; row < rows; row++) {
     const uint8_t *from = source + (size_t)row * row_bytes;
     if (type == Q4_K || type == Q5_K) {
-      pack_k_quant_row(row_block, k_blocks, type == Q4_K ? 4 : 8, row, from);
+      pack_k_quant_row(row_block, k_blocks, type == Q4_K ? 4 : 5, row, from);
       continue;
     }
-    if (type == Q3_K || type == IQ4_XS) {
-      (type == Q3_K ? pack_q3_k_row : pack_iq4_xs_row)(row_block, k_blocks, row, from);
+    if (type == Q3_K || type == Q6_K || type == IQ4_XS) {
+      (type == Q3_K ? pack_q3_k_row : type == Q6_K ? pack_q6_k_row : pack_iq4_xs_row)(row_block, k_blocks, row, from);
       continue;
     }
     for (int32_t k = 0; k < k_blocks; k++) {
@@ -198,14 +241,12 @@ bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uin
       case Q5_1: {
         int with_minimum = type == Q5_1;
         const uint8_t *high = from + (with_minimum ? 4 : 2);
-        block_place p = place(row_block, k_blocks, 8, row, k);
+        block_place p = place(row_block, k_blocks, 5, row, k);
         unpack_nibbles(high + 4, quants);
         uint32_t high_bits;
         memcpy(&high_bits, high, 4);
-        int8_t values[32];
-        for (int i = 0; i < 32; i++)
-          values[i] = (int8_t)((quants[i] | (high_bits >> i & 1) << 4) - (with_minimum ? 0 : 16));
-        put_quants8(p.quants, values);
+        for (int i = 0; i < 32; i++) quants[i] |= (uint8_t)((high_bits >> i & 1) << 4);
+        put_quants5(p.quants, quants);
         put_half(p.scale, get_half(from));
         if (with_minimum) put_half(p.minimum, get_half(from + 2));
         from += with_minimum ? 24 : 22;

@@ -99,7 +99,9 @@ static void EK(rms_norm)(const float *x, const float *weight, size_t n, float ep
 }
 
 // One part of 8 * vectors numbers.
-EK_INLINE void EK(quantize_part)(const float *block, int vectors, int8_t *quants, float *to_scale, float *to_sum) {
+// One part of two or four vectors; the offsets of the one or two halves of a k block that it is.
+EK_INLINE void EK(quantize_part)(const float *block, int vectors, int8_t *quants, float *to_scale, float *to_sum,
+                                 int32_t *offsets) {
   v8 v[4], largest = EK(splat)(0);
   for (int j = 0; j < vectors; j++) {
     v[j] = EK(load)(block + 8 * j);
@@ -112,23 +114,29 @@ EK_INLINE void EK(quantize_part)(const float *block, int vectors, int8_t *quants
   // NaNs count as zeros. A part with an infinity, or so small that the inverse of its scale is infinite, is zero.
   float inverse = 127 / peak, scale = peak / 127;
   if (!(peak < INFINITY && inverse < INFINITY)) inverse = scale = 0;
-  int32_t total = 0;
-  i8v totals = {0};
+  i8v totals[2] = {{0}};
   for (int j = 0; j < vectors; j++) {
     i8v keep = v[j] * 0.0f == 0.0f;
     // A sum of 1.5 * 2^23 and a small number holds its rounded integer in the low bits.
     v8 scaled = EK(choose)(keep, v[j], EK(splat)(0)) * inverse;
     i8v q = (i8v)(scaled + 12582912.0f) - 0x4b400000;
-    totals += q;
+    totals[j / 2] += q;
     bytes8 bytes = __builtin_convertvector(q, bytes8);
     memcpy(quants + 8 * j, &bytes, 8);
   }
-  for (int l = 0; l < 8; l++) total += totals[l];
+  int32_t total = 0;
+  for (int half = 0; half < vectors / 2; half++) {
+    int32_t sum = 0;
+    for (int l = 0; l < 8; l++) sum += totals[half][l];
+    offsets[half] = -32 * sum;
+    total += sum;
+  }
   *to_scale = scale;
   *to_sum = scale * (float)total;
 }
 
-static void EK(quantize)(const float *x, size_t columns, int32_t parts, int8_t *quants, float *scales, float *sums) {
+static void EK(quantize)(const float *x, size_t columns, int32_t parts, int8_t *quants, float *scales, float *sums,
+                         int32_t *offsets) {
   for (size_t k = 0; k * 32 < columns; k++) {
     float padded[32];
     const float *block = x + k * 32;
@@ -138,11 +146,13 @@ static void EK(quantize)(const float *x, size_t columns, int32_t parts, int8_t *
       block = padded;
     }
     if (parts == 1) {
-      EK(quantize_part)(block, 4, quants + k * 32, scales + k, sums + k);
+      EK(quantize_part)(block, 4, quants + k * 32, scales + k, sums + k, offsets + 3 * k);
     } else {
-      EK(quantize_part)(block, 2, quants + k * 32, scales + 2 * k, sums + 2 * k);
-      EK(quantize_part)(block + 16, 2, quants + k * 32 + 16, scales + 2 * k + 1, sums + 2 * k + 1);
+      EK(quantize_part)(block, 2, quants + k * 32, scales + 2 * k, sums + 2 * k, offsets + 3 * k);
+      EK(quantize_part)(block + 16, 2, quants + k * 32 + 16, scales + 2 * k + 1, sums + 2 * k + 1,
+                        offsets + 3 * k + 1);
     }
+    offsets[3 * k + 2] = offsets[3 * k] + offsets[3 * k + 1];
   }
 }
 

@@ -4,13 +4,13 @@ import Synchronization
 
 /// A matrix repacked for the kernels: weights stay quantised, 16 rows interleaved.
 ///
-/// Formats of 16 even steps keep 4 bits with a scale and a minimum per 32 weights; those of 5 bits, Q3_K, IQ4_NL, MXFP4
-/// and Q8_0 become 8 bits without loss (MXFP4 as long as its powers of two are normal in half precision). Scales and
-/// minimums are kept in half precision, to which those of Q4_K, Q5_K and IQ4_XS are rounded: a relative error of at
-/// most 2^-11 each. Q2_K, Q6_K and the float formats are requantised to 8 bits with one scale per 32 weights: a
-/// weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random weights reach;
-/// blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal. On demand the float
-/// formats are rounded to 4 bits instead.
+/// Formats of 16 even steps keep 4 bits with a scale and a minimum per 32 weights, those of 32 keep 5. Q6_K and Q3_K
+/// keep 6 with a scale for each 16, a byte times the block's own. IQ4_NL, MXFP4 and Q8_0 have 8 bits with a scale per
+/// 32. Of all these only scales and minimums of Q4_K and Q5_K, and scales of IQ4_XS, are rounded: to half precision,
+/// by a relative error of at most 2^-11 each; and powers of two of MXFP4 that are not normal there. Q2_K and the float
+/// formats are requantised to 8 bits with one scale per 32 weights: a weight's error is at most 0.394 % of the largest
+/// magnitude of its 32 (half a step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up to
+/// 4e-6 more, as their scales are subnormal. On demand the float formats are rounded to 4 bits instead.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int
@@ -83,8 +83,10 @@ package final class PackedMatrix: Sendable {
   private static func layout(of format: BlockFormat) -> (bits: Int32, hasMinimum: Bool) {
     switch format {
     case .q4_0, .q4_1, .q4_K: (4, true)
-    case .q5_1, .q5_K: (8, true)
-    case .q5_0, .q8_0, .q2_K, .q3_K, .q6_K, .iq4_NL, .iq4_XS, .mxfp4, .f32, .f16, .bf16: (8, false)
+    case .q5_0: (5, false)
+    case .q5_1, .q5_K: (5, true)
+    case .q3_K, .q6_K: (6, false)
+    case .q8_0, .q2_K, .iq4_NL, .iq4_XS, .mxfp4, .f32, .f16, .bf16: (8, false)
     }
   }
 

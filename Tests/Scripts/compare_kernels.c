@@ -54,9 +54,13 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
   for (int row = 0; row < ROW_BLOCKS * 16; row++)
     for (int k = 0; k < k_blocks; k++) {
       ek_weight_block *b = &blocks[row][k];
-      for (int i = 0; i < 32; i++) b->quants[i] = (int8_t)(bits == 4 ? bits32() >> 28 : bits32() >> 24);
-      if (bits32() % 8 == 0) memset(b->quants, bits == 4 ? 15 : -128, 32);
-      b->scale = ek_half_to_float(ek_float_to_half(uniform(0.1f)));
+      int lowest = has_minimum ? 0 : -(1 << (bits - 1));
+      for (int i = 0; i < 32; i++) b->quants[i] = (int8_t)(lowest + (int)(bits32() >> (32 - bits)));
+      uint32_t kind = bits32() % 8;
+      if (kind < 2) memset(b->quants, kind ? lowest : lowest + (1 << bits) - 1, 32);
+      // With 6 bits eight blocks have one scale.
+      b->scale = bits == 6 && k % 8 ? b[-1].scale : ek_half_to_float(ek_float_to_half(uniform(0.1f)));
+      for (int half = 0; half < 2; half++) b->factors[half] = (int8_t)(bits32() >> 24);
       b->minimum = has_minimum ? ek_half_to_float(ek_float_to_half(uniform(1))) : 0;
       ek_pack_block(data + (size_t)(row / 16) * row_block_bytes, k_blocks, bits, has_minimum, row % 16, k, b);
     }
@@ -69,11 +73,12 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
     if (i / 32 % 5 == 3) input[i] *= 1e-36f;
     if (i / 32 % 50 == 4) input[i] = 0;
   }
-  ek_activations x = {malloc(TOKENS * columns), NULL, NULL, k_blocks, parts};
+  ek_activations x = {malloc(TOKENS * columns), NULL, NULL, NULL, k_blocks, parts};
+  x.offsets = malloc((size_t)(TOKENS * k_blocks * 3) * sizeof *x.offsets);
   x.scales = floats((size_t)(TOKENS * k_blocks * parts), 0), x.sums = floats((size_t)(TOKENS * k_blocks * parts), 0);
   for (int t = 0; t < TOKENS; t++)
     twin->quantize(input + t * columns, columns, parts, x.quants + t * columns, x.scales + t * k_blocks * parts,
-                   x.sums + t * k_blocks * parts);
+                   x.sums + t * k_blocks * parts, x.offsets + t * k_blocks * 3);
 
   size_t stride = ROW_BLOCKS * 16 + GUARD, total = TOKENS * stride;
   float *start = floats(total, 1), *expected = floats(total, 0), *plain = floats(total, 0), *y = floats(total, 0);
@@ -86,13 +91,16 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
         float sum = 0;
         for (int k = 0; k < k_blocks; k++) {
           const float *of_token = x.scales + (t * k_blocks + k) * parts, *sums = x.sums + (t * k_blocks + k) * parts;
-          for (int part = 0; part < parts; part++) {
+          const ek_weight_block *b = &blocks[row][k];
+          int groups = bits == 6 ? 2 : parts;
+          for (int group = 0; group < groups; group++) {
             int32_t dot = 0;
-            for (int i = part * 32 / parts; i < (part + 1) * 32 / parts; i++)
-              dot += blocks[row][k].quants[i] * x.quants[t * columns + k * 32 + i];
-            sum = fmaf((float)dot, blocks[row][k].scale * of_token[part], sum);
+            for (int i = group * 32 / groups; i < (group + 1) * 32 / groups; i++)
+              dot += b->quants[i] * x.quants[t * columns + k * 32 + i];
+            float scale = bits == 6 ? (float)b->factors[group] * b->scale : b->scale;
+            sum = fmaf((float)dot, scale * of_token[parts == 1 ? 0 : group], sum);
           }
-          if (has_minimum) sum = fmaf(blocks[row][k].minimum, parts == 1 ? sums[0] : sums[0] + sums[1], sum);
+          if (has_minimum) sum = fmaf(b->minimum, parts == 1 ? sums[0] : sums[0] + sums[1], sum);
         }
         float *at = expected + t * stride + row;
         *at = accumulate ? *at + sum : sum;
@@ -117,7 +125,7 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
       if (memcmp(y, expected + t * stride, stride * 4)) fail("a one-token product differs from fused multiply-adds");
     }
   }
-  free(data), free(input), free(x.quants), free(x.scales), free(x.sums);
+  free(data), free(input), free(x.quants), free(x.scales), free(x.sums), free(x.offsets);
   free(start), free(expected), free(plain), free(y);
 }
 
@@ -144,14 +152,17 @@ static void vectors(size_t n, double *worst) {
   size_t blocks = (n + 31) / 32;
   int8_t *q = malloc(64 * blocks);
   float *s = floats(8 * blocks, 0);
+  int32_t *o = malloc(6 * blocks * sizeof *o);
   if (n > 40) x[5] = NAN, x[37] = INFINITY;
   for (int parts = 1; parts <= 2; parts++) {
     size_t all = blocks * (size_t)parts;
-    subject->quantize(x, n, parts, q, s, s + all);
-    twin->quantize(x, n, parts, q + 32 * blocks, s + 2 * all, s + 3 * all);
-    if (memcmp(q, q + 32 * blocks, 32 * blocks) || memcmp(s, s + 2 * all, 8 * all)) fail("quantize");
+    subject->quantize(x, n, parts, q, s, s + all, o);
+    twin->quantize(x, n, parts, q + 32 * blocks, s + 2 * all, s + 3 * all, o + 3 * blocks);
+    if (memcmp(q, q + 32 * blocks, 32 * blocks) || memcmp(s, s + 2 * all, 8 * all) ||
+        memcmp(o, o + 3 * blocks, 3 * blocks * sizeof *o))
+      fail("quantize");
   }
-  free(x), free(u), free(a), free(b), free(h), free(g), free(q), free(s);
+  free(x), free(u), free(a), free(b), free(h), free(g), free(q), free(s), free(o);
 }
 
 static void halves(void) {
@@ -186,7 +197,7 @@ static void to_bytes(const float *keys, const float *values, int head_size, size
     memcpy(v + p * row + size, &scale, sizeof scale);
     subject->store_bytes(values + p * size, size, quants, numbers);
     for (size_t d = 0; d < size; d++)
-      if (abs(quants[d] - v[p * row + d]) > 1 || numbers[0] != scale) fail("store_bytes");
+      if (abs(quants[d] - (int8_t)v[p * row + d]) > 1 || numbers[0] != scale) fail("store_bytes");
   }
   free(quants), free(numbers);
 }
@@ -231,8 +242,10 @@ int main(void) {
   for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
     for (int parts = 1; parts <= 2; parts++) {
       products(4, 1, depths[i], parts, &largest);
+      products(5, 0, depths[i], parts, &largest);
+      products(5, 1, depths[i], parts, &largest);
+      products(6, 0, depths[i], parts, &largest);
       products(8, 0, depths[i], parts, &largest);
-      products(8, 1, depths[i], parts, &largest);
     }
   }
   report("products: 0 from fused; fused from portable", largest, 1e-2);

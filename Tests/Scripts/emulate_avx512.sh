@@ -48,22 +48,21 @@ EMULATED __m512 emulated_to_float(__m512i v) {
   for (int i = 0; i < 16; i++) to[i] = (float)from[i];
   return _mm512_loadu_ps(to);
 }
-#undef _mm512_cvtps_epi32
-#define _mm512_cvtps_epi32(v) emulated_to_int(v)
-EMULATED __m512i emulated_to_int(__m512 v) {
-  float from[16];
+#define _mm512_cvtepi8_epi32(v) emulated_widen(v)
+EMULATED __m512i emulated_widen(__m128i v) {
+  int8_t from[16];
   int32_t to[16];
-  memcpy(from, &v, 64);
-  for (int i = 0; i < 16; i++) to[i] = fabsf(from[i]) < 0x1p31f ? (int32_t)rintf(from[i]) : INT32_MIN;
+  memcpy(from, &v, 16);
+  for (int i = 0; i < 16; i++) to[i] = from[i];
   return _mm512_loadu_si512(to);
 }
-#undef _mm512_maskz_loadu_ps
-#define _mm512_maskz_loadu_ps(mask, p) emulated_load(mask, p)
-EMULATED __m512 emulated_load(__mmask16 mask, const float *p) {
-  float to[16] = {0};
-  for (int i = 0; i < 16; i++)
-    if (mask >> i & 1) to[i] = p[i];
-  return _mm512_loadu_ps(to);
+#undef _mm512_srai_epi32
+#define _mm512_srai_epi32(v, n) emulated_shift(v, n)
+EMULATED __m512i emulated_shift(__m512i v, int n) {
+  int32_t lanes[16];
+  memcpy(lanes, &v, 64);
+  for (int i = 0; i < 16; i++) lanes[i] >>= n;
+  return _mm512_loadu_si512(lanes);
 }
 C
 sed -e 's|^#include <immintrin.h>|#include "emulated.h"|' -e '/^#pragma clang attribute push/,/apply_to/d' \

@@ -20,26 +20,25 @@ struct QuantizedTokens {
   var quants: [Int8]
   var scales: [Float]
   var sums: [Float]
+  var offsets: [Int32]
 
   init(_ values: [Float], columns: Int, parts: Int = 1, with kernels: ek_kernels) {
     self.parts = parts
     let count = values.count / columns
-    kBlocks = (columns + 31) / 32
+    let kBlocks = (columns + 31) / 32
+    self.kBlocks = kBlocks
     // Guards behind the last row show writes past the end.
     quants = Array(repeating: 77, count: count * kBlocks * 32 + 1)
     scales = Array(repeating: 77, count: count * kBlocks * parts + 1)
     sums = Array(repeating: 77, count: count * kBlocks * parts + 1)
+    offsets = Array(repeating: 77, count: count * kBlocks * 3 + 1)
     for token in 0..<count {
       values.withUnsafeBufferPointer { values in
-        quants.withUnsafeMutableBufferPointer { quants in
-          scales.withUnsafeMutableBufferPointer { scales in
-            sums.withUnsafeMutableBufferPointer { sums in
-              kernels.quantize(
-                values.baseAddress! + token * columns, columns, Int32(parts),
-                quants.baseAddress! + token * kBlocks * 32,
-                scales.baseAddress! + token * kBlocks * parts, sums.baseAddress! + token * kBlocks * parts)
-            }
-          }
+        withView { x in
+          let at = token * kBlocks
+          kernels.quantize(
+            values.baseAddress! + token * columns, columns, Int32(parts), x.pointee.quants + at * 32,
+            x.pointee.scales + at * parts, x.pointee.sums + at * parts, x.pointee.offsets + at * 3)
         }
       }
     }
@@ -49,10 +48,12 @@ struct QuantizedTokens {
     quants.withUnsafeMutableBufferPointer { quants in
       scales.withUnsafeMutableBufferPointer { scales in
         sums.withUnsafeMutableBufferPointer { sums in
-          var view = ek_activations(
-            quants: quants.baseAddress, scales: scales.baseAddress, sums: sums.baseAddress,
-            k_blocks: Int32(kBlocks), parts: Int32(parts))
-          return body(&view)
+          offsets.withUnsafeMutableBufferPointer { offsets in
+            var view = ek_activations(
+              quants: quants.baseAddress, scales: scales.baseAddress, sums: sums.baseAddress,
+              offsets: offsets.baseAddress, k_blocks: Int32(kBlocks), parts: Int32(parts))
+            return body(&view)
+          }
         }
       }
     }
@@ -79,15 +80,38 @@ extension PackedMatrix {
     let base = matrix.data! + row / 16 * matrix.row_block_bytes
     let kBlocks = Int(matrix.k_blocks)
     let (lane, k, i) = (row % 16, column / 32, column % 32)
-    let quantBytes = matrix.bits == 4 ? 256 : 512
+    let bits = Int(matrix.bits)
     func half(_ at: Int) -> Float { Float(halfBits: UInt16(base[at]) | UInt16(base[at + 1]) << 8) }
-    let scaleAt = kBlocks * quantBytes + k * 32 + 2 * lane
+    func signed(_ byte: UInt8) -> Int32 { Int32(Int8(bitPattern: byte)) }
+    let scaleAt = kBlocks * 64 * bits + k * 32 + 2 * lane
     let minimum = matrix.has_minimum != 0 ? half(scaleAt + kBlocks * 32) : 0
-    if matrix.bits == 4 {
-      let byte = base[k * 256 + i / 8 * 64 + lane * 4 + i % 4]
-      return (Int32(i % 8 < 4 ? byte & 15 : byte >> 4), half(scaleAt), minimum)
+    // The byte of this weight's place in one of the block's lines of 64, and a field of it.
+    func line(_ index: Int) -> UInt8 { base[k * 64 * bits + index * 64 + lane * 4 + i % 4] }
+    func field(_ index: Int, _ bits: Range<UInt8>) -> Int32 {
+      Int32((line(index) >> bits.lowerBound) & (1 << UInt8(bits.count) - 1))
     }
-    return (Int32(Int8(bitPattern: base[k * 512 + i / 4 * 64 + lane * 4 + i % 4])), half(scaleAt), minimum)
+    let quad = i / 4
+    switch bits {
+    case 4: return (field(quad / 2, quad % 2 == 0 ? 0..<4 : 4..<8), half(scaleAt), minimum)
+    case 5:
+      let quant =
+        switch quad {
+        case 5: field(0, 5..<8) + 8 * field(1, 5..<7)
+        case 6: field(2, 5..<8) + 8 * field(3, 5..<7)
+        case 7: field(4, 5..<8) + 8 * field(1, 7..<8) + 16 * field(3, 7..<8)
+        default: field(quad, 0..<5)
+        }
+      return (matrix.has_minimum != 0 ? quant : quant - 16, half(scaleAt), minimum)
+    case 6:
+      let first = quad / 4 * 3
+      let quant =
+        quad % 4 < 3
+        ? field(first + quad % 4, 0..<6)
+        : 16 * field(first, 6..<8) + 4 * field(first + 1, 6..<8) + field(first + 2, 6..<8)
+      let factor = signed(base[kBlocks * 384 + k * 32 + quad / 4 * 16 + lane])
+      return (quant - 32, Float(factor) * half(kBlocks * 416 + k / 8 * 32 + 2 * lane), 0)
+    default: return (signed(line(quad)), half(scaleAt), minimum)
+    }
   }
 
   /// y (count, stride) for tokens first..<first + count; `stride` is three more than the padded rows.

@@ -39,10 +39,12 @@ struct PackedProductTests {
             var (sum, magnitude, fused) = (0.0, 0.0, Float(0))
             for k in 0..<x.kBlocks {
               let block = token * x.kBlocks + k
-              for part in 0..<parts {
-                let scale = x.scales[block * parts + part]
+              // With 6 bits the halves of a block have scales of their own.
+              let groups = matrix.matrix.bits == 6 ? 2 : parts
+              for group in 0..<groups {
+                let scale = x.scales[block * parts + (parts == 1 ? 0 : group)]
                 var dot: Int32 = 0
-                for i in part * 32 / parts..<(part + 1) * 32 / parts {
+                for i in group * 32 / groups..<(group + 1) * 32 / groups {
                   let stored = matrix.parts(row, k * 32 + i)
                   let quant = x.quants[block * 32 + i]
                   dot += stored.quant * Int32(quant)
@@ -50,7 +52,7 @@ struct PackedProductTests {
                   sum += weight * Double(quant) * Double(scale)
                   magnitude += abs(weight * Double(quant) * Double(scale))
                 }
-                fused.addProduct(Float(dot), matrix.parts(row, k * 32).scale * scale)
+                fused.addProduct(Float(dot), matrix.parts(row, k * 32 + group * 32 / groups).scale * scale)
               }
               let blockSum = x.sums[block * parts..<(block + 1) * parts].reduce(0, +)
               if matrix.matrix.has_minimum != 0 {
@@ -129,8 +131,14 @@ struct PackedProductTests {
     var x = QuantizedTokens(
       randomFloats(columns, in: -1...1, using: &random), columns: columns, with: set.functions)
     let y = matrix.multiply(&x, count: 1, with: set.functions)
-    // Half the step of 8 bits for the formats that are requantised, 2^-11 for rounded scales; signs are random.
-    let allowed = [.q2_K, .q6_K, .f32, .f16, .bf16].contains(format) ? 1.0 / 254 : 0x1p-11
+    // Half the step of 8 bits for the formats that are requantised, 2^-11 for rounded scales, signs being random;
+    // else only sums are rounded.
+    let allowed =
+      switch format {
+      case .q2_K, .f32, .f16, .bf16: 1.0 / 254
+      case .q4_K, .q5_K, .iq4_XS: 0x1p-11
+      default: 1e-6
+      }
     for row in 0..<rows {
       var (sum, magnitude) = (0.0, 0.0)
       for i in 0..<columns {
@@ -145,12 +153,12 @@ struct PackedProductTests {
   @Test(
     "of a token do not depend on its batch, to the bit",
     arguments: InstructionSet.available.flatMap { set in [1, 2].map { (set, $0) } },
-    [BlockFormat.q4_1, .q5_1, .q8_0])
+    [BlockFormat.q4_1, .q5_0, .q5_1, .q6_K, .q8_0])
   func batchesAreInvariant(_ setAndParts: (set: InstructionSet, parts: Int), _ format: BlockFormat) throws {
     let set = setAndParts.set
     let pool = try WorkerPool(threads: 1)
     let kernels = set.functions
-    let (rows, columns, tokens) = (16 * 9, 17 * 32, 36)
+    let (rows, columns, tokens) = (16 * 9, format.blockLength == 256 ? 768 : 17 * 32, 36)
     let matrix = try PackedMatrix.random(rows: rows, columns: columns, format: format, seed: 5, pool: pool)
       .packed
     var random = SplitMix64(seed: 6)
@@ -198,7 +206,7 @@ struct PackedProductTests {
       // Every range of row blocks: pairs, fours and single ones.
       for begin in 0..<9 {
         for end in begin...9 {
-          for count in [1, 2, 3, 4, 5, 8] {
+          for count in [1, 2, 3, 4, 5, 8, 17, 18, 19, 20] {
             var y = start
             x.withView { x in
               withUnsafePointer(to: matrix.matrix) {

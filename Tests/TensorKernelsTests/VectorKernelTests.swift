@@ -47,7 +47,11 @@ struct VectorKernelTests {
           }
           #expect(quants.dropFirst(block.count).allSatisfy { $0 == 0 })
         }
-        #expect(x.quants.last == 77 && x.scales.last == 77 && x.sums.last == 77)
+        for k in 0..<x.kBlocks {
+          let sums = [0..<16, 16..<32, 0..<32].map { $0.reduce(0) { $0 + Int32(x.quants[k * 32 + $1]) } }
+          #expect(x.offsets[k * 3..<k * 3 + 3].elementsEqual(sums.map { -32 * $0 }))
+        }
+        #expect(x.quants.last == 77 && x.scales.last == 77 && x.sums.last == 77 && x.offsets.last == 77)
       }
     }
   }

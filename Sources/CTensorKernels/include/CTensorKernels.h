@@ -12,11 +12,17 @@
 //
 // 16 output rows form a row block, 32 consecutive weights of a row a k block. In a row block the weights of a
 // k block lie as k quads: 4 weights of row 0, the same 4 of row 1, … row 15: 64 bytes when a weight has 8 bits.
-// With 4 bits two quads share the 64 bytes, the earlier one in the low nibbles. A row block holds
-//   [k blocks][256 or 512 bytes] quants, then [k blocks][16] half-precision scales, then, where there are
-//   minimums, [k blocks][16] half-precision minimums,
-// padded to 64 bytes. A weight is scale * quant + minimum. The lane is the row, so no sum across lanes is needed,
-// and the same copy serves one token and many.
+// Fewer bits put more quads into 64 bytes, at the same place of each:
+//   4  quads 2j and 2j + 1 are the low and high nibbles of line j
+//   5  quads 0…4 are the low bits of lines 0…4. Their high three bits hold quads 5…7: the low three bits of these in
+//      lines 0, 2 and 4; above them, of 5 and 6, two bits in lines 1 and 3, whose highest bits are the two of 7
+//   6  quads 0…2, and 4…6, are the low bits of three lines, whose high pairs are quad 3, and 7, from its highest pair on
+// A row block holds [k blocks][64 * bits bytes] quants, then
+//   with 6 bits  [k blocks][2][16] signed bytes, the factors of the halves of a k block, then [k blocks / 8, rounded
+//                up][16] half-precision scales, of eight k blocks each,
+//   otherwise    [k blocks][16] half-precision scales, then, where there are minimums, [k blocks][16] of these,
+// padded to 64 bytes. A weight is scale (* factor) * quant + minimum. The lane is the row, so no sum across lanes is
+// needed, and the same copy serves one token and many.
 
 enum { EK_ROWS = 16, EK_BLOCK = 32 };
 
@@ -24,13 +30,16 @@ typedef struct {
   const uint8_t *data;    // 64-byte aligned
   int32_t row_blocks;     // rows / 16, rounded up; rows past the end are zero
   int32_t k_blocks;       // columns / 32, rounded up; columns past the end are zero
-  int32_t bits;           // 4: quants 0…15, minimums present; 8: quants −128…127
+  // 4: quants 0…15, minimums present; 5: 0…31 with minimums, −16…15 without; 6: −32…31 and factors, no minimums;
+  // 8: −128…127, no minimums. Those that can be negative are stored with 16 or 32 added, but for 8 bits.
+  int32_t bits;
   int32_t has_minimum;
   size_t row_block_bytes;
 } ek_matrix;
 
 static inline size_t ek_row_block_bytes(int32_t k_blocks, int32_t bits, int32_t has_minimum) {
-  size_t bytes = (size_t)k_blocks * ((bits == 4 ? 256 : 512) + 32 + (has_minimum ? 32 : 0));
+  size_t bytes = (size_t)k_blocks * (size_t)(64 * bits + 32 + (has_minimum ? 32 : 0));
+  if (bits == 6) bytes += (size_t)(k_blocks + 7) / 8 * 32;
   return (bytes + 63) & ~(size_t)63;
 }
 
@@ -39,6 +48,7 @@ typedef struct {
   int8_t *quants;    // (count, k_blocks * 32)
   float *scales;     // (count, k_blocks, parts)
   float *sums;       // (count, k_blocks, parts): scale * sum of the part's quants, rounded once
+  int32_t *offsets;  // (count, k_blocks, 3): −32 * sum of the quants of each half of a k block, and of both
   int32_t k_blocks;
   int32_t parts;     // of a k block: 1, or 2 where a finer rounding is worth a sixth more time
 } ek_activations;
@@ -47,13 +57,14 @@ typedef struct {
 typedef struct {
   int8_t quants[32];
   float scale, minimum;
+  int8_t factors[2];    // of the halves; 6 bits only, where eight k blocks have one scale
 } ek_weight_block;
 
 // Writes one block of row `row` (0…15) of a row block. Scales are rounded to half precision.
 void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
                    const ek_weight_block *block);
 // Repacks rows of a quantised format without requantising: type is the GGUF number of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
-// Q3_K, Q4_K, Q5_K, IQ4_NL, IQ4_XS or MXFP4; source holds row_bytes per row. Returns false for another type.
+// Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4; source holds row_bytes per row. Returns false for another type.
 bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
                   int rows);
 // Quantises one row of floats to 8 bits in blocks of 32 and packs it; `columns` need not be a multiple of 32.
@@ -103,7 +114,8 @@ typedef struct {
   void (*matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
                   int32_t token, float *y, bool accumulate, const uint8_t *const next[4]);
   // Rounds to nearest, ties to even. NaNs count as zeros; a part that holds an infinity becomes zero.
-  void (*quantize)(const float *x, size_t columns, int32_t parts, int8_t *quants, float *scales, float *sums);
+  void (*quantize)(const float *x, size_t columns, int32_t parts, int8_t *quants, float *scales, float *sums,
+                   int32_t *offsets);
   void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
   // y = silu(gate) * up
   void (*silu_multiply)(const float *gate, const float *up, size_t n, float *y);

@@ -126,6 +126,7 @@ final class QuantizedRows {
   private let quants: Buffer<Int8>
   private let scales: Buffer<Float>
   private let sums: Buffer<Float>
+  private let offsets: Buffer<Int32>
   let blocks: Int
 
   init(rows: Int, columns: Int) {
@@ -133,6 +134,7 @@ final class QuantizedRows {
     quants = Buffer(rows * blocks * 32)
     scales = Buffer(rows * blocks * 2)
     sums = Buffer(rows * blocks * 2)
+    offsets = Buffer(rows * blocks * 3)
   }
 
   var view: ek_activations { view(parts: 1) }
@@ -142,7 +144,8 @@ final class QuantizedRows {
 
   private func view(parts: Int32) -> ek_activations {
     ek_activations(
-      quants: quants.start, scales: scales.start, sums: sums.start, k_blocks: Int32(blocks), parts: parts)
+      quants: quants.start, scales: scales.start, sums: sums.start, offsets: offsets.start,
+      k_blocks: Int32(blocks), parts: parts)
   }
 }
 
@@ -153,6 +156,8 @@ extension ek_kernels {
   ) {
     let at = row * Int(target.k_blocks) + block
     let part = at * Int(target.parts)
-    quantize(x, columns, target.parts, target.quants + at * 32, target.scales + part, target.sums + part)
+    quantize(
+      x, columns, target.parts, target.quants + at * 32, target.scales + part, target.sums + part,
+      target.offsets + at * 3)
   }
 }

@@ -304,12 +304,17 @@ public final class Transformer: DecoderModel, SourceEncoder {
   /// longer ones are only cut. The reference path's products come from a BLAS, which chooses its order by shape.
   public var invariantBatchLimit: Int { computePath == .float32 ? 1 : Workspace.maximumRows }
 
-  /// Bytes of weights that one token reads in a layer, of which all have the same sizes.
+  /// Bytes of weights that one token reads in a layer, on average: those of Q4_K_M files have matrices of several
+  /// formats.
+  ///
+  /// - Complexity: O(layers)
   public var bytesPerLayer: Int {
-    guard let layer = layers.first else { return 0 }
-    let cross = layer.cross.map { $0.queries.byteCount + $0.output.byteCount } ?? 0
-    return layer.attention.byteCount + layer.output.byteCount + layer.gateAndUp.byteCount
-      + layer.down.byteCount + cross
+    let bytes = layers.reduce(0) { sum, layer in
+      let cross = layer.cross.map { $0.queries.byteCount + $0.output.byteCount } ?? 0
+      return sum + layer.attention.byteCount + layer.output.byteCount + layer.gateAndUp.byteCount
+        + layer.down.byteCount + cross
+    }
+    return bytes / max(layers.count, 1)
   }
 
   /// Bytes of weights that one token reads in the unembedding.
