@@ -165,8 +165,8 @@ EK_INLINE __m256i avx2_select(int mask, __m256i a, __m256i b) {
   return _mm256_or_si256(_mm256_and_si256(bits, a), _mm256_andnot_si256(bits, b));
 }
 
-// Four quads of a half of a k block of 5 or 6 bits, of eight rows, as unsigned bytes. There are no shifts of bytes: what
-// those of 16 bits bring in from a neighbour is masked out.
+// Four quads of a half of a k block of 5 or 6 bits, of eight rows, as unsigned bytes. There are no shifts of bytes:
+// what those of 16 bits bring in from a neighbour is masked out.
 EK_INLINE void avx2_unpack(const uint8_t *at, int bits, int half, __m256i v[4]) {
   const __m256i low = _mm256_set1_epi8((char)((1 << bits) - 1));
   if (bits == 5 && half == 0) {

@@ -9,8 +9,8 @@ import Synchronization
 /// 32. Of all these only scales and minimums of Q4_K and Q5_K, and scales of IQ4_XS, are rounded: to half precision,
 /// by a relative error of at most 2^-11 each; and powers of two of MXFP4 that are not normal there. Q2_K and the float
 /// formats are requantised to 8 bits with one scale per 32 weights: a weight's error is at most 0.394 % of the largest
-/// magnitude of its 32 (half a step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up to
-/// 4e-6 more, as their scales are subnormal. On demand the float formats are rounded to 4 bits instead.
+/// magnitude of its 32 (half a step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up
+/// to 4e-6 more, as their scales are subnormal. On demand the float formats are rounded to 4 bits instead.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int

@@ -16,7 +16,7 @@
 //   4  quads 2j and 2j + 1 are the low and high nibbles of line j
 //   5  quads 0…4 are the low bits of lines 0…4. Their high three bits hold quads 5…7: the low three bits of these in
 //      lines 0, 2 and 4; above them, of 5 and 6, two bits in lines 1 and 3, whose highest bits are the two of 7
-//   6  quads 0…2, and 4…6, are the low bits of three lines, whose high pairs are quad 3, and 7, from its highest pair on
+//   6  quads 0…2, and 4…6, are the low bits of three lines, whose high pairs are quad 3, and 7, highest pair first
 // A row block holds [k blocks][64 * bits bytes] quants, then
 //   with 6 bits  [k blocks][2][16] signed bytes, the factors of the halves of a k block, then [k blocks / 8, rounded
 //                up][16] half-precision scales, of eight k blocks each,

@@ -252,10 +252,7 @@ class Data:
                 stretches = [keys[i : i + 256] for i in range(0, len(keys), 256)]
                 for stretch in stretches:
                     items = [
-                        item
-                        for key in stretch
-                        for item in self.items(key, chooser)
-                        if len(item.prefix) <= self.longest
+                        item for key in stretch for item in self.items(key, chooser) if len(item.prefix) <= self.longest
                     ]
                     items.sort(key=lambda item: len(item.prefix))
                     batches, batch, count = [], [], 0

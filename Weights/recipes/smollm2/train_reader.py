@@ -253,7 +253,6 @@ def main():
         other = Step(reader, maps, data, chosen, arguments, f"{arguments.seed} {step} helper")
         context.Process(target=helper, args=(other, shared, ready, facts), daemon=True).start()
 
-
     def measure():
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bfloat16):
             note(step=step, **evaluate(reader, maps, held_out, chosen))
