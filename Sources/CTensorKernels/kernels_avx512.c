@@ -56,15 +56,22 @@ EK_INLINE __m512i avx512_select(int mask, __m512i a, __m512i b) {
 }
 
 // Four quads of a half of a k block as unsigned bytes. There are no shifts of bytes: what those of 16 bits bring in
-// from a neighbour is masked out. Quants of 8 bits get 128 added.
-EK_INLINE void avx512_unpack(const uint8_t *at, int bits, int half, __m512i v[4]) {
+// from a neighbour is masked out. Quants of 8 bits, and levels, get 128 added.
+EK_INLINE void avx512_unpack(const uint8_t *at, int bits, const __m512i *levels, int half, __m512i v[4]) {
   const __m512i low = _mm512_set1_epi8((char)((1 << bits % 8) - 1));
-  if (bits == 4) {
+  if (bits == 2) {
+    __m512i line = avx512_line(at + 64 * half);
+    v[0] = _mm512_and_si512(line, low);
+    v[1] = _mm512_and_si512(_mm512_srli_epi16(line, 2), low);
+    v[2] = _mm512_and_si512(_mm512_srli_epi16(line, 4), low);
+    v[3] = _mm512_and_si512(_mm512_srli_epi16(line, 6), low);
+  } else if (bits == 4) {
     UNROLL for (int i = 0; i < 2; i++) {
       __m512i bytes = avx512_line(at + 128 * half + 64 * i);
       v[2 * i] = _mm512_and_si512(bytes, low);
       v[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
     }
+    if (levels) UNROLL for (int i = 0; i < 4; i++) v[i] = _mm512_shuffle_epi8(*levels, v[i]);
   } else if (bits == 5 && half == 0) {
     UNROLL for (int i = 0; i < 4; i++) v[i] = _mm512_and_si512(avx512_line(at + 64 * i), low);
   } else if (bits == 5) {
@@ -90,21 +97,34 @@ EK_INLINE void avx512_unpack(const uint8_t *at, int bits, int half, __m512i v[4]
   }
 }
 
-// What sums of unsigned quants begin at: −16, −32 or −128 times the sum of the activations' quants.
-EK_INLINE __m512i avx512_offset(int32_t offset, int bits, bool has_minimum) {
+// What sums of unsigned quants begin at: −8, −16, −32 or −128 times the sum of the activations' quants.
+EK_INLINE __m512i avx512_offset(int32_t offset, int bits, bool has_minimum, bool levels) {
   if (has_minimum) return _mm512_setzero_si512();
   __m512i all = _mm512_set1_epi32(offset);
-  return bits == 5 ? _mm512_srai_epi32(all, 1) : bits == 6 ? all : _mm512_slli_epi32(all, 2);
+  if (bits == 8 || levels) return _mm512_slli_epi32(all, 2);
+  return _mm512_srai_epi32(all, 6 - bits);
 }
 
-EK_INLINE __m512 avx512_halves(const uint8_t *at) { return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)at)); }
+EK_INLINE __m512 avx512_halves(const uint8_t *at) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)at)); }
+
+// Factors of scales or minimums of eight k blocks, with these.
+EK_INLINE __m512 avx512_factors(const uint8_t *at, const uint8_t *of_eight) {
+  __m512 factors = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i *)at)));
+  return _mm512_mul_ps(factors, avx512_halves(of_eight));
+}
 
 EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                            int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
-                           bool has_minimum, int parts, const uint8_t *const *ahead) {
+                           bool has_minimum, int factors, bool levels, int parts, const uint8_t *const *ahead) {
   const int32_t k_blocks = w->k_blocks;
-  const int groups = bits == 6 ? 2 : parts;
-  const size_t block_bytes = (size_t)(64 * bits + (bits == 6 ? 36 : has_minimum ? 64 : 32));
+  const int groups = factors == 2 ? 2 : parts, of_each = has_minimum ? 2 : 1;
+  const size_t block_bytes = ek_k_block_bytes(bits, has_minimum, factors);
+  const size_t quant_bytes = 64 * (size_t)bits, all_quants = (size_t)k_blocks * quant_bytes;
+  const size_t factor_bytes = (size_t)(16 * factors * of_each), all_factors = (size_t)k_blocks * factor_bytes;
+  __m512i table;
+  if (levels)
+    table = _mm512_xor_si512(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)w->levels)),
+                             _mm512_set1_epi8(-128));
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
@@ -119,10 +139,11 @@ EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, in
       __m512i dot[4][8];
       FOR_TILE(r, t)
         dot[r][t] = avx512_offset(
-            offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum);
+            offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum, levels);
       UNROLL for (int half = group; half < (groups == 1 ? 2 : group + 1); half++) {
         __m512i v[4][4];
-        UNROLL for (int r = 0; r < rows; r++) avx512_unpack(base[r] + (size_t)k * 64 * bits, bits, half, v[r]);
+        UNROLL for (int r = 0; r < rows; r++)
+          avx512_unpack(base[r] + (size_t)k * quant_bytes, bits, levels ? &table : NULL, half, v[r]);
         UNROLL for (int quad = 0; quad < 4; quad++)
           UNROLL for (int t = 0; t < tokens; t++) {
             __m512i four = avx512_broadcast4(quants + ((size_t)t * k_blocks + k) * 32 + 16 * half + 4 * quad);
@@ -130,24 +151,23 @@ EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, in
           }
       }
       UNROLL for (int r = 0; r < rows; r++) {
-        const uint8_t *scale_at = base[r] + (size_t)k_blocks * 64 * bits + (size_t)k * 32;
-        __m512 scale;
-        if (bits == 6) {
-          __m128i factors = _mm_load_si128((const __m128i *)(scale_at + 16 * group));
-          scale = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(factors)),
-                                avx512_halves(base[r] + (size_t)k_blocks * (64 * 6 + 32) + (size_t)(k / 8) * 32));
-        } else {
-          scale = avx512_halves(scale_at);
-        }
+        const uint8_t *scale_at = base[r] + all_quants + (size_t)k * 32;
+        const uint8_t *factor_at = base[r] + all_quants + (size_t)k * factor_bytes + (factors == 2 ? 16 * group : 0);
+        const uint8_t *of_eight = base[r] + all_quants + all_factors + (size_t)(k / 8 * of_each) * 32;
+        __m512 scale = factors ? avx512_factors(factor_at, of_eight) : avx512_halves(scale_at);
         UNROLL for (int t = 0; t < tokens; t++) {
           float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + (parts == 1 ? 0 : group))];
           __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(of_token));
           acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][t]), factor, acc[r][t]);
         }
-        if (!has_minimum || group + 1 < groups) continue;
-        __m512 minimum = avx512_halves(scale_at + (size_t)k_blocks * 32);
-        UNROLL for (int t = 0; t < tokens; t++)
-          acc[r][t] = _mm512_fmadd_ps(minimum, avx512_block_sum(sums + t * scale_stride, k, parts), acc[r][t]);
+        if (!has_minimum || (factors != 2 && group + 1 < groups)) continue;
+        __m512 minimum = factors ? avx512_factors(factor_at + 16 * factors, of_eight + 32)
+                                 : avx512_halves(scale_at + (size_t)k_blocks * 32);
+        UNROLL for (int t = 0; t < tokens; t++) {
+          __m512 sum = factors == 2 ? _mm512_set1_ps(EK(half_sum)(x, token + t, k, group, parts))
+                                    : avx512_block_sum(sums + t * scale_stride, k, parts);
+          acc[r][t] = _mm512_fmadd_ps(minimum, sum, acc[r][t]);
+        }
       }
     }
   }

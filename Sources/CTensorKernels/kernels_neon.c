@@ -54,15 +54,23 @@ EK_INLINE void neon_finish(int32_t begin, int32_t stride, int rows, int tokens, 
   }
 }
 
-// Four quads of a half of a k block, of four rows. Quants of 8 bits are signed; fewer bits leave the sign clear.
-EK_INLINE void neon_unpack(const uint8_t *at, int bits, int half, uint8x16_t v[4]) {
+// Four quads of a half of a k block, of four rows. Quants of 8 bits and levels are signed; fewer bits leave the sign
+// clear.
+EK_INLINE void neon_unpack(const uint8_t *at, int bits, const uint8x16_t *levels, int half, uint8x16_t v[4]) {
   const uint8x16_t low = vdupq_n_u8((uint8_t)((1 << bits % 8) - 1));
-  if (bits == 4) {
+  if (bits == 2) {
+    uint8x16_t line = vld1q_u8(at + 64 * half);
+    v[0] = vandq_u8(line, low);
+    v[1] = vandq_u8(vshrq_n_u8(line, 2), low);
+    v[2] = vandq_u8(vshrq_n_u8(line, 4), low);
+    v[3] = vshrq_n_u8(line, 6);
+  } else if (bits == 4) {
     UNROLL for (int i = 0; i < 2; i++) {
       uint8x16_t bytes = vld1q_u8(at + 128 * half + 64 * i);
       v[2 * i] = vandq_u8(bytes, low);
       v[2 * i + 1] = vshrq_n_u8(bytes, 4);
     }
+    if (levels) UNROLL for (int i = 0; i < 4; i++) v[i] = vqtbl1q_u8(*levels, v[i]);
   } else if (bits == 5 && half == 0) {
     UNROLL for (int i = 0; i < 4; i++) v[i] = vandq_u8(vld1q_u8(at + 64 * i), low);
   } else if (bits == 5) {
@@ -84,10 +92,10 @@ EK_INLINE void neon_unpack(const uint8_t *at, int bits, int half, uint8x16_t v[4
   }
 }
 
-// What sums of quants begin at that are stored with 16 or 32 added.
-EK_INLINE int32x4_t neon_offset(int32_t offset, int bits, bool has_minimum) {
-  if (has_minimum || bits == 8) return vdupq_n_s32(0);
-  return vdupq_n_s32(bits == 5 ? offset / 2 : offset);
+// What sums of quants begin at that are stored with 8, 16 or 32 added.
+EK_INLINE int32x4_t neon_offset(int32_t offset, int bits, bool has_minimum, bool levels) {
+  if (has_minimum || levels || bits == 8) return vdupq_n_s32(0);
+  return vdupq_n_s32(bits == 4 ? offset / 4 : bits == 5 ? offset / 2 : offset);
 }
 
 EK_INLINE float32x4_t neon_halves(const uint8_t *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }
@@ -105,10 +113,14 @@ EK_INLINE float32x4_t neon_factors(const uint8_t *at) {
 
 EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                          int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
-                         bool has_minimum, int parts, const uint8_t *const *ahead) {
+                         bool has_minimum, int factors, bool levels, int parts, const uint8_t *const *ahead) {
   (void)ahead;    // measured on x86-64 only
   const int32_t k_blocks = w->k_blocks;
-  const int groups = bits == 6 ? 2 : parts;
+  const int groups = factors == 2 ? 2 : parts, of_each = has_minimum ? 2 : 1;
+  const size_t all_quants = (size_t)k_blocks * 64 * (size_t)bits, factor_bytes = (size_t)(16 * factors * of_each);
+  const size_t all_factors = (size_t)k_blocks * factor_bytes;
+  uint8x16_t table = vdupq_n_u8(0);
+  if (levels) table = vreinterpretq_u8_s8(vld1q_s8(w->levels));
   const uint8_t *base[4];
   UNROLL for (int r = 0; r < rows; r++) base[r] = w->data + (size_t)(begin + r * stride) * w->row_block_bytes;
   const int8_t *quants = x->quants + (size_t)token * k_blocks * 32;
@@ -127,12 +139,12 @@ EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int 
       int32x4_t dot[4][4][4];
       FOR_TILE(r, t, h)
         dot[r][t][h] = neon_offset(
-            offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum);
+            offsets[((size_t)t * k_blocks + k) * 3 + (groups == 1 ? 2 : group)], bits, has_minimum, levels);
       UNROLL for (int half = group; half < (groups == 1 ? 2 : group + 1); half++)
         UNROLL for (int r = 0; r < rows; r++)
           UNROLL for (int h = 0; h < 4; h++) {
             uint8x16_t v[4];
-            neon_unpack(base[r] + (size_t)k * 64 * bits + 16 * h, bits, half, v);
+            neon_unpack(base[r] + (size_t)k * 64 * (size_t)bits + 16 * h, bits, levels ? &table : NULL, half, v);
             UNROLL for (int t = 0; t < tokens; t++) {
               QUAD(0);
               QUAD(1);
@@ -142,22 +154,28 @@ EK_INLINE void neon_tile(const ek_matrix *w, int32_t begin, int32_t stride, int 
           }
       UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int h = 0; h < 4; h++) {
-          const uint8_t *scale_at = base[r] + (size_t)k_blocks * 64 * bits + (size_t)k * 32;
-          float32x4_t scale;
-          if (bits == 6)
-            scale = vmulq_f32(neon_factors(scale_at + 16 * group + 4 * h),
-                              neon_halves(base[r] + (size_t)k_blocks * (64 * 6 + 32) + (size_t)(k / 8) * 32 + 8 * h));
-          else
-            scale = neon_halves(scale_at + 8 * h);
+          const uint8_t *scale_at = base[r] + all_quants + (size_t)k * 32 + 8 * h;
+          const uint8_t *minimum_at = scale_at + (size_t)k_blocks * 32;
+          const uint8_t *factor_at = base[r] + all_quants + (size_t)k * factor_bytes + 4 * h;
+          if (factors) {
+            scale_at = base[r] + all_quants + all_factors + (size_t)(k / 8 * of_each) * 32 + 8 * h;
+            minimum_at = scale_at + 32;
+            if (factors == 2) factor_at += 16 * group;
+          }
+          float32x4_t scale = neon_halves(scale_at);
+          if (factors) scale = vmulq_f32(neon_factors(factor_at), scale);
           UNROLL for (int t = 0; t < tokens; t++) {
             float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + (parts == 1 ? 0 : group))];
             acc[r][t][h] = vfmaq_f32(acc[r][t][h], vcvtq_f32_s32(dot[r][t][h]), vmulq_n_f32(scale, of_token));
           }
-          if (!has_minimum || group + 1 < groups) continue;
-          float32x4_t minimum = neon_halves(scale_at + (size_t)k_blocks * 32 + 8 * h);
+          if (!has_minimum || (factors != 2 && group + 1 < groups)) continue;
+          float32x4_t minimum = neon_halves(minimum_at);
+          if (factors) minimum = vmulq_f32(neon_factors(factor_at + 16 * factors), minimum);
           UNROLL for (int t = 0; t < tokens; t++) {
-            const float *sum = sums + t * scale_stride + (size_t)(k * parts);
-            acc[r][t][h] = vfmaq_n_f32(acc[r][t][h], minimum, parts == 1 ? sum[0] : sum[0] + sum[1]);
+            const float *of_block = sums + t * scale_stride + (size_t)(k * parts);
+            float sum = factors == 2 ? EK(half_sum)(x, token + t, k, group, parts)
+                                     : parts == 1 ? of_block[0] : of_block[0] + of_block[1];
+            acc[r][t][h] = vfmaq_n_f32(acc[r][t][h], minimum, sum);
           }
         }
     }

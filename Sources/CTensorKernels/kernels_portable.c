@@ -26,13 +26,18 @@ static inline __attribute__((always_inline)) void portable_put_half(uint16_t *p,
 
 // Four quads of a half of a k block, 64 bytes each, as CTensorKernels.h describes them.
 EK_INLINE void portable_unpack(const uint8_t *at, const ek_matrix *w, int half, int8_t v[4][64]) {
-  const int subtracted = w->has_minimum ? 0 : w->bits == 5 ? 16 : 32;
+  const int subtracted = w->has_minimum || w->levels ? 0 : 1 << (w->bits - 1);
   switch (w->bits) {
+  case 2:
+    at += 64 * half;
+    for (int i = 0; i < 256; i++) v[i / 64][i % 64] = (int8_t)(at[i % 64] >> i / 64 * 2 & 3);
+    break;
   case 4:
     at += 128 * half;
     for (int i = 0; i < 128; i++) {
-      v[i / 64 * 2][i % 64] = at[i] & 15;
-      v[i / 64 * 2 + 1][i % 64] = (int8_t)(at[i] >> 4);
+      const int low = at[i] & 15, high = at[i] >> 4;
+      v[i / 64 * 2][i % 64] = w->levels ? w->levels[low] : (int8_t)(low - subtracted);
+      v[i / 64 * 2 + 1][i % 64] = w->levels ? w->levels[high] : (int8_t)(high - subtracted);
     }
     break;
   case 5:
@@ -55,46 +60,51 @@ EK_INLINE void portable_unpack(const uint8_t *at, const ek_matrix *w, int half, 
   }
 }
 
+static inline float portable_half(const uint8_t *at) {
+  uint16_t bits;
+  memcpy(&bits, at, 2);
+  return half_bits_to_float(bits);
+}
+
 // One row block and one token at a time; the tile's sizes are not used for anything but counting.
 EK_INLINE void portable_tile(const ek_matrix *w, int32_t block, const ek_activations *x, int32_t token, float *y,
                              bool accumulate) {
-  const int32_t k_blocks = w->k_blocks;
-  const int groups = w->bits == 6 ? 2 : x->parts;
-  const size_t quant_bytes = 64 * (size_t)w->bits;
-  const uint8_t *base = w->data + (size_t)block * w->row_block_bytes;
-  const uint8_t *scale_at = base + (size_t)k_blocks * quant_bytes;
-  const uint8_t *after = scale_at + (size_t)k_blocks * 32;    // minimums, or the scales of factors
+  const size_t k_blocks = (size_t)w->k_blocks, quant_bytes = 64 * (size_t)w->bits;
+  const int groups = w->factors == 2 ? 2 : x->parts, of_each = w->has_minimum ? 2 : 1;
+  const size_t factor_bytes = (size_t)(16 * w->factors * of_each);
+  const uint8_t *base = w->data + (size_t)block * w->row_block_bytes, *after = base + k_blocks * quant_bytes;
   float acc[16] = {0};
-  for (int32_t k = 0; k < k_blocks; k++) {
+  for (size_t k = 0; k < k_blocks; k++) {
     const int8_t *q = x->quants + ((size_t)token * k_blocks + k) * 32;
-    const size_t place = ((size_t)token * k_blocks + k) * (size_t)x->parts;
-    uint16_t half_bits;
+    const size_t at = ((size_t)token * k_blocks + k) * (size_t)x->parts;
+    const uint8_t *scales = after + k * 32, *minimums = scales + k_blocks * 32;
+    if (w->factors) {
+      scales = after + k_blocks * factor_bytes + k / 8 * 32 * (size_t)of_each;
+      minimums = scales + 32;
+    }
     for (int group = 0; group < groups; group++) {
       int32_t dot[16] = {0};
       for (int half = group; half < (groups == 1 ? 2 : group + 1); half++) {
         int8_t v[4][64];
-        portable_unpack(base + (size_t)k * quant_bytes, w, half, v);
+        portable_unpack(base + k * quant_bytes, w, half, v);
         for (int quad = 0; quad < 4; quad++)
           for (int row = 0; row < 16; row++)
             for (int i = 0; i < 4; i++) dot[row] += v[quad][4 * row + i] * q[16 * half + 4 * quad + i];
       }
+      const int8_t *factors = (const int8_t *)after + k * factor_bytes + (w->factors == 2 ? 16 * group : 0);
       for (int row = 0; row < 16; row++) {
-        float scale;
-        if (w->bits == 6) {
-          memcpy(&half_bits, after + (size_t)(k / 8) * 32 + 2 * row, 2);
-          scale = (float)(int8_t)scale_at[(size_t)k * 32 + 16 * group + row] * half_bits_to_float(half_bits);
-        } else {
-          memcpy(&half_bits, scale_at + (size_t)k * 32 + 2 * row, 2);
-          scale = half_bits_to_float(half_bits);
-        }
-        acc[row] += (float)dot[row] * (scale * x->scales[place + (size_t)(x->parts == 1 ? 0 : group)]);
+        float scale = portable_half(scales + 2 * row);
+        if (w->factors) scale *= (float)factors[row];
+        acc[row] += (float)dot[row] * (scale * x->scales[at + (size_t)(x->parts == 1 ? 0 : group)]);
       }
-    }
-    float sum = x->sums[place];
-    if (x->parts == 2) sum += x->sums[place + 1];
-    for (int row = 0; row < 16 && w->has_minimum; row++) {
-      memcpy(&half_bits, after + (size_t)k * 32 + 2 * row, 2);
-      acc[row] += half_bits_to_float(half_bits) * sum;
+      if (!w->has_minimum || (w->factors != 2 && group + 1 < groups)) continue;
+      float sum = x->parts == 1 ? x->sums[at] : x->sums[at] + x->sums[at + 1];
+      if (w->factors == 2) sum = portable_half_sum(x, token, (int32_t)k, group, x->parts);
+      for (int row = 0; row < 16; row++) {
+        float minimum = portable_half(minimums + 2 * row);
+        if (w->factors) minimum *= (float)factors[16 * w->factors + row];
+        acc[row] += minimum * sum;
+      }
     }
   }
   for (int row = 0; row < 16; row++) y[block * 16 + row] = accumulate ? y[block * 16 + row] + acc[row] : acc[row];

@@ -3,43 +3,27 @@
 //                          then scaled into float accumulators in the order of the k blocks
 //   EK_TILE_TOKENS         4 or 8: tokens of the largest tile of one row block
 //   EK_STREAMS             1 or 2: row blocks that a product of one or two tokens reads at once
-// The halves of a k block are summed apart where they have scales of their own, either the activations' or, with 6
-// bits, the weights'. The minimums are added once, with the last half.
-// Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS, and with
-// constant bits, has_minimum and parts.
-EK_INLINE void EK(rows)(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
-                        int32_t token, int tokens, float *y, size_t y_stride, bool accumulate,
-                        const uint8_t *const *ahead) {
-#define EK_OF(bits, has_minimum)                                                                                  \
-  if (x->parts == 1)                                                                                              \
-    EK(tile)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, bits, has_minimum, 1, ahead);     \
-  else                                                                                                            \
-    EK(tile)(w, begin, stride, rows, x, token, tokens, y, y_stride, accumulate, bits, has_minimum, 2, ahead)
-  switch (w->bits) {
-  case 4: EK_OF(4, true); break;
-  case 5:
-    if (w->has_minimum) {
-      EK_OF(5, true);
-    } else {
-      EK_OF(5, false);
-    }
-    break;
-  case 6: EK_OF(6, false); break;
-  default: EK_OF(8, false); break;
-  }
-#undef EK_OF
-}
+// The halves of a k block are summed apart where they have scales of their own, the activations' or the weights' (with
+// two factors). Minimums are added with the last half, or with each where they have factors of halves.
+// Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS, into a
+// function for each way to hold a matrix: in one function for all, the compiler takes four times as long.
+#define EK_LAYOUTS(of)                                                                                            \
+  of(2, 1, 2, 0) of(4, 0, 0, 0) of(4, 1, 0, 0) of(4, 1, 1, 0) of(4, 0, 0, 1) of(4, 0, 1, 1)                        \
+  of(5, 0, 0, 0) of(5, 1, 0, 0) of(5, 1, 1, 0) of(6, 0, 2, 0) of(8, 0, 0, 0)
+#define EK_IS(bits_, has_minimum_, factors_, levels_)                                                             \
+  (w->bits == bits_ && w->has_minimum == has_minimum_ && w->factors == factors_ && !w->levels == !levels_)
 
 // Up to so many tokens a product waits for its weights, as it does for one: what comes so many bytes later, or more, is
 // asked for meanwhile.
 enum { EK_FEW_TOKENS = 16, EK_BYTES_AHEAD = 8192 };
 
 #define EK_TILE(row_blocks, tokens, from)                                                                         \
-  EK(rows)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate,   \
-           ahead)
+  EK(tile)(w, block, 1, row_blocks, x, first + (from), tokens, y + (size_t)(from) * y_stride, y_stride, accumulate,   \
+           bits, has_minimum, factors, levels, parts, ahead)
 
-static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
-                       int32_t count, float *y, size_t y_stride, bool accumulate, const uint8_t *next) {
+EK_INLINE void EK(walk)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
+                        int32_t count, float *y, size_t y_stride, bool accumulate, const uint8_t *next, int bits,
+                        bool has_minimum, int factors, bool levels, int parts) {
   int32_t block = begin;
   if (count <= 0) return;
   const uint8_t *places[2], *after = w->data + (size_t)end * w->row_block_bytes;
@@ -95,15 +79,51 @@ static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_
 #undef EK_NEXT
 }
 
+#define EK_MATMUL(bits, has_minimum, factors, levels)                                                             \
+  static __attribute__((noinline)) void EK(matmul_##bits##has_minimum##factors##levels)(                              \
+      const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first, int32_t count, float *y, \
+      size_t y_stride, bool accumulate, const uint8_t *next) {                                                        \
+    if (x->parts == 1)                                                                                            \
+      EK(walk)(w, begin, end, x, first, count, y, y_stride, accumulate, next, bits, has_minimum, factors, levels, 1);  \
+    else                                                                                                          \
+      EK(walk)(w, begin, end, x, first, count, y, y_stride, accumulate, next, bits, has_minimum, factors, levels, 2);  \
+  }
+EK_LAYOUTS(EK_MATMUL)
+
+static void EK(matmul)(const ek_matrix *w, int32_t begin, int32_t end, const ek_activations *x, int32_t first,
+                       int32_t count, float *y, size_t y_stride, bool accumulate, const uint8_t *next) {
+#define EK_CALL(bits, has_minimum, factors, levels)                                                               \
+  if (EK_IS(bits, has_minimum, factors, levels))                                                                  \
+    return EK(matmul_##bits##has_minimum##factors##levels)(w, begin, end, x, first, count, y, y_stride, accumulate,   \
+                                                           next);
+  EK_LAYOUTS(EK_CALL)
+#undef EK_CALL
+}
+
 #if EK_STREAMS == 2
-static void EK(matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
-                        int32_t token, float *y, bool accumulate, const uint8_t *const next[4]) {
+EK_INLINE void EK(walk4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
+                         int32_t token, float *y, bool accumulate, const uint8_t *const next[4], int bits,
+                         bool has_minimum, int factors, bool levels, int parts) {
   const uint8_t *ahead[4];
   for (int32_t j = 0; j < steps; j++) {
     for (int s = 0; s < 4; s++)
       ahead[s] = j + 1 < steps || !next
                      ? w->data + (size_t)(begin + j + 1 + s * stride) * w->row_block_bytes : next[s];
-    EK(rows)(w, begin + j, stride, 4, x, token, 1, y, 0, accumulate, ahead);
+    EK(tile)(w, begin + j, stride, 4, x, token, 1, y, 0, accumulate, bits, has_minimum, factors, levels, parts, ahead);
   }
+}
+
+static void EK(matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
+                        int32_t token, float *y, bool accumulate, const uint8_t *const next[4]) {
+#define EK_CALL(bits, has_minimum, factors, levels)                                                               \
+  if (EK_IS(bits, has_minimum, factors, levels)) {                                                                \
+    if (x->parts == 1)                                                                                            \
+      EK(walk4)(w, begin, stride, steps, x, token, y, accumulate, next, bits, has_minimum, factors, levels, 1);       \
+    else                                                                                                          \
+      EK(walk4)(w, begin, stride, steps, x, token, y, accumulate, next, bits, has_minimum, factors, levels, 2);       \
+    return;                                                                                                       \
+  }
+  EK_LAYOUTS(EK_CALL)
+#undef EK_CALL
 }
 #endif

@@ -14,23 +14,35 @@ static inline uint16_t get_half(const uint8_t *at) {
   return half;
 }
 
-// Where block k of row `row` lies in a row block; with 6 bits `scale` is where its factors are, 16 bytes apart, and
-// `minimum` where the scale of eight k blocks is.
+// Where block k of row `row` lies in a row block of w; with factors these lie 16 bytes apart, and `scale` and `minimum`
+// are those of eight k blocks.
 typedef struct {
-  uint8_t *quants, *scale, *minimum;
+  uint8_t *quants, *scale, *minimum, *factors;
 } block_place;
 
-static inline block_place place(uint8_t *row_block, int32_t k_blocks, int32_t bits, int row, int k) {
-  size_t quant_bytes = 64 * (size_t)bits;
-  block_place p;
-  p.quants = row_block + (size_t)k * quant_bytes + 4 * row;
-  p.scale = row_block + (size_t)k_blocks * quant_bytes + (size_t)k * 32 + 2 * row;
-  p.minimum = p.scale + (size_t)k_blocks * 32;
-  if (bits == 6) {
-    p.scale -= row;
-    p.minimum -= (size_t)(k - k / 8) * 32;
+static inline block_place place(const ek_matrix *w, uint8_t *row_block, int row, int k) {
+  const size_t k_blocks = (size_t)w->k_blocks, quant_bytes = 64 * (size_t)w->bits;
+  const size_t of_each = w->has_minimum ? 2 : 1;
+  uint8_t *after = row_block + k_blocks * quant_bytes;
+  block_place p = {.quants = row_block + (size_t)k * quant_bytes + 4 * row};
+  if (w->factors) {
+    const size_t factor_bytes = 16 * (size_t)w->factors * of_each;
+    p.factors = after + (size_t)k * factor_bytes + row;
+    p.scale = after + k_blocks * factor_bytes + (size_t)(k / 8) * 32 * of_each + 2 * row;
+    p.minimum = p.scale + 32;
+  } else {
+    p.scale = after + (size_t)k * 32 + 2 * row;
+    p.minimum = p.scale + k_blocks * 32;
   }
   return p;
+}
+
+static inline void put_quants2(uint8_t *at, const uint8_t quants[32]) {
+  for (int half = 0; half < 2; half++)
+    for (int i = 0; i < 4; i++) {
+      const uint8_t *q = quants + 16 * half + i;
+      at[64 * half + i] = (uint8_t)(q[0] | q[4] << 2 | q[8] << 4 | q[12] << 6);
+    }
 }
 
 static inline void put_quants8(uint8_t *at, const int8_t quants[32]) {
@@ -58,23 +70,24 @@ static inline void put_quants6(uint8_t *at, const uint8_t quants[32]) {
             (uint8_t)(quants[16 * half + 4 * line + i] | quants[16 * half + 12 + i] >> (4 - 2 * line) << 6);
 }
 
-void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
-                   const ek_weight_block *block) {
-  block_place p = place(row_block, k_blocks, bits, row, k_block);
-  const int added = has_minimum || bits == 8 ? 0 : bits == 6 ? 32 : 16;
+void ek_pack_block(const ek_matrix *w, uint8_t *row_block, int row, int k_block, const ek_weight_block *block) {
+  block_place p = place(w, row_block, row, k_block);
+  const int added = w->has_minimum || w->levels || w->bits == 8 ? 0 : 1 << (w->bits - 1);
   uint8_t quants[32];
   for (int i = 0; i < 32; i++) quants[i] = (uint8_t)(block->quants[i] + added);
-  if (bits == 4) put_quants4(p.quants, quants);
-  else if (bits == 5) put_quants5(p.quants, quants);
-  else if (bits == 6) put_quants6(p.quants, quants);
-  else put_quants8(p.quants, block->quants);
-  if (bits == 6) {
-    for (int half = 0; half < 2; half++) p.scale[16 * half] = (uint8_t)block->factors[half];
-    put_half(p.minimum, float_to_half_bits(block->scale));
-    return;
+  switch (w->bits) {
+  case 2: put_quants2(p.quants, quants); break;
+  case 4: put_quants4(p.quants, quants); break;
+  case 5: put_quants5(p.quants, quants); break;
+  case 6: put_quants6(p.quants, quants); break;
+  default: put_quants8(p.quants, block->quants); break;
+  }
+  for (int i = 0; i < w->factors; i++) {
+    p.factors[16 * i] = (uint8_t)block->factors[i];
+    if (w->has_minimum) p.factors[16 * (w->factors + i)] = (uint8_t)block->minimum_factors[i];
   }
   put_half(p.scale, float_to_half_bits(block->scale));
-  if (has_minimum) put_half(p.minimum, float_to_half_bits(block->minimum));
+  if (w->has_minimum) put_half(p.minimum, float_to_half_bits(block->minimum));
 }
 
 // The same from a file's block, four weights at a time: time to the first token counts every pass over the weights.
@@ -109,45 +122,45 @@ static inline void k_quant_scale(const uint8_t *packed, int j, int *scale, int *
   }
 }
 
-// One row of Q4_K (bits 4) or Q5_K (bits 5): blocks of 256 in sub-blocks of 32. The products of block scale and
-// sub-block scale are rounded to half precision, a relative error of at most 2^-11.
-static void pack_k_quant_row(uint8_t *row_block, int32_t k_blocks, int bits, int row, const uint8_t *from) {
-  for (int32_t super = 0; super * 8 < k_blocks; super++) {
-    float scale = half_bits_to_float(get_half(from)), minimum = half_bits_to_float(get_half(from + 2));
-    const uint8_t *high = from + 16, *low = bits == 4 ? from + 16 : from + 48;
+// Rows of the K formats: blocks of 256, in sub-blocks of 32 with Q4_K and Q5_K, of 16 with the others. Nothing is
+// rounded: their scales are bytes times a number of half precision.
+static void pack_k_quant_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < w->k_blocks; super++) {
+    const uint8_t *high = from + 16, *low = w->bits == 4 ? from + 16 : from + 48;
     for (int j = 0; j < 8; j++) {
-      int sub_scale, sub_minimum;
-      k_quant_scale(from + 4, j, &sub_scale, &sub_minimum);
-      ek_weight_block block = {.scale = scale * (float)sub_scale, .minimum = -minimum * (float)sub_minimum};
+      int factor, minimum_factor;
+      k_quant_scale(from + 4, j, &factor, &minimum_factor);
+      ek_weight_block block = {.scale = half_bits_to_float(get_half(from)),
+                               .minimum = -half_bits_to_float(get_half(from + 2)),
+                               .factors = {(int8_t)factor},
+                               .minimum_factors = {(int8_t)minimum_factor}};
       for (int i = 0; i < 32; i++) {
         uint8_t byte = low[32 * (j / 2) + i];
         int quant = j % 2 ? byte >> 4 : byte & 15;
-        if (bits == 5) quant |= (high[i] >> j & 1) << 4;
+        if (w->bits == 5) quant |= (high[i] >> j & 1) << 4;
         block.quants[i] = (int8_t)quant;
       }
-      ek_pack_block(row_block, k_blocks, bits, 1, row, super * 8 + j, &block);
+      ek_pack_block(w, row_block, row, super * 8 + j, &block);
     }
-    from += bits == 4 ? 144 : 176;
+    from += w->bits == 4 ? 144 : 176;
   }
 }
 
-// One row of Q6_K: blocks of 256 in sub-blocks of 16. Nothing is rounded.
-static void pack_q6_k_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
-  for (int32_t super = 0; super * 8 < k_blocks; super++, from += 210) {
+static void pack_q6_k_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 210) {
     for (int j = 0; j < 8; j++) {
       const uint8_t *low = from + j / 4 * 64 + j % 2 * 32, *high = from + 128 + j / 4 * 32;
       ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 208)),
                                .factors = {(int8_t)from[192 + 2 * j], (int8_t)from[193 + 2 * j]}};
       for (int i = 0; i < 32; i++)
         block.quants[i] = (int8_t)(((low[i] >> j % 4 / 2 * 4 & 15) | (high[i] >> j % 4 * 2 & 3) << 4) - 32);
-      ek_pack_block(row_block, k_blocks, 6, 0, row, super * 8 + j, &block);
+      ek_pack_block(w, row_block, row, super * 8 + j, &block);
     }
   }
 }
 
-// One row of Q3_K: blocks of 256 in sub-blocks of 16. In the layout of 6 bits nothing is rounded.
-static void pack_q3_k_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
-  for (int32_t super = 0; super * 8 < k_blocks; super++, from += 110) {
+static void pack_q3_k_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 110) {
     const uint8_t *third = from, *pairs = from + 32, *scales = from + 96;
     for (int j = 0; j < 8; j++) {
       ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 108))};
@@ -158,7 +171,22 @@ static void pack_q3_k_row(uint8_t *row_block, int32_t k_blocks, int row, const u
       }
       for (int i = 0; i < 32; i++)
         block.quants[i] = (int8_t)((pairs[j / 4 * 32 + i] >> j % 4 * 2 & 3) - (third[i] >> j & 1 ? 0 : 4));
-      ek_pack_block(row_block, k_blocks, 6, 0, row, super * 8 + j, &block);
+      ek_pack_block(w, row_block, row, super * 8 + j, &block);
+    }
+  }
+}
+
+static void pack_q2_k_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 84) {
+    for (int j = 0; j < 8; j++) {
+      ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 80)),
+                               .minimum = -half_bits_to_float(get_half(from + 82))};
+      for (int half = 0; half < 2; half++) {
+        block.factors[half] = from[2 * j + half] & 15;
+        block.minimum_factors[half] = (int8_t)(from[2 * j + half] >> 4);
+      }
+      for (int i = 0; i < 32; i++) block.quants[i] = from[16 + j / 4 * 32 + i] >> j % 4 * 2 & 3;
+      ek_pack_block(w, row_block, row, super * 8 + j, &block);
     }
   }
 }
@@ -176,98 +204,102 @@ static inline void put_values(uint8_t *at, const uint8_t *nibbles, const int8_t 
   put_quants8(at, quants);
 }
 
-// One row of IQ4_XS: blocks of 256 in sub-blocks of 32, the products of their scales rounded to half precision.
-static void pack_iq4_xs_row(uint8_t *row_block, int32_t k_blocks, int row, const uint8_t *from) {
-  for (int32_t super = 0; super * 8 < k_blocks; super++, from += 136) {
-    float scale = half_bits_to_float(get_half(from));
+static void pack_iq4_xs_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
+  for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 136) {
     int high = get_half(from + 2);
     for (int j = 0; j < 8; j++) {
-      int factor = ((from[4 + j / 2] >> j % 2 * 4 & 15) | (high >> 2 * j & 3) << 4) - 32;
-      block_place p = place(row_block, k_blocks, 8, row, super * 8 + j);
-      put_values(p.quants, from + 8 + 16 * j, non_linear_values, 1);
-      put_half(p.scale, float_to_half_bits(scale * (float)factor));
+      block_place p = place(w, row_block, row, super * 8 + j);
+      repack_nibbles(p.quants, from + 8 + 16 * j);
+      p.factors[0] = (uint8_t)(((from[4 + j / 2] >> j % 2 * 4 & 15) | (high >> 2 * j & 3) << 4) - 32);
+      put_half(p.scale, get_half(from));
     }
   }
 }
 
-// One block of MXFP4: a power of two, w = 2^(exponent - 128) * value. What is too large for half precision goes into the
-// quants; below 2^-24 weights become multiples of that.
-static void pack_mxfp4_block(uint8_t *row_block, int32_t k_blocks, int row, int k, const uint8_t *from) {
+// One block of MXFP4: a power of two, w = 2^(exponent - 128) * level. With 8 bits what is too large for half precision
+// goes into the quants; below 2^-24 weights become multiples of that.
+static void pack_mxfp4_block(const ek_matrix *w, block_place p, const uint8_t *from) {
   int exponent = from[0] - 128, factor = 1;
   while (exponent > 15 && factor < 8) {
     exponent--;
     factor *= 2;
   }
-  block_place p = place(row_block, k_blocks, 8, row, k);
-  put_values(p.quants, from + 1, doubled_float4_values, factor);
+  if (w->bits == 4) repack_nibbles(p.quants, from + 1);
+  else put_values(p.quants, from + 1, doubled_float4_values, factor);
   put_half(p.scale, float_to_half_bits(ldexpf(1, exponent > 15 ? 15 : exponent)));
 }
 
-bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
+enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
+       IQ4_NL = 20, IQ4_XS = 23, MXFP4 = 39 };
+
+void ek_choose_layout(ek_matrix *w, uint32_t type, const uint8_t *source, size_t count) {
+  w->has_minimum = type == Q4_1 || type == Q5_1 || type == Q2_K || type == Q4_K || type == Q5_K;
+  w->factors = type == Q4_K || type == Q5_K || type == IQ4_XS ? 1 : type == Q2_K || type == Q3_K || type == Q6_K ? 2 : 0;
+  w->levels = type == IQ4_NL || type == IQ4_XS ? non_linear_values : type == MXFP4 ? doubled_float4_values : NULL;
+  switch (type) {
+  case Q2_K: w->bits = 2; break;
+  case Q4_0: case Q4_1: case Q4_K: case IQ4_NL: case IQ4_XS: case MXFP4: w->bits = 4; break;
+  case Q5_0: case Q5_1: case Q5_K: w->bits = 5; break;
+  case Q3_K: case Q6_K: w->bits = 6; break;
+  default: w->bits = 8; break;
+  }
+  if (type != MXFP4) return;
+  for (size_t i = 0; i < count; i++)
+    if (source[17 * i] > 128 + 15) {
+      w->bits = 8;
+      w->levels = NULL;
+      return;
+    }
+}
+
+bool ek_pack_rows(const ek_matrix *w, uint8_t *row_block, uint32_t type, const uint8_t *source, size_t row_bytes,
                   int rows) {
-  enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
-         IQ4_NL = 20, IQ4_XS = 23, MXFP4 = 39 };
   for (int row = 0; row < rows; row++) {
     const uint8_t *from = source + (size_t)row * row_bytes;
-    if (type == Q4_K || type == Q5_K) {
-      pack_k_quant_row(row_block, k_blocks, type == Q4_K ? 4 : 5, row, from);
-      continue;
+    switch (type) {
+    case Q2_K: pack_q2_k_row(w, row_block, row, from); continue;
+    case Q3_K: pack_q3_k_row(w, row_block, row, from); continue;
+    case Q4_K: case Q5_K: pack_k_quant_row(w, row_block, row, from); continue;
+    case Q6_K: pack_q6_k_row(w, row_block, row, from); continue;
+    case IQ4_XS: pack_iq4_xs_row(w, row_block, row, from); continue;
+    default: break;
     }
-    if (type == Q3_K || type == Q6_K || type == IQ4_XS) {
-      (type == Q3_K ? pack_q3_k_row : type == Q6_K ? pack_q6_k_row : pack_iq4_xs_row)(row_block, k_blocks, row, from);
-      continue;
-    }
-    for (int32_t k = 0; k < k_blocks; k++) {
-      uint8_t quants[32];
+    for (int32_t k = 0; k < w->k_blocks; k++) {
+      block_place p = place(w, row_block, row, k);
       switch (type) {
-      case Q4_0: {
-        block_place p = place(row_block, k_blocks, 4, row, k);
+      case Q4_0:
+      case IQ4_NL:
         repack_nibbles(p.quants, from + 2);
-        uint16_t scale = get_half(from);
-        put_half(p.scale, scale);
-        put_half(p.minimum, float_to_half_bits(-8 * half_bits_to_float(scale)));
+        put_half(p.scale, get_half(from));
         from += 18;
         break;
-      }
-      case Q4_1: {
-        block_place p = place(row_block, k_blocks, 4, row, k);
+      case Q4_1:
         repack_nibbles(p.quants, from + 4);
         put_half(p.scale, get_half(from));
         put_half(p.minimum, get_half(from + 2));
         from += 20;
         break;
-      }
       case Q5_0:
       case Q5_1: {
-        int with_minimum = type == Q5_1;
-        const uint8_t *high = from + (with_minimum ? 4 : 2);
-        block_place p = place(row_block, k_blocks, 5, row, k);
+        const uint8_t *high = from + (w->has_minimum ? 4 : 2);
+        uint8_t quants[32];
         unpack_nibbles(high + 4, quants);
         uint32_t high_bits;
         memcpy(&high_bits, high, 4);
         for (int i = 0; i < 32; i++) quants[i] |= (uint8_t)((high_bits >> i & 1) << 4);
         put_quants5(p.quants, quants);
         put_half(p.scale, get_half(from));
-        if (with_minimum) put_half(p.minimum, get_half(from + 2));
-        from += with_minimum ? 24 : 22;
+        if (w->has_minimum) put_half(p.minimum, get_half(from + 2));
+        from += w->has_minimum ? 24 : 22;
         break;
       }
-      case Q8_0: {
-        block_place p = place(row_block, k_blocks, 8, row, k);
+      case Q8_0:
         put_quants8(p.quants, (const int8_t *)(from + 2));
         put_half(p.scale, get_half(from));
         from += 34;
         break;
-      }
-      case IQ4_NL: {
-        block_place p = place(row_block, k_blocks, 8, row, k);
-        put_values(p.quants, from + 2, non_linear_values, 1);
-        put_half(p.scale, get_half(from));
-        from += 18;
-        break;
-      }
       case MXFP4:
-        pack_mxfp4_block(row_block, k_blocks, row, k, from);
+        pack_mxfp4_block(w, p, from);
         from += 17;
         break;
       default: return false;
@@ -277,8 +309,8 @@ bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uin
   return true;
 }
 
-void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns) {
-  for (int32_t k = 0; k < k_blocks; k++) {
+void ek_pack_floats(const ek_matrix *w, uint8_t *row_block, int row, const float *values, size_t columns) {
+  for (int32_t k = 0; k < w->k_blocks; k++) {
     float block[32] = {0};
     size_t start = (size_t)k * 32, n = columns > start ? columns - start : 0;
     memcpy(block, values + start, (n < 32 ? n : 32) * sizeof(float));
@@ -286,7 +318,7 @@ void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *
     for (int i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(block[i]));
     // The scale is stored in half precision, whose range ends at 65504; dividing by the stored one keeps the quants
     // centred on it.
-    block_place p = place(row_block, k_blocks, 8, row, k);
+    block_place p = place(w, row_block, row, k);
     uint16_t scale = float_to_half_bits(fminf(largest / 127, 65504));
     float stored = half_bits_to_float(scale), inverse = stored > 0 ? 1 / stored : 0;
     int8_t quants[32];
@@ -317,8 +349,8 @@ static void round_to_4_bits(const float values[32], float scale, float minimum, 
   block->error = error;
 }
 
-void ek_pack_floats_in_4_bits(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns) {
-  for (int32_t k = 0; k < k_blocks; k++) {
+void ek_pack_floats_in_4_bits(const ek_matrix *w, uint8_t *row_block, int row, const float *values, size_t columns) {
+  for (int32_t k = 0; k < w->k_blocks; k++) {
     float x[32] = {0};
     size_t start = (size_t)k * 32, n = columns > start ? columns - start : 0;
     memcpy(x, values + start, (n < 32 ? n : 32) * sizeof(float));
@@ -348,7 +380,7 @@ void ek_pack_floats_in_4_bits(uint8_t *row_block, int32_t k_blocks, int row, con
       round_to_4_bits(x, scale, (sum - scale * q_sum) / 32, &trial);
       if (trial.error < best.error) best = trial;
     }
-    block_place p = place(row_block, k_blocks, 4, row, k);
+    block_place p = place(w, row_block, row, k);
     put_quants4(p.quants, best.quants);
     put_half(p.scale, best.scale);
     put_half(p.minimum, best.minimum);

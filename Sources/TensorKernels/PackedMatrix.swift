@@ -4,13 +4,13 @@ import Synchronization
 
 /// A matrix repacked for the kernels: weights stay quantised, 16 rows interleaved.
 ///
-/// Formats of 16 even steps keep 4 bits with a scale and a minimum per 32 weights, those of 32 keep 5. Q6_K and Q3_K
-/// keep 6 with a scale for each 16, a byte times the block's own. IQ4_NL, MXFP4 and Q8_0 have 8 bits with a scale per
-/// 32. Of all these only scales and minimums of Q4_K and Q5_K, and scales of IQ4_XS, are rounded: to half precision,
-/// by a relative error of at most 2^-11 each; and powers of two of MXFP4 that are not normal there. Q2_K and the float
-/// formats are requantised to 8 bits with one scale per 32 weights: a weight's error is at most 0.394 % of the largest
-/// magnitude of its 32 (half a step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up
-/// to 4e-6 more, as their scales are subnormal. On demand the float formats are rounded to 4 bits instead.
+/// Quantised formats keep their bits, 2 to 8, but for Q3_K, which takes the 6 of Q6_K. Nothing of them is rounded: the
+/// scales of K formats and IQ4_XS stay products of a byte and a number of half precision, and IQ4 and MXFP4 keep the
+/// levels that their 4 bits stand for. Powers of two of MXFP4 become numbers of half precision: weights below 2^-24
+/// are multiples of that, and where one is over 2^15 the matrix takes 8 bits. The float formats are requantised to 8
+/// bits with one scale per 32 weights: a weight's error is at most 0.394 % of the largest magnitude of its 32 (half a
+/// step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales
+/// are subnormal. On demand they are rounded to 4 bits instead, with a scale and a minimum.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int
@@ -37,20 +37,28 @@ package final class PackedMatrix: Sendable {
   ) throws(KernelError) {
     self.rows = rows
     self.columns = columns
-    let layout =
-      format.isUnquantized && isRoundedTo4Bits ? (bits: 4, hasMinimum: true) : Self.layout(of: format)
     let rowBlocks = (rows + 15) / 16
     let kBlocks = (columns + 31) / 32
-    let rowBlockBytes = ek_row_block_bytes(Int32(kBlocks), layout.bits, layout.hasMinimum ? 1 : 0)
+    var layout = ek_matrix()
+    layout.row_blocks = Int32(rowBlocks)
+    layout.k_blocks = Int32(kBlocks)
+    ek_choose_layout(
+      &layout, format.rawValue, source.baseAddress?.assumingMemoryBound(to: UInt8.self),
+      source.count / format.bytesPerBlock)
+    if format.isUnquantized && isRoundedTo4Bits {
+      layout.bits = 4
+      layout.has_minimum = 1
+    }
+    let rowBlockBytes = ek_row_block_bytes(
+      layout.k_blocks, layout.bits, layout.has_minimum, layout.factors)
+    layout.row_block_bytes = rowBlockBytes
     let byteCount = rowBlocks * rowBlockBytes
     guard let (memory, slab) = memory.allocate(byteCount) else {
       throw .resources("\(byteCount) bytes of memory")
     }
     self.slab = slab
-    self.matrix = ek_matrix(
-      data: memory.assumingMemoryBound(to: UInt8.self), row_blocks: Int32(rowBlocks),
-      k_blocks: Int32(kBlocks),
-      bits: layout.bits, has_minimum: layout.hasMinimum ? 1 : 0, row_block_bytes: rowBlockBytes)
+    layout.data = UnsafePointer(memory.assumingMemoryBound(to: UInt8.self))
+    self.matrix = layout
 
     let rowBytes = columns / format.blockLength * format.bytesPerBlock
     let target = UInt(bitPattern: memory)
@@ -70,8 +78,7 @@ package final class PackedMatrix: Sendable {
         // A whole row block is overwritten; the rows that a last one lacks must be zero.
         if rows - block * 16 < 16 { into.update(repeating: 0, count: rowBlockBytes) }
         Self.pack(
-          into, kBlocks: kBlocks, columns: columns, format: format, bits: layout.bits, from: from,
-          rowBytes: rowBytes,
+          into, layout: matrix, columns: columns, format: format, from: from, rowBytes: rowBytes,
           rows: min(16, rows - block * 16))
       }
     }
@@ -79,28 +86,19 @@ package final class PackedMatrix: Sendable {
     guard fault == .max else { throw .notFinite(fault) }
   }
 
-  /// Bits per weight in memory, and whether blocks have a minimum beside their scale.
-  private static func layout(of format: BlockFormat) -> (bits: Int32, hasMinimum: Bool) {
-    switch format {
-    case .q4_0, .q4_1, .q4_K: (4, true)
-    case .q5_0: (5, false)
-    case .q5_1, .q5_K: (5, true)
-    case .q3_K, .q6_K: (6, false)
-    case .q8_0, .q2_K, .iq4_NL, .iq4_XS, .mxfp4, .f32, .f16, .bf16: (8, false)
-    }
-  }
-
   private static func pack(
-    _ into: UnsafeMutablePointer<UInt8>, kBlocks: Int, columns: Int, format: BlockFormat, bits: Int32,
+    _ into: UnsafeMutablePointer<UInt8>, layout: ek_matrix, columns: Int, format: BlockFormat,
     from: UnsafePointer<UInt8>, rowBytes: Int, rows: Int
   ) {
-    if ek_pack_rows(into, Int32(kBlocks), format.rawValue, from, rowBytes, Int32(rows)) { return }
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { values in
-      for row in 0..<rows {
-        let stored = UnsafeRawBufferPointer(start: from + row * rowBytes, count: rowBytes)
-        _ = format.dequantize(stored, into: values)
-        (bits == 4 ? ek_pack_floats_in_4_bits : ek_pack_floats)(
-          into, Int32(kBlocks), Int32(row), values.baseAddress, columns)
+    withUnsafePointer(to: layout) { layout in
+      if ek_pack_rows(layout, into, format.rawValue, from, rowBytes, Int32(rows)) { return }
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { values in
+        for row in 0..<rows {
+          let stored = UnsafeRawBufferPointer(start: from + row * rowBytes, count: rowBytes)
+          _ = format.dequantize(stored, into: values)
+          (layout.pointee.bits == 4 ? ek_pack_floats_in_4_bits : ek_pack_floats)(
+            layout, into, Int32(row), values.baseAddress, columns)
+        }
       }
     }
   }

@@ -46,25 +46,33 @@ static float *floats(size_t n, float scale) {
 
 enum { TOKENS = 19, ROW_BLOCKS = 9, GUARD = 3 };
 
-static void products(int bits, int has_minimum, int k_blocks, int parts, double *largest) {
-  size_t row_block_bytes = ek_row_block_bytes(k_blocks, bits, has_minimum);
+// type: the GGUF number of a format that is held so.
+static void products(uint32_t type, int k_blocks, int parts, double *largest) {
+  ek_matrix w = {.row_blocks = ROW_BLOCKS, .k_blocks = k_blocks};
+  ek_choose_layout(&w, type, NULL, 0);
+  const int bits = w.bits, has_minimum = w.has_minimum, factors = w.factors;
+  size_t row_block_bytes = w.row_block_bytes = ek_row_block_bytes(k_blocks, bits, has_minimum, factors);
   uint8_t *data = aligned_alloc(64, ROW_BLOCKS * row_block_bytes);
   memset(data, 0, ROW_BLOCKS * row_block_bytes);
   static ek_weight_block blocks[ROW_BLOCKS * 16][64];
   for (int row = 0; row < ROW_BLOCKS * 16; row++)
     for (int k = 0; k < k_blocks; k++) {
       ek_weight_block *b = &blocks[row][k];
-      int lowest = has_minimum ? 0 : -(1 << (bits - 1));
+      int lowest = has_minimum || w.levels ? 0 : -(1 << (bits - 1));
       for (int i = 0; i < 32; i++) b->quants[i] = (int8_t)(lowest + (int)(bits32() >> (32 - bits)));
       uint32_t kind = bits32() % 8;
       if (kind < 2) memset(b->quants, kind ? lowest : lowest + (1 << bits) - 1, 32);
-      // With 6 bits eight blocks have one scale.
-      b->scale = bits == 6 && k % 8 ? b[-1].scale : ek_half_to_float(ek_float_to_half(uniform(0.1f)));
-      for (int half = 0; half < 2; half++) b->factors[half] = (int8_t)(bits32() >> 24);
-      b->minimum = has_minimum ? ek_half_to_float(ek_float_to_half(uniform(1))) : 0;
-      ek_pack_block(data + (size_t)(row / 16) * row_block_bytes, k_blocks, bits, has_minimum, row % 16, k, b);
+      // With factors eight blocks have one scale and one minimum.
+      int is_shared = factors && k % 8;
+      b->scale = is_shared ? b[-1].scale : ek_half_to_float(ek_float_to_half(uniform(0.1f)));
+      b->minimum = !has_minimum ? 0 : is_shared ? b[-1].minimum : ek_half_to_float(ek_float_to_half(uniform(1)));
+      for (int half = 0; half < 2; half++) {
+        b->factors[half] = factors ? (int8_t)(bits32() >> 24) : 1;
+        b->minimum_factors[half] = factors ? (int8_t)(bits32() >> 24) : 1;
+      }
+      ek_pack_block(&w, data + (size_t)(row / 16) * row_block_bytes, row % 16, k, b);
     }
-  ek_matrix w = {data, ROW_BLOCKS, k_blocks, bits, has_minimum, row_block_bytes};
+  w.data = data;
   size_t columns = (size_t)k_blocks * 32;
   float *input = floats(TOKENS * columns, 1);
   for (size_t i = 0; i < TOKENS * columns; i++) {
@@ -92,15 +100,22 @@ static void products(int bits, int has_minimum, int k_blocks, int parts, double 
         for (int k = 0; k < k_blocks; k++) {
           const float *of_token = x.scales + (t * k_blocks + k) * parts, *sums = x.sums + (t * k_blocks + k) * parts;
           const ek_weight_block *b = &blocks[row][k];
-          int groups = bits == 6 ? 2 : parts;
+          int groups = factors == 2 ? 2 : parts;
           for (int group = 0; group < groups; group++) {
-            int32_t dot = 0;
-            for (int i = group * 32 / groups; i < (group + 1) * 32 / groups; i++)
-              dot += b->quants[i] * x.quants[t * columns + k * 32 + i];
-            float scale = bits == 6 ? (float)b->factors[group] * b->scale : b->scale;
-            sum = fmaf((float)dot, scale * of_token[parts == 1 ? 0 : group], sum);
+            int32_t dot = 0, quants = 0;
+            for (int i = group * 32 / groups; i < (group + 1) * 32 / groups; i++) {
+              int weight = w.levels ? w.levels[b->quants[i]] : b->quants[i];
+              dot += weight * x.quants[t * columns + k * 32 + i];
+              quants += x.quants[t * columns + k * 32 + i];
+            }
+            int own = factors == 2 ? group : 0;
+            float scale = of_token[parts == 1 ? 0 : group];
+            sum = fmaf((float)dot, (float)b->factors[own] * b->scale * scale, sum);
+            if (factors == 2 && has_minimum)
+              sum = fmaf((float)b->minimum_factors[own] * b->minimum, scale * (float)quants, sum);
           }
-          if (has_minimum) sum = fmaf(b->minimum, parts == 1 ? sums[0] : sums[0] + sums[1], sum);
+          if (has_minimum && factors != 2)
+            sum = fmaf((float)b->minimum_factors[0] * b->minimum, parts == 1 ? sums[0] : sums[0] + sums[1], sum);
         }
         float *at = expected + t * stride + row;
         *at = accumulate ? *at + sum : sum;
@@ -241,11 +256,9 @@ int main(void) {
   double largest = 0;
   for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
     for (int parts = 1; parts <= 2; parts++) {
-      products(4, 1, depths[i], parts, &largest);
-      products(5, 0, depths[i], parts, &largest);
-      products(5, 1, depths[i], parts, &largest);
-      products(6, 0, depths[i], parts, &largest);
-      products(8, 0, depths[i], parts, &largest);
+      // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS: each in a layout of its own.
+      const uint32_t types[] = {2, 3, 6, 7, 8, 10, 12, 13, 14, 20, 23};
+      for (size_t j = 0; j < sizeof types / sizeof *types; j++) products(types[j], depths[i], parts, &largest);
     }
   }
   report("products: 0 from fused; fused from portable", largest, 1e-2);

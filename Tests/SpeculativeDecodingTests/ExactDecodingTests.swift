@@ -44,6 +44,28 @@ struct ExactDecodingTests {
   }
 
   @Test(
+    "A session begins with what the last one of its strategy has learnt, and another strategy's with nothing")
+  func knowledgeIsLeft() throws {
+    var random = SplitMix64(seed: 12)
+    let model = try tinyModel(seed: 2)
+    let strategy = try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
+    let prompt = randomPrompt(&random, count: 40)
+    let offer = DraftLengthController.Offer(drafter: 0, evidence: 3, available: 4)
+    func knowsTime(_ strategy: SpeculationStrategy) throws -> Bool {
+      // Without the time of a pass nothing can be compared, and nothing is chosen.
+      var controller = try strategy.makeSession(prompt: prompt).controller
+      return (0..<40).contains { _ in controller.choose([offer]) != nil }
+    }
+    #expect(try !knowsTime(strategy))
+    let options = GenerationOptions(maxTokens: 20)
+    let first = try run(strategy.makeSession(prompt: prompt, options: options))
+    #expect(try knowsTime(strategy))
+    let second = try run(strategy.makeSession(prompt: prompt, options: options))
+    #expect(second.generation == first.generation)
+    #expect(try !knowsTime(SpeculationStrategy([.promptLookup], for: model, rule: .exact)))
+  }
+
+  @Test(
     "Any mixture of right and wrong drafts gives the tokens of plain decoding", arguments: [1, 2, 3, 7, 50])
   func wrongDraftsAreUndone(wrongEvery: Int) throws {
     var random = SplitMix64(seed: UInt64(wrongEvery))

@@ -75,7 +75,8 @@ extension PackedMatrix {
     return (packed, weights)
   }
 
-  /// Weight (row, column) as its three parts, read from the layout that CTensorKernels.h describes.
+  /// Weight (row, column) as its three parts, read from the layout that CTensorKernels.h describes; scale and minimum
+  /// are products with their factors, where there are any.
   func parts(_ row: Int, _ column: Int) -> (quant: Int32, scale: Float, minimum: Float) {
     let base = matrix.data! + row / 16 * matrix.row_block_bytes
     let kBlocks = Int(matrix.k_blocks)
@@ -83,35 +84,44 @@ extension PackedMatrix {
     let bits = Int(matrix.bits)
     func half(_ at: Int) -> Float { Float(halfBits: UInt16(base[at]) | UInt16(base[at + 1]) << 8) }
     func signed(_ byte: UInt8) -> Int32 { Int32(Int8(bitPattern: byte)) }
-    let scaleAt = kBlocks * 64 * bits + k * 32 + 2 * lane
-    let minimum = matrix.has_minimum != 0 ? half(scaleAt + kBlocks * 32) : 0
     // The byte of this weight's place in one of the block's lines of 64, and a field of it.
     func line(_ index: Int) -> UInt8 { base[k * 64 * bits + index * 64 + lane * 4 + i % 4] }
     func field(_ index: Int, _ bits: Range<UInt8>) -> Int32 {
       Int32((line(index) >> bits.lowerBound) & (1 << UInt8(bits.count) - 1))
     }
     let quad = i / 4
-    switch bits {
-    case 4: return (field(quad / 2, quad % 2 == 0 ? 0..<4 : 4..<8), half(scaleAt), minimum)
-    case 5:
-      let quant =
-        switch quad {
-        case 5: field(0, 5..<8) + 8 * field(1, 5..<7)
-        case 6: field(2, 5..<8) + 8 * field(3, 5..<7)
-        case 7: field(4, 5..<8) + 8 * field(1, 7..<8) + 16 * field(3, 7..<8)
-        default: field(quad, 0..<5)
-        }
-      return (matrix.has_minimum != 0 ? quant : quant - 16, half(scaleAt), minimum)
-    case 6:
-      let first = quad / 4 * 3
-      let quant =
-        quad % 4 < 3
-        ? field(first + quad % 4, 0..<6)
-        : 16 * field(first, 6..<8) + 4 * field(first + 1, 6..<8) + field(first + 2, 6..<8)
-      let factor = signed(base[kBlocks * 384 + k * 32 + quad / 4 * 16 + lane])
-      return (quant - 32, Float(factor) * half(kBlocks * 416 + k / 8 * 32 + 2 * lane), 0)
-    default: return (signed(line(quad)), half(scaleAt), minimum)
+    let first = quad / 4 * 3
+    var quant =
+      switch (bits, quad) {
+      case (2, _): field(quad / 4, UInt8(quad % 4 * 2)..<UInt8(quad % 4 * 2 + 2))
+      case (4, _): field(quad / 2, quad % 2 == 0 ? 0..<4 : 4..<8)
+      case (5, 5): field(0, 5..<8) + 8 * field(1, 5..<7)
+      case (5, 6): field(2, 5..<8) + 8 * field(3, 5..<7)
+      case (5, 7): field(4, 5..<8) + 8 * field(1, 7..<8) + 16 * field(3, 7..<8)
+      case (5, _): field(quad, 0..<5)
+      case (6, 3), (6, 7): 16 * field(first, 6..<8) + 4 * field(first + 1, 6..<8) + field(first + 2, 6..<8)
+      case (6, _): field(first + quad % 4, 0..<6)
+      default: signed(line(quad))
+      }
+    let hasMinimum = matrix.has_minimum != 0
+    if let levels = matrix.levels {
+      quant = Int32(levels[Int(quant)])
+    } else if bits < 8, !hasMinimum {
+      quant -= 1 << Int32(bits - 1)
     }
+    let after = kBlocks * 64 * bits
+    let factors = Int(matrix.factors)
+    guard factors > 0 else {
+      let at = after + k * 32 + 2 * lane
+      return (quant, half(at), hasMinimum ? half(at + kBlocks * 32) : 0)
+    }
+    let ofEach = hasMinimum ? 2 : 1
+    let factorAt = after + k * 16 * factors * ofEach + (factors == 2 ? quad / 4 * 16 : 0) + lane
+    let scaleAt = after + kBlocks * 16 * factors * ofEach + k / 8 * 32 * ofEach + 2 * lane
+    return (
+      quant, Float(signed(base[factorAt])) * half(scaleAt),
+      hasMinimum ? Float(signed(base[factorAt + 16 * factors])) * half(scaleAt + 32) : 0
+    )
   }
 
   /// y (count, stride) for tokens first..<first + count; `stride` is three more than the padded rows.

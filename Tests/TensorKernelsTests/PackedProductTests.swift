@@ -39,23 +39,31 @@ struct PackedProductTests {
             var (sum, magnitude, fused) = (0.0, 0.0, Float(0))
             for k in 0..<x.kBlocks {
               let block = token * x.kBlocks + k
-              // With 6 bits the halves of a block have scales of their own.
-              let groups = matrix.matrix.bits == 6 ? 2 : parts
+              let blockScales = x.scales[block * parts..<(block + 1) * parts]
+              let hasMinimum = matrix.matrix.has_minimum != 0
+              // Halves of a block may have scales and minimums of their own.
+              let ofHalves = matrix.matrix.factors == 2
+              let groups = ofHalves ? 2 : parts
               for group in 0..<groups {
-                let scale = x.scales[block * parts + (parts == 1 ? 0 : group)]
-                var dot: Int32 = 0
+                let scale = blockScales[blockScales.startIndex + (parts == 1 ? 0 : group)]
+                let first = k * 32 + group * 32 / groups
+                var (dot, quantSum): (Int32, Int32) = (0, 0)
                 for i in group * 32 / groups..<(group + 1) * 32 / groups {
                   let stored = matrix.parts(row, k * 32 + i)
                   let quant = x.quants[block * 32 + i]
                   dot += stored.quant * Int32(quant)
+                  quantSum += Int32(quant)
                   let weight = Double(stored.scale) * Double(stored.quant) + Double(stored.minimum)
                   sum += weight * Double(quant) * Double(scale)
                   magnitude += abs(weight * Double(quant) * Double(scale))
                 }
-                fused.addProduct(Float(dot), matrix.parts(row, k * 32 + group * 32 / groups).scale * scale)
+                fused.addProduct(Float(dot), matrix.parts(row, first).scale * scale)
+                if hasMinimum, ofHalves {
+                  fused.addProduct(matrix.parts(row, first).minimum, scale * Float(quantSum))
+                }
               }
               let blockSum = x.sums[block * parts..<(block + 1) * parts].reduce(0, +)
-              if matrix.matrix.has_minimum != 0 {
+              if hasMinimum, !ofHalves {
                 fused.addProduct(matrix.parts(row, k * 32).minimum, blockSum)
               }
             }
@@ -131,14 +139,8 @@ struct PackedProductTests {
     var x = QuantizedTokens(
       randomFloats(columns, in: -1...1, using: &random), columns: columns, with: set.functions)
     let y = matrix.multiply(&x, count: 1, with: set.functions)
-    // Half the step of 8 bits for the formats that are requantised, 2^-11 for rounded scales, signs being random;
-    // else only sums are rounded.
-    let allowed =
-      switch format {
-      case .q2_K, .f32, .f16, .bf16: 1.0 / 254
-      case .q4_K, .q5_K, .iq4_XS: 0x1p-11
-      default: 1e-6
-      }
+    // Half the step of 8 bits for the formats that are requantised; else only sums are rounded.
+    let allowed = format.isUnquantized ? 1.0 / 254 : 1e-6
     for row in 0..<rows {
       var (sum, magnitude) = (0.0, 0.0)
       for i in 0..<columns {
@@ -153,7 +155,7 @@ struct PackedProductTests {
   @Test(
     "of a token do not depend on its batch, to the bit",
     arguments: InstructionSet.available.flatMap { set in [1, 2].map { (set, $0) } },
-    [BlockFormat.q4_1, .q5_0, .q5_1, .q6_K, .q8_0])
+    [BlockFormat.q2_K, .q4_0, .q4_1, .q4_K, .iq4_NL, .iq4_XS, .q5_0, .q5_1, .q5_K, .q6_K, .q8_0])
   func batchesAreInvariant(_ setAndParts: (set: InstructionSet, parts: Int), _ format: BlockFormat) throws {
     let set = setAndParts.set
     let pool = try WorkerPool(threads: 1)

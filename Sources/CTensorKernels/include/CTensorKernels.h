@@ -13,16 +13,18 @@
 // 16 output rows form a row block, 32 consecutive weights of a row a k block. In a row block the weights of a
 // k block lie as k quads: 4 weights of row 0, the same 4 of row 1, … row 15: 64 bytes when a weight has 8 bits.
 // Fewer bits put more quads into 64 bytes, at the same place of each:
+//   2  quads 0…3 are the pairs of bits of line 0, lowest first, and 4…7 those of line 1
 //   4  quads 2j and 2j + 1 are the low and high nibbles of line j
 //   5  quads 0…4 are the low bits of lines 0…4. Their high three bits hold quads 5…7: the low three bits of these in
 //      lines 0, 2 and 4; above them, of 5 and 6, two bits in lines 1 and 3, whose highest bits are the two of 7
 //   6  quads 0…2, and 4…6, are the low bits of three lines, whose high pairs are quad 3, and 7, highest pair first
 // A row block holds [k blocks][64 * bits bytes] quants, then
-//   with 6 bits  [k blocks][2][16] signed bytes, the factors of the halves of a k block, then [k blocks / 8, rounded
-//                up][16] half-precision scales, of eight k blocks each,
-//   otherwise    [k blocks][16] half-precision scales, then, where there are minimums, [k blocks][16] of these,
-// padded to 64 bytes. A weight is scale (* factor) * quant + minimum. The lane is the row, so no sum across lanes is
-// needed, and the same copy serves one token and many.
+//   without factors  [k blocks][16] half-precision scales, then, where there are minimums, [k blocks][16] of these,
+//   with factors     [k blocks][n][16] signed bytes, the factors of the scale of a k block or of each of its halves,
+//                    and after them as many of the minimum, then [k blocks / 8, rounded up][16] half-precision scales,
+//                    each line of 16 followed by one of the minimums, of eight k blocks each,
+// padded to 64 bytes. A weight is scale (* factor) * quant + minimum (* factor). The lane is the row, so no sum across
+// lanes is needed, and the same copy serves one token and many.
 
 enum { EK_ROWS = 16, EK_BLOCK = 32 };
 
@@ -30,16 +32,26 @@ typedef struct {
   const uint8_t *data;    // 64-byte aligned
   int32_t row_blocks;     // rows / 16, rounded up; rows past the end are zero
   int32_t k_blocks;       // columns / 32, rounded up; columns past the end are zero
-  // 4: quants 0…15, minimums present; 5: 0…31 with minimums, −16…15 without; 6: −32…31 and factors, no minimums;
-  // 8: −128…127, no minimums. Those that can be negative are stored with 16 or 32 added, but for 8 bits.
+  // What goes together: 2: quants 0…3, minimums and factors of halves; 4: 0…15 with minimums, with factors of k blocks or
+  // without, −8…7 without minimums, or levels, with factors of k blocks or without; 5: 0…31 with minimums, with factors
+  // of k blocks or without, −16…15 without minimums; 6: −32…31 and factors of halves; 8: −128…127. Those that can be
+  // negative are stored with 8, 16 or 32 added, but for 8 bits.
   int32_t bits;
   int32_t has_minimum;
+  int32_t factors;        // of a k block: none, 1, or 2 for its halves
+  const int8_t *levels;   // the 16 numbers that stored quants of 4 bits stand for; NULL where they are steps
   size_t row_block_bytes;
 } ek_matrix;
 
-static inline size_t ek_row_block_bytes(int32_t k_blocks, int32_t bits, int32_t has_minimum) {
-  size_t bytes = (size_t)k_blocks * (size_t)(64 * bits + 32 + (has_minimum ? 32 : 0));
-  if (bits == 6) bytes += (size_t)(k_blocks + 7) / 8 * 32;
+// Bytes of a row block's k blocks but for what eight of them share, and with it.
+static inline size_t ek_k_block_bytes(int32_t bits, int32_t has_minimum, int32_t factors) {
+  int32_t of_each = has_minimum ? 2 : 1;
+  return (size_t)(64 * bits + (factors ? 16 * factors : 32) * of_each);
+}
+
+static inline size_t ek_row_block_bytes(int32_t k_blocks, int32_t bits, int32_t has_minimum, int32_t factors) {
+  size_t bytes = (size_t)k_blocks * ek_k_block_bytes(bits, has_minimum, factors);
+  if (factors) bytes += (size_t)(k_blocks + 7) / 8 * (has_minimum ? 64 : 32);
   return (bytes + 63) & ~(size_t)63;
 }
 
@@ -55,23 +67,27 @@ typedef struct {
 
 // One block of 32 weights as the packer sees it.
 typedef struct {
-  int8_t quants[32];
-  float scale, minimum;
-  int8_t factors[2];    // of the halves; 6 bits only, where eight k blocks have one scale
+  int8_t quants[32];       // with levels, the numbers of the levels
+  float scale, minimum;    // with factors, those of eight k blocks
+  int8_t factors[2], minimum_factors[2];
 } ek_weight_block;
 
-// Writes one block of row `row` (0…15) of a row block. Scales are rounded to half precision.
-void ek_pack_block(uint8_t *row_block, int32_t k_blocks, int32_t bits, int32_t has_minimum, int row, int k_block,
-                   const ek_weight_block *block);
+// Writes one block of row `row` (0…15) of a row block of w, whose data is not looked at. Scales are rounded to half
+// precision.
+void ek_pack_block(const ek_matrix *w, uint8_t *row_block, int row, int k_block, const ek_weight_block *block);
+// How a format is held: bits, has_minimum, factors and levels of w, by its GGUF number as below; 8 bits for others. MXFP4
+// takes 4 only where `count` blocks of it at `source` have no power of two over half precision's.
+void ek_choose_layout(ek_matrix *w, uint32_t type, const uint8_t *source, size_t count);
 // Repacks rows of a quantised format without requantising: type is the GGUF number of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
-// Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4; source holds row_bytes per row. Returns false for another type.
-bool ek_pack_rows(uint8_t *row_block, int32_t k_blocks, uint32_t type, const uint8_t *source, size_t row_bytes,
+// Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4, and w has its layout; source holds row_bytes per row. Returns
+// false for another type.
+bool ek_pack_rows(const ek_matrix *w, uint8_t *row_block, uint32_t type, const uint8_t *source, size_t row_bytes,
                   int rows);
 // Quantises one row of floats to 8 bits in blocks of 32 and packs it; `columns` need not be a multiple of 32.
-void ek_pack_floats(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns);
+void ek_pack_floats(const ek_matrix *w, uint8_t *row_block, int row, const float *values, size_t columns);
 // The same in 4 bits with a minimum: a block's sum of squared errors is at most that of 16 even steps from its smallest to
 // its largest weight.
-void ek_pack_floats_in_4_bits(uint8_t *row_block, int32_t k_blocks, int row, const float *values, size_t columns);
+void ek_pack_floats_in_4_bits(const ek_matrix *w, uint8_t *row_block, int row, const float *values, size_t columns);
 
 float ek_half_to_float(uint16_t half);
 uint16_t ek_float_to_half(float value);

@@ -8,7 +8,7 @@
 /// is only so long that its whole loss, were its first token wrong, stays within 2 % of the time and a fraction of a
 /// token. What is unknown is therefore tried with short drafts, and gains pay for longer ones.
 ///
-/// It may be handed from one session to the next with the same drafters, which then starts informed.
+/// A session leaves what it has learnt to the next one with the same drafters, which then starts informed.
 public struct DraftLengthController: Sendable {
   /// A drafter that is ready.
   package struct Offer {

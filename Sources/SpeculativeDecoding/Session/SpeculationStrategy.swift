@@ -2,7 +2,8 @@ import EarlyExit
 import Generation
 import Transformers
 
-/// Who drafts for a model and which drafts stay, checked once and then good for any number of prompts.
+/// Who drafts for a model and which drafts stay, checked once and then good for any number of prompts. Sessions that
+/// choose how much to draft begin with what earlier ones of the same strategy have learnt.
 public struct SpeculationStrategy: Sendable {
   /// Where drafts come from.
   public enum Source: Sendable {
@@ -33,6 +34,8 @@ public struct SpeculationStrategy: Sendable {
   public let fallback: Double
   /// γ
   public let draftLength: Int
+  /// What sessions have learnt so far.
+  private let knowledge = DraftKnowledge()
   /// What tokens are chosen from, beside the prompt's, where the rule lets drafts change the output; `nil` for the
   /// whole vocabulary. With the prompt's tokens it is what a draft head drafts from, and spares most of the
   /// unembedding.
@@ -100,7 +103,7 @@ public struct SpeculationStrategy: Sendable {
       model: model, prompt: prompt, options: options, exits: exits,
       drafters: sources.map { try makeDrafter($0, prompt: prompt, options: options) }, rule: rule,
       shortlist: shortlist, draftLength: draftLength, choosesLength: choosesLength, controller: controller,
-      beginning: beginning, shouldStop: shouldStop)
+      knowledge: knowledge, beginning: beginning, shouldStop: shouldStop)
   }
 
   private func makeDrafter(_ source: Source, prompt: [TokenID], options: GenerationOptions) throws

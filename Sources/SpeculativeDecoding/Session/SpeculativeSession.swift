@@ -37,6 +37,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
   private let runner = PassRunner()
   /// The pass that was begun and is not settled.
   private var pass: Pass?
+  /// Where the next session finds what this one has learnt.
+  private let knowledge: DraftKnowledge?
   private let shouldStop: () -> Bool
   private let clock = ContinuousClock()
   /// Prompt and output.
@@ -71,16 +73,18 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     try self.init(
       model: model, prompt: prompt, options: options, exits: exits, drafters: drafters, rule: rule,
       shortlist: shortlist, draftLength: draftLength, choosesLength: choosesLength, controller: controller,
-      beginning: nil, shouldStop: shouldStop)
+      knowledge: nil, beginning: nil, shouldStop: shouldStop)
   }
 
-  /// - Parameter beginning: What a sequence has read that began with the same tokens, and how many are not read again:
-  ///   no more than every drafter can do without.
+  /// - Parameters:
+  ///   - knowledge: Where what is learnt is left at the end; what is there is taken where `controller` is `nil`.
+  ///   - beginning: What a sequence has read that began with the same tokens, and how many are not read again: no more
+  ///     than every drafter can do without.
   init(
     model: LanguageModel, prompt: [TokenID], options: GenerationOptions, exits: ExitStrategy?,
     drafters: [any Drafter], rule: AcceptanceRule, shortlist: ExitHeads?, draftLength: Int,
-    choosesLength: Bool, controller: DraftLengthController?, beginning: (read: Beginning, count: Int)?,
-    shouldStop: @escaping () -> Bool
+    choosesLength: Bool, controller: DraftLengthController?, knowledge: DraftKnowledge?,
+    beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
   ) throws {
     guard Self.draftLengths.contains(draftLength) else {
       throw SpeculativeDecodingError.option(
@@ -141,7 +145,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     self.rule = rule
     mayChooseLength = choosesLength
     let profiles = drafters.map(\.profile)
-    let known = controller.flatMap { $0.fits(profiles) ? $0 : nil }
+    let known = (controller ?? knowledge?.controller).flatMap { $0.fits(profiles) ? $0 : nil }
+    self.knowledge = knowledge
     picker = DraftPicker(
       drafters: drafters, controller: known ?? DraftLengthController(profiles),
       choosesLength: choosesLength && rule.keepsOutput)
@@ -325,6 +330,7 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
         tokens: steps.count,
         draftSeconds: pass.draftSeconds, verifySeconds: verifySeconds + pass.samplingSeconds))
     timings.decode += seconds + pass.samplingSeconds + (clock.now - start).seconds
+    if sequence.stopReason != nil { knowledge?.leave(picker.controller) }
     try append(steps)
   }
 }
