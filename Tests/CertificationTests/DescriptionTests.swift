@@ -70,6 +70,48 @@ import Testing
     #expect(try prices(.exits(layer)).costs(for: .exits(plain), name: "p") == .exits(layer))
   }
 
+  @Test func `where prompts stop is part of a policy of drafts, and so are its prices`() throws {
+    func description(_ depth: Int?) throws -> SpeculationDescription {
+      try SpeculationDescription(
+        model: .hashing().0, draft: "d", modelDigest: "m", draftDigest: "x", fallback: 0, draftLength: 3,
+        regime: DecodingRegime(tasks: [.summarize], options: GenerationOptions(), maxTokens: 6),
+        promptDepth: depth)
+    }
+    let (plain, stopped) = try (description(nil), description(3))
+    let text = String(decoding: try stopped.jsonData(), as: UTF8.self)
+    #expect(text.contains("\"deep_tokens\" : 32") && text.contains("\"layer\" : 3"))
+    #expect(try SpeculationDescription.read(Data(text.utf8), name: "x") == stopped)
+    #expect(try JSONDecoder().decode(PolicyDescription.self, from: Data(text.utf8)) == .drafts(stopped))
+    #expect(try plain.digest() != stopped.digest() && description(2).digest() != stopped.digest())
+    #expect(!String(decoding: try plain.jsonData(), as: UTF8.self).contains("prompt\""))
+
+    let output = DraftCosts(pass: [1], draft: 2)
+    let prompt = PromptCosts(layer: 6, propagatedLayer: 7, token: 8)
+    func prices(_ costs: SweepCosts, draft: String = "x") -> PriceFile {
+      var file = PriceFile(
+        DecodingSubject(
+          model: .hashing().0, modelDigest: "m", draft: .init(name: "d", source: .promptLookup, digest: draft)
+        ),
+        costs: costs)
+      file.compute = plain.compute
+      return file
+    }
+    let both = SweepCosts.draftedDocuments(DocumentCosts(prompt: prompt, output: output))
+    #expect(try prices(both).costs(for: .drafts(stopped), name: "p") == both)
+    #expect(try prices(both).costs(for: .drafts(plain), name: "p") == .drafts(output))
+    #expect(try prices(.drafts(output)).costs(for: .drafts(plain), name: "p") == .drafts(output))
+    for (file, words) in [
+      (prices(.drafts(output)), "something else than drafts after prompts that stop"),
+      (prices(.prompts(prompt)), "something else than drafts after prompts that stop"),
+      (prices(both, draft: "other"), "another draft"),
+    ] {
+      let error = #expect(throws: CertificationError.self) {
+        try file.costs(for: .drafts(stopped), name: "p")
+      }
+      #expect("\(error, default: "")".contains(words))
+    }
+  }
+
   @Test func `the policy of another version is refused by its number`() throws {
     let fields = """
       "model": "a", "draft": "b", "model_sha256": "00", "draft_sha256": "11", "fallback": 0, "draft_length": 3,

@@ -88,6 +88,108 @@ import Testing
       saying: "not for this draft")
   }
 
+  private static func document(_ index: Int) -> String {
+    (0..<7).map { "\((index * 7919 + $0 * 104_729) % 9973)" }.joined(separator: " ")
+  }
+
+  @Test func `drafts and the prompt's depth are certified together`() throws {
+    let documents = (0..<100).map { #"{"id": \#($0), "document": "\#(Self.document($0))"}"# }
+    let data = try egress.folder.write("docs.jsonl", documents.joined(separator: "\n") + "\n")
+    let priced = try egress.run([
+      "bench", "--model", model, "--prices", egress.path("prices.json"), "--draft", head, "--prompt-depth",
+    ])
+    #expect(priced.status == 0, "\(priced.errors)")
+    // What the parts cost is given, so that stopping pays, or does not, whatever the machine does.
+    let measured = try egress.text("prices.json")
+    func price(_ part: String) throws {
+      try egress.folder.write(
+        "prices.json",
+        try measured.replacing(Regex("\"\(part)\" : [0-9.e-]+"), with: "\"\(part)\" : 1"))
+    }
+    func calibrate(_ depths: String, _ name: String, _ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        [
+          "calibrate", "--model", model, "--draft", head, "--data", data, "--prompt-depth", depths,
+          "--draft-length", "3", "--grid", "1,20", "--max-tokens", "8", "--risk", "consistency", "--epsilon",
+          "0.95", "--delta", "0.4", "--bound", "hoeffding", "--prices", egress.path("prices.json"),
+          "--output",
+          egress.path(name),
+        ] + options)
+    }
+    try price("prompt_layer")
+    let made = try calibrate("1", "docs", "--fallback", "0")
+    #expect(made.status == 0, "\(made.errors)\(made.text)")
+    #expect(
+      made.text.contains("prompts     stop after layer 1 but for the last tokens, at every threshold above 0")
+    )
+    #expect(
+      made.text.contains("head tiny drafting for large, prompts stop after layer 1, a token of the output"))
+    let certificate = egress.path("docs.certificate.json")
+    let json = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: certificate)))
+        as? [String: Any])
+    let policy = try #require(json["policy"] as? [String: Any])
+    #expect((policy["prompt"] as? [String: Int]) == ["layer": 1, "deep_tokens": 32])
+    #expect(json["threshold"] as? Double == 20 && json["pays"] as? Bool == true)
+
+    func text(_ document: String, _ options: [String]) throws -> String {
+      let result = try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + options, input: document)
+      #expect(result.status == 0, "\(result.errors)")
+      return try #require(try result.json()["text"] as? String)
+    }
+    let byHand = ["--draft", head, "--rollback", "20", "--fallback", "0", "--draft-length", "3"]
+    let certified = ["--draft", head, "--certificate", certificate]
+    var differing = 0
+    for index in 200..<212 {
+      let document = Self.document(index)
+      let result = try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + certified, input: document)
+      let verdict = try #require(try result.json()["guard"] as? [String: Any])
+      let isInside = verdict["inside"] as? Bool == true
+      let same = try text(document, isInside ? byHand + ["--prompt-depth", "1"] : [])
+      #expect(try result.json()["text"] as? String == same, "\(index)")
+      if isInside { differing += try same == text(document, byHand) ? 0 : 1 }
+      // Drafts that change nothing, after a prompt that stops.
+      let stopped = try text(document, ["--prompt-depth", "1"])
+      #expect(try text(document, ["--prompt-depth", "1", "--draft", head, "--exact"]) == stopped)
+      #expect(try text(document, ["--prompt-depth", "1", "--draft", head, "--drafter", "auto"]) == stopped)
+    }
+    #expect(differing > 0)
+    #expect(try text("Vxqz, Kjwy! (Zbrq) -- WXYZ;", certified) == text("Vxqz, Kjwy! (Zbrq) -- WXYZ;", []))
+    let evaluated = try egress.run(
+      [
+        "evaluate", "--model", model, "--data", data, "--limit", "6", "--max-tokens", "8", "--risk",
+        "consistency",
+      ]
+        + certified)
+    #expect(evaluated.status == 0, "\(evaluated.errors)")
+    #expect(evaluated.text.contains("20; prompts stop after layer 1"), "\(evaluated.text)")
+
+    // Of several pairs one is chosen; that of the last layer reads the whole prompt.
+    let chosen = try calibrate("3,1", "two", "--fallback", "0,0.9")
+    #expect(chosen.status == 0, "\(chosen.errors)\(chosen.text)")
+    for name in ["fallback 0.0, prompts to layer 3", "fallback 0.9, prompts to layer 1"] {
+      #expect(chosen.text.contains("policy      \(name): certified, cost "), "\(chosen.text)")
+    }
+    let two = try egress.text("two.certificate.json")
+    #expect(two.contains("\"layer\" : 1") && two.contains("\"policies_compared\" : 4"))
+    func lines(_ name: String) throws -> [Substring] {
+      try egress.text(name).split(separator: "\n").dropFirst().map(\.self)
+    }
+    #expect(try lines("two.fallback-0.0.prompt-depth-1.runs.jsonl") == lines("docs.runs.jsonl"))
+    #expect(try lines("two.fallback-0.0.prompt-depth-3.runs.jsonl") != lines("docs.runs.jsonl"))
+
+    // Where full depth costs less, the prompt passes all layers and drafts are exact.
+    try price("prompt_propagated_layer")
+    #expect(try calibrate("1", "dear", "--fallback", "0").status == 0)
+    let dear = ["--draft", head, "--certificate", egress.path("dear.certificate.json")]
+    let note = try egress.run(
+      ["summarize", "--model", model, "--max-tokens", "8"] + dear, input: Self.document(300))
+    #expect(note.errors.contains("so prompts pass all layers, and drafts are exact"), "\(note.errors)")
+    #expect(try text(Self.document(300), dear) == text(Self.document(300), []))
+  }
+
   @Test func `hidden states go to files that training reads`() throws {
     let documents = (0..<5).map { #"{"id": \#($0), "document": "the in on \#($0 * 7919)"}"# }
     try egress.folder.write("in.jsonl", documents.joined(separator: "\n") + "\n")

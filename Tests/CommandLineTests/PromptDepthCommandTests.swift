@@ -169,10 +169,13 @@ import Testing
   @Test func `what does not go together is said`() throws {
     let data = try writeDocuments(count: 3)
     for (options, words) in [
-      (["--draft", "head"], "--prompt-depth certifies prompts, alone or with exits, without --draft"),
+      (
+        ["--draft", "head"],
+        "--prompt-depth with --draft takes the layer after which prompts stop, as --prompt-depth 24"
+      ),
       (
         ["--risk", "selective"],
-        "--prompt-depth certifies prompts, alone or with exits, without --risk selective"
+        "--prompt-depth certifies prompts, alone or with exits or drafts, without --risk selective"
       ),
       (["--exit-layers", "1"], "--exit-layers has no effect with --prompt-depth"),
       (["--every-threshold"], "--every-threshold has no effect with --prompt-depth"),
@@ -184,9 +187,10 @@ import Testing
       #expect(result.status == 64 && result.errors.contains(words), "\(result.errors)")
     }
     for (depths, options, status, words) in [
+      ("1", ["--draft", "head", "--rule", "empirical"], 1 as Int32, "no draft head comes with"),
       (
-        "1", ["--draft", "head"], 64 as Int32,
-        "--prompt-depth certifies prompts, alone or with exits, without --draft"
+        "1,2", ["--draft", "head", "--fallback", "0.1,0.2", "--epsilon", "0.3,0.5"], 64,
+        "several values of --fallback and layers of --prompt-depth take one epsilon"
       ),
       (
         "1", ["--metric", "brier"], 64, "--metric brier compares exits; with --prompt-depth give one of texts"

@@ -169,9 +169,16 @@ import Testing
     expectRefusal(
       try egress.run(["bench", "--model", model, "--prompt-depth"]), status: 64,
       saying: "--prompt-depth has no effect without --prices")
+    let drafts = [
+      "calibrate", "--model", model, "--draft", draft, "--data", data, "--epsilon", "0.5", "--rule",
+      "empirical", "--max-tokens", "6", "--risk", "consistency", "--output", egress.path("many/docs"),
+    ]
     expectRefusal(
-      try bench("--prompt-depth", "--draft", "head"), status: 64,
-      saying: "--draft has no effect with --prompt-depth")
+      try egress.run(drafts + ["--prompt-depth", "1"] + prices), status: 1,
+      saying: "has the prices of something else than drafts after prompts that stop")
+    #expect(try bench("--draft", draft, "--prompt-depth").status == 0)
+    let drafted = try egress.run(drafts + prices)
+    #expect([0, 3].contains(drafted.status), "\(drafted.errors)")
   }
 
   @Test func `what prices of shards are not of is said`() throws {
@@ -264,6 +271,35 @@ import Testing
     #expect(
       cut.status == 75 && cut.errors.contains("of \(count) shards of fallback 0.6 this is missing: \(count)"),
       "\(cut.errors)")
+  }
+
+  @Test(arguments: [1, 3]) func `shards of drafts after prompts that stop are the calibration`(count: Int)
+    throws
+  {
+    let data = try writeDocuments(32)
+    let draft = try egress.writeModel("draft.gguf")
+    let priced = try bench("--draft", draft, "--prompt-depth")
+    #expect(priced.status == 0 && priced.text.contains("at full depth takes"), "\(priced.errors)")
+    let command = [
+      "calibrate", "--model", model, "--draft", draft, "--data", data, "--fallback", "0.001,0.6",
+      "--prompt-depth", "2,1", "--grid", "1,5,20", "--max-tokens", "6", "--risk", "consistency", "--bound",
+      "hoeffding", "--epsilon", "0.9", "--delta", "0.4", "--guard-documents", "16",
+    ]
+    let candidates = ["0.001", "0.6"].flatMap { fallback in
+      [2, 1].map { ".fallback-\(fallback).prompt-depth-\($0)" }
+    }
+    try expectSame(
+      command, prices: prices, count: count, suffix: "runs", candidates: candidates,
+      files: candidates.flatMap { ["\($0.dropFirst()).runs.jsonl", "\($0.dropFirst()).losses.jsonl"] } + [
+        "certificate.json", "guard.safetensors",
+      ])
+    #expect(try egress.text("many/docs.certificate.json").contains("\"policies_compared\" : 4"))
+    let half = try merge(
+      names("many/docs.fallback-0.6.prompt-depth-1", count, "runs"), "--prices", egress.path("prices.json"))
+    #expect(
+      half.status == 75
+        && half.errors.contains("the shards of fallback 0.001, prompts to layer 2 are missing"),
+      "\(half.errors)")
   }
 
   // MARK: Answers

@@ -217,6 +217,65 @@ import Transformers
     #expect(throws: GenerationError.self) { try sweep.run(known, options: options) }
   }
 
+  /// A model that loops early and often, and a prompt of which every output differs by how it is read.
+  private static func looping() throws -> LanguageModel {
+    var tiny = TinyDecoder()
+    (tiny.layerCount, tiny.vocabularySize, tiny.contextLength, tiny.weightScale) = (
+      layerCount, 320, 700, 0.15
+    )
+    let directory = try TemporaryDirectory()
+    let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
+    return LanguageModel(
+      name: "tiny", decoder: try Transformer(checkpoint: checkpoint, threads: 1), tokenizer: ByteTokenizer(),
+      promptTemplate: .plain, endTokens: [5])
+  }
+
+  @Test(arguments: [ExitCachePolicy.defer, .propagate])
+  func `an output that loops goes on from prompt and output read again at full depth`(
+    cache: ExitCachePolicy
+  ) throws {
+    let model = try Self.looping()
+    let (strategy, policy) = try Self.strategy(cache, group: 3)
+    let sweep = try ExitSweep(model: model, strategy: strategy, policy: policy)
+    var options = Self.options(2, tokens: 30)
+    options.tripwire = RepetitionTripwire(limit: 1)
+    var requests: [(prompt: [TokenID], strategy: ExitStrategy)] = []
+    var expected: [Generation] = []
+    var (trips, other) = (0, 0)
+    for seed in 0..<6 as Range<UInt64> {
+      let prompt = Self.prompt(seed == 5 ? 290 : 60 + 20 * Int(seed), seed: seed)
+      let pieces = try #require(try sweep.run(prompt, options: options, shouldStop: { false }))
+      for threshold in stride(from: 0.2, through: 0, by: -0.01) {
+        var live = strategy
+        live.policy = policy.with(threshold: threshold)
+        let caught = try Self.run(model, prompt, options, live).generation
+        let piece = try #require(pieces.last { $0.threshold >= threshold }).generation
+        #expect(caught.tokenIDs == piece.tokenIDs && caught.trippedAt == piece.trippedAt, "\(threshold)")
+        requests.append((prompt, live))
+        expected.append(caught)
+        guard let kept = caught.trippedAt else { continue }
+        trips += 1
+        // What follows is what full depth writes after the same tokens.
+        let begun = prompt + caught.tokenIDs.prefix(kept)
+        let rest = try Self.run(model, begun, Self.options(nil, tokens: 30 - kept), nil).generation.tokenIDs
+        #expect(caught.tokenIDs.dropFirst(kept).elementsEqual(rest), "\(seed) \(threshold)")
+        // A prompt that stopped gives something else.
+        let stopped = try Self.run(model, begun, Self.options(2, tokens: 30 - kept), nil).generation.tokenIDs
+        other += stopped == rest ? 0 : 1
+      }
+    }
+    #expect(trips > 10 && other > 5, "\(trips) \(other)")
+    for (width, parts) in [(3, 1), (16, nil)] as [(Int, Int?)] {
+      let batch = BatchDecoder(model: model, width: width, promptParts: parts, shouldStop: { false })
+      for request in requests {
+        batch.submit(prompt: request.prompt, options: options, strategy: request.strategy)
+      }
+      while !batch.isIdle {
+        for (ticket, generation) in try batch.step() { #expect(generation == expected[ticket], "\(ticket)") }
+      }
+    }
+  }
+
   @Test func `in a batch a prompt gets what it gets alone`() throws {
     let model = try Self.model()
     let requests = (0..<6).map { index in

@@ -131,6 +131,51 @@ import Transformers
     #expect(try sweep.run(prompt, options: Self.options(nil), shouldStop: { true }) == nil)
   }
 
+  @Test func `an output that loops goes on from prompt and output read again, in sweeps and batches too`()
+    throws
+  {
+    var tiny = TinyDecoder()
+    (tiny.layerCount, tiny.vocabularySize, tiny.contextLength) = (Self.layerCount, 320, 700)
+    tiny.weightScale = 0.15
+    let directory = try TemporaryDirectory()
+    let checkpoint = try Checkpoint.open(directory.write("tiny.gguf", tiny.gguf().build()))
+    let model = LanguageModel(
+      name: "tiny", decoder: try Transformer(checkpoint: checkpoint, threads: 1), tokenizer: ByteTokenizer(),
+      promptTemplate: .plain, endTokens: [])
+    let prompts = (0..<12).map { Self.prompt($0 == 5 ? 300 : 50 + 9 * $0, seed: UInt64($0)) }
+    func options(_ depth: Int?) -> GenerationOptions {
+      var options = Self.options(depth, maxTokens: 30)
+      options.tripwire = RepetitionTripwire(limit: 1)
+      return options
+    }
+    let sweep = try PromptDepthSweep(model: model, depths: [1, 2, 4])
+    var trips = 0
+    for prompt in prompts {
+      let pieces = try #require(try sweep.run(prompt, options: options(nil), shouldStop: { false }))
+      for piece in pieces {
+        let alone = try Self.output(model, prompt, options(piece.depth))
+        #expect(alone == piece.generation, "\(piece.depth)")
+        // Full depth is not brought back to itself.
+        if piece.depth == Self.layerCount {
+          #expect(try alone == Self.output(model, prompt, Self.options(nil, maxTokens: 30)))
+        }
+        guard let kept = alone.trippedAt else { continue }
+        trips += 1
+        let begun = prompt + alone.tokenIDs.prefix(kept)
+        let rest = try Self.output(model, begun, Self.options(nil, maxTokens: 30 - kept)).tokenIDs
+        #expect(alone.tokenIDs.dropFirst(kept).elementsEqual(rest), "\(piece.depth)")
+      }
+    }
+    #expect(trips > 4, "\(trips)")
+    let batch = BatchDecoder(model: model, width: 5, promptParts: 1, shouldStop: { false })
+    for prompt in prompts { batch.submit(prompt: prompt, options: options(2)) }
+    while !batch.isIdle {
+      for (ticket, generation) in try batch.step() {
+        #expect(try generation == Self.output(model, prompts[ticket], options(2)), "\(ticket)")
+      }
+    }
+  }
+
   @Test func `what a guard finds outside passes all layers, at every depth of a sweep too`() throws {
     let model = try Self.model()
     let known = Self.prompt(100, seed: 1)

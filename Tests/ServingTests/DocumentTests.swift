@@ -4,6 +4,7 @@ import Foundation
 import Generation
 import RiskControl
 import Serving
+import SpeculativeDecoding
 import TestSupport
 import Testing
 import TextLosses
@@ -184,6 +185,68 @@ import TextLosses
     let full = try MadeCertificate(epsilon: 0.99, promptDepth: 1, pays: false).policy()
     #expect(!full.pays && full.promptDepth == nil)
     guard case .fullDepth = full.decoding else { throw CancellationError() }
+  }
+
+  @Test func `a certificate of drafts and of the prompt's depth is applied as it says`() async throws {
+    let folder = try TemporaryDirectory()
+    var subject = try RunningServer.subject(in: folder, layers: MadeCertificate.layers)
+    var tiny = TinyDecoder()
+    tiny.layerCount = MadeCertificate.layers
+    let file = try TinyDraftHead(of: tiny, gguf: tiny.gguf(), token: 3, state: 0.5)
+      .write(to: folder, modelPath: folder.path + "/tiny.gguf")
+    let draft = DecodingSubject.Draft(
+      name: "head", source: .head(try DraftHead(path: file, modelDigest: subject.modelDigest)), digest: "d")
+    subject.draft = draft
+    let regime = DecodingRegime(tasks: [.summarize], options: MadeCertificate.options, maxTokens: 8)
+    let lines = (0..<20).map { "{\"id\": \($0), \"document\": \"Text \($0) about \($0 % 5) mills.\"}" }
+    var sweep = try ThresholdSweep.drafts(
+      subject, draft: draft, fallback: 0, draftLength: 3, grid: [20], maxTokens: 8, regime: regime,
+      promptDepth: 1)
+    sweep.measure = {
+      .draftedDocuments(
+        DocumentCosts(
+          prompt: PromptCosts(layer: 1, propagatedLayer: 0, token: 1),
+          output: DraftCosts(pass: [1], draft: 0)))
+    }
+    let calibrator = try Calibrator(
+      sweep, metric: .text(.rouge(Rouge(.rougeL))), risk: .consistency,
+      documentsPath: folder.write("data.jsonl", lines.joined(separator: "\n") + "\n"))
+    let certificate = try #require(
+      try calibrator.certificate(
+        settings: CalibrationSettings(epsilon: 0.99, rule: .empirical), output: folder.path + "/docs",
+        shouldStop: { false }))
+    let path = folder.path + "/docs.certificate.json"
+    try certificate.write(to: path)
+    #expect(try ServedCertificate.needsDraft(path))
+    let certified = try CertifiedPolicy.load(path, for: subject, regime: regime)
+    #expect(certified.pays && certified.promptDepth == 1)
+    guard case .drafts(let drafts) = certified.decoding else { throw CancellationError() }
+    var options = MadeCertificate.options
+    options.promptDepth = 1
+    let (model, stopped) = (subject.model, options)
+    // Documents whose summaries the depth changes.
+    let documents = try (0..<40).map { "\(Self.document) \($0) herons." }.filter {
+      try alone(model, .summarize, $0, stopped, strategy: drafts).text
+        != alone(model, .summarize, $0, MadeCertificate.options, strategy: drafts).text
+    }
+    #expect(documents.count > 1)
+    try await withServer(
+      layers: MadeCertificate.layers,
+      certificates: {
+        var subject = $0
+        subject.draft = draft
+        return [try ServedCertificate(path: path, for: subject)]
+      }
+    ) { server in
+      for document in documents.prefix(4) {
+        let body = try Self.json(["document": document, "max_tokens": 8])
+        let json = try await server.post("/v1/egress/summarize", body).json()
+        #expect(
+          try json["text"] as? String == alone(model, .summarize, document, stopped, strategy: drafts).text)
+        let told = try json.object("egress").object("certificate")
+        #expect(told["applied"] as? Bool == true && told["kind"] as? String == "drafts and prompt depth")
+      }
+    }
   }
 
   @Test func `a second question about a document does not read it again`() async throws {

@@ -8,6 +8,31 @@ import TestSupport
 import Testing
 import Transformers
 
+/// Keeps all states that it is told of, and drafts a few tokens that are right and one that is not.
+private final class Listener: Drafter {
+  let profile = DrafterProfile(writer: .draft, costPerToken: 0.1, readsLayers: [1, 3, 4])
+  var rows: [Int: [[Float]]] = [:]
+  var random = SplitMix64(seed: 3)
+  var right: [TokenID] = []
+
+  func draft(after history: [TokenID], limit: Int, target: DraftTarget) -> Draft {
+    // Right for a while, then wrong.
+    let count = min(limit - 1, Int(random.next() % 4))
+    var tokens = Array(right.dropFirst(history.count).prefix(count))
+    tokens.append(TokenID(random.next() % 100))
+    return Draft(tokens: tokens)
+  }
+
+  func read(_ states: [Int: HiddenStates], positions: Range<Int>) {
+    for (layer, found) in states {
+      #expect(rows[layer, default: []].count == positions.lowerBound)
+      rows[layer, default: []] += (0..<positions.count).map { found[$0] }
+    }
+  }
+
+  func crop(to count: Int) {}
+}
+
 struct HeadDrafterTests {
   /// A tiny model and a head for it, in one folder.
   private struct Pair {
@@ -99,20 +124,6 @@ struct HeadDrafterTests {
         == model.plain(Array(other.dropFirst()), GenerationOptions(maxTokens: 5)).tokenIDs)
   }
 
-  @Test("A head is refused where the prompt's tokens stop before a layer that it reads")
-  func stoppedPrompt() throws {
-    let pair = try Pair(seed: 5, layers: 3, token: 1, state: 1, layer: 1, compute: .float32)
-    let strategy = try SpeculationStrategy([.head(pair.head())], for: pair.model, rule: .exact)
-    var options = GenerationOptions(maxTokens: 4)
-    let prompt = (0..<50).map { 60 + $0 % 12 }
-    _ = try strategy.makeSession(prompt: prompt, options: options, choosesLength: false)
-    options.promptDepth = 2
-    let error = #expect(throws: SpeculativeDecodingError.self) {
-      try strategy.makeSession(prompt: prompt, options: options, choosesLength: false)
-    }
-    #expect("\(error, default: "")".contains("prompt-depth must be absent with a drafter that reads layers"))
-  }
-
   @Test("A head that passes the state on drafts the token that the state has given already")
   func statePath() throws {
     let pair = try Pair(seed: 6, layers: 3, token: 0, state: 1, layer: 0, compute: .float32)
@@ -176,29 +187,6 @@ struct HeadDrafterTests {
 
   @Test("A session tells a drafter of every token's states after each layer that it reads, once and in order")
   func sessionTells() throws {
-    final class Listener: Drafter {
-      let profile = DrafterProfile(writer: .draft, costPerToken: 0.1, readsLayers: [1, 3, 4])
-      var rows: [Int: [[Float]]] = [:]
-      var random = SplitMix64(seed: 3)
-      var right: [TokenID] = []
-
-      func draft(after history: [TokenID], limit: Int, target: DraftTarget) -> Draft {
-        // Right for a while, then wrong.
-        let count = min(limit - 1, Int(random.next() % 4))
-        var tokens = Array(right.dropFirst(history.count).prefix(count))
-        tokens.append(TokenID(random.next() % 100))
-        return Draft(tokens: tokens)
-      }
-
-      func read(_ states: [Int: HiddenStates], positions: Range<Int>) {
-        for (layer, found) in states {
-          #expect(rows[layer, default: []].count == positions.lowerBound)
-          rows[layer, default: []] += (0..<positions.count).map { found[$0] }
-        }
-      }
-
-      func crop(to count: Int) {}
-    }
     let pair = try Pair(seed: 8, layers: 4, token: 0, state: 0, layer: 0)
     let model = pair.model.ending(with: [])
     var random = SplitMix64(seed: 2)
@@ -218,6 +206,47 @@ struct HeadDrafterTests {
       let expected = try states(model, of: prompt + plain.dropLast(), layer: layer)
       #expect(rows.count >= prompt.count + plain.count - 2)
       for (position, row) in rows.enumerated() { #expect(row == expected[position]) }
+    }
+  }
+
+  @Test(
+    "Of a prompt that stopped it is told what there is: the states where tokens stopped stand for deeper ones",
+    arguments: [1, 2, 3], [40, 300])
+  func sessionTellsOfStoppedPrompts(depth: Int, count: Int) throws {
+    let pair = try Pair(seed: 8, layers: 4, token: 0, state: 0, layer: 0)
+    let model = pair.model.ending(with: [])
+    var random = SplitMix64(seed: 2)
+    let prompt = randomPrompt(&random, count: count)
+    var options = GenerationOptions(maxTokens: 20)
+    options.promptDepth = depth
+    let plain = try model.plain(prompt, options).tokenIDs
+    let listener = Listener()
+    listener.right = prompt + plain
+    let session = try SpeculativeSession(
+      model: model, prompt: prompt, options: options, drafters: [listener], draftLength: 6,
+      choosesLength: false)
+    while try session.next() != nil {}
+    #expect(session.generation.tokenIDs == plain)
+    // By the definition, a token and a layer at a time.
+    var expected: [Int: [[Float]]] = [:]
+    let cache = try model.decoder.makeCache(capacity: prompt.count + plain.count)
+    let state = HiddenStates(hiddenSize: model.decoder.configuration.hiddenSize, capacity: 1)
+    for (position, token) in (prompt + plain.dropLast()).enumerated() {
+      let rows = [BatchRow(cache: cache, position: position)]
+      try model.decoder.embed([token], into: state)
+      for layer in 0..<4 {
+        if layer >= depth, position < prompt.count - LanguageModel.deepPromptTokens {
+          try model.decoder.propagate(state, rows: rows, layers: layer..<layer + 1)
+        } else {
+          try model.decoder.advance(state, rows: rows, layers: layer..<layer + 1)
+        }
+        expected[layer + 1, default: []].append(state[0])
+      }
+    }
+    #expect(Set(listener.rows.keys) == [1, 3, 4])
+    for (layer, rows) in listener.rows {
+      #expect(rows.count >= prompt.count + plain.count - 2)
+      #expect(expected[layer]?.starts(with: rows) == true, "\(layer)")
     }
   }
 

@@ -31,5 +31,13 @@ struct ShippedHeadTests {
     // An article is not what it was trained on; a head that does not belong to the model's states guesses next to
     // nothing.
     #expect(found.statistics.accepted * 12 > found.statistics.drafted)
+    // After a prompt that stopped it guesses from what there is of it.
+    var stopped = options
+    stopped.promptDepth = 24
+    let after = try run(
+      SpeculationStrategy([.head(head)], for: model, rule: .exact, fallback: 0, draftLength: 3).makeSession(
+        prompt: prompt, options: stopped, choosesLength: false))
+    #expect(try after.generation == model.plain(prompt, stopped))
+    #expect(after.statistics.accepted * 12 > after.statistics.drafted)
   }
 }

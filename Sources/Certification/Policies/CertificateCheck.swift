@@ -57,6 +57,11 @@ struct CertificateCheck {
   }
 
   /// - Throws: ``CertificationError`` for prompts that cannot stop so here.
+  func prompts(stop prompt: StoppedPrompt, _ subject: DecodingSubject) throws {
+    try prompts(stopAfter: Double(prompt.layer), deepTokens: prompt.deepTokens, subject)
+  }
+
+  /// - Throws: ``CertificationError`` for prompts that cannot stop so here.
   func prompts(stopAfter layer: Double, deepTokens: Int, _ subject: DecodingSubject) throws {
     let layers = subject.model.promptDepths
     guard let depth = Int(exactly: layer), layers.contains(depth),

@@ -34,7 +34,8 @@ extension CertifiedPolicy {
       switch certificate.policyDescription {
       case .prompts: Int(exactly: threshold)
       case .exits(let description): threshold < 1 ? description.prompt?.layer : nil
-      case .drafts, nil: nil
+      case .drafts(let description): threshold > 0 ? description.prompt?.layer : nil
+      case nil: nil
       }
     return depth.flatMap { $0 < subject.model.promptDepths.upperBound ? $0 : nil }
   }

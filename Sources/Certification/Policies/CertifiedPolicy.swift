@@ -65,6 +65,7 @@ public struct CertifiedPolicy: Sendable {
     if let draft = subject.draft {
       let description = try check.drafts(certificate, subject, draft, regime)
       let threshold = try check.threshold(certificate)
+      if let prompt = description.prompt { try check.prompts(stop: prompt, subject) }
       pays = certificate.pays != false || threshold <= 0
       decoding = .drafts(
         try SpeculationStrategy(
@@ -81,9 +82,7 @@ public struct CertifiedPolicy: Sendable {
     }
     let description = try check.exits(certificate, subject, regime)
     let threshold = try check.threshold(certificate)
-    if let prompt = description.prompt {
-      try check.prompts(stopAfter: Double(prompt.layer), deepTokens: prompt.deepTokens, subject)
-    }
+    if let prompt = description.prompt { try check.prompts(stop: prompt, subject) }
     guard let measure = UsualMeasure(rawValue: description.measure) else {
       throw CertificationError(.notCovered, "\(name): the measure \(description.measure) is not known")
     }

@@ -35,26 +35,7 @@ public struct ExitPolicyDescription: CertifiablePolicy {
   /// What brings outputs back to full depth, or `nil` for nothing.
   public var tripwire: RepetitionTripwire?
   /// Where the tokens of prompts stop at every threshold below 1, or `nil` where they pass all layers.
-  public var prompt: Prompt?
-
-  /// Where the tokens of a prompt stop.
-  public struct Prompt: Codable, Sendable, Equatable {
-    /// The layer after which they do.
-    public var layer: Int
-    /// The last tokens, which pass all layers.
-    public var deepTokens: Int
-
-    enum CodingKeys: String, CodingKey {
-      case layer
-      case deepTokens = "deep_tokens"
-    }
-
-    /// The layer, and the last tokens as this program reads prompts.
-    public init(layer: Int) {
-      self.layer = layer
-      deepTokens = LanguageModel.deepPromptTokens
-    }
-  }
+  public var prompt: StoppedPrompt?
 
   enum CodingKeys: String, CodingKey {
     case version, measure, layers, decay, cache, compute, regime, tripwire, prompt
@@ -101,7 +82,7 @@ public struct ExitPolicyDescription: CertifiablePolicy {
     self.regime = regime
     self.applicability = applicability
     self.tripwire = tripwire
-    prompt = promptDepth.map(Prompt.init)
+    prompt = promptDepth.map(StoppedPrompt.init)
   }
 
   /// The policy with a threshold.

@@ -9,7 +9,7 @@ import SpeculativeDecoding
 public enum PolicyDescription: Codable, Sendable, Equatable {
   /// A policy of early exits, perhaps after prompts that stop after a layer.
   case exits(ExitPolicyDescription)
-  /// A pair that drafts and verifies.
+  /// A pair that drafts and verifies, perhaps after such prompts.
   case drafts(SpeculationDescription)
   /// Prompts whose tokens stop after a layer.
   case prompts(PromptPolicyDescription)
@@ -66,10 +66,19 @@ extension Certificate {
     }
   }
 
-  /// The layer after which prompts stop at every threshold below 1 of an exit policy; `nil` where they pass all, and
-  /// for another policy.
+  /// The layer after which prompts stop at every threshold of exits or of drafts but the safest; `nil` where they pass
+  /// all, and where the threshold is that layer.
   public var promptLayer: Int? {
-    if case .exits(let description)? = policyDescription { description.prompt?.layer } else { nil }
+    switch policyDescription {
+    case .exits(let description): description.prompt?.layer
+    case .drafts(let description): description.prompt?.layer
+    case .prompts, nil: nil
+    }
+  }
+
+  /// Whether the threshold is one of drafts.
+  public var isOfDrafts: Bool {
+    if case .drafts? = policyDescription { true } else { false }
   }
 
   /// Whether the threshold is the layer after which prompts stop.

@@ -19,9 +19,11 @@ public struct PromptPolicyDescription: CertifiablePolicy {
   public var regime: DecodingRegime
   /// Which documents it applies to, or `nil` for all.
   public var applicability: ApplicabilityGuard.Reference?
+  /// What brings outputs back to full depth, prompt and output, or `nil` for nothing.
+  public var tripwire: RepetitionTripwire?
 
   enum CodingKeys: String, CodingKey {
-    case compute, regime
+    case compute, regime, tripwire
     case applicability = "guard"
     case version = "prompt_policy_version"
     case modelDigest = "model_sha256"
@@ -36,10 +38,9 @@ public struct PromptPolicyDescription: CertifiablePolicy {
   ///
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(
-    _ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?
-  )
-    throws
-  {
+    _ subject: DecodingSubject, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference?,
+    tripwire: RepetitionTripwire? = nil
+  ) throws {
     version = Self.currentVersion
     modelDigest = subject.modelDigest
     compute = subject.model.computeName
@@ -47,5 +48,6 @@ public struct PromptPolicyDescription: CertifiablePolicy {
     templateDigest = try subject.model.templateDigest()
     self.regime = regime
     self.applicability = applicability
+    self.tripwire = tripwire
   }
 }

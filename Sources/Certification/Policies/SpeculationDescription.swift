@@ -31,9 +31,12 @@ public struct SpeculationDescription: CertifiablePolicy {
   public var applicability: ApplicabilityGuard.Reference?
   /// What brings outputs back to full depth, or `nil` for nothing.
   public var tripwire: RepetitionTripwire?
+  /// Where the tokens of prompts stop at every threshold above 0, or `nil` where they pass all layers. What a draft
+  /// head reads of them after deeper layers is then what they were after that one.
+  public var prompt: StoppedPrompt?
 
   enum CodingKeys: String, CodingKey {
-    case model, draft, fallback, compute, regime, tripwire
+    case model, draft, fallback, compute, regime, tripwire, prompt
     case applicability = "guard"
     case version = "draft_policy_version"
     case modelDigest = "model_sha256"
@@ -55,11 +58,12 @@ public struct SpeculationDescription: CertifiablePolicy {
   ///   - regime: How the documents are decoded besides.
   ///   - applicability: Which documents it applies to; `nil` for all.
   ///   - tripwire: What brings outputs back to full depth; `nil` for nothing.
+  ///   - promptDepth: The layer after which the tokens of prompts stop; `nil` where they pass all layers.
   /// - Throws: `EarlyExitError` for a model whose prompt template is not known.
   public init(
     model: LanguageModel, draft: String, modelDigest: String, draftDigest: String, fallback: Double,
     draftLength: Int, regime: DecodingRegime, applicability: ApplicabilityGuard.Reference? = nil,
-    tripwire: RepetitionTripwire? = nil
+    tripwire: RepetitionTripwire? = nil, promptDepth: Int? = nil
   ) throws {
     version = Self.currentVersion
     self.model = model.name
@@ -73,6 +77,7 @@ public struct SpeculationDescription: CertifiablePolicy {
     self.regime = regime
     self.applicability = applicability
     self.tripwire = tripwire
+    prompt = promptDepth.map(StoppedPrompt.init)
   }
 
   /// Reads a description back.

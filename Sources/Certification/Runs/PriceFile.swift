@@ -35,9 +35,9 @@ public struct PriceFile: Codable, Sendable, Equatable {
   ///
   /// - Parameters:
   ///   - subject: The model, with its exit heads or its draft.
-  ///   - prompts: Measures what prompts that stop after a layer cost, too; the subject then needs no draft.
+  ///   - prompts: Measures what prompts that stop after a layer cost, too.
   public static func measured(_ subject: DecodingSubject, prompts: Bool = false) throws -> PriceFile {
-    try PriceFile(subject, costs: prompts ? .documents(.measured(subject)) : .measured(subject))
+    try PriceFile(subject, costs: .measured(subject, prompts: prompts))
   }
 
   /// Reads a file.
@@ -85,11 +85,16 @@ public struct PriceFile: Codable, Sendable, Equatable {
     case (.exits(let policy), .exits) where policy.prompt == nil: costs = self.costs
     case (.exits(let policy), .documents(let both)):
       costs = policy.prompt == nil ? .exits(both.output) : self.costs
+    case (.drafts(let policy), .drafts) where policy.prompt == nil: costs = self.costs
+    case (.drafts(let policy), .draftedDocuments(let both)):
+      costs = policy.prompt == nil ? .drafts(both.output) : self.costs
     case (.prompts, .documents(let both)): costs = .prompts(both.prompt)
-    case (.drafts, .drafts), (.prompts, .prompts): costs = self.costs
+    case (.prompts, .draftedDocuments(let both)): costs = .prompts(both.prompt)
+    case (.prompts, .prompts): costs = self.costs
     case (.exits(let policy), _):
       throw refuse("something else than exits" + (policy.prompt == nil ? "" : " after prompts that stop"))
-    case (.drafts, _): throw refuse("something else than drafts")
+    case (.drafts(let policy), _):
+      throw refuse("something else than drafts" + (policy.prompt == nil ? "" : " after prompts that stop"))
     case (.prompts, _): throw refuse("something else than prompts")
     }
     guard compute == policy.compute else { throw refuse("another --compute") }

@@ -1,5 +1,3 @@
-import EarlyExit
-import Generation
 import Transformers
 
 /// What reading a prompt and writing an output cost, in milliseconds measured on one machine.
@@ -66,31 +64,17 @@ public struct PromptCosts: Codable, Sendable, Equatable {
   }
 }
 
-/// What a document costs whose prompt's tokens may stop after a layer and whose output's tokens leave early, in
-/// milliseconds measured on one machine.
-public struct DocumentCosts: Codable, Sendable, Equatable {
+/// What a document costs whose prompt's tokens may stop after a layer and whose output's tokens leave early or are
+/// drafted, in milliseconds measured on one machine.
+public struct DocumentCosts<Output: Codable & Sendable & Equatable>: Codable, Sendable, Equatable {
   /// Of reading prompts.
   public var prompt: PromptCosts
   /// Of the tokens of outputs.
-  public var output: ExitCosts
+  public var output: Output
 
   /// Costs that are known.
-  public init(prompt: PromptCosts, output: ExitCosts) {
+  public init(prompt: PromptCosts, output: Output) {
     self.prompt = prompt
     self.output = output
-  }
-
-  /// Measures a subject on this machine, with its exit heads.
-  ///
-  /// - Throws: `DecoderError`, also when the model's context is too short for the measurement.
-  public static func measured(_ subject: DecodingSubject) throws -> DocumentCosts {
-    let decoder = subject.model.decoder
-    return try DocumentCosts(
-      prompt: .measured(decoder), output: .measured(decoder, heads: subject.heads))
-  }
-
-  /// A prompt and its output.
-  func milliseconds(of work: DocumentWork) -> Double {
-    prompt.milliseconds(of: work.prompt) + output.cost(of: work.output)
   }
 }

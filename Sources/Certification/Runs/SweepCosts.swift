@@ -10,14 +10,22 @@ public enum SweepCosts: Codable, Sendable, Equatable {
   /// Of prompts whose tokens stop after a layer.
   case prompts(PromptCosts)
   /// Of such prompts, and of outputs with early exits.
-  case documents(DocumentCosts)
+  case documents(DocumentCosts<ExitCosts>)
+  /// Of such prompts, and of outputs with drafts.
+  case draftedDocuments(DocumentCosts<DraftCosts>)
 
   /// Measures a subject on this machine: its drafts where it has some, otherwise exits.
-  public static func measured(_ subject: DecodingSubject) throws -> SweepCosts {
+  ///
+  /// - Parameter prompts: Measures what prompts that stop after a layer cost, too.
+  public static func measured(_ subject: DecodingSubject, prompts: Bool = false) throws -> SweepCosts {
+    let decoder = subject.model.decoder
     guard let draft = subject.draft else {
-      return .exits(try ExitCosts.measured(subject.model.decoder, heads: subject.heads))
+      let output = try ExitCosts.measured(decoder, heads: subject.heads)
+      return prompts ? .documents(.init(prompt: try .measured(decoder), output: output)) : .exits(output)
     }
-    return .drafts(try DraftCosts.measured(subject.model, source: draft.source))
+    let output = try DraftCosts.measured(subject.model, source: draft.source)
+    return prompts
+      ? .draftedDocuments(.init(prompt: try .measured(decoder), output: output)) : .drafts(output)
   }
 
   /// What an output takes: a token of it with exits or drafts, and where prompts stop the whole document.
@@ -29,11 +37,14 @@ public enum SweepCosts: Codable, Sendable, Equatable {
   func milliseconds(of work: SweepWork, threshold: Double) throws -> Double {
     switch (self, work) {
     case (.exits(let costs), .exits(let work)): return costs.costPerToken(of: work)
-    case (.drafts(let costs), .drafts(let work)):
-      // The output at 0 is the large model's own, which needs no drafts.
-      return threshold == 0 ? min(costs.milliseconds(of: work), costs.plain) : costs.milliseconds(of: work)
+    case (.drafts(let costs), .drafts(let work)): return costs.milliseconds(of: work, threshold: threshold)
     case (.prompts(let costs), .prompts(let work)): return costs.milliseconds(of: work)
-    case (.documents(let costs), .documents(let work)): return costs.milliseconds(of: work)
+    case (.documents(let costs), .documents(let work)):
+      return costs.prompt.milliseconds(of: work.prompt) + costs.output.cost(of: work.output)
+    case (.draftedDocuments(let costs), .draftedDocuments(let work)):
+      return costs.prompt.milliseconds(of: work.prompt)
+        + costs.output.milliseconds(of: work.output, threshold: threshold)
+        * Double(max(work.output.tokens - 1, 0))
     default:
       throw CertificationError(
         .runs, "the file of runs has the costs of another way of decoding than its outputs")
@@ -46,8 +57,10 @@ public enum SweepCosts: Codable, Sendable, Equatable {
       self = .exits(costs)
     } else if let costs = try? PromptCosts(from: decoder) {
       self = .prompts(costs)
-    } else if let costs = try? DocumentCosts(from: decoder) {
+    } else if let costs = try? DocumentCosts<ExitCosts>(from: decoder) {
       self = .documents(costs)
+    } else if let costs = try? DocumentCosts<DraftCosts>(from: decoder) {
+      self = .draftedDocuments(costs)
     } else {
       self = .drafts(try DraftCosts(from: decoder))
     }
@@ -60,6 +73,14 @@ public enum SweepCosts: Codable, Sendable, Equatable {
     case .drafts(let costs): try costs.encode(to: encoder)
     case .prompts(let costs): try costs.encode(to: encoder)
     case .documents(let costs): try costs.encode(to: encoder)
+    case .draftedDocuments(let costs): try costs.encode(to: encoder)
     }
+  }
+}
+
+extension DraftCosts {
+  /// A token of an output at a rollback threshold. The output at 0 is the large model's own, which needs no drafts.
+  fileprivate func milliseconds(of work: DraftWork, threshold: Double) -> Double {
+    threshold == 0 ? min(milliseconds(of: work), plain) : milliseconds(of: work)
   }
 }

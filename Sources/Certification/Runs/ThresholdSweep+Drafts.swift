@@ -16,29 +16,38 @@ extension ThresholdSweep {
   ///   - grid: The only thresholds to try beside 0, or `nil` for ``rollbackGrid``.
   ///   - maxTokens: `nil` for what is usual for each document's task.
   ///   - regime: How the documents are decoded besides.
-  ///   - policyGuard: Which documents the policy applies to; `nil` for all.
+  ///   - promptDepth: The layer after which the tokens of prompts stop at all thresholds above 0; `nil` where they pass
+  ///     all layers. The costs are then of whole documents, prompt and output.
+  ///   - policyGuard: Which documents the policy applies to; `nil` for all. Where prompts stop, it has to read a layer
+  ///     that is not above theirs.
   public static func drafts(
     _ subject: DecodingSubject, draft: DecodingSubject.Draft, fallback: Double, draftLength: Int,
-    grid: [Double]? = nil, maxTokens: Int? = nil, regime: DecodingRegime,
+    grid: [Double]? = nil, maxTokens: Int? = nil, regime: DecodingRegime, promptDepth: Int? = nil,
     guard policyGuard: PolicyGuard? = nil
   ) throws -> ThresholdSweep {
     let model = subject.model
+    let layerCount = model.decoder.configuration.layerCount
     let strategy = try SpeculationStrategy(
       [draft.source], for: model, rule: .rollback(threshold: 0), fallback: fallback,
       draftLength: draftLength)
     let description = try SpeculationDescription(
       model: model, draft: draft.name, modelDigest: subject.modelDigest, draftDigest: draft.digest,
       fallback: fallback, draftLength: draftLength, regime: regime,
-      applicability: policyGuard?.reference, tripwire: policyGuard?.tripwire)
+      applicability: policyGuard?.reference, tripwire: policyGuard?.tripwire, promptDepth: promptDepth)
     let grid = grid ?? rollbackGrid
     return ThresholdSweep(
       settings: RunSettings(policy: .drafts(description), grid: grid, maxTokens: maxTokens),
-      measure: { .drafts(try DraftCosts.measured(model, source: draft.source)) }
+      measure: {
+        var subject = subject
+        subject.draft = draft
+        return try .measured(subject, prompts: promptDepth != nil)
+      }
     ) { records, shouldStop, finished in
       let sweep = try RollbackSweep(strategy, grid: grid)
       let requests = try records.map { record in
         var options = try model.options(for: record, maxTokens: maxTokens)
         (options.applicability, options.tripwire) = (policyGuard?.found, policyGuard?.tripwire)
+        options.promptDepth = promptDepth
         return RollbackSweep.Request(
           prompt: try model.wholePrompt(for: record, options: options), options: options)
       }
@@ -46,10 +55,19 @@ extension ThresholdSweep {
         try finished(
           index,
           pieces.map { piece in
-            Output(
+            let output = DraftWork(piece.statistics, tokens: piece.generation.tokenIDs.count)
+            let work = promptDepth.map { depth in
+              SweepWork.draftedDocuments(
+                DocumentWork(
+                  prompt: PromptWork(
+                    prompt: requests[index].prompt.count, depth: piece.threshold > 0 ? depth : layerCount,
+                    layerCount: layerCount, isInside: piece.generation.applicability?.isInside,
+                    trippedAt: piece.generation.trippedAt),
+                  output: output))
+            }
+            return Output(
               threshold: piece.threshold, text: piece.generation.text.trimmingWhitespace(),
-              cost: piece.bytesPerToken / 1e6,
-              work: .drafts(DraftWork(piece.statistics, tokens: piece.generation.tokenIDs.count)),
+              cost: piece.bytesPerToken / 1e6, work: work ?? .drafts(output),
               layer: piece.generation.averageLayer ?? 0,
               isInside: piece.generation.applicability?.isInside)
           })

@@ -20,7 +20,7 @@ extension ThresholdSweep {
     let sweep = try PromptDepthSweep(
       model: model, depths: depths ?? PromptDepthSweep.usualDepths(layerCount: layerCount))
     let description = try PromptPolicyDescription(
-      subject, regime: regime, applicability: policyGuard?.reference)
+      subject, regime: regime, applicability: policyGuard?.reference, tripwire: policyGuard?.tripwire)
     let megabytes = Double(model.bytesPerToken) / 1e6
     return ThresholdSweep(
       settings: RunSettings(
@@ -29,7 +29,7 @@ extension ThresholdSweep {
     ) { records, shouldStop, finished in
       for (index, record) in records.enumerated() {
         var options = try model.options(for: record, maxTokens: maxTokens)
-        options.applicability = policyGuard?.found
+        (options.applicability, options.tripwire) = (policyGuard?.found, policyGuard?.tripwire)
         let prompt = try model.wholePrompt(for: record, options: options)
         guard let pieces = try sweep.run(prompt, options: options, shouldStop: shouldStop) else {
           return false
@@ -40,7 +40,7 @@ extension ThresholdSweep {
             let isInside = piece.generation.applicability?.isInside
             let work = PromptWork(
               prompt: prompt.count, depth: piece.depth, layerCount: layerCount, isInside: isInside,
-              output: piece.generation.tokenIDs.count)
+              output: piece.generation.tokenIDs.count, trippedAt: piece.generation.trippedAt)
             return Output(
               threshold: Double(piece.depth), text: piece.generation.text.trimmingWhitespace(),
               cost: megabytes, work: .prompts(work), layer: Double(work.layer) / Double(prompt.count),

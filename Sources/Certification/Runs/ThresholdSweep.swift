@@ -82,9 +82,9 @@ extension ThresholdSweep {
         policy: .exits(description), distance: distance?.rawValue, grid: grid, lowest: lowest,
         maxTokens: maxTokens),
       measure: {
-        promptDepth == nil
-          ? .exits(try ExitCosts.measured(model.decoder, heads: subject.heads))
-          : .documents(try DocumentCosts.measured(subject))
+        var subject = subject
+        subject.draft = nil
+        return try .measured(subject, prompts: promptDepth != nil)
       }
     ) { records, shouldStop, finished in
       let requests = try records.map { record in
@@ -103,7 +103,8 @@ extension ThresholdSweep {
                 DocumentWork(
                   prompt: PromptWork(
                     prompt: requests[index].prompt.count, depth: piece.threshold < 1 ? depth : layerCount,
-                    layerCount: layerCount, isInside: piece.generation.applicability?.isInside),
+                    layerCount: layerCount, isInside: piece.generation.applicability?.isInside,
+                    trippedAt: piece.generation.trippedAt),
                   output: piece.work))
             }
             return Output(

@@ -15,6 +15,9 @@ struct ExitCurve {
   private var watch: RepetitionWatch?
   /// What was refused by tokens that were taken back: at a lower threshold they may be others.
   private var refusalOfDiscarded: Double?
+  /// The sequence after a prompt whose tokens stopped, where the output was brought back and they were read again:
+  /// what lower thresholds go on from.
+  private var stopped: SequenceDecoding?
   private var policy: ThresholdPolicy
   /// By token after the first, as far as they are known for the tokens before.
   private var readings: [ExitReading] = []
@@ -89,7 +92,9 @@ struct ExitCurve {
     guard let tripwire = request.options.tripwire, let watch, watch.isTripped(tripwire) else { return }
     let kept = watch.safeCount
     refusalOfDiscarded = largestRefusal(in: kept..<sequence.generated.count)
+    if sequence.stoppedAfter != nil { stopped = sequence }
     sequence = try sequence.cut(to: kept, model: sweep.model, options: request.options)
+    try sweep.readAgain(sequence)
     self.watch = nil
     // The place that follows was read already, but its full-depth token may not have been asked for.
     readings.removeSubrange(min(max(0, kept - 1), readings.count)...)
@@ -113,17 +118,22 @@ struct ExitCurve {
         continue
       }
       let kept = sequence.generated.prefix(change)
-      guard let changed = token(at: change) else { return }
-      readings.removeSubrange(change...)
-      sequence.cache.crop(to: sequence.prompt.count + change)
-      sequence = try SequenceDecoding(
-        model: sweep.model, prompt: request.prompt, options: request.options, cache: sequence.cache)
-      sequence.applicability = applicability
+      // What was read after the cut is of a prompt that passed all layers, and does not hold for one that stopped.
+      let isUnread = stopped != nil && change == cut
+      let changed = isUnread ? nil : token(at: change)
+      guard isUnread || changed != nil else { return }
+      let known = isUnread ? change - 1 : change
+      let begun = stopped ?? sequence
+      stopped = nil
+      readings.removeSubrange(known...)
+      begun.cache.crop(to: begun.prompt.count + known)
+      sequence = try begun.rewound(model: sweep.model, options: request.options)
       if watch != nil || cut != nil { watch = RepetitionWatch() }
       for id in kept {
         _ = try sequence.append(id)
         watch?.append(id)
       }
+      guard let changed else { return }
       _ = try sequence.append(changed)
       try look(at: changed)
     }

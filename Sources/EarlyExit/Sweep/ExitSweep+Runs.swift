@@ -15,7 +15,6 @@ extension ExitSweep {
   /// - Returns: `nil` when `shouldStop` said so.
   func rerun(_ request: Request, shouldStop: () -> Bool) throws -> [Piece]? {
     guard let (full, stopped) = try read(request, shouldStop: shouldStop) else { return nil }
-    let prompt = request.prompt
     var options = request.options
     options.promptDepth = nil
     let decoder = model.decoder
@@ -29,9 +28,7 @@ extension ExitSweep {
       let exits = try ExitDecoder(strategy, decoder: decoder)
       let first = pieces.isEmpty ? full : stopped ?? full
       first.cache.crop(to: first.prompt.count)
-      var sequence = try SequenceDecoding(
-        model: model, prompt: prompt, options: options, cache: first.cache)
-      sequence.applicability = first.applicability
+      var sequence = try first.rewound(model: model, options: options)
       _ = try sequence.append(first.generated[0])
       var watch = RepetitionWatch()
       watch.append(first.generated[0])
@@ -64,6 +61,7 @@ extension ExitSweep {
         watch.append(step.id)
         if !pieces.isEmpty, let tripwire = options.tripwire, watch.isTripped(tripwire) {
           sequence = try sequence.cut(to: watch.safeCount, model: model, options: options)
+          try readAgain(sequence)
         }
       }
       let generation = sequence.makeGeneration()

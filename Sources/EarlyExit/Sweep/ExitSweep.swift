@@ -246,6 +246,13 @@ public struct ExitSweep {
     return read.map { ($0[0], $0.count > 1 ? $0[1] : nil) }
   }
 
+  /// Reads prompt and output again where an output was brought back after a prompt whose tokens stopped.
+  func readAgain(_ sequence: SequenceDecoding) throws {
+    guard sequence.hasUnreadParts else { return }
+    var buffers = DecodingBuffers(decoder: model.decoder)
+    _ = try buffers.readPrompt(of: sequence, shouldStop: { false })
+  }
+
   /// The first threshold below 1; `nil` where no other is tried.
   var below: Double? { following(1.nextDown, below: 1) }
 

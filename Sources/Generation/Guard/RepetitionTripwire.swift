@@ -4,8 +4,9 @@ import Transformers
 ///
 /// A token repeats when it and the two before it stood in this order in the output already; a run is of such tokens,
 /// one after the other. Beyond ``limit`` decoding goes back to where the first repeated three began, and goes on from
-/// there at full depth. That is part of the policy: calibrated as it is, its losses are those of the outputs that it
-/// gives.
+/// there at full depth. Where the prompt's tokens stopped after a layer, it and what is kept of the output are read
+/// again through all layers first: a loop may come of how the prompt was read. That is part of the policy: calibrated
+/// as it is, its losses are those of the outputs that it gives.
 ///
 /// Measured on the default model and 120 abstracts: at full depth the longest runs are of 5 tokens or fewer but for
 /// outputs that loop by themselves; of early exits' outputs those with runs above 8 (4 of 120 at the lowest thresholds)
@@ -96,21 +97,4 @@ package struct WatchedOutput {
   }
 
   package var isEmpty: Bool { held.isEmpty }
-}
-
-extension SequenceDecoding {
-  /// The same sequence after its first tokens, ready to go on from there.
-  ///
-  /// - Parameter count: Tokens of the output that are kept, at least one.
-  package func cut(to count: Int, model: LanguageModel, options: GenerationOptions) throws -> SequenceDecoding
-  {
-    let kept = max(1, min(count, generated.count))
-    cache.crop(to: prompt.count + kept - 1)
-    let again = try SequenceDecoding(model: model, prompt: promptTokenIDs, options: options, cache: cache)
-    again.applicability = applicability
-    again.profile = profile
-    again.trippedAt = kept
-    try again.replay(self, count: kept)
-    return again
-  }
 }

@@ -32,7 +32,7 @@ public final class DecodingSession: GenerationSession, PassSharing, BeginningSes
     sequence = try SequenceDecoding(model: model, prompt: prompt, options: options, beginning: beginning)
     buffers = DecodingBuffers(decoder: model.decoder)
     self.stepper = stepper
-    watched = stepper == nil ? nil : options.tripwire.map(WatchedOutput.init)
+    watched = stepper == nil && options.promptDepth == nil ? nil : options.tripwire.map(WatchedOutput.init)
     self.model = model
     self.options = options
     self.shouldStop = shouldStop
@@ -64,7 +64,8 @@ public final class DecodingSession: GenerationSession, PassSharing, BeginningSes
   private func append(_ step: TokenStep) throws {
     guard watched != nil else { return ready.append(step) }
     guard let kept = watched?.append(step) else { return }
-    try stepper?.complete(sequence)
+    // What is read again needs nothing of the cache so far.
+    if sequence.stoppedAfter == nil { try stepper?.complete(sequence) }
     sequence = try sequence.cut(to: kept, model: model, options: options)
     stepper = nil
   }
@@ -90,10 +91,15 @@ public final class DecodingSession: GenerationSession, PassSharing, BeginningSes
 
   package func readPart() throws {
     let start = clock.now
-    defer { timings.prefill += (clock.now - start).seconds }
+    let isAgain = !sequence.generated.isEmpty
+    defer { timings.add((clock.now - start).seconds, isDecoding: isAgain) }
     try buffers.readPart(of: sequence)
-    guard !sequence.hasUnreadParts, let step = try buffers.finishPrompt(of: sequence) else { return }
-    if !sequence.isCovered { (stepper, watched) = (nil, nil) }
+    guard !isAgain, !sequence.hasUnreadParts, let step = try buffers.finishPrompt(of: sequence) else {
+      return
+    }
+    if !sequence.isCovered { stepper = nil }
+    // Full depth of prompt and output is what others would be brought back to.
+    if stepper == nil, sequence.stoppedAfter == nil { watched = nil }
     try append(step)
   }
 

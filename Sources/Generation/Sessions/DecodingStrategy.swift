@@ -93,6 +93,11 @@ public struct SessionTimings: Sendable, Equatable {
 
   /// No time at all.
   public init() {}
+
+  /// Adds seconds of reading: a prompt's, or, where an output is brought back, those of prompt and output again.
+  package mutating func add(_ seconds: Double, isDecoding: Bool) {
+    if isDecoding { decode += seconds } else { prefill += seconds }
+  }
 }
 
 /// A strategy whose sessions read every token of the prompt to full depth, so that they may go on from what another

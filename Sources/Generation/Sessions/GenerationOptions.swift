@@ -20,8 +20,9 @@ public struct GenerationOptions: Sendable {
   /// A file of keys and values that prompts go on from, where they begin as its own does; `nil` for none. It changes no
   /// output. Encoder–decoders, beams and a ``promptDepth`` do not go with it.
   public var promptCache: PromptCache?
-  /// What brings an output back to full depth that begins to repeat itself, where tokens leave early or drafts change
-  /// the output; `nil` for nothing. Tokens that may be taken back are held until they cannot.
+  /// What brings an output back to full depth that begins to repeat itself, where tokens leave early, drafts change the
+  /// output or tokens of the prompt stop after a layer; `nil` for nothing. Tokens that may be taken back are held until
+  /// they cannot.
   public var tripwire: RepetitionTripwire?
   /// Where the output ends at the latest, at the end of a sentence; `nil` for wherever the model ends it.
   ///

@@ -13,6 +13,8 @@ struct PromptDepthReading {
   let shallowCount: Int
   /// (tokens read, hiddenSize): states after ``layer``.
   private var states: [Float] = []
+  /// The same after layers below it, those that drafters read.
+  private var lower: [Int: [Float]] = [:]
   private var finishedCount = 0
   private let promptCount: Int
   private let hiddenSize: Int
@@ -37,22 +39,31 @@ struct PromptDepthReading {
   }
 
   /// Keeps the rows in use.
-  mutating func keep(_ read: HiddenStates) {
+  ///
+  /// - Parameter watched: The same rows after other layers; those below ``layer`` are kept too.
+  mutating func keep(_ read: HiddenStates, watched: [Int: HiddenStates] = [:]) {
     for row in 0..<read.count { states += read[row] }
+    for (below, found) in watched where below < layer {
+      for row in 0..<found.count { lower[below, default: []] += found[row] }
+    }
   }
 
   /// Puts the states of tokens into rows.
-  func take(_ range: Range<Int>, into target: HiddenStates) {
+  ///
+  /// - Parameter layer: After which layer, where that is below the one after which they stopped and was kept. For any
+  ///   other layer their last states stand, since there are no deeper ones.
+  func take(_ range: Range<Int>, after layer: Int? = nil, into target: HiddenStates) {
+    let kept = layer.flatMap { lower[$0] } ?? states
     target.count = range.count
     for (row, token) in range.enumerated() {
-      target[row] = Array(states[token * hiddenSize..<(token + 1) * hiddenSize])
+      target[row] = Array(kept[token * hiddenSize..<(token + 1) * hiddenSize])
     }
   }
 
   /// Notes that tokens are through; after the last of them nothing is kept.
   mutating func finish(_ part: Range<Int>) {
     finishedCount = part.upperBound
-    if finishedCount == promptCount { states = [] }
+    if finishedCount == promptCount { (states, lower) = ([], [:]) }
   }
 }
 
@@ -65,7 +76,9 @@ extension LanguageModel {
 
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for a depth that the model does not have, for one
   ///   below the layer that a guard reads, and for an encoder-decoder.
-  func checkPromptDepth(_ depth: Int, guard applicability: ApplicabilityGuard?) throws(GenerationError) {
+  package func checkPromptDepth(_ depth: Int, guard applicability: ApplicabilityGuard?)
+    throws(GenerationError)
+  {
     guard !hasEncoder else {
       throw .option(
         field: "prompt-depth", expected: "absent for an encoder-decoder, whose encoder reads the prompt",
@@ -134,6 +147,7 @@ extension LanguageModel {
         try buffers.finish(part, of: sequence, as: reading)
         states[depth]?.finish(part)
       }
+      sequence.stoppedAfter = depth
       sequences.append(sequence)
       _ = try buffers.finishPrompt(of: sequence)
     }

@@ -4,7 +4,8 @@ import Transformers
 /// The outputs of a prompt whose tokens stop after each of some layers, see ``GenerationOptions/promptDepth``.
 ///
 /// The prompt passes the layers once: below a depth nothing changes, and above it only its last tokens run again. All
-/// outputs are then decoded together. Each is the one that decoding with that depth gives alone, to the bit.
+/// outputs are then decoded together. Each is the one that decoding with that depth gives alone, to the bit; where it
+/// begins to repeat itself and the options have a tripwire, prompt and output are read again at full depth.
 public struct PromptDepthSweep {
   /// An output, and the depth that gives it.
   public struct Piece: Sendable {
@@ -52,17 +53,33 @@ public struct PromptDepthSweep {
     let decoder = model.decoder
     let partial = depths.filter { $0 < decoder.configuration.layerCount }
     let read = try model.readPrompt(prompt, options: options, depths: partial, shouldStop: shouldStop)
-    guard let sequences = read else { return nil }
+    guard var sequences = read else { return nil }
+    // What a tripwire has seen of the outputs after prompts that stopped.
+    var watches = sequences.map { sequence in
+      var watch = RepetitionWatch()
+      for token in sequence.generated { watch.append(token) }
+      return options.tripwire == nil || sequence.stoppedAfter == nil ? nil : watch
+    }
     let runner = PassRunner()
     while true {
-      let going = sequences.filter { $0.pending != nil }
+      let going = sequences.indices.filter { sequences[$0].pending != nil }
       if going.isEmpty { break }
       for start in stride(from: 0, to: going.count, by: decoder.invariantBatchLimit) {
         if shouldStop() { return nil }
-        let end = min(start + decoder.invariantBatchLimit, going.count)
-        let passes = try going[start..<end].map { try $0.fullDepthPass(of: decoder) { _ in } }
+        let places = going[start..<min(start + decoder.invariantBatchLimit, going.count)]
+        let passes = try places.map { try sequences[$0].fullDepthPass(of: decoder) { _ in } }
         for outcome in runner.run(passes) {
           if let error = outcome.error { throw error }
+        }
+        for place in places {
+          if let token = sequences[place].generated.last { watches[place]?.append(token) }
+          guard let tripwire = options.tripwire, let watch = watches[place], watch.isTripped(tripwire) else {
+            continue
+          }
+          watches[place] = nil
+          sequences[place] = try sequences[place].cut(to: watch.safeCount, model: model, options: options)
+          var buffers = DecodingBuffers(decoder: decoder)
+          _ = try buffers.readPrompt(of: sequences[place], shouldStop: { false })
         }
       }
     }

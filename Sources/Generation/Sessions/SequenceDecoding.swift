@@ -13,12 +13,16 @@ package final class SequenceDecoding {
   /// What a shortlist has to have: the tokens of what the output is about, and those that it may be restricted to.
   package let headTokenIDs: [TokenID]
   package let cache: KeyValueCache
-  /// Tokens of the prompt whose keys and values are in the cache.
+  /// Tokens of the prompt whose keys and values are in the cache; also of the output, where it is read again.
   package fileprivate(set) var readCount = 0
+  /// Tokens that are read before others are chosen: the prompt's, and those of an output that is read again.
+  var readLimit: Int
   /// Tokens of the prompt that came with another sequence's cache, or from a file.
   package let reusedCount: Int
   /// How far the prompt's tokens go; `nil` where all of them pass all layers.
   fileprivate(set) var depth: PromptDepthReading?
+  /// The layer after which tokens of the prompt in the cache stopped; `nil` where all of them passed all layers.
+  package internal(set) var stoppedAfter: Int?
   package private(set) var generated: [TokenID] = []
   private(set) var text = ""
   package private(set) var stopReason: StopReason?
@@ -121,6 +125,7 @@ package final class SequenceDecoding {
         cache, with: prompt, of: model, layer: applicabilityGuard?.layer, profile: &profile)
     }
     reusedCount = count
+    readLimit = prompt.count
     readCount = reused == nil ? count : prompt.count
     if let promptDepth = options.promptDepth {
       try model.checkPromptDepth(promptDepth, guard: applicabilityGuard)
@@ -142,18 +147,24 @@ package final class SequenceDecoding {
     return (last, BatchRow(cache: cache, position: prompt.count + generated.count - 1))
   }
 
-  /// The next tokens of the prompt that have to go through the layers; `nil` when none are left.
+  /// The next tokens that have to go through the layers before others are chosen; `nil` when none are left.
   ///
   /// Parts depend on what the cache held at first and on the prompt's length only. Numbers do not depend on the parts.
   package var unreadPart: Range<Int>? {
-    guard readCount < prompt.count else { return nil }
-    return readCount..<min(readCount + DecodingBuffers.prefillChunk, prompt.count)
+    guard readCount < readLimit else { return nil }
+    return readCount..<min(readCount + DecodingBuffers.prefillChunk, readLimit)
   }
 
   /// The next tokens of the prompt that have stopped after a layer and whose way goes on; `nil` when there are none.
-  var waitingPart: Range<Int>? { readCount < prompt.count ? nil : depth?.nextPart }
-  /// Whether anything of the prompt has not passed the layers.
+  var waitingPart: Range<Int>? { readCount < readLimit ? nil : depth?.nextPart }
+  /// Whether anything of the prompt, or of an output that is read again, has not passed the layers.
   package var hasUnreadParts: Bool { stopReason == nil && (unreadPart != nil || waitingPart != nil) }
+
+  /// Tokens of the prompt and the output, by their places.
+  func tokens(_ places: Range<Int>) -> [TokenID] {
+    Array(prompt[places.clamped(to: 0..<prompt.count)])
+      + places.filter { $0 >= prompt.count }.map { generated[$0 - prompt.count] }
+  }
 
   /// Chooses a token from logits and appends it.
   ///
@@ -366,7 +377,8 @@ package struct DecodingBuffers {
   /// The prompt goes alone and in chunks that depend on its length only, so that a sequence decoded in a batch gets
   /// the very numbers it gets by itself.
   ///
-  /// - Parameter observe: Is told when ``states`` and ``watched`` hold a part of the prompt, and of the part's place.
+  /// - Parameter observe: Is told when ``states`` and ``watched`` hold a part of the prompt, and of the part's place:
+  ///   once a token, in order. Of tokens that stop after a layer their last states stand for those after deeper layers.
   /// - Returns: `false` when `shouldStop` said so before the prompt was through.
   package mutating func readPrompt(
     of sequence: SequenceDecoding, shouldStop: () -> Bool,
@@ -390,14 +402,15 @@ package struct DecodingBuffers {
       guard let encoder = decoder.sourceEncoder else { throw DecoderError.noSource }
       try encoder.encode(source, into: sequence.cache)
     }
-    guard let part = sequence.unreadPart else { return try finishPart(of: sequence) }
+    guard let part = sequence.unreadPart else { return try finishPart(of: sequence, observe: observe) }
     try read(part, of: sequence)
-    try observe(part)
+    // What stops after a layer is told of when it is known whether it does.
+    if sequence.depth == nil { try observe(part) }
   }
 
   /// Runs a part of a prompt, that which ``SequenceDecoding/unreadPart`` names: to the layer after which it stops.
   mutating func read(_ part: Range<Int>, of sequence: SequenceDecoding) throws {
-    try decoder.embed(Array(sequence.prompt[part]), into: states)
+    try decoder.embed(sequence.tokens(part), into: states)
     let rows = part.map { BatchRow(cache: sequence.cache, position: $0) }
     var layer = 0
     if sequence.profile != nil, let seen = sequence.applicabilityGuard?.layer,
@@ -409,36 +422,42 @@ package struct DecodingBuffers {
     }
     try advance(rows, from: layer, to: sequence.depth?.layer)
     if sequence.profile != nil, layer == 0 { sequence.profile?.add(states) }
-    sequence.depth?.keep(states)
+    sequence.depth?.keep(states, watched: watched)
     sequence.readCount = part.upperBound
   }
 
   /// Takes the next tokens that have stopped after a layer the rest of their way: those that go no deeper leave their
   /// keys and values there, the others pass the layers. Where the guard finds the document unlike others, all pass.
-  private mutating func finishPart(of sequence: SequenceDecoding) throws {
+  private mutating func finishPart(
+    of sequence: SequenceDecoding, observe: (_ positions: Range<Int>) throws -> Void
+  ) throws {
     guard let part = sequence.waitingPart, let reading = sequence.depth else { return }
     if sequence.applicability == nil { sequence.lookAtPrompt() }
-    try finish(part, of: sequence, as: reading)
+    if sequence.isCovered { sequence.stoppedAfter = reading.layer }
+    try finish(part, of: sequence, as: reading, observe: observe)
     sequence.depth?.finish(part)
   }
 
   /// Runs tokens that have stopped after a layer through those above it, or leaves their keys and values there.
-  mutating func finish(_ part: Range<Int>, of sequence: SequenceDecoding, as reading: PromptDepthReading)
-    throws
-  {
-    let layers = reading.layer..<decoder.configuration.layerCount
+  mutating func finish(
+    _ part: Range<Int>, of sequence: SequenceDecoding, as reading: PromptDepthReading,
+    observe: (_ positions: Range<Int>) throws -> Void = { _ in }
+  ) throws {
     let shallow = sequence.isCovered ? reading.shallowCount : 0
     for (range, stays) in [
       (part.clamped(to: 0..<shallow), true), (part.clamped(to: shallow..<Int.max), false),
     ]
     where !range.isEmpty {
       reading.take(range, into: states)
+      for (layer, copy) in watched { reading.take(range, after: layer, into: copy) }
       let rows = range.map { BatchRow(cache: sequence.cache, position: $0) }
       if stays {
-        try decoder.propagate(states, rows: rows, layers: layers)
+        try decoder.propagate(
+          states, rows: rows, layers: reading.layer..<decoder.configuration.layerCount)
       } else {
-        try decoder.advance(states, rows: rows, layers: layers)
+        try advance(rows, from: reading.layer)
       }
+      try observe(range)
     }
   }
 

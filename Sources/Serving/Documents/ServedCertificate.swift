@@ -73,7 +73,7 @@ public struct ServedCertificate: Sendable {
       switch policy.decoding {
       case .fullDepth: policy.promptDepth == nil ? "full depth" : "prompt depth"
       case .exits: policy.promptDepth == nil ? "early exits" : "early exits and prompt depth"
-      case .drafts: "drafts"
+      case .drafts: policy.promptDepth == nil ? "drafts" : "drafts and prompt depth"
       }
     summary = [
       "kind": .text(kind), "epsilon": .number(certificate.settings.epsilon),

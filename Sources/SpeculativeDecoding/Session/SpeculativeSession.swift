@@ -47,6 +47,10 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
   private var ready: [TokenStep] = []
   /// What is held back, where a tripwire may take it back.
   private var watched: WatchedOutput?
+  /// Whether ``restart(threshold:)`` may be called.
+  var mayRestart = false
+  /// The sequence after a prompt whose tokens stopped, where the output was brought back and they were read again.
+  private var stopped: SequenceDecoding?
 
   /// - Parameters:
   ///   - model: The large model.
@@ -109,11 +113,6 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
         expected: "one of early-exit and a draft head, which reads the layers that the other runs itself",
         found: "both")
     }
-    if let depth = options.promptDepth, drafters.contains(where: { !$0.profile.readsLayers.isEmpty }) {
-      throw SpeculativeDecodingError.option(
-        field: "prompt-depth", expected: "absent with a drafter that reads layers of the model's",
-        found: "\(depth)")
-    }
     try rule.validate()
     if case .rollback = rule, options.sampling != .greedy {
       throw SpeculativeDecodingError.option(
@@ -155,7 +154,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     vocabularySize = model.decoder.configuration.vocabularySize
     self.layerCount = layerCount
     history = sequence.prompt
-    watched = rule.keepsOutput && exits == nil ? nil : options.tripwire.map(WatchedOutput.init)
+    let isPlain = rule.keepsOutput && exits == nil && options.promptDepth == nil
+    watched = isPlain ? nil : options.tripwire.map(WatchedOutput.init)
   }
 
   /// The output so far, what ``next()`` has not handed out yet included.
@@ -187,7 +187,11 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
 
   /// Goes back to the first tokens of the output, and on from there at full depth.
   private func bringBack(to count: Int) throws {
-    try exits?.complete(sequence)
+    if sequence.stoppedAfter == nil {
+      try exits?.complete(sequence)
+    } else if mayRestart {
+      stopped = sequence
+    }
     exits = nil
     if !rule.keepsOutput { rule = .exact }
     picker.choosesLength = mayChooseLength
@@ -210,18 +214,24 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
 
   package func readPart() throws {
     let start = clock.now
-    defer { timings.prefill += (clock.now - start).seconds }
+    let isAgain = !sequence.generated.isEmpty
+    defer { timings.add((clock.now - start).seconds, isDecoding: isAgain) }
     try buffers.readPart(of: sequence) { positions in
+      // What is read again drafters know already, as it was read first.
+      if isAgain { return }
       for drafter in drafters { try drafter.read(seen, positions: positions) }
     }
-    guard !sequence.hasUnreadParts, var step = try buffers.finishPrompt(of: sequence) else { return }
+    guard !isAgain, !sequence.hasUnreadParts, var step = try buffers.finishPrompt(of: sequence) else {
+      return
+    }
     if !sequence.isCovered {
       // Full depth: no early exits, and no drafts but those that change nothing.
       exits = nil
       if !rule.keepsOutput { rule = .exact }
       picker.choosesLength = mayChooseLength
-      watched = nil
     }
+    // Full depth of prompt and output is what others would be brought back to.
+    if rule.keepsOutput, exits == nil, sequence.stoppedAfter == nil { watched = nil }
     step.source = TokenSource(.target)
     statistics.note(.target)
     history.append(step.id)
@@ -235,16 +245,16 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
   func restart(threshold: Double) throws {
     guard let first = sequence.generated.first else { return }
     let prompt = sequence.prompt
-    let applicability = sequence.applicability
-    sequence.cache.crop(to: prompt.count)
+    let begun = stopped ?? sequence
+    stopped = nil
+    begun.cache.crop(to: prompt.count)
     for drafter in drafters { drafter.crop(to: prompt.count) }
-    sequence = try SequenceDecoding(
-      model: model, prompt: sequence.promptTokenIDs, options: options, cache: sequence.cache)
-    sequence.applicability = applicability
+    sequence = try begun.rewound(model: model, options: options)
     rule = .rollback(threshold: threshold)
     exits?.forget()
     picker.choosesLength = mayChooseLength && rule.keepsOutput
-    watched = rule.keepsOutput ? nil : options.tripwire.map(WatchedOutput.init)
+    watched =
+      rule.keepsOutput && sequence.stoppedAfter == nil ? nil : options.tripwire.map(WatchedOutput.init)
     statistics = SpeculationStatistics()
     timings.decode = 0
     history = prompt + [first]

@@ -6,6 +6,10 @@ import Transformers
 ///
 /// A run at one threshold tells the smallest distance that it refused. Every threshold below that one gives the same
 /// output, so the next run is at that distance, or at the first threshold of a grid that reaches it.
+///
+/// A request may have a prompt whose tokens stop after a layer (`GenerationOptions.promptDepth`). Its output at the
+/// threshold 0 is that of full depth all the same, for the prompt too: what others are compared with. At all thresholds
+/// above, decoding and drafts go on from the prompt that stopped.
 public struct RollbackSweep {
   /// An output, and the smallest threshold that gives it.
   public struct Piece: Sendable, Equatable {
@@ -67,9 +71,9 @@ public struct RollbackSweep {
 
   /// Runs prompts at all thresholds, several at a time.
   ///
-  /// Each prompt passes the layers once; each of its runs then decodes from there. The large model's passes of the
-  /// prompts under way are shared. Each prompt gets the pieces that it gets alone, to the bit, but for the seconds of
-  /// their statistics.
+  /// Each prompt passes the layers once, and one that stops after a layer once more so; each of its runs then decodes
+  /// from there. The large model's passes of the prompts under way are shared. Each prompt gets the pieces that it gets
+  /// alone, to the bit, but for the seconds of their statistics.
   ///
   /// - Parameters:
   ///   - requests: The prompts, each with its options.
@@ -78,11 +82,16 @@ public struct RollbackSweep {
   ///   - finished: Told of each prompt's number and pieces in ascending order of threshold, in the order of the
   ///     prompts; what it throws ends the run.
   /// - Returns: Whether all were finished; `false` when `shouldStop` said so before.
-  /// - Throws: What a ``SpeculativeSession`` throws.
+  /// - Throws: What a ``SpeculativeSession`` throws; for a depth that the model does not have, before anything is run.
   public func run(
     _ requests: [Request], width: Int = 8, shouldStop: @escaping () -> Bool = { Task.isCancelled },
     finished: (Int, [Piece]) throws -> Void
   ) throws -> Bool {
+    for request in requests {
+      try request.options.promptDepth.map {
+        try strategy.model.checkPromptDepth($0, guard: request.options.applicability)
+      }
+    }
     let width = max(1, min(width, strategy.model.decoder.invariantBatchLimit))
     let runner = PassRunner()
     var active: [(index: Int, curve: RollbackCurve, cachedTokens: Int)] = []
@@ -96,10 +105,10 @@ public struct RollbackSweep {
         let needed = request.prompt.count + request.options.maxTokens
         if !active.isEmpty, active.reduce(needed, { $0 + $1.cachedTokens }) > Self.cachedTokens { break }
         let curve = try RollbackCurve(self, request, shouldStop: shouldStop)
-        guard try curve.readPrompt() else { return false }
         active.append((next, curve, needed))
         next += 1
       }
+      for (_, curve, _) in active { guard try curve.read() else { return false } }
       if shouldStop() { return false }
       let outcomes = runner.run(try active.map { try $0.curve.session.beginPass() })
       for (place, outcome) in outcomes.enumerated() {
@@ -119,30 +128,51 @@ public struct RollbackSweep {
 
 /// The runs of one prompt, one after the other.
 private final class RollbackCurve {
-  let session: SpeculativeSession
+  private(set) var session: SpeculativeSession
   private(set) var pieces: [RollbackSweep.Piece] = []
   private(set) var isFinished = false
   private let sweep: RollbackSweep
+  private let request: RollbackSweep.Request
   private let shouldStop: () -> Bool
   private var threshold = 0.0
+  /// Whether the prompt's tokens stop after a layer at thresholds above 0.
+  private let stops: Bool
 
   init(_ sweep: RollbackSweep, _ request: RollbackSweep.Request, shouldStop: @escaping () -> Bool) throws {
     self.sweep = sweep
+    self.request = request
     self.shouldStop = shouldStop
-    // A fixed draft length at 0 too: how drafts are cut at the next threshold hangs on it.
-    session = try sweep.strategy.with(rule: .rollback(threshold: 0)).makeSession(
-      prompt: request.prompt, options: request.options, choosesLength: false, shouldStop: shouldStop)
+    let last = sweep.strategy.model.promptDepths.upperBound
+    stops =
+      request.prompt.count > LanguageModel.deepPromptTokens && (request.options.promptDepth ?? last) < last
+    session = try Self.makeSession(sweep, request, at: 0, promptDepth: nil, shouldStop)
   }
 
-  /// Takes the prompt through the layers.
+  private static func makeSession(
+    _ sweep: RollbackSweep, _ request: RollbackSweep.Request, at threshold: Double, promptDepth: Int?,
+    _ shouldStop: @escaping () -> Bool
+  ) throws -> SpeculativeSession {
+    var options = request.options
+    options.promptDepth = promptDepth
+    // A fixed draft length at 0 too: how drafts are cut at the next threshold hangs on it.
+    let session = try sweep.strategy.with(rule: .rollback(threshold: threshold)).makeSession(
+      prompt: request.prompt, options: options, choosesLength: false, shouldStop: shouldStop)
+    session.mayRestart = true
+    return session
+  }
+
+  /// Takes what has to be read through the layers: the prompt, or, where an output was brought back after a prompt that
+  /// stopped, both again.
   ///
   /// - Returns: `false` where it was told to stop.
-  func readPrompt() throws -> Bool {
-    while session.hasUnreadParts {
-      if shouldStop() { return false }
-      try session.readPart()
+  func read() throws -> Bool {
+    while !isFinished, session.hasUnreadParts {
+      while session.hasUnreadParts {
+        if shouldStop() { return false }
+        try session.readPart()
+      }
+      try settle()
     }
-    try settle()
     return true
   }
 
@@ -154,7 +184,7 @@ private final class RollbackCurve {
 
   /// Takes what is certain; at the end of a run, goes on with the next threshold at which something changes.
   private func settle() throws {
-    while true {
+    while !session.hasUnreadParts {
       while session.takeStep() != nil {}
       guard session.stopReason != nil else { return }
       note()
@@ -162,17 +192,25 @@ private final class RollbackCurve {
         isFinished = true
         return
       }
+      if stops, threshold == 0 {
+        // That of 0 was of a prompt that passed all layers.
+        session = try Self.makeSession(
+          sweep, request, at: next, promptDepth: request.options.promptDepth, shouldStop)
+      } else {
+        try session.restart(threshold: next)
+      }
       threshold = next
-      try session.restart(threshold: next)
     }
   }
 
   private func note() {
     let generation = session.generation
-    // A run may differ in where it was cut and still give the same tokens; with a shortlist it also costs less.
-    guard pieces.last?.generation != generation || sweep.strategy.shortlist != nil && pieces.count == 1 else {
-      return
-    }
+    // A run may differ in where it was cut and still give the same tokens; with a shortlist it also costs less, and so
+    // it does after a prompt that stopped.
+    guard
+      pieces.last?.generation != generation
+        || pieces.count == 1 && (stops || sweep.strategy.shortlist != nil)
+    else { return }
     pieces.append(
       RollbackSweep.Piece(threshold: threshold, generation: generation, statistics: session.statistics))
   }
@@ -180,9 +218,10 @@ private final class RollbackCurve {
   private func nextThreshold() -> Double? {
     // What the guard finds outside is the large model's own output, whatever the threshold.
     if session.generation.applicability?.isInside == false { return nil }
-    // Above 0 tokens may be chosen from a shortlist, so that distances at 0 say nothing of the smallest thresholds.
-    let isExact = sweep.strategy.shortlist != nil && threshold == 0
-    let refusal = isExact ? .leastNonzeroMagnitude : session.statistics.nearestRefusal
+    // Above 0 tokens may be chosen from a shortlist, or after another prompt, so that distances at 0 say nothing of the
+    // smallest thresholds.
+    let isApart = threshold == 0 && (stops || sweep.strategy.shortlist != nil)
+    let refusal = isApart ? .leastNonzeroMagnitude : session.statistics.nearestRefusal
     guard let refused = refusal, refused.isFinite, refused > threshold else { return nil }
     guard let next = sweep.grid.map({ $0.first { $0 >= refused } }) ?? refused, next <= sweep.largest else {
       return nil

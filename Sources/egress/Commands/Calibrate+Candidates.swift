@@ -6,21 +6,32 @@ import Generation
 /// What decodes the documents of a calibration.
 extension Calibrate {
   /// The policies to choose among, as they are called, and what the names of their files begin with: several, with
-  /// names, where there are several values of --fallback or layers of --prompt-depth.
+  /// names, where there are several values of --fallback or layers of --prompt-depth, each of the ones with each of the
+  /// others.
   var parts: [(candidate: String?, stem: String)] {
-    let stem = documents.stem
-    if let values = drafting.fallback?.values, values.count > 1 {
-      return values.map { ("fallback \($0)", "\(stem).fallback-\($0)") }
+    let (values, layers) = (drafting.fallback?.values ?? [], documents.promptDepth?.layers ?? [])
+    typealias Choice = (name: String?, suffix: String)
+    let one: [Choice] = [(nil, "")]
+    let fallbacks = values.count > 1 ? values.map { Choice("fallback \($0)", ".fallback-\($0)") } : one
+    let depths =
+      layers.count > 1 ? layers.map { Choice("prompts to layer \($0)", ".prompt-depth-\($0)") } : one
+    return fallbacks.flatMap { fallback in
+      depths.map { depth in
+        let names = [fallback.name, depth.name].compactMap { $0 }
+        return (
+          names.isEmpty ? nil : names.joined(separator: ", "), documents.stem + fallback.suffix + depth.suffix
+        )
+      }
     }
-    let layers = documents.promptDepth?.layers ?? []
-    guard layers.count > 1 else { return [(nil, stem)] }
-    return layers.map { ("prompts to layer \($0)", "\(stem).prompt-depth-\($0)") }
   }
 
   /// What several policies are chosen among by; `nil` where there is one.
   var severalPolicies: String? {
-    guard parts.count > 1 else { return nil }
-    return drafting.draft == nil ? "several layers of --prompt-depth" : "several values of --fallback"
+    let several = [
+      drafting.fallback?.values.count ?? 0 > 1 ? "values of --fallback" : nil,
+      documents.promptDepth?.layers.count ?? 0 > 1 ? "layers of --prompt-depth" : nil,
+    ].compactMap { $0 }
+    return several.isEmpty ? nil : "several " + several.joined(separator: " and ")
   }
 
   /// The policies to choose among.
@@ -32,17 +43,19 @@ extension Calibrate {
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: GenerationOptions(), maxTokens: documents.maxTokens)
     let (metric, risk) = try quality()
+    let layers = documents.promptDepth?.layers.map(Optional.some) ?? [nil]
     func sweeps() throws -> [ThresholdSweep] {
       if let draft {
-        return try (drafting.fallback?.values ?? [draft.usualFallback]).map { fallback in
-          try .drafts(
-            loaded.subject(), draft: draft.subject(), fallback: fallback,
-            draftLength: drafting.draftLength ?? draft.usualDraftLength, grid: documents.grid?.values,
-            maxTokens: documents.maxTokens, regime: regime, guard: policyGuard)
+        return try (drafting.fallback?.values ?? [draft.usualFallback]).flatMap { fallback in
+          try layers.map { depth in
+            try .drafts(
+              loaded.subject(), draft: draft.subject(), fallback: fallback,
+              draftLength: drafting.draftLength ?? draft.usualDraftLength, grid: documents.grid?.values,
+              maxTokens: documents.maxTokens, regime: regime, promptDepth: depth, guard: policyGuard)
+          }
         }
       }
       guard documents.promptDepth == .certified else {
-        let layers = documents.promptDepth?.layers.map(Optional.some) ?? [nil]
         return try layers.map { try exitSweep(loaded, regime, policyGuard, promptDepth: $0) }
       }
       return [

@@ -25,10 +25,13 @@ extension Calibrate {
     guard tables.isEmpty else { throw ValidationError("Give either a table of losses or --data, not both.") }
     if policy != nil { throw ValidationError("--policy has no effect with --data.") }
     if let name = table.given.first { throw ValidationError("--\(name) has no effect with --data.") }
-    if documents.promptDepth != nil, loss.isSelective || drafting.draft != nil {
+    if documents.promptDepth != nil, loss.isSelective {
       throw ValidationError(
-        "--prompt-depth certifies prompts, alone or with exits, without "
-          + "\(loss.isSelective ? "--risk selective" : "--draft").")
+        "--prompt-depth certifies prompts, alone or with exits or drafts, without --risk selective.")
+    }
+    if documents.promptDepth == .certified, drafting.draft != nil {
+      throw ValidationError(
+        "--prompt-depth with --draft takes the layer after which prompts stop, as --prompt-depth 24.")
     }
     if loss.isSelective { return try validateAnswers() }
     if documents.sharding.shard != nil, documents.prices != nil {

@@ -12,7 +12,7 @@ struct Calibrate: ParsableCommand {
 
       With --draft as well, what is certified is the rollback threshold of that draft model, by rising threshold \
       from 0; with --prompt-depth, the layer after which prompts stop, from the last down. With a layer, as \
-      --prompt-depth 24, a threshold of exits is certified together with prompts that stop there.
+      --prompt-depth 24, a threshold of exits or of drafts is certified together with prompts that stop there.
 
       TABLE is CSV, .npy, safetensors or JSON Lines, told by its first bytes, or - for standard input. A CSV table has \
       thresholds in its first column, safest first, and one column a sample. With several tables (one a policy) the \
@@ -25,6 +25,7 @@ struct Calibrate: ParsableCommand {
         egress summarize --model LARGE --draft SMALL --certificate docs.certificate.json article.txt
         egress calibrate --data docs.jsonl --prompt-depth --epsilon 0.02
         egress calibrate --data docs.jsonl --prompt-depth 24,20 --confidence classifier --epsilon 0.05
+        egress calibrate --data docs.jsonl --prompt-depth 24 --draft head --fallback 0 --epsilon 0.05
         egress calibrate --data questions.jsonl --risk selective --metric exact-match --epsilon 0.1
         egress answer --certificate questions.certificate.json --question "When was it built?" bridge.txt
         egress calibrate losses.csv --epsilon 0.05

@@ -4,7 +4,7 @@ import ArgumentParser
 enum CalibratedPromptDepth: ExpressibleByArgument, CustomStringConvertible, Equatable {
   /// The layer after which prompts stop is what is certified.
   case certified
-  /// Prompts stop after one of these layers, and a threshold of exits is certified with it.
+  /// Prompts stop after one of these layers, and a threshold of exits or of drafts is certified with it.
   case fixed([Int])
 
   init?(argument: String) {

@@ -19,10 +19,10 @@ struct CalibrationDocuments: ParsableArguments {
     defaultAsFlag: CalibratedPromptDepth.certified,
     help: ArgumentHelp(
       """
-      Let the prompt's tokens but the last 32 stop after this layer, and certify a threshold of exits that holds with \
-      it; of several layers, as 24,20, the cheapest certified is chosen, with the failure probability divided among \
-      them. Without a layer, certify the layer itself instead of exits: --grid names layers to try, every second one \
-      down to half of them unless given.
+      Let the prompt's tokens but the last 32 stop after this layer, and certify a threshold of exits, or of drafts, \
+      that holds with it; of several layers, as 24,20, the cheapest certified is chosen, with the failure probability \
+      divided among them. Without a layer, certify the layer itself instead of exits: --grid names layers to try, \
+      every second one down to half of them unless given.
       """, valueName: "layers"))
   var promptDepth: CalibratedPromptDepth?
 

@@ -29,7 +29,6 @@ struct PriceOptions: ParsableArguments {
     if prices == nil, let name = given.first {
       throw ValidationError("--\(name) has no effect without --prices.")
     }
-    if promptDepth, draft != nil { throw ValidationError("--draft has no effect with --prompt-depth.") }
   }
 
   /// Measures and writes the file.
@@ -51,6 +50,7 @@ struct PriceOptions: ParsableArguments {
     case .drafts(let costs): full = costs.plain
     case .prompts(let costs): full = costs.token
     case .documents(let costs): full = costs.prompt.token
+    case .draftedDocuments(let costs): full = costs.prompt.token
     }
     try TextOutput.standard.write(
       format == .json

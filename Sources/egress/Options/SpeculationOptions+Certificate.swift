@@ -29,10 +29,15 @@ extension SpeculationOptions {
     let certificate = certified.certificate
     Console.note(certificate.statement)
     if !certified.pays {
+      let costs = (
+        (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)
+      )
       Console.note(
-        "drafting at this threshold takes \((certificate.cost ?? 0).formatted(places: 2)) ms a token and the large "
-          + "model's own "
-          + "output \((certificate.safestCost ?? 0).formatted(places: 2)), so drafts are exact, and made where they pay"
+        certificate.promptLayer == nil
+          ? "drafting at this threshold takes \(costs.0) ms a token and the large model's own output \(costs.1), "
+            + "so drafts are exact, and made where they pay"
+          : "a document takes \(costs.0) ms at this threshold and \(costs.1) ms at full depth, so prompts pass all "
+            + "layers, and drafts are exact and made where they pay"
       )
     }
     guard case .drafts(let strategy) = certified.decoding else {

@@ -183,7 +183,7 @@ struct SpeculationOptions: ParsableArguments {
       let small = try LoadedDraft(draft, for: loaded, threads: threads)
       sources.append(try small.source(exits: exits))
       loadedDraft = small
-    } else if kind == .auto, !exits.isGiven, exits.promptDepth == nil, !draftsEarly,
+    } else if kind == .auto, exitStrategy == nil, !draftsEarly,
       let head = try LoadedDraft.shippedHead(loaded)
     {
       let small = try LoadedDraft(head, for: loaded, threads: threads)

@@ -12,7 +12,11 @@ enum CertificateText {
     }
     if let layer = certificate.promptLayer {
       lines.append(
-        ("prompts", "stop after layer \(layer) but for the last tokens, at every threshold below 1"))
+        (
+          "prompts",
+          "stop after layer \(layer) but for the last tokens, at every threshold "
+            + (certificate.isOfDrafts ? "above 0" : "below 1")
+        ))
     }
     let settings = certificate.settings
     let rule =
@@ -82,13 +86,25 @@ enum CertificateText {
     let milliseconds = (
       (certificate.cost ?? 0).formatted(places: 2), (certificate.safestCost ?? 0).formatted(places: 2)
     )
+    let isSlower = certificate.pays == false
+    if case .drafts(let description) = policy, let prompt = description.prompt {
+      return
+        "at epsilon \(certificate.settings.epsilon), \(facts.draft ?? description.draft) drafting for "
+        + "\(facts.model), prompts "
+        + (threshold > 0 ? "stop after layer \(prompt.layer)" : "pass all layers")
+        + ", a token of the output reads \(megabytes.0.formatted(places: 1)) MB of weights of both, and a document, "
+        + "prompt and output, takes \(milliseconds.0) ms by what its parts cost on this machine; "
+        + "\(facts.megabytes.formatted(places: 1)) MB without drafts, and \(milliseconds.1) ms at full depth with the "
+        + "drafts that pay"
+        + (isSlower && threshold > 0 ? ", so that is what decoding with this certificate takes" : "")
+    }
     if let draft = facts.draft {
       return
         "at epsilon \(certificate.settings.epsilon), \(draft) drafting for \(facts.model), a token "
         + "reads \(megabytes.0.formatted(places: 1)) MB of weights of both and takes \(milliseconds.0) ms "
         + "by what passes cost on this machine; \(facts.megabytes.formatted(places: 1)) MB without drafts, and "
         + "\(milliseconds.1) ms with the drafts that pay"
-        + (certificate.pays == false && threshold > 0
+        + (isSlower && threshold > 0
           ? ", so that is what decoding with this certificate takes" : "")
     }
     let layer = mean { $0.layers[$0.piece(at: threshold)] }
@@ -97,7 +113,7 @@ enum CertificateText {
         "at epsilon \(certificate.settings.epsilon), a prompt's token passes \(layer.formatted(places: 1)) of "
         + "\(facts.layers) layers on average, and a document, prompt and output, takes \(milliseconds.0) ms by what its parts "
         + "cost on this machine; \(milliseconds.1) ms at full depth"
-        + (certificate.pays == false && threshold < Double(facts.layers)
+        + (isSlower && threshold < Double(facts.layers)
           ? ", so that is what decoding with this certificate takes" : "")
     }
     if case .exits(let description) = policy, let prompt = description.prompt {
@@ -108,14 +124,14 @@ enum CertificateText {
         + "\(megabytes.0.formatted(places: 1)) MB of weights, and a document, prompt and output, takes "
         + "\(milliseconds.0) ms by what its parts cost on this machine; \(megabytes.1.formatted(places: 1)) MB and "
         + "\(milliseconds.1) ms at full depth"
-        + (certificate.pays == false && threshold < 1
+        + (isSlower && threshold < 1
           ? ", so that is what decoding with this certificate takes" : "")
     }
     return "at epsilon \(certificate.settings.epsilon), a token passes \(layer.formatted(places: 1)) of "
       + "\(facts.layers) layers on average, reads \(megabytes.0.formatted(places: 1)) MB of weights and takes "
       + "\(milliseconds.0) ms by what its parts cost on this machine; "
       + "\(megabytes.1.formatted(places: 1)) MB and \(milliseconds.1) ms at full depth"
-      + (certificate.pays == false && threshold < 1
+      + (isSlower && threshold < 1
         ? ", so that is what decoding with this certificate takes" : "")
   }
 }
