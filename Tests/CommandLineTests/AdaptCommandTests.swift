@@ -130,6 +130,54 @@ import Testing
     #expect(try !serve("--full-depth").contains("certificate.json"))
   }
 
+  @Test func `a model without turns is adapted with the prompts that it is read with`() throws {
+    var decoder = TinyDecoder()
+    decoder.layerCount = 4
+    try egress.folder.write("tiny.gguf", decoder.gguf().build())
+    let data = try writeDocuments()
+    #expect([0, 3].contains(try adapt(data).status))
+    let outputs = try egress.text("tiny.gguf.egress/outputs.jsonl").split(separator: "\n")
+    let first = try #require(
+      try JSONSerialization.jsonObject(with: Data(outputs[0].utf8)) as? [String: Any])
+    func summarize(_ options: [String]) throws -> CommandRunner.Result {
+      try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + options,
+        input: (0..<7).map { "\($0 * 104_729 % 9973)" }.joined(separator: " "))
+    }
+    let plain = try summarize(["--full-depth"])
+    #expect(try plain.json()["prompt_token_ids"] as? [Int] == first["prompt"] as? [Int])
+    #expect(try plain.json()["token_ids"] as? [Int] == first["tokens"] as? [Int])
+
+    let made = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "8", "--exit-layers", "2", "--risk",
+      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--no-guard", "--certificate",
+      egress.path("c.json"),
+    ])
+    #expect(made.status == 0, "\(made.errors)")
+    let used = try summarize(["--certificate", egress.path("c.json")])
+    #expect(used.status == 0 && used.errors.contains("Nothing is guaranteed"), "\(used.errors)")
+    // A model that can be asked in several ways: the certificate is of one of them.
+    let both = try egress.writeModel("both.gguf", layers: 4) {
+      $0.set("egress.prompts", .string("completion"))
+    }
+    let another = try egress.run([
+      "calibrate", "--model", both, "--data", data, "--max-tokens", "8", "--exit-layers", "2", "--risk",
+      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--no-guard", "--output",
+      egress.path("both"), "--certificate", egress.path("d.json"),
+    ])
+    #expect(another.status == 0, "\(another.errors)")
+    func read(_ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        ["summarize", "--model", both, "--max-tokens", "8", "--certificate", egress.path("d.json")] + options,
+        input: "12 34 56")
+    }
+    #expect(try read().status == 0)
+    for style in ["chat", "examples"] {
+      expectRefusal(
+        try read("--prompts", style), status: 1, saying: "the certificate is for another prompt template")
+    }
+  }
+
   /// Starts a server and ends it.
   ///
   /// - Returns: What it says on standard error.

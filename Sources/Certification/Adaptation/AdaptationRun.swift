@@ -58,6 +58,8 @@ public struct AdaptationRun {
     var metric: String
     var risk: String
     var maxTokens: Int?
+    /// What the prompts are known by, where they are not those of chat models.
+    var prompts: String?
   }
 
   /// - Parameters:
@@ -127,7 +129,8 @@ public struct AdaptationRun {
     let request = Request(
       model: subject.modelDigest, compute: subject.model.computeDescription,
       documents: try FileDigest.sha256(path: documentsPath), count: count, metric: metric.name,
-      risk: risk.name, maxTokens: maxTokens)
+      risk: risk.name, maxTokens: maxTokens,
+      prompts: subject.model.promptStyle == .chat ? nil : subject.model.promptStyle.fingerprint)
     let path = Adaptation.File.request.path(in: folder)
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
