@@ -1,6 +1,7 @@
 import FileFormats
 import Foundation
 import Generation
+import Transformers
 
 /// What the descriptions of all policies say: what was calibrated, but for its threshold, and what a certificate holds
 /// for.
@@ -34,7 +35,7 @@ extension CertifiablePolicy {
 extension LanguageModel {
   /// How the model computes, as descriptions of policies write it: `nil` for `ComputePath.quantized`.
   public var computeName: String? {
-    computePath == .quantized && cacheBits != 8 ? nil : computeDescription
+    computeDescription == ComputePath.quantized.rawValue ? nil : computeDescription
   }
 
   /// SHA-256 of what stands around a document in a prompt: the tokens of an empty message in the prompt template. The
