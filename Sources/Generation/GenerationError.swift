@@ -46,7 +46,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
     case .tooFewTokens(let found):
       "a log-probability needs at least 2 tokens, but the text has \(found)"
     case .unknownPromptTemplate(let model, let found):
-      "\(model): its prompt template is not one that is known (\(found)); use --raw to give the prompt as it is"
+      "\(model): its prompt template is not one that is known (\(found)); generate, summarize and answer leave it out "
+        + "with --raw"
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .tokenizerFile(let file, let error): "\(file): \(error)"

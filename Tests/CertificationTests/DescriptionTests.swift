@@ -1,7 +1,9 @@
 import Certification
 import EarlyExit
+import FileFormats
 import Foundation
 import Generation
+import RiskControl
 import SpeculativeDecoding
 import TestSupport
 import Testing
@@ -148,6 +150,52 @@ import Testing
     #expect(!first.contains("summary_rules"))
     let written = try JSONEncoder().encode(summaries)
     #expect(try JSONDecoder().decode(DecodingRegime.self, from: written) == summaries)
+  }
+
+  @Test func `a certificate from before weights of 6 bits were exact is refused`() throws {
+    var tiny = TinyDecoder()
+    (tiny.hiddenSize, tiny.feedForwardSize, tiny.headCount, tiny.keyValueHeadCount, tiny.headSize) = (
+      256, 256, 8, 4, 32
+    )
+    let folder = try TemporaryDirectory()
+    func subject() throws -> DecodingSubject {
+      try DecodingSubject(path: folder.write("tiny.gguf", tiny.gguf().build()), threads: 1)
+    }
+    let regime = DecodingRegime(tasks: [.summarize], options: GenerationOptions(), maxTokens: nil)
+    func load(_ change: (inout ExitPolicyDescription) -> Void = { _ in }) throws {
+      let subject = try subject()
+      let policy = try ThresholdPolicy(threshold: 0, layers: [1])
+      var description = try ExitPolicyDescription(
+        ExitStrategy(policy: policy, measure: SoftmaxConfidence()), policy: policy, model: subject.model,
+        modelDigest: subject.modelDigest, headsDigest: nil, regime: regime)
+      change(&description)
+      let table = try LossTable(
+        steps: (0..<100).map { _ in LossSteps(thresholds: [1, 0.5], losses: [0, 0]) })
+      let settings = CalibrationSettings(epsilon: 0.1, delta: 0.1)
+      let certificate = Certificate(
+        try Calibration(settings).calibrate(table), table: table, settings: settings,
+        subject: Certificate.Subject(
+          risk: QualityRisk.gap.name, metric: "rouge-l", modelDigest: subject.modelDigest,
+          policyDigest: try description.digest(),
+          policy: try JSONDecoder().decode(JSONValue.self, from: description.jsonData())), program: "test")
+      try certificate.write(to: folder.path + "/c.json")
+      _ = try CertifiedPolicy.load(folder.path + "/c.json", for: subject, regime: regime)
+    }
+    // Other formats are multiplied as they were.
+    tiny.format = .q5_K
+    #expect(try subject().model.computeName == nil)
+    tiny.format = .q4_K
+    #expect(try subject().model.computeName == nil)
+    try load()
+    tiny.embeddingFormat = .q6_K
+    #expect(try subject().model.computeName == "quantized, 6-bit weights exact")
+    try load()
+    let error = #expect(throws: CertificationError.self) { try load { $0.compute = nil } }
+    #expect(
+      "\(error, default: "")".hasSuffix(
+        "before weights of 6 bits were exact, and outputs are others now: calibrate again"))
+    let other = #expect(throws: CertificationError.self) { try load { $0.compute = "float32" } }
+    #expect("\(other, default: "")".contains("is for --compute float32, found --compute quantized, 6-bit"))
   }
 
   @Test func `a certificate of greedy decoding does not cover penalties`() throws {

@@ -130,6 +130,119 @@ import Testing
     #expect(try !serve("--full-depth").contains("certificate.json"))
   }
 
+  @Test func `exits and prompts are certified together where both plans say so`() throws {
+    let data = try writeDocuments()
+    let prepared = try adapt(data, "--prepare")
+    #expect(prepared.status == 0, "\(prepared.errors)")
+    // What pays hangs on the machine, and what a random model does with shorter prompts on the model.
+    func edit(_ name: String, _ change: (inout [String: Any]) -> Void) throws {
+      let url = URL(fileURLWithPath: file(name))
+      var json = try #require(
+        try JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+      change(&json)
+      try JSONSerialization.data(withJSONObject: json).write(to: url)
+    }
+    let plan = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: file("prompt-plan.json"))))
+        as? [String: Any])
+    let depths = try #require(plan["depths"] as? [[String: Any]])
+    #expect(depths.compactMap { $0["layer"] as? Int } == [4, 2])
+    #expect(depths.allSatisfy { (0...1).contains($0["agreement"] as? Double ?? -1) })
+    try edit("prompt-plan.json") { $0["layer"] = 4 }
+    try edit("prices.json") {
+      $0["prompt_layer"] = 1.0; $0["prompt_propagated_layer"] = 0.1; $0["output_token"] = 7.0
+    }
+    try edit("exit-prices.json") {
+      $0["layer"] = Array(repeating: 1.0, count: ($0["layer"] as? [Any])?.count ?? 1)
+      $0["head"] = 1.0; $0["exitHead"] = 0.001; $0["gate"] = 0.001; $0["propagatedLayer"] = 0.001
+    }
+    try FileManager.default.removeItem(atPath: file("plan.json"))
+
+    let result = try adapt(data, "--delta", "0.3")
+    #expect([0, 3].contains(result.status), "\(result.errors)")
+    let attempts = try #require(try description()["attempts"] as? [[String: Any]])
+    #expect(attempts.compactMap { $0["name"] as? String } == ["exits", "prompts", "both"])
+    #expect(attempts[2]["prompt_layer"] as? Int == 4 && attempts[0]["prompt_layer"] == nil)
+    #expect(try egress.text("tiny.gguf.egress/report.html").contains("tried with exits"))
+    #expect(result.text.contains("prompts to layer 4"))
+    // At the safest threshold a document costs what it does at full depth, whichever way says so.
+    let costs = try attempts.map { try #require($0["full_milliseconds"] as? Double) }
+    #expect(costs.allSatisfy { abs($0 / costs[0] - 1) < 0.1 }, "\(costs)")
+    #expect(attempts[2]["outcome"] as? String == "certified")
+    let certificate = try egress.text("tiny.gguf.egress/both.certificate.json")
+    #expect(certificate.contains("\"policies_compared\" : 3") && certificate.contains("\"layer\" : 4"))
+    let timings = try #require(try description()["timings"] as? [[String: Any]])
+    let names = timings.compactMap { $0["name"] as? String }
+    #expect(names.contains("both") && names.contains("both and prompt look-up"))
+
+    // What is chosen hangs on the clock, and what decoding does then does not.
+    try setWay {
+      $0["way"] = "both"; $0["prompt_lookup"] = false
+    }
+    func summarize(_ options: String...) throws -> [String: Any] {
+      let result = try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + options,
+        input: "12 34 56 78 910 1112 1314")
+      #expect(result.status == 0, "\(result.errors)")
+      return try result.json()
+    }
+    let (used, given) = (
+      try summarize(),
+      try summarize("--certificate", file("both.certificate.json"), "--exit-heads", file("heads.safetensors"))
+    )
+    #expect(used["token_ids"] as? [Int] == given["token_ids"] as? [Int])
+    #expect(used["average_exit_layer"] as? Double == given["average_exit_layer"] as? Double)
+    #expect(try serve().contains("both.certificate.json: "))
+  }
+
+  @Test func `a model without turns is adapted with the prompts that it is read with`() throws {
+    var decoder = TinyDecoder()
+    decoder.layerCount = 4
+    try egress.folder.write("tiny.gguf", decoder.gguf().build())
+    let data = try writeDocuments()
+    #expect([0, 3].contains(try adapt(data).status))
+    let outputs = try egress.text("tiny.gguf.egress/outputs.jsonl").split(separator: "\n")
+    let first = try #require(
+      try JSONSerialization.jsonObject(with: Data(outputs[0].utf8)) as? [String: Any])
+    func summarize(_ options: [String]) throws -> CommandRunner.Result {
+      try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + options,
+        input: (0..<7).map { "\($0 * 104_729 % 9973)" }.joined(separator: " "))
+    }
+    let plain = try summarize(["--full-depth"])
+    #expect(try plain.json()["prompt_token_ids"] as? [Int] == first["prompt"] as? [Int])
+    #expect(try plain.json()["token_ids"] as? [Int] == first["tokens"] as? [Int])
+
+    let made = try egress.run([
+      "calibrate", "--model", model, "--data", data, "--max-tokens", "8", "--exit-layers", "2", "--risk",
+      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--no-guard", "--certificate",
+      egress.path("c.json"),
+    ])
+    #expect(made.status == 0, "\(made.errors)")
+    let used = try summarize(["--certificate", egress.path("c.json")])
+    #expect(used.status == 0 && used.errors.contains("Nothing is guaranteed"), "\(used.errors)")
+    // A model that can be asked in several ways: the certificate is of one of them.
+    let both = try egress.writeModel("both.gguf", layers: 4) {
+      $0.set("egress.prompts", .string("completion"))
+    }
+    let another = try egress.run([
+      "calibrate", "--model", both, "--data", data, "--max-tokens", "8", "--exit-layers", "2", "--risk",
+      "consistency", "--rule", "empirical", "--epsilon", "0.99", "--no-guard", "--output",
+      egress.path("both"), "--certificate", egress.path("d.json"),
+    ])
+    #expect(another.status == 0, "\(another.errors)")
+    func read(_ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        ["summarize", "--model", both, "--max-tokens", "8", "--certificate", egress.path("d.json")] + options,
+        input: "12 34 56")
+    }
+    #expect(try read().status == 0)
+    for style in ["chat", "examples"] {
+      expectRefusal(
+        try read("--prompts", style), status: 1, saying: "the certificate is for another prompt template")
+    }
+  }
+
   /// Starts a server and ends it.
   ///
   /// - Returns: What it says on standard error.

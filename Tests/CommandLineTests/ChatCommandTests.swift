@@ -79,6 +79,19 @@ import Testing
       saying: "has no prompt template that is known (it has none), so that it cannot talk")
   }
 
+  @Test func `drafts that change outputs are refused with sampling before a line is read`() throws {
+    for options in [["--draft", model], ["--draft", "nothing", "--fallback", "0.5"]] {
+      expectRefusal(
+        try egress.run(["chat", "--model", model, "--temperature", "0.5"] + options, input: "a\n"),
+        status: 64,
+        saying: "--temperature")
+    }
+    let exact = try egress.run(
+      ["chat", "--model", model, "--draft", model, "--exact", "--temperature", "0.5", "--max-tokens", "4"],
+      input: "a\n")
+    #expect(exact.status == 0 && exact.errors.isEmpty, "\(exact.errors)")
+  }
+
   @Test func `an interrupt ends an answer and not the talk`() throws {
     let long = try egress.writeModel("long.gguf") { $0.set("llama.context_length", .uint32(100_000)) }
     let pipe = try egress.makePipe()

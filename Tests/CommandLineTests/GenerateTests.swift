@@ -136,6 +136,7 @@ import Testing
     let facts = try egress.run(["inspect", "--model", model, "--format", "json"]).json()
     #expect(facts["layers"] as? Int == 2 && facts["context_length"] as? Int == 128)
     #expect((facts["tensors"] as? [[String: Any]])?.count ?? 0 > 18)
+    #expect(facts["prompts"] as? String == "chat")
     expectRefusal(try egress.run(["bench", "--model", model]), status: 1, saying: "context of")
   }
 

@@ -94,6 +94,46 @@ import Transformers
         == Self.output(model, short, Self.options(nil)).tokenIDs)
   }
 
+  @Test func `agreement along an output is that of the definition`() throws {
+    let model = try Self.model()
+    let sweep = try PromptDepthSweep(model: model, depths: [1, 3, 5])
+    for count in [20, 70, 300] {
+      let prompt = Self.prompt(count)
+      // More tokens than are read at a time; they need not be the model's own.
+      let output = Generation(
+        text: "", tokenIDs: Self.prompt(45, seed: 9), promptTokenIDs: prompt, stopReason: .maxTokens)
+      let found = try #require(try sweep.agreement(along: output, shouldStop: { false }))
+      let choices = try sweep.depths.map { try Self.plainChoices(model, output, depth: $0) }
+      #expect(found == choices.map { zip($0, choices[0]).count { $0 == $1 } })
+      #expect(found[0] == output.tokenIDs.count)
+      #expect((found[3] == found[0]) == (count <= LanguageModel.deepPromptTokens))
+    }
+  }
+
+  /// The most probable token in the place of each of an output's, a token at a time.
+  private static func plainChoices(_ model: LanguageModel, _ output: Generation, depth: Int) throws
+    -> [TokenID]
+  {
+    let decoder = model.decoder
+    let promptCount = output.promptTokenIDs.count
+    let tokens = output.promptTokenIDs + output.tokenIDs.dropLast()
+    let cache = try decoder.makeCache(capacity: tokens.count)
+    let state = HiddenStates(hiddenSize: decoder.configuration.hiddenSize, capacity: 1)
+    var choices: [TokenID] = []
+    var logits: [Float] = []
+    for position in tokens.indices {
+      let row = [BatchRow(cache: cache, position: position)]
+      try decoder.embed([tokens[position]], into: state)
+      let isShallow = position < promptCount - LanguageModel.deepPromptTokens && depth < layerCount
+      try decoder.advance(state, rows: row, layers: 0..<(isShallow ? depth : layerCount))
+      if isShallow { try decoder.propagate(state, rows: row, layers: depth..<layerCount) }
+      guard position >= promptCount - 1 else { continue }
+      try decoder.logits(of: state, rows: 0..<1, into: &logits)
+      choices.append(logits.withUnsafeBufferPointer { Logits.argmax($0) })
+    }
+    return choices
+  }
+
   @Test func `in a batch a prompt gets what it gets alone`() throws {
     let model = try Self.model()
     let requests = (0..<6).map {

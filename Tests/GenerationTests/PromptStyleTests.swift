@@ -1,3 +1,4 @@
+import Checkpoints
 import Generation
 import TestSupport
 import Testing
@@ -75,6 +76,55 @@ import Transformers
     while try session.next() != nil {}
     #expect(session.generation.text == "1926." && session.generation.stopReason == .stopString)
     #expect(try text(.summarize, style: .examples) == text(.summarize, style: .chat))
+  }
+
+  @Test func `a model without turns goes on from a text, and its output ends with its line`() throws {
+    func summary(_ request: SummaryRequest) throws -> String {
+      try text(.summary(request), style: .completion)
+    }
+    #expect(try summary(SummaryRequest()) == "It rains.\n\nIn summary,")
+    #expect(try summary(SummaryRequest(length: .sentences(2))) == "It rains.\n\nIn summary,")
+    #expect(
+      try summary(SummaryRequest(length: .words(40), focus: "rain")) == "It rains.\n\nIn summary, as to rain,"
+    )
+    let question = DocumentTask.answer(question: "Does it?")
+    #expect(try text(question, style: .completion) == text(question, style: .examples))
+    let decoder = ScriptedModel(
+      saying: Array(" it rains\nThe end".utf8).map(Int.init), after: "It rains.\n\nIn summary,".utf8.count,
+      end: 258)
+    let model = LanguageModel(
+      name: "scripted", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: nil, endTokens: [258],
+      promptStyle: .completion)
+    #expect(
+      model.completed(.summarize, document: "It rains.") == .summary(SummaryRequest(length: .sentences(1))))
+    func output(_ request: SummaryRequest) throws -> Generation {
+      let session = try #require(
+        try model.makeSession(for: .summary(request), document: "It rains.", options: .init()))
+      while try session.next() != nil {}
+      return session.generation
+    }
+    #expect(try output(SummaryRequest()).text == "it rains")
+    #expect(try output(SummaryRequest()).stopReason == .stopString)
+  }
+
+  @Test func `a checkpoint without a chat template has no turns, unless it is told otherwise`() throws {
+    let folder = try TemporaryDirectory()
+    func style(_ template: String?, named: String? = nil, given: PromptTemplate? = nil) throws -> PromptStyle
+    {
+      var builder = TinyDecoder().gguf()
+      if let template { builder.set("tokenizer.chat_template", .string(template)) }
+      if let named { builder.set("egress.prompts", .string(named)) }
+      let path = try folder.write("tiny.gguf", builder.build())
+      return try LanguageModel(checkpoint: Checkpoint.open(path), threads: 1, promptTemplate: given)
+        .promptStyle
+    }
+    #expect(try style(nil) == .completion)
+    #expect(try style("{{ messages[0]['content'] }}") == .chat)
+    // One that cannot be run is refused where it is needed, and not taken for none.
+    #expect(try style("{% nonsense %}") == .chat)
+    #expect(try style(nil, given: .plain) == .chat)
+    #expect(try style(nil, named: "reader") == .reader)
+    #expect(try style(nil, named: "reader", given: .plain) == .reader)
   }
 
   @Test func `a summary ends at the length that a reader is told`() throws {

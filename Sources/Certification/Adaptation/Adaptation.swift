@@ -25,8 +25,16 @@ public struct Adaptation: Codable, Sendable, Equatable {
     case exits
     /// Prompts stop after a layer, as a certificate says.
     case prompts
+    /// Prompts stop after a layer and tokens leave the layers early, as one certificate says.
+    case both
     /// Nothing that changes an output pays.
     case fullDepth = "full-depth"
+
+    /// Those that change outputs, and divide δ.
+    public static let certifiable: [Way] = [.exits, .prompts, .both]
+
+    /// Whether the exit heads belong to it.
+    public var leavesEarly: Bool { self == .exits || self == .both }
   }
 
   /// A way of decoding that was tried.
@@ -37,6 +45,8 @@ public struct Adaptation: Codable, Sendable, Equatable {
     public var outcome: Certificate.Outcome
     /// The certified threshold; `nil` where none is, and for a way that changes no output.
     public var threshold: Double?
+    /// The layer after which prompts stop at every threshold; `nil` for another way.
+    public var promptLayer: Int?
     /// The mean loss of the certifying documents at that threshold, beyond full depth's.
     public var risk: Double?
     /// The bound on the expected loss.
@@ -48,6 +58,7 @@ public struct Adaptation: Codable, Sendable, Equatable {
 
     enum CodingKeys: String, CodingKey {
       case name, outcome, threshold, risk, bound, milliseconds
+      case promptLayer = "prompt_layer"
       case fullMilliseconds = "full_milliseconds"
     }
   }
@@ -131,6 +142,8 @@ public struct Adaptation: Codable, Sendable, Equatable {
     case heads = "heads.safetensors"
     /// Which exits to look at.
     case plan = "plan.json"
+    /// Where prompts stop that exits are certified together with.
+    case promptPlan = "prompt-plan.json"
     /// What a prompt costs, so that all machines price alike.
     case promptPrices = "prices.json"
     /// What early exits cost.
@@ -155,7 +168,7 @@ public struct Adaptation: Codable, Sendable, Equatable {
 
   /// The ways that a folder is prepared for: those with a guard.
   public static func guardedWays(in folder: String) -> [Way] {
-    [.exits, .prompts].filter { FileManager.default.fileExists(atPath: guardPath(of: $0, in: folder)) }
+    Way.certifiable.filter { FileManager.default.fileExists(atPath: guardPath(of: $0, in: folder)) }
   }
 
   /// The guard of a way, in a folder.
@@ -201,6 +214,7 @@ public struct Adaptation: Codable, Sendable, Equatable {
       switch way {
       case .exits: ["early exits"]
       case .prompts: ["prompts that stop after a layer"]
+      case .both: ["prompts that stop after a layer and early exits"]
       case .fullDepth: looksUp ? [] : ["full depth: nothing that was tried pays"]
       }
     return (names + (looksUp ? ["drafts looked up in the text"] : [])).joined(separator: ", with ")

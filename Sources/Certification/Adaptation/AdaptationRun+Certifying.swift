@@ -23,7 +23,9 @@ extension AdaptationRun {
   }
 
   /// What may pay, with its guard and with what its parts cost here.
-  func planned(heads: ExitHeads, plan: ExitPlan, outputs: [Generation]) throws -> [Planned]? {
+  func planned(heads: ExitHeads, plan: ExitPlan, prompts: PromptPlan, outputs: [Generation]) throws
+    -> [Planned]?
+  {
     let layerCount = subject.model.decoder.configuration.layerCount
     let prices = try promptPrices()
     var all: [Planned] = []
@@ -32,16 +34,22 @@ extension AdaptationRun {
         sweep, metric: metric, risk: risk, documentsPath: documentsPath, records: certifying)
       all.append(Planned(way: way, step: step, calibrator: calibrator, costs: costs))
     }
-    if let strategy = try exitStrategy(heads, plan) {
-      guard let protection = try makeGuard(.exits, layer: nil, outputs) else { return nil }
-      let sweep = try ThresholdSweep.exits(
+    let leaving = try exitStrategy(heads, plan)
+    func exitSweep(_ strategy: PlannedExits, promptDepth: Int?, _ protection: PolicyGuard) throws
+      -> ThresholdSweep
+    {
+      try .exits(
         exiting(heads), strategy: strategy.exits, policy: strategy.policy,
         // Every other of the usual two dozen: a model nobody knows is to be done in minutes.
         grid: ThresholdSweep.usualGrid(strategy.exits.measure.name).enumerated().compactMap {
           $0.offset % 2 == 1 ? $0.element : nil
         },
-        maxTokens: maxTokens, regime: regime, guard: protection)
-      try add(.exits, .exits, sweep, .exits(exitPrices(heads)))
+        maxTokens: maxTokens, regime: regime, promptDepth: promptDepth, guard: protection)
+    }
+    if let leaving {
+      guard let protection = try makeGuard(.exits, layer: nil, outputs) else { return nil }
+      try add(
+        .exits, .exits, exitSweep(leaving, promptDepth: nil, protection), .exits(exitPrices(heads)))
     }
     let depths = PromptDepthSweep.usualDepths(layerCount: layerCount)
     // A model of a few layers has no depth worth trying.
@@ -50,8 +58,18 @@ extension AdaptationRun {
     let sweep = try ThresholdSweep.prompts(
       subject, depths: depths, maxTokens: maxTokens, regime: regime, guard: protection)
     try add(.prompts, .prompts, sweep, .prompts(prices))
+    // Both, where exits pay and prompts may stop, by their plans.
+    if let leaving, let depth = prompts.layer, prices.propagatedLayer < prices.layer {
+      guard let protection = try makeGuard(.both, layer: depth, outputs) else { return nil }
+      try add(
+        .both, .both, exitSweep(leaving, promptDepth: depth, protection),
+        .documents(DocumentCosts(prompt: prices, output: exitPrices(heads))))
+    }
     return all
   }
+
+  /// How tokens leave, by the plan.
+  private typealias PlannedExits = (exits: ExitStrategy, policy: ThresholdPolicy)
 
   /// Runs all that may pay at every threshold.
   func certify(_ all: [Planned]) throws -> [Candidate]? {
@@ -90,9 +108,7 @@ extension AdaptationRun {
     return subject
   }
 
-  private func exitStrategy(_ heads: ExitHeads, _ plan: ExitPlan) throws -> (
-    exits: ExitStrategy, policy: ThresholdPolicy
-  )? {
+  private func exitStrategy(_ heads: ExitHeads, _ plan: ExitPlan) throws -> PlannedExits? {
     guard !plan.layers.isEmpty, let measure = UsualMeasure(rawValue: plan.measure) else { return nil }
     let policy = try ThresholdPolicy(threshold: 0, layers: plan.layers)
     let strategy = ExitStrategy(

@@ -44,9 +44,13 @@ extension AdaptationRun {
 
   private static func attempt(_ candidate: Candidate, _ result: CalibrationResult) -> Adaptation.Attempt {
     let choice = result.outcome.choice
+    var layer: Int?
+    if case .exits(let description) = candidate.calibrator.sweep.settings.policy {
+      layer = description.prompt?.layer
+    }
     return Adaptation.Attempt(
       name: candidate.way.rawValue, outcome: result.outcome.kind, threshold: choice?.threshold,
-      risk: choice?.empiricalRisk, bound: choice?.upperBound, milliseconds: choice?.cost,
+      promptLayer: layer, risk: choice?.empiricalRisk, bound: choice?.upperBound, milliseconds: choice?.cost,
       fullMilliseconds: choice?.safestCost ?? candidate.table.meanCosts()?.first)
   }
 
@@ -84,7 +88,7 @@ extension AdaptationRun {
     ]
     for chosen in certified {
       let path = Adaptation.certificate(of: chosen.way, in: folder)
-      let subject = try chosen.way == .exits ? exiting(heads) : self.subject
+      let subject = try chosen.way.leavesEarly ? exiting(heads) : self.subject
       let policy = try CertifiedPolicy.load(path, for: subject, regime: regime)
       var protection = GenerationOptions()
       (protection.applicability, protection.tripwire, protection.promptDepth) =

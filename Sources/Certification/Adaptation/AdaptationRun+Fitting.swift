@@ -114,4 +114,32 @@ extension AdaptationRun {
     try write(plan.jsonData(), to: path)
     return plan
   }
+
+  /// Where prompts may stop: the lowest layer that leaves nearly all tokens as they are, of the outputs that exits are
+  /// planned on.
+  func planPrompts(_ outputs: [Generation]) throws -> PromptPlan? {
+    let path = Adaptation.File.promptPlan.path(in: folder)
+    if let bytes = FileManager.default.contents(atPath: path) {
+      let plan = try PromptPlan.read(bytes, name: path)
+      guard plan.modelDigest == subject.modelDigest else {
+        throw CertificationError(.runs, "\(path) is a plan for another model; remove it to begin again")
+      }
+      return plan
+    }
+    let model = subject.model
+    let usual = PromptDepthSweep.usualDepths(layerCount: model.decoder.configuration.layerCount)
+    let sweep = try PromptDepthSweep(model: model, depths: usual)
+    var counts = [Int](repeating: 0, count: sweep.depths.count)
+    for (index, output) in outputs.enumerated() where ExitHeadFitter.isHeldOut(index) {
+      guard let found = try sweep.agreement(along: output, shouldStop: shouldStop) else { return nil }
+      for place in counts.indices { counts[place] += found[place] }
+    }
+    let plan = PromptPlan(
+      zip(sweep.depths, counts).dropFirst().map {
+        PromptPlan.Depth(layer: $0, agreement: Double($1) / Double(max(counts[0], 1)))
+      },
+      agreement: Self.plannedAgreement, tokenCount: counts[0], modelDigest: subject.modelDigest)
+    try write(CanonicalJSON.document(plan), to: path)
+    return plan
+  }
 }

@@ -32,7 +32,7 @@ extension AdaptationRun {
 
   /// A shard that made its own heads, or measured its own prices, would go together with no other.
   private func checkPrepared() throws {
-    var needed = [Adaptation.File.heads, .plan, .promptPrices].map { $0.path(in: folder) }
+    var needed = [Adaptation.File.heads, .plan, .promptPlan, .promptPrices].map { $0.path(in: folder) }
     let depths = PromptDepthSweep.usualDepths(layerCount: subject.model.decoder.configuration.layerCount)
     if !depths.isEmpty { needed.append(Adaptation.guardPath(of: .prompts, in: folder)) }
     if let missing = needed.first(where: { !FileManager.default.fileExists(atPath: $0) }) {

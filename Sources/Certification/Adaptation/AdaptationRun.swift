@@ -23,13 +23,16 @@ public struct AdaptationRun {
     case exits = "documents at every exit threshold"
     /// Decoding at every depth of prompts.
     case prompts = "documents at every prompt depth"
+    /// Decoding at every threshold of early exits after prompts that stop.
+    case both = "documents at every exit threshold after prompts that stop"
     /// Timing what is certified, and what changes no output.
     case timing = "documents on the clock"
   }
 
   /// The fewest documents that can be adapted to.
   public static let fewestDocuments = 60
-  /// Share of tokens that exits have to leave as they are when they are planned; the threshold is certified afterwards.
+  /// Share of tokens that exits, and prompts that stop, have to leave as they are when they are planned; what they do
+  /// to outputs is certified afterwards.
   static let plannedAgreement = 0.95
   static let timedDocuments = 12
 
@@ -58,6 +61,8 @@ public struct AdaptationRun {
     var metric: String
     var risk: String
     var maxTokens: Int?
+    /// What the prompts are known by, where they are not those of chat models.
+    var prompts: String?
   }
 
   /// - Parameters:
@@ -117,8 +122,7 @@ public struct AdaptationRun {
       tasks: whole.map(\.item.task), options: GenerationOptions(), maxTokens: maxTokens)
     try risk.check(certifying, metric: metric, name: documentsPath)
     var one = settings
-    // Exits and prompts share δ.
-    one.delta /= 2
+    one.delta /= Double(Adaptation.Way.certifiable.count)
     try one.checkFeasibility(sampleCount: certifying.count, lossBound: metric.bound)
     try openFolder(count: records.count)
   }
@@ -127,7 +131,8 @@ public struct AdaptationRun {
     let request = Request(
       model: subject.modelDigest, compute: subject.model.computeDescription,
       documents: try FileDigest.sha256(path: documentsPath), count: count, metric: metric.name,
-      risk: risk.name, maxTokens: maxTokens)
+      risk: risk.name, maxTokens: maxTokens,
+      prompts: subject.model.promptStyle == .chat ? nil : subject.model.promptStyle.fingerprint)
     let path = Adaptation.File.request.path(in: folder)
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -156,8 +161,8 @@ public struct AdaptationRun {
   /// Heads, plan, guards and prices: what an earlier run has not left is made.
   func prepared() throws -> (heads: ExitHeads, planned: [Planned])? {
     guard let outputs = try writeOutputs(), let heads = try fitHeads(outputs),
-      let plan = try planExits(heads, outputs),
-      let planned = try planned(heads: heads, plan: plan, outputs: outputs)
+      let plan = try planExits(heads, outputs), let prompts = try planPrompts(outputs),
+      let planned = try planned(heads: heads, plan: plan, prompts: prompts, outputs: outputs)
     else { return nil }
     return (heads, planned)
   }

@@ -1,6 +1,7 @@
 import FileFormats
 import Foundation
 import Generation
+import Transformers
 
 /// What the descriptions of all policies say: what was calibrated, but for its threshold, and what a certificate holds
 /// for.
@@ -34,16 +35,18 @@ extension CertifiablePolicy {
 extension LanguageModel {
   /// How the model computes, as descriptions of policies write it: `nil` for `ComputePath.quantized`.
   public var computeName: String? {
-    computePath == .quantized && cacheBits != 8 ? nil : computeDescription
+    computeDescription == ComputePath.quantized.rawValue ? nil : computeDescription
   }
 
   /// SHA-256 of what stands around a document in a prompt: the tokens of an empty message in the prompt template. The
-  /// style of the prompts is part of it where that is not the chat models'. Of an encoder-decoder it is the text before
-  /// a document.
+  /// style of the prompts is part of it where that is not the chat models', and stands for a template where prompts have
+  /// none. Of an encoder-decoder it is the text before a document.
   ///
   /// - Throws: `GenerationError` for a model whose prompt template is not known.
   public func templateDigest() throws -> String {
-    var tokens = try prompt(user: hasEncoder ? summaryPrefix : "").map(String.init).joined(separator: " ")
+    let frame =
+      try promptStyle == .completion ? prompt(raw: "") : prompt(user: hasEncoder ? summaryPrefix : "")
+    var tokens = frame.map(String.init).joined(separator: " ")
     if promptStyle != .chat { tokens += " \(promptStyle.fingerprint)" }
     return FileDigest.sha256(text: tokens)
   }

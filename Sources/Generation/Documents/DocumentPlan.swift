@@ -26,19 +26,17 @@ extension LanguageModel {
       return try prompt(raw: task.source(document: document, prefix: raw ? "" : summaryPrefix))
     }
     let message = promptStyle.message(completed(task, document: document), document: document)
-    var raw = raw
-    if case .answer = task, promptStyle == .examples { raw = true }
-    if raw { return try prompt(raw: message) }
+    if raw || promptStyle.isContinued(task) { return try prompt(raw: message) }
     return try prompt(
       messages: [ChatMessage(role: "user", content: message)],
       template: promptStyle == .reader ? promptTemplate?.withoutSystem : promptTemplate)
   }
 
-  /// The task as the model is asked it: one that is always told a length gets that which is usual for such a text.
+  /// The task as the model is asked it: a summary that always has a length gets that which is usual for such a text.
   ///
   /// - Complexity: O(n)
   public func completed(_ task: DocumentTask, document: String) -> DocumentTask {
-    guard promptStyle.namesLength, case .summary(var request) = task, request.length == nil else {
+    guard promptStyle.hasUsualLength, case .summary(var request) = task, request.length == nil else {
       return task
     }
     request.length = TextKind(of: document).usualLength
@@ -53,6 +51,7 @@ extension LanguageModel {
     _ options: GenerationOptions, for task: DocumentTask, document: String
   ) throws -> GenerationOptions {
     var options = options
+    options.endsWithLine = promptStyle.isContinued(task)
     switch completed(task, document: document) {
     case .summary(let request):
       guard !options.isExtractive else {
@@ -66,7 +65,6 @@ extension LanguageModel {
         options.leastLength = try floor(of: options.length, document: document)
       }
     case .answer:
-      options.endsWithLine = promptStyle.answersOnOneLine
       if options.isExtractive { options.spans = try spans(of: document) }
     }
     return options

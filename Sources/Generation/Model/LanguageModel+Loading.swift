@@ -14,7 +14,7 @@ extension LanguageModel {
   ///   - cacheBits: Bits of keys and values, 16 or 8; `nil` for what is usual. See `Transformer`.
   ///   - threads: Threads to compute with, at least 1; `nil` for ``defaultThreadCount``.
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
-  ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint.
+  ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint, see ``PromptStyle``.
   ///   - adapter: A low-rank adapter to merge into the weights; see `LowRankAdapter`.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``GenerationError``, each naming file and field.
   public init(
@@ -47,7 +47,9 @@ extension LanguageModel {
       promptTemplate: promptTemplate ?? vocabulary.template, endTokens: vocabulary.endTokens,
       startToken: vocabulary.startToken, templateFound: vocabulary.templateFound,
       sourceEnd: vocabulary.sourceEnd, summaryPrefix: vocabulary.summaryPrefix ?? Self.usualSummaryPrefix,
-      computePath: compute, promptStyle: promptStyle ?? vocabulary.promptStyle)
+      computePath: compute,
+      promptStyle: promptStyle ?? vocabulary.namedStyle
+        ?? (promptTemplate == nil ? vocabulary.promptStyle : .chat))
     notes = checkpoint.notes + vocabulary.notes
   }
 
@@ -71,8 +73,10 @@ public struct TextFacts: Sendable {
   let sourceEnd: TokenID?
   /// What a checkpoint says to write before a text that is to be summarised.
   let summaryPrefix: String?
-  /// How the model wants to be asked about documents.
+  /// How the model wants to be asked about documents: as it says, or else by whether it has a chat template.
   public let promptStyle: PromptStyle
+  /// What it says.
+  let namedStyle: PromptStyle?
   /// What was found instead of a template that can be run.
   let templateFound: String
   /// What a reader should know of the files, a sentence each.
@@ -93,7 +97,7 @@ public struct TextFacts: Sendable {
     var prefix: String?
     var names: [String: String] = [:]
     var notes: [String] = []
-    var style = PromptStyle.chat
+    var style: PromptStyle?
     switch checkpoint.kind {
     case .gguf:
       do {
@@ -150,7 +154,10 @@ public struct TextFacts: Sendable {
       if let id = tokenizer.id(ofSpecial: name), tokenizer.isControl(id) { ends.insert(id) }
     }
     summaryPrefix = prefix
-    promptStyle = style
+    namedStyle = style
+    // An encoder reads no turns anyway.
+    let isPretrained = chatTemplate == nil && checkpoint.configuration.encoder == nil
+    promptStyle = style ?? (isPretrained ? .completion : .chat)
     // All of T5's texts end with the same token, the encoder's and the decoder's.
     sourceEnd = checkpoint.configuration.encoder == nil ? nil : tokenizer.id(ofSpecial: "</s>") ?? ends.min()
     let size = checkpoint.configuration.vocabularySize
@@ -193,8 +200,8 @@ public struct TextFacts: Sendable {
     }
   }
 
-  private static func promptStyle(gguf checkpoint: Checkpoint) throws -> PromptStyle {
-    guard let value = checkpoint.metadata[PromptStyle.metadataKey] else { return .chat }
+  private static func promptStyle(gguf checkpoint: Checkpoint) throws -> PromptStyle? {
+    guard let value = checkpoint.metadata[PromptStyle.metadataKey] else { return nil }
     guard let style = value.string.flatMap(PromptStyle.init(rawValue:)) else {
       throw GenerationError.modelFile(
         file: checkpoint.path, field: PromptStyle.metadataKey,

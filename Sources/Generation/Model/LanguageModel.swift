@@ -99,10 +99,15 @@ public struct LanguageModel: Sendable {
   public var cacheBits: Int { (decoder as? Transformer)?.cacheBits ?? (computePath == .float32 ? 32 : 16) }
 
   /// What of the way it computes changes outputs, in the words of the command line: `quantized`, or
-  /// `quantized --cache-bits 8`.
+  /// `quantized --cache-bits 8`; and ``exactSixBits`` after it where that holds.
   public var computeDescription: String {
     computePath.rawValue + (cacheBits == 8 ? " --cache-bits 8" : "")
+      + ((decoder as? Transformer)?.hasExactSixBitWeights == true ? Self.exactSixBits : "")
   }
+
+  /// What ``computeDescription`` says of models with weights of Q6_K, so that their outputs are told from those of
+  /// version 0.2, which rounded them.
+  package static let exactSixBits = ", 6-bit weights exact"
 
   /// Bytes of weights that one token reads at full depth.
   public var bytesPerToken: Int {

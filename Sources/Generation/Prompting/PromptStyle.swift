@@ -1,5 +1,5 @@
 /// How a model wants to be asked about a document. A checkpoint names it under the metadata key `egress.prompts`; one
-/// that names none is asked as chat models are.
+/// that names none is asked as chat models are, or in ``completion`` where it has no chat template either.
 public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// Whole sentences, as a user would write them.
   ///
@@ -11,6 +11,13 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// For questions, invented examples that the model goes on from, without turns, and of the document the sentences
   /// nearest to the question; summaries as for chat models.
   case examples
+  /// A text that the model goes on from, without turns, for models that were not trained on conversations: questions as
+  /// in ``examples``, and for summaries the document and `In summary,`. An output ends with its line, and a summary at
+  /// the length that is usual for such a text, which such a model would go beyond.
+  ///
+  /// Mean ROUGE-L of 24 summaries of abstracts by Gemma 3 270M, of at most 60 tokens: 0.241 for this wording, 0.200 for
+  /// `TL;DR:`, 0.200 for two invented examples before the document.
+  case completion
   /// The short requests that a model was trained on. The document stands first, so that all requests about it have its
   /// tokens as their common beginning; there is no system turn; and a summary is always told a length. To a question
   /// whose words tell where its answer stands, only the nearest sentences are read; of a long article's sentences, only
@@ -26,16 +33,21 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// What a certificate knows the prompts by: it holds for prompts that are made in the same way.
   package var fingerprint: String { self == .reader ? "\(rawValue) 2" : rawValue }
 
-  /// Whether an answer ends with its line.
-  var answersOnOneLine: Bool { self == .examples }
+  /// Whether the request is a text to go on from: it stands without turns, and its output ends with its line.
+  func isContinued(_ task: DocumentTask) -> Bool {
+    switch (self, task) {
+    case (.completion, _), (.examples, .answer): true
+    case (.examples, .summary), (.chat, _), (.reader, _): false
+    }
+  }
 
-  /// Whether the model is told a length even where the request has none.
-  var namesLength: Bool { self == .reader }
+  /// Whether a summary has a length even where the request has none.
+  var hasUsualLength: Bool { self == .reader || self == .completion }
 
   /// The request about a document, as the user's turn says it.
   package func message(_ task: DocumentTask, document: String) -> String {
     switch (self, task) {
-    case (.examples, .answer(let question)):
+    case (.examples, .answer(let question)), (.completion, .answer(let question)):
       ExamplePrompt.text(document: document, question: question)
     case (.chat, .answer(let question)):
       "Context: \(document)\n\nQuestion: \(question)\n\n"
@@ -43,6 +55,9 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
     case (.chat, .summary(let request)), (.examples, .summary(let request)):
       "\(document)\n\nSummarize the text above in \(Self.chatLength(request.length))"
         + (request.focus.map { ", about this: \($0)" } ?? ".")
+    case (.completion, .summary(let request)):
+      // A length is kept by counting alone: a request for one is nothing to go on from.
+      "\(document)\n\nIn summary,\(request.focus.map { " as to \($0)," } ?? "")"
     case (.reader, .answer(let question)):
       "\(PassageSelection.evidence(in: document, for: question))\n\nQuestion: \(question)"
     case (.reader, .summary(let request)):

@@ -31,6 +31,8 @@ public final class Transformer: DecoderModel, SourceEncoder {
   let cacheStorage: KeyValueCache.Storage
   /// Bits of a number of its caches: 8, 16 or 32.
   public var cacheBits: Int { cacheStorage.bits }
+  /// Whether kernels multiply weights of Q6_K, which were rounded up to version 0.2 and are not any more.
+  public let hasExactSixBitWeights: Bool
   /// Which kernels run.
   public let instructionSet: InstructionSet
   /// Threads of the worker pool.
@@ -114,6 +116,9 @@ public final class Transformer: DecoderModel, SourceEncoder {
     self.configuration = configuration
     self.computePath = compute
     cacheStorage = try Self.storage(cacheBits, compute: compute, configuration: configuration)
+    hasExactSixBitWeights =
+      compute != .float32
+      && checkpoint.tensorNames.contains { (try? checkpoint.tensor($0))?.format == .q6_K }
     do {
       instructionSet = try InstructionSet.selected()
       let pool = try WorkerPool(threads: threads)
@@ -214,6 +219,7 @@ public final class Transformer: DecoderModel, SourceEncoder {
     self.configuration = configuration
     computePath = compute
     cacheStorage = compute == .float32 ? .single : .half
+    hasExactSixBitWeights = false
     self.pool = pool
     self.instructionSet = instructionSet
     self.embedding = embedding

@@ -8,9 +8,9 @@ struct AdaptCommand: ParsableCommand {
     abstract: "Make any model faster on documents like yours, with a certificate.",
     discussion: """
       Runs the model on the documents, fits exit heads to it, plans which exits to look at on this machine, certifies \
-      early exits and prompt depths, times what is certified with and without drafts looked up in the text, and keeps \
-      what is fastest. The first three tenths of the documents, at most 100, make heads, plan and guard; the others \
-      certify.
+      early exits, prompt depths and both together, times what is certified with and without drafts looked up in the \
+      text, and keeps what is fastest. The first three tenths of the documents, at most 100, make heads, plans and \
+      guards; the others certify.
 
       Everything goes to MODEL.egress/ beside the model, and report.html there says what was tried. summarize and \
       answer use the folder from then on; --full-depth decodes without it. An interrupted command goes on where it was.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Certification
 import Generation
+import SpeculativeDecoding
 import Transformers
 
 struct ChatCommand: ParsableCommand {
@@ -32,6 +33,10 @@ struct ChatCommand: ParsableCommand {
 
   func validate() throws {
     if speculation.showDrafts { throw ValidationError("--show-drafts has no effect in a conversation.") }
+    if case .rollback = speculation.rule, sampling.temperature > 0 {
+      throw ValidationError(
+        "--temperature goes with drafts that change no output: give --exact, or leave --temperature out.")
+    }
     if turns.messages == "-" {
       throw ValidationError("--messages has to be a file: standard input has the turns.")
     }

@@ -33,7 +33,8 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "How documents are asked about: chat, examples or reader. (default: what the model says, or chat)",
+      "How documents are asked about: chat, examples, completion or reader. (default: what the model says, or chat; "
+        + "completion without a chat template)",
       valueName: "style"))
   var prompts: PromptStyle?
 

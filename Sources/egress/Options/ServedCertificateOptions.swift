@@ -47,7 +47,7 @@ struct ServedCertificateOptions: ParsableArguments {
       adaptation.way != .fullDepth
     {
       paths = [Adaptation.certificate(of: adaptation.way, in: folder)]
-      if adaptation.way == .exits { heads = Adaptation.File.heads.path(in: folder) }
+      if adaptation.way.leavesEarly { heads = Adaptation.File.heads.path(in: folder) }
     }
     for path in paths {
       let subject =

@@ -128,6 +128,13 @@ struct SpeculationOptions: ParsableArguments {
     }
   }
 
+  /// Which drafted tokens are kept.
+  var rule: AcceptanceRule {
+    // What a draft model drafts is worth having where it differs.
+    let usual = kind == .draft && !exact ? AcceptanceRule.rollback(threshold: 2) : .exact
+    return rollback.map { .rollback(threshold: $0) } ?? usual
+  }
+
   /// Whether the certificate given is one for the rollback threshold, not for exits.
   func takesCertificate(_ exits: ExitOptions) -> Bool {
     kind == .draft && !exact && exits.certificate != nil
@@ -196,8 +203,6 @@ struct SpeculationOptions: ParsableArguments {
       let usual = heads?.layers.first ?? max(1, layers / 3)
       sources.append(.earlyExit(layer: draftLayer ?? usual, heads: heads))
     }
-    let usual = kind == .draft && !exact ? AcceptanceRule.rollback(threshold: 2) : .exact
-    let rule = rollback.map { .rollback(threshold: $0) } ?? usual
     return try SpeculationStrategy(
       sources, for: loaded.model, exits: exitStrategy, rule: rule,
       fallback: fallback ?? loadedDraft?.usualFallback ?? 0.6,

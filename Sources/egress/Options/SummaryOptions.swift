@@ -7,7 +7,7 @@ struct SummaryOptions: ParsableArguments {
     parsing: .unconditional,
     help: ArgumentHelp(
       "End the summary after so many sentences, 1 to 100. (default: by the kind of text, for models "
-        + "trained to lengths)",
+        + "trained to lengths and for those without a chat template)",
       valueName: "n"))
   var sentences: Int?
 

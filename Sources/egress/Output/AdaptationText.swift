@@ -18,6 +18,7 @@ enum AdaptationText {
           line += ", loss \(risk.formatted(places: 4)), at most \(bound.formatted(places: 4))"
         }
       }
+      if let layer = attempt.promptLayer { line += "; prompts to layer \(layer)" }
       lines.append(line)
     }
     lines += ["", "".padding(to: 26) + "ms a token  ms a document  same outputs of \(found.timedDocuments)"]

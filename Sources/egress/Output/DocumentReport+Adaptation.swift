@@ -20,7 +20,9 @@ extension DocumentReport {
     var report = self
     if adaptation.way != .fullDepth {
       report.exits.certificate = Adaptation.certificate(of: adaptation.way, in: folder)
-      if adaptation.way == .exits { report.exits.policy.exitHeads = Adaptation.File.heads.path(in: folder) }
+      if adaptation.way.leavesEarly {
+        report.exits.policy.exitHeads = Adaptation.File.heads.path(in: folder)
+      }
     }
     if adaptation.looksUp { report.speculation.drafter = .promptLookup }
     Console.note("\(adaptation.summary), from \(folder); --full-depth decodes without")

@@ -27,6 +27,8 @@ struct ModelFacts: Encodable {
   var contextLength: Int
   var tiedEmbedding: Bool
   var promptTemplate: String?
+  /// How documents are asked about; `nil` for an encoder-decoder.
+  var prompts: PromptStyle?
   var endTokenIds: [TokenID]
   var parameters: Int
   /// Bytes of weights that one token reads: each layer's, the unembedding's, and one row of the embedding.
@@ -52,6 +54,7 @@ struct ModelFacts: Encodable {
     contextLength = configuration.contextLength
     tiedEmbedding = configuration.hasTiedEmbedding
     promptTemplate = text.template?.name
+    prompts = configuration.encoder == nil ? text.promptStyle : nil
     endTokenIds = text.endTokens.sorted()
     let all = try checkpoint.tensorNames.map { try checkpoint.tensor($0) }
     tensors = all.map {
@@ -85,7 +88,8 @@ struct ModelFacts: Encodable {
       "heads             \(heads), \(keyValueHeads) for keys and values, \(headSize) numbers each",
       "vocabulary        \(vocabularySize.grouped)\(tiedEmbedding ? ", tied embedding" : "")",
       "context           \(contextLength.grouped) tokens",
-      "prompt template   \(promptTemplate ?? "not known")",
+      "prompt template   \(promptTemplate ?? "not known")"
+        + (prompts.map { ", documents in the style \($0.rawValue)" } ?? ""),
       "end tokens        \(endTokenIds.map(String.init).joined(separator: ", "))",
       "parameters        \(parameters.grouped)",
       "bytes per token   \(bytesPerToken.grouped): "

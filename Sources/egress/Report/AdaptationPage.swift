@@ -8,6 +8,7 @@ import RiskControl
 struct AdaptationPage {
   private let adaptation: Adaptation
   private let plan: ExitPlan?
+  private let prompts: PromptPlan?
   private let heads: ExitHeadsDescription?
   private let certificate: Certificate?
 
@@ -17,6 +18,8 @@ struct AdaptationPage {
     func bytes(_ path: String) -> Data? { FileManager.default.contents(atPath: path) }
     let plan = Adaptation.File.plan.path(in: folder)
     self.plan = try bytes(plan).map { try ExitPlan.read($0, name: plan) }
+    let prompts = Adaptation.File.promptPlan.path(in: folder)
+    self.prompts = try bytes(prompts).map { try PromptPlan.read($0, name: prompts) }
     let heads = Adaptation.File.heads.path(in: folder)
     self.heads = try bytes(ExitHeadsDescription.path(for: heads)).map {
       try JSONDecoder().decode(ExitHeadsDescription.self, from: $0)
@@ -53,6 +56,7 @@ struct AdaptationPage {
         <h2>What was tried under a certificate</h2>
         \(attempts())
         \(exits())
+        \(stoppedPrompts())
         """)
   }
 
@@ -113,12 +117,13 @@ struct AdaptationPage {
   private func attempts() -> String {
     func number(_ value: Double?, _ places: Int) -> String { value?.formatted(places: places) ?? "" }
     return Self.table(
-      ["way", "outcome", "threshold", "loss", "bound", "ms a document", "at full depth"],
+      ["way", "outcome", "threshold", "prompts to layer", "loss", "bound", "ms a document", "at full depth"],
       adaptation.attempts.map { attempt in
         (
           attempt.name == adaptation.way.rawValue,
           [
             attempt.name, attempt.outcome.rawValue, attempt.threshold.map(TableText.short) ?? "",
+            attempt.promptLayer.map(String.init) ?? "",
             number(attempt.risk, 4), number(attempt.bound, 4), number(attempt.milliseconds, 1),
             number(attempt.fullMilliseconds, 1),
           ]
@@ -149,6 +154,25 @@ struct AdaptationPage {
       <p class="key">how often an exit's token is full depth's, on \(heads.heldOutTokens.grouped) tokens held out</p>
       \(Self.table(["exit", "model's own head", "fitted head", "classifier right", "looked at"], rows))
       <p>\(HTML.escape(choice))</p>
+      """
+  }
+
+  /// How often a prompt that stops leaves the next token as it is, and which layer goes together with exits.
+  private func stoppedPrompts() -> String {
+    guard let prompts, !prompts.depths.isEmpty else { return "" }
+    let rows = prompts.depths.map { depth in
+      (
+        depth.layer == prompts.layer,
+        [
+          "layer \(depth.layer)", depth.agreement.formatted(places: 3),
+          depth.layer == prompts.layer ? "yes" : "",
+        ]
+      )
+    }
+    return """
+      <h2>Prompts that stop after a layer</h2>
+      <p class="key">how often the next token is full depth's, on \(prompts.tokenCount.grouped) tokens held out</p>
+      \(Self.table(["prompts to", "same token", "tried with exits"], rows))
       """
   }
 }
