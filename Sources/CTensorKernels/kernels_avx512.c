@@ -107,10 +107,8 @@ EK_INLINE __m512i avx512_offset(int32_t offset, int bits, bool has_minimum, bool
 
 EK_INLINE __m512 avx512_halves(const uint8_t *at) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)at)); }
 
-// Factors of scales or minimums of eight k blocks, with these.
-EK_INLINE __m512 avx512_factors(const uint8_t *at, const uint8_t *of_eight) {
-  __m512 factors = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i *)at)));
-  return _mm512_mul_ps(factors, avx512_halves(of_eight));
+EK_INLINE __m512 avx512_factors(const uint8_t *at) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i *)at)));
 }
 
 EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
@@ -131,10 +129,15 @@ EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, in
   const int32_t *offsets = x->offsets + (size_t)token * k_blocks * 3;
   const size_t scale_stride = (size_t)k_blocks * (size_t)parts;
   const float *scales = x->scales + (size_t)token * scale_stride, *sums = x->sums + (size_t)token * scale_stride;
-  __m512 acc[4][8];
+  __m512 acc[4][8], of_eight[4][2];
   FOR_TILE(r, t) acc[r][t] = _mm512_setzero_ps();
   for (int32_t k = 0; k < k_blocks; k++) {
     EK(look_ahead)(ahead, rows, (size_t)k * block_bytes, block_bytes);
+    // Scales and minimums of eight k blocks.
+    if (factors && k % 8 == 0)
+      UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int i = 0; i < of_each; i++)
+          of_eight[r][i] = avx512_halves(base[r] + all_quants + all_factors + (size_t)(k / 8 * of_each + i) * 32);
     UNROLL for (int group = 0; group < groups; group++) {
       __m512i dot[4][8];
       FOR_TILE(r, t)
@@ -153,15 +156,15 @@ EK_INLINE void avx512_tile(const ek_matrix *w, int32_t begin, int32_t stride, in
       UNROLL for (int r = 0; r < rows; r++) {
         const uint8_t *scale_at = base[r] + all_quants + (size_t)k * 32;
         const uint8_t *factor_at = base[r] + all_quants + (size_t)k * factor_bytes + (factors == 2 ? 16 * group : 0);
-        const uint8_t *of_eight = base[r] + all_quants + all_factors + (size_t)(k / 8 * of_each) * 32;
-        __m512 scale = factors ? avx512_factors(factor_at, of_eight) : avx512_halves(scale_at);
+        __m512 scale =
+            factors ? _mm512_mul_ps(avx512_factors(factor_at), of_eight[r][0]) : avx512_halves(scale_at);
         UNROLL for (int t = 0; t < tokens; t++) {
           float of_token = scales[(size_t)t * scale_stride + (size_t)(k * parts + (parts == 1 ? 0 : group))];
           __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(of_token));
           acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r][t]), factor, acc[r][t]);
         }
         if (!has_minimum || (factors != 2 && group + 1 < groups)) continue;
-        __m512 minimum = factors ? avx512_factors(factor_at + 16 * factors, of_eight + 32)
+        __m512 minimum = factors ? _mm512_mul_ps(avx512_factors(factor_at + 16 * factors), of_eight[r][1])
                                  : avx512_halves(scale_at + (size_t)k_blocks * 32);
         UNROLL for (int t = 0; t < tokens; t++) {
           __m512 sum = factors == 2 ? _mm512_set1_ps(EK(half_sum)(x, token + t, k, group, parts))

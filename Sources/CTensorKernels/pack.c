@@ -234,7 +234,8 @@ enum { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q
 
 void ek_choose_layout(ek_matrix *w, uint32_t type, const uint8_t *source, size_t count) {
   w->has_minimum = type == Q4_1 || type == Q5_1 || type == Q2_K || type == Q4_K || type == Q5_K;
-  w->factors = type == Q4_K || type == Q5_K || type == IQ4_XS ? 1 : type == Q2_K || type == Q3_K || type == Q6_K ? 2 : 0;
+  const bool of_halves = type == Q2_K || type == Q3_K || type == Q6_K;
+  w->factors = of_halves ? 2 : type == Q4_K || type == Q5_K || type == IQ4_XS ? 1 : 0;
   w->levels = type == IQ4_NL || type == IQ4_XS ? non_linear_values : type == MXFP4 ? doubled_float4_values : NULL;
   switch (type) {
   case Q2_K: w->bits = 2; break;

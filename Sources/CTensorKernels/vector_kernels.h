@@ -25,7 +25,8 @@ EK_INLINE void EK(look_ahead)(const uint8_t *const *ahead, int rows, size_t offs
 // scale * sum of the quants of a half of a k block, rounded once, whether activations have one part a k block or two.
 EK_INLINE float EK(half_sum)(const ek_activations *x, int32_t token, int32_t k, int half, int parts) {
   size_t block = (size_t)token * (size_t)x->k_blocks + (size_t)k;
-  return x->scales[block * (size_t)parts + (size_t)(parts == 1 ? 0 : half)] * (float)(x->offsets[block * 3 + half] / -32);
+  const float scale = x->scales[block * (size_t)parts + (size_t)(parts == 1 ? 0 : half)];
+  return scale * (float)(x->offsets[block * 3 + half] / -32);
 }
 
 EK_INLINE v8 EK(load)(const float *p) { return *(const v8u *)p; }

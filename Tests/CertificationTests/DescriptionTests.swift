@@ -152,7 +152,7 @@ import Testing
     #expect(try JSONDecoder().decode(DecodingRegime.self, from: written) == summaries)
   }
 
-  @Test func `a certificate from before weights of 6 bits were exact is refused`() throws {
+  @Test func `a certificate from before kernels computed with a format otherwise is refused`() throws {
     var tiny = TinyDecoder()
     (tiny.hiddenSize, tiny.feedForwardSize, tiny.headCount, tiny.keyValueHeadCount, tiny.headSize) = (
       256, 256, 8, 4, 32
@@ -182,20 +182,28 @@ import Testing
       _ = try CertifiedPolicy.load(folder.path + "/c.json", for: subject, regime: regime)
     }
     // Other formats are multiplied as they were.
-    tiny.format = .q5_K
+    tiny.format = .q5_0
     #expect(try subject().model.computeName == nil)
-    tiny.format = .q4_K
+    tiny.format = .q4_1
     #expect(try subject().model.computeName == nil)
     try load()
+    let changes: [(inout TinyDecoder) -> Void] = [
+      { $0.format = .q2_K }, { $0.format = .q4_0 }, { $0.format = .q4_K }, { $0.format = .iq4_XS },
+    ]
+    for change in changes {
+      change(&tiny)
+      #expect(try subject().model.computeName == "quantized, kernels 2")
+    }
+    tiny.format = .q4_1
     tiny.embeddingFormat = .q6_K
-    #expect(try subject().model.computeName == "quantized, 6-bit weights exact")
+    #expect(try subject().model.computeName == "quantized, kernels 2")
     try load()
     let error = #expect(throws: CertificationError.self) { try load { $0.compute = nil } }
     #expect(
       "\(error, default: "")".hasSuffix(
-        "before weights of 6 bits were exact, and outputs are others now: calibrate again"))
+        "which computed with this model's weights otherwise, and outputs are others now: calibrate again"))
     let other = #expect(throws: CertificationError.self) { try load { $0.compute = "float32" } }
-    #expect("\(other, default: "")".contains("is for --compute float32, found --compute quantized, 6-bit"))
+    #expect("\(other, default: "")".contains("is for --compute float32, found --compute quantized, kernels 2"))
   }
 
   @Test func `a certificate of greedy decoding does not cover penalties`() throws {

@@ -32,10 +32,10 @@ typedef struct {
   const uint8_t *data;    // 64-byte aligned
   int32_t row_blocks;     // rows / 16, rounded up; rows past the end are zero
   int32_t k_blocks;       // columns / 32, rounded up; columns past the end are zero
-  // What goes together: 2: quants 0…3, minimums and factors of halves; 4: 0…15 with minimums, with factors of k blocks or
-  // without, −8…7 without minimums, or levels, with factors of k blocks or without; 5: 0…31 with minimums, with factors
-  // of k blocks or without, −16…15 without minimums; 6: −32…31 and factors of halves; 8: −128…127. Those that can be
-  // negative are stored with 8, 16 or 32 added, but for 8 bits.
+  // What goes together: 2: quants 0…3, minimums and factors of halves; 4: 0…15 with minimums, with factors of k blocks
+  // or without, −8…7 without minimums, or levels, with factors of k blocks or without; 5: 0…31 with minimums, with
+  // factors of k blocks or without, −16…15 without minimums; 6: −32…31 and factors of halves; 8: −128…127. Those that
+  // can be negative are stored with 8, 16 or 32 added, but for 8 bits.
   int32_t bits;
   int32_t has_minimum;
   int32_t factors;        // of a k block: none, 1, or 2 for its halves
@@ -75,8 +75,8 @@ typedef struct {
 // Writes one block of row `row` (0…15) of a row block of w, whose data is not looked at. Scales are rounded to half
 // precision.
 void ek_pack_block(const ek_matrix *w, uint8_t *row_block, int row, int k_block, const ek_weight_block *block);
-// How a format is held: bits, has_minimum, factors and levels of w, by its GGUF number as below; 8 bits for others. MXFP4
-// takes 4 only where `count` blocks of it at `source` have no power of two over half precision's.
+// How a format is held: bits, has_minimum, factors and levels of w, by its GGUF number as below; 8 bits for others.
+// MXFP4 takes 4 only where `count` blocks of it at `source` have no power of two over half precision's.
 void ek_choose_layout(ek_matrix *w, uint32_t type, const uint8_t *source, size_t count);
 // Repacks rows of a quantised format without requantising: type is the GGUF number of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
 // Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4, and w has its layout; source holds row_bytes per row. Returns
@@ -85,8 +85,8 @@ bool ek_pack_rows(const ek_matrix *w, uint8_t *row_block, uint32_t type, const u
                   int rows);
 // Quantises one row of floats to 8 bits in blocks of 32 and packs it; `columns` need not be a multiple of 32.
 void ek_pack_floats(const ek_matrix *w, uint8_t *row_block, int row, const float *values, size_t columns);
-// The same in 4 bits with a minimum: a block's sum of squared errors is at most that of 16 even steps from its smallest to
-// its largest weight.
+// The same in 4 bits with a minimum: a block's sum of squared errors is at most that of 16 even steps from its smallest
+// to its largest weight.
 void ek_pack_floats_in_4_bits(const ek_matrix *w, uint8_t *row_block, int row, const float *values, size_t columns);
 
 float ek_half_to_float(uint16_t half);

@@ -115,10 +115,11 @@ struct CertificateCheck {
     let found = subject.model.computeName
     guard expected != found else { return }
     let usual = ComputePath.quantized.rawValue
-    guard found != (expected ?? usual) + LanguageModel.exactSixBits else {
+    guard found != (expected ?? usual) + LanguageModel.laterKernels else {
       throw CertificationError(
         .notCovered,
-        "\(name): the certificate is from before weights of 6 bits were exact, and outputs are others now: calibrate again"
+        "\(name): the certificate is from version 0.2, which computed with this model's weights otherwise, and outputs "
+          + "are others now: calibrate again"
       )
     }
     throw CertificationError(

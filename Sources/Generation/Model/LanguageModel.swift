@@ -99,15 +99,15 @@ public struct LanguageModel: Sendable {
   public var cacheBits: Int { (decoder as? Transformer)?.cacheBits ?? (computePath == .float32 ? 32 : 16) }
 
   /// What of the way it computes changes outputs, in the words of the command line: `quantized`, or
-  /// `quantized --cache-bits 8`; and ``exactSixBits`` after it where that holds.
+  /// `quantized --cache-bits 8`; and ``laterKernels`` after it where outputs hang on them.
   public var computeDescription: String {
     computePath.rawValue + (cacheBits == 8 ? " --cache-bits 8" : "")
-      + ((decoder as? Transformer)?.hasExactSixBitWeights == true ? Self.exactSixBits : "")
+      + ((decoder as? Transformer)?.differsFromFirstKernels == true ? Self.laterKernels : "")
   }
 
-  /// What ``computeDescription`` says of models with weights of Q6_K, so that their outputs are told from those of
-  /// version 0.2, which rounded them.
-  package static let exactSixBits = ", 6-bit weights exact"
+  /// What ``computeDescription`` says of models with weights that version 0.2 computed with otherwise, so that their
+  /// outputs are told from those.
+  package static let laterKernels = ", kernels 2"
 
   /// Bytes of weights that one token reads at full depth.
   public var bytesPerToken: Int {

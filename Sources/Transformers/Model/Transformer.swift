@@ -31,8 +31,8 @@ public final class Transformer: DecoderModel, SourceEncoder {
   let cacheStorage: KeyValueCache.Storage
   /// Bits of a number of its caches: 8, 16 or 32.
   public var cacheBits: Int { cacheStorage.bits }
-  /// Whether kernels multiply weights of Q6_K, which were rounded up to version 0.2 and are not any more.
-  public let hasExactSixBitWeights: Bool
+  /// Whether weights have formats that version 0.2 rounded, or summed in another order, so that its logits were others.
+  public let differsFromFirstKernels: Bool
   /// Which kernels run.
   public let instructionSet: InstructionSet
   /// Threads of the worker pool.
@@ -116,9 +116,10 @@ public final class Transformer: DecoderModel, SourceEncoder {
     self.configuration = configuration
     self.computePath = compute
     cacheStorage = try Self.storage(cacheBits, compute: compute, configuration: configuration)
-    hasExactSixBitWeights =
+    let changed: Set<BlockFormat> = [.q2_K, .q3_K, .q4_0, .q4_K, .q5_K, .q6_K, .iq4_XS]
+    differsFromFirstKernels =
       compute != .float32
-      && checkpoint.tensorNames.contains { (try? checkpoint.tensor($0))?.format == .q6_K }
+      && checkpoint.tensorNames.contains { (try? checkpoint.tensor($0)).map { changed.contains($0.format) } ?? false }
     do {
       instructionSet = try InstructionSet.selected()
       let pool = try WorkerPool(threads: threads)
@@ -219,7 +220,7 @@ public final class Transformer: DecoderModel, SourceEncoder {
     self.configuration = configuration
     computePath = compute
     cacheStorage = compute == .float32 ? .single : .half
-    hasExactSixBitWeights = false
+    differsFromFirstKernels = false
     self.pool = pool
     self.instructionSet = instructionSet
     self.embedding = embedding
