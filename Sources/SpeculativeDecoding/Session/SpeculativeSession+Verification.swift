@@ -4,9 +4,9 @@ import Transformers
 
 /// What a pass at full depth needs of the large model, and which tokens the rule lets stay.
 extension SpeculativeSession {
-  /// Rows whose logits are computed together. The unembedding, a third of a small model, is read once for each group;
-  /// rows after the first wrong guess need no logits at all, but long drafts are made where few guesses are wrong.
-  private static let logitRows = 8
+  /// Rows whose logits are computed together. The unembedding is read once for each group, and rows after the first
+  /// wrong guess need no logits at all.
+  private static let logitRows = 4
 
   /// Runs the last token and the drafted ones through the layers from `layer` on and hands their logits to
   /// ``take(_:_:)``, until it says that no more are wanted.
