@@ -203,7 +203,8 @@ import Testing
       "\(error, default: "")".hasSuffix(
         "which computed with this model's weights otherwise, and outputs are others now: calibrate again"))
     let other = #expect(throws: CertificationError.self) { try load { $0.compute = "float32" } }
-    #expect("\(other, default: "")".contains("is for --compute float32, found --compute quantized, kernels 2"))
+    #expect(
+      "\(other, default: "")".contains("is for --compute float32, found --compute quantized, kernels 2"))
   }
 
   @Test func `a certificate of greedy decoding does not cover penalties`() throws {

@@ -16,7 +16,9 @@ public enum SweepCosts: Codable, Sendable, Equatable {
 
   /// Measures a subject on this machine: its drafts where it has some, otherwise exits.
   ///
-  /// - Parameter prompts: Measures what prompts that stop after a layer cost, too.
+  /// - Parameters:
+  ///   - subject: The model, with its drafts or exits.
+  ///   - prompts: Measures what prompts that stop after a layer cost, too.
   public static func measured(_ subject: DecodingSubject, prompts: Bool = false) throws -> SweepCosts {
     let decoder = subject.model.decoder
     guard let draft = subject.draft else {

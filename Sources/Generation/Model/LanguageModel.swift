@@ -99,7 +99,7 @@ public struct LanguageModel: Sendable {
   public var cacheBits: Int { (decoder as? Transformer)?.cacheBits ?? (computePath == .float32 ? 32 : 16) }
 
   /// What of the way it computes changes outputs, in the words of the command line: `quantized`, or
-  /// `quantized --cache-bits 8`; and ``laterKernels`` after it where outputs hang on them.
+  /// `quantized --cache-bits 8`; and `, kernels 2` after it where outputs are not those of version 0.2.
   public var computeDescription: String {
     computePath.rawValue + (cacheBits == 8 ? " --cache-bits 8" : "")
       + ((decoder as? Transformer)?.differsFromFirstKernels == true ? Self.laterKernels : "")

@@ -119,7 +119,9 @@ public final class Transformer: DecoderModel, SourceEncoder {
     let changed: Set<BlockFormat> = [.q2_K, .q3_K, .q4_0, .q4_K, .q5_K, .q6_K, .iq4_XS]
     differsFromFirstKernels =
       compute != .float32
-      && checkpoint.tensorNames.contains { (try? checkpoint.tensor($0)).map { changed.contains($0.format) } ?? false }
+      && checkpoint.tensorNames.contains { name in
+        (try? checkpoint.tensor(name)).map { changed.contains($0.format) } ?? false
+      }
     do {
       instructionSet = try InstructionSet.selected()
       let pool = try WorkerPool(threads: threads)
