@@ -86,6 +86,9 @@ import Testing
     expectRefusal(
       try generate(["--draft", model, "--certificate", path], raw: false), status: 1,
       saying: "not for this draft")
+    expectRefusal(
+      try generate(["--certificate", path], raw: false), status: 1,
+      saying: "is for drafts of head tiny, and no draft is given: add --draft")
   }
 
   private static func document(_ index: Int) -> String {

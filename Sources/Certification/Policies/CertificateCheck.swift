@@ -15,6 +15,11 @@ struct CertificateCheck {
     _ certificate: Certificate, _ subject: DecodingSubject, _ regime: DecodingRegime
   ) throws -> ExitPolicyDescription {
     let policy = try policy(of: certificate, "no exit policy; egress calibrate --data makes one that does")
+    if case .drafts(let drafts)? = certificate.policyDescription {
+      throw CertificationError(
+        .notCovered,
+        "\(name): the certificate is for drafts of \(drafts.draft), and no draft is given: add --draft")
+    }
     let description = try ExitPolicyDescription.read(JSONEncoder().encode(policy), name: "\(name): policy")
     try check(
       description, of: certificate, subject, regime, kind: "exit policy",
