@@ -39,8 +39,8 @@ extension LanguageModel {
   }
 
   /// SHA-256 of what stands around a document in a prompt: the tokens of an empty message in the prompt template. The
-  /// style of the prompts is part of it where that is not the chat models', and stands for a template where prompts have
-  /// none. Of an encoder-decoder it is the text before a document.
+  /// style of the prompts is part of it where that is not the chat models', and stands for a template where prompts
+  /// have none. Of an encoder-decoder it is the text before a document.
   ///
   /// - Throws: `GenerationError` for a model whose prompt template is not known.
   public func templateDigest() throws -> String {
