@@ -37,37 +37,52 @@ static inline block_place place(const ek_matrix *w, uint8_t *row_block, int row,
   return p;
 }
 
-static inline void put_quants2(uint8_t *at, const uint8_t quants[32]) {
-  for (int half = 0; half < 2; half++)
-    for (int i = 0; i < 4; i++) {
-      const uint8_t *q = quants + 16 * half + i;
-      at[64 * half + i] = (uint8_t)(q[0] | q[4] << 2 | q[8] << 4 | q[12] << 6);
-    }
+// Four quants at a time: time to the first token counts every pass over the weights.
+static inline uint32_t get_word(const uint8_t *at) {
+  uint32_t word;
+  memcpy(&word, at, 4);
+  return word;
+}
+static inline void put_word(uint8_t *at, uint32_t word) { memcpy(at, &word, 4); }
+// The same bits of each of the four.
+static inline uint32_t each(uint32_t bits) { return bits * 0x01010101u; }
+
+// 32 quants of one row, eight words of four, to their places in a row block.
+static inline void put_quants2(uint8_t *at, const uint32_t q[8]) {
+  for (int line = 0; line < 2; line++, q += 4) put_word(at + 64 * line, q[0] | q[1] << 2 | q[2] << 4 | q[3] << 6);
 }
 
-static inline void put_quants8(uint8_t *at, const int8_t quants[32]) {
-  for (int quad = 0; quad < 8; quad++) memcpy(at + 64 * quad, quants + 4 * quad, 4);
+static inline void put_quants4(uint8_t *at, const uint32_t q[8]) {
+  for (int line = 0; line < 4; line++) put_word(at + 64 * line, q[2 * line] | q[2 * line + 1] << 4);
 }
 
-static inline void put_quants4(uint8_t *at, const uint8_t quants[32]) {
-  for (int pair = 0; pair < 4; pair++)
-    for (int i = 0; i < 4; i++) at[64 * pair + i] = (uint8_t)(quants[8 * pair + i] | quants[8 * pair + 4 + i] << 4);
+static inline void put_quants5(uint8_t *at, const uint32_t q[8]) {
+  const uint32_t a = q[5], b = q[6], c = q[7];
+  const uint32_t high[5] = {a & each(7), (a >> 3 & each(3)) | (c >> 3 & each(1)) << 2, b & each(7),
+                            (b >> 3 & each(3)) | (c >> 4 & each(1)) << 2, c & each(7)};
+  for (int line = 0; line < 5; line++) put_word(at + 64 * line, q[line] | high[line] << 5);
 }
 
-static inline void put_quants5(uint8_t *at, const uint8_t quants[32]) {
-  for (int i = 0; i < 4; i++) {
-    int a = quants[20 + i], b = quants[24 + i], c = quants[28 + i];
-    const int high[5] = {a & 7, a >> 3 | (c >> 3 & 1) << 2, b & 7, b >> 3 | c >> 4 << 2, c & 7};
-    for (int line = 0; line < 5; line++) at[64 * line + i] = (uint8_t)(quants[4 * line + i] | high[line] << 5);
-  }
-}
-
-static inline void put_quants6(uint8_t *at, const uint8_t quants[32]) {
-  for (int half = 0; half < 2; half++)
+static inline void put_quants6(uint8_t *at, const uint32_t q[8]) {
+  for (int half = 0; half < 2; half++, q += 4)
     for (int line = 0; line < 3; line++)
-      for (int i = 0; i < 4; i++)
-        at[192 * half + 64 * line + i] =
-            (uint8_t)(quants[16 * half + 4 * line + i] | quants[16 * half + 12 + i] >> (4 - 2 * line) << 6);
+      put_word(at + 192 * half + 64 * line, q[line] | (q[3] >> (4 - 2 * line) & each(3)) << 6);
+}
+
+static inline void put_quants8(uint8_t *at, const uint32_t q[8]) {
+  for (int quad = 0; quad < 8; quad++) put_word(at + 64 * quad, q[quad]);
+}
+
+static inline void put_quants(int32_t bits, uint8_t *at, const uint8_t quants[32]) {
+  uint32_t words[8];
+  memcpy(words, quants, 32);
+  switch (bits) {
+  case 2: put_quants2(at, words); break;
+  case 4: put_quants4(at, words); break;
+  case 5: put_quants5(at, words); break;
+  case 6: put_quants6(at, words); break;
+  default: put_quants8(at, words); break;
+  }
 }
 
 void ek_pack_block(const ek_matrix *w, uint8_t *row_block, int row, int k_block, const ek_weight_block *block) {
@@ -75,13 +90,7 @@ void ek_pack_block(const ek_matrix *w, uint8_t *row_block, int row, int k_block,
   const int added = w->has_minimum || w->levels || w->bits == 8 ? 0 : 1 << (w->bits - 1);
   uint8_t quants[32];
   for (int i = 0; i < 32; i++) quants[i] = (uint8_t)(block->quants[i] + added);
-  switch (w->bits) {
-  case 2: put_quants2(p.quants, quants); break;
-  case 4: put_quants4(p.quants, quants); break;
-  case 5: put_quants5(p.quants, quants); break;
-  case 6: put_quants6(p.quants, quants); break;
-  default: put_quants8(p.quants, block->quants); break;
-  }
+  put_quants(w->bits, p.quants, quants);
   for (int i = 0; i < w->factors; i++) {
     p.factors[16 * i] = (uint8_t)block->factors[i];
     if (w->has_minimum) p.factors[16 * (w->factors + i)] = (uint8_t)block->minimum_factors[i];
@@ -90,16 +99,12 @@ void ek_pack_block(const ek_matrix *w, uint8_t *row_block, int row, int k_block,
   if (w->has_minimum) put_half(p.minimum, float_to_half_bits(block->minimum));
 }
 
-// The same from a file's block, four weights at a time: time to the first token counts every pass over the weights.
+// Nibbles of a file's block, low ones first.
 static inline void repack_nibbles(uint8_t *at, const uint8_t *source) {
   for (int half = 0; half < 2; half++) {
-    uint32_t first, second;
-    memcpy(&first, source + 8 * half, 4);
-    memcpy(&second, source + 8 * half + 4, 4);
-    uint32_t low = (first & 0x0f0f0f0f) | (second & 0x0f0f0f0f) << 4;
-    uint32_t high = (first >> 4 & 0x0f0f0f0f) | (second & 0xf0f0f0f0);
-    memcpy(at + 64 * half, &low, 4);
-    memcpy(at + 64 * (2 + half), &high, 4);
+    uint32_t first = get_word(source + 8 * half), second = get_word(source + 8 * half + 4);
+    put_word(at + 64 * half, (first & each(15)) | (second & each(15)) << 4);
+    put_word(at + 64 * (2 + half), (first >> 4 & each(15)) | (second & each(0xf0)));
   }
 }
 
@@ -126,21 +131,24 @@ static inline void k_quant_scale(const uint8_t *packed, int j, int *scale, int *
 // rounded: their scales are bytes times a number of half precision.
 static void pack_k_quant_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
   for (int32_t super = 0; super * 8 < w->k_blocks; super++) {
+    block_place p = place(w, row_block, row, super * 8);
+    put_half(p.scale, get_half(from));
+    put_half(p.minimum, get_half(from + 2) ^ 0x8000);
     const uint8_t *high = from + 16, *low = w->bits == 4 ? from + 16 : from + 48;
     for (int j = 0; j < 8; j++) {
+      p = place(w, row_block, row, super * 8 + j);
       int factor, minimum_factor;
       k_quant_scale(from + 4, j, &factor, &minimum_factor);
-      ek_weight_block block = {.scale = half_bits_to_float(get_half(from)),
-                               .minimum = -half_bits_to_float(get_half(from + 2)),
-                               .factors = {(int8_t)factor},
-                               .minimum_factors = {(int8_t)minimum_factor}};
-      for (int i = 0; i < 32; i++) {
-        uint8_t byte = low[32 * (j / 2) + i];
-        int quant = j % 2 ? byte >> 4 : byte & 15;
-        if (w->bits == 5) quant |= (high[i] >> j & 1) << 4;
-        block.quants[i] = (int8_t)quant;
+      p.factors[0] = (uint8_t)factor;
+      p.factors[16] = (uint8_t)minimum_factor;
+      uint32_t q[8];
+      for (int i = 0; i < 8; i++) q[i] = get_word(low + 32 * (j / 2) + 4 * i) >> j % 2 * 4 & each(15);
+      if (w->bits == 4) {
+        put_quants4(p.quants, q);
+        continue;
       }
-      ek_pack_block(w, row_block, row, super * 8 + j, &block);
+      for (int i = 0; i < 8; i++) q[i] |= (get_word(high + 4 * i) >> j & each(1)) << 4;
+      put_quants5(p.quants, q);
     }
     from += w->bits == 4 ? 144 : 176;
   }
@@ -148,13 +156,17 @@ static void pack_k_quant_row(const ek_matrix *w, uint8_t *row_block, int row, co
 
 static void pack_q6_k_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
   for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 210) {
+    put_half(place(w, row_block, row, super * 8).scale, get_half(from + 208));
     for (int j = 0; j < 8; j++) {
+      block_place p = place(w, row_block, row, super * 8 + j);
+      p.factors[0] = from[192 + 2 * j];
+      p.factors[16] = from[193 + 2 * j];
       const uint8_t *low = from + j / 4 * 64 + j % 2 * 32, *high = from + 128 + j / 4 * 32;
-      ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 208)),
-                               .factors = {(int8_t)from[192 + 2 * j], (int8_t)from[193 + 2 * j]}};
-      for (int i = 0; i < 32; i++)
-        block.quants[i] = (int8_t)(((low[i] >> j % 4 / 2 * 4 & 15) | (high[i] >> j % 4 * 2 & 3) << 4) - 32);
-      ek_pack_block(w, row_block, row, super * 8 + j, &block);
+      uint32_t q[8];
+      for (int i = 0; i < 8; i++)
+        q[i] = (get_word(low + 4 * i) >> j % 4 / 2 * 4 & each(15)) |
+               (get_word(high + 4 * i) >> j % 4 * 2 & each(3)) << 4;
+      put_quants6(p.quants, q);
     }
   }
 }
@@ -162,31 +174,38 @@ static void pack_q6_k_row(const ek_matrix *w, uint8_t *row_block, int row, const
 static void pack_q3_k_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
   for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 110) {
     const uint8_t *third = from, *pairs = from + 32, *scales = from + 96;
+    put_half(place(w, row_block, row, super * 8).scale, get_half(from + 108));
     for (int j = 0; j < 8; j++) {
-      ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 108))};
+      block_place p = place(w, row_block, row, super * 8 + j);
       for (int half = 0; half < 2; half++) {
         int part = 2 * j + half;
         int factor = (scales[part % 8] >> part / 8 * 4 & 15) | (scales[8 + part % 4] >> part / 4 * 2 & 3) << 4;
-        block.factors[half] = (int8_t)(factor - 32);
+        p.factors[16 * half] = (uint8_t)(factor - 32);
       }
-      for (int i = 0; i < 32; i++)
-        block.quants[i] = (int8_t)((pairs[j / 4 * 32 + i] >> j % 4 * 2 & 3) - (third[i] >> j & 1 ? 0 : 4));
-      ek_pack_block(w, row_block, row, super * 8 + j, &block);
+      // −4…3, with the 32 that 6 bits are stored with.
+      uint32_t q[8];
+      for (int i = 0; i < 8; i++)
+        q[i] = ((get_word(pairs + j / 4 * 32 + 4 * i) >> j % 4 * 2 & each(3)) |
+                (get_word(third + 4 * i) >> j & each(1)) << 2) + each(28);
+      put_quants6(p.quants, q);
     }
   }
 }
 
 static void pack_q2_k_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
   for (int32_t super = 0; super * 8 < w->k_blocks; super++, from += 84) {
+    block_place p = place(w, row_block, row, super * 8);
+    put_half(p.scale, get_half(from + 80));
+    put_half(p.minimum, get_half(from + 82) ^ 0x8000);
     for (int j = 0; j < 8; j++) {
-      ek_weight_block block = {.scale = half_bits_to_float(get_half(from + 80)),
-                               .minimum = -half_bits_to_float(get_half(from + 82))};
+      p = place(w, row_block, row, super * 8 + j);
       for (int half = 0; half < 2; half++) {
-        block.factors[half] = from[2 * j + half] & 15;
-        block.minimum_factors[half] = (int8_t)(from[2 * j + half] >> 4);
+        p.factors[16 * half] = from[2 * j + half] & 15;
+        p.factors[32 + 16 * half] = from[2 * j + half] >> 4;
       }
-      for (int i = 0; i < 32; i++) block.quants[i] = from[16 + j / 4 * 32 + i] >> j % 4 * 2 & 3;
-      ek_pack_block(w, row_block, row, super * 8 + j, &block);
+      uint32_t q[8];
+      for (int i = 0; i < 8; i++) q[i] = get_word(from + 16 + j / 4 * 32 + 4 * i) >> j % 4 * 2 & each(3);
+      put_quants2(p.quants, q);
     }
   }
 }
@@ -196,12 +215,12 @@ static const int8_t doubled_float4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1,
 
 // Sixteen bytes of nibbles that stand for the numbers of a table, as signed bytes.
 static inline void put_values(uint8_t *at, const uint8_t *nibbles, const int8_t values[16], int factor) {
-  int8_t quants[32];
+  uint8_t quants[32];
   for (int i = 0; i < 16; i++) {
-    quants[i] = (int8_t)(values[nibbles[i] & 15] * factor);
-    quants[i + 16] = (int8_t)(values[nibbles[i] >> 4] * factor);
+    quants[i] = (uint8_t)(values[nibbles[i] & 15] * factor);
+    quants[i + 16] = (uint8_t)(values[nibbles[i] >> 4] * factor);
   }
-  put_quants8(at, quants);
+  put_quants(8, at, quants);
 }
 
 static void pack_iq4_xs_row(const ek_matrix *w, uint8_t *row_block, int row, const uint8_t *from) {
@@ -288,14 +307,14 @@ bool ek_pack_rows(const ek_matrix *w, uint8_t *row_block, uint32_t type, const u
         uint32_t high_bits;
         memcpy(&high_bits, high, 4);
         for (int i = 0; i < 32; i++) quants[i] |= (uint8_t)((high_bits >> i & 1) << 4);
-        put_quants5(p.quants, quants);
+        put_quants(5, p.quants, quants);
         put_half(p.scale, get_half(from));
         if (w->has_minimum) put_half(p.minimum, get_half(from + 2));
         from += w->has_minimum ? 24 : 22;
         break;
       }
       case Q8_0:
-        put_quants8(p.quants, (const int8_t *)(from + 2));
+        put_quants(8, p.quants, from + 2);
         put_half(p.scale, get_half(from));
         from += 34;
         break;
@@ -322,9 +341,9 @@ void ek_pack_floats(const ek_matrix *w, uint8_t *row_block, int row, const float
     block_place p = place(w, row_block, row, k);
     uint16_t scale = float_to_half_bits(fminf(largest / 127, 65504));
     float stored = half_bits_to_float(scale), inverse = stored > 0 ? 1 / stored : 0;
-    int8_t quants[32];
-    for (int i = 0; i < 32; i++) quants[i] = (int8_t)fmaxf(-127, fminf(127, rintf(block[i] * inverse)));
-    put_quants8(p.quants, quants);
+    uint8_t quants[32];
+    for (int i = 0; i < 32; i++) quants[i] = (uint8_t)(int8_t)fmaxf(-127, fminf(127, rintf(block[i] * inverse)));
+    put_quants(8, p.quants, quants);
     put_half(p.scale, scale);
   }
 }
@@ -382,7 +401,7 @@ void ek_pack_floats_in_4_bits(const ek_matrix *w, uint8_t *row_block, int row, c
       if (trial.error < best.error) best = trial;
     }
     block_place p = place(w, row_block, row, k);
-    put_quants4(p.quants, best.quants);
+    put_quants(4, p.quants, best.quants);
     put_half(p.scale, best.scale);
     put_half(p.minimum, best.minimum);
   }

@@ -531,9 +531,65 @@ static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin,
   else EK(mix_all)(a, weights, begin, end, EK_HALF);
 }
 
+typedef uint16_t EK(eight_halves) __attribute__((vector_size(16), aligned(2)));
+
+EK_INLINE v8 EK(load_16_bits)(const uint16_t *p, bool is_bfloat16) {
+  if (!is_bfloat16) return EK_LOAD_HALF(p);
+  return (v8)(__builtin_convertvector(*(const EK(eight_halves) *)p, i8v) << 16);
+}
+
+// Four to eight sums on their way at a time, as each waits for the one before.
+EK_INLINE void EK(half_tile)(const ek_half_matrix *w, int32_t block, int blocks, const float *x, size_t x_stride,
+                             int tokens, float *y, size_t y_stride, bool is_bfloat16) {
+  const size_t columns = (size_t)w->columns;
+  const uint16_t *from = w->data + (size_t)block * columns * EK_ROWS;
+  v8 sums[2][4][2] = {{{{0}}}};
+  for (size_t k = 0; k < columns; k++)
+    for (int b = 0; b < blocks; b++)
+      for (int half = 0; half < 2; half++) {
+        v8 weights = EK(load_16_bits)(from + ((size_t)b * columns + k) * EK_ROWS + 8 * half, is_bfloat16);
+        for (int t = 0; t < tokens; t++) sums[b][t][half] += weights * x[(size_t)t * x_stride + k];
+      }
+  for (int b = 0; b < blocks; b++)
+    for (int t = 0; t < tokens; t++) {
+      const int32_t first = (block + b) * EK_ROWS, rows = w->rows - first;
+      memcpy(y + (size_t)t * y_stride + first, sums[b][t],
+             sizeof(float) * (size_t)(rows < EK_ROWS ? rows : EK_ROWS));
+    }
+}
+
+EK_INLINE void EK(half_walk)(const ek_half_matrix *w, int32_t begin, int32_t end, const float *x, size_t x_stride,
+                             int32_t count, float *y, size_t y_stride, bool is_bfloat16) {
+#define EK_HALF_TILE(blocks, tokens)                                                                              \
+  EK(half_tile)(w, block, blocks, x + (size_t)t * x_stride, x_stride, tokens, y + (size_t)t * y_stride, y_stride,   \
+                is_bfloat16)
+  int32_t block = begin, t = 0;
+  for (; count <= 2 && block + 2 <= end; block += 2)
+    if (count == 2) EK_HALF_TILE(2, 2);
+    else EK_HALF_TILE(2, 1);
+  for (; block < end; block++) {
+    for (t = 0; t + 4 <= count; t += 4) EK_HALF_TILE(1, 4);
+    switch (count - t) {
+    case 3: EK_HALF_TILE(1, 3); break;
+    case 2: EK_HALF_TILE(1, 2); break;
+    case 1: EK_HALF_TILE(1, 1); break;
+    default: break;
+    }
+  }
+#undef EK_HALF_TILE
+}
+
+static void EK(half_matmul)(const ek_half_matrix *w, int32_t begin, int32_t end, const float *x, size_t x_stride,
+                            int32_t count, float *y, size_t y_stride) {
+  if (count <= 0) return;
+  if (w->is_bfloat16) EK(half_walk)(w, begin, end, x, x_stride, count, y, y_stride, true);
+  else EK(half_walk)(w, begin, end, x, x_stride, count, y, y_stride, false);
+}
+
 #define EK_TABLE(text, of_one_token)                                                                              \
   {                                                                                                               \
-    .name = text, .matmul = EK(matmul), .matvec4 = of_one_token, .quantize = EK(quantize),                          \
+    .name = text, .matmul = EK(matmul), .matvec4 = of_one_token, .half_matmul = EK(half_matmul),                    \
+    .quantize = EK(quantize),                                                                                     \
     .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
     .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),              \
     .store_bytes = EK(store_bytes),                                                                               \

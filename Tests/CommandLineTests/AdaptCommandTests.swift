@@ -7,6 +7,8 @@ import Testing
   let egress: CommandRunner
   let model: String
 
+  let draftHead: String
+
   init() throws {
     egress = try CommandRunner()
     var decoder = TinyDecoder()
@@ -14,6 +16,8 @@ import Testing
     var builder = decoder.gguf()
     builder.set("tokenizer.chat_template", .string(CommandRunner.chatTemplate))
     model = try egress.folder.write("tiny.gguf", builder.build())
+    draftHead = try TinyDraftHead(of: decoder, gguf: builder, token: 3, state: 0.5).write(
+      to: egress.folder, modelPath: model)
   }
 
   private func writeDocuments(_ name: String = "docs.jsonl", count: Int = 70) throws -> String {
@@ -97,6 +101,52 @@ import Testing
       egress.path("out.jsonl"),
     ])
     #expect(batch.status == 0 && batch.errors.contains("from \(egress.path("tiny.gguf.egress"))"))
+  }
+
+  @Test func `a draft head is timed with what it goes with, and used where it pays`() throws {
+    let data = try writeDocuments()
+    let result = try adapt(data, "--draft", draftHead)
+    #expect([0, 3].contains(result.status), "\(result.errors)")
+    let found = try description()
+    let timings = try #require(found["timings"] as? [[String: Any]])
+    let drafted = try #require(timings.first { $0["name"] as? String == "draft head and prompt look-up" })
+    #expect(drafted["identical_outputs"] as? Int == found["timed_documents"] as? Int)
+    #expect(!timings.contains { "\($0["name"] ?? "")".hasPrefix("exits and draft head") })
+    let isChosen = found["draft_head_sha256"] != nil
+    #expect(FileManager.default.fileExists(atPath: file("draft-head.safetensors")) == isChosen)
+
+    // What pays hangs on the clock.
+    for kind in ["safetensors", "json"] {
+      try? FileManager.default.removeItem(atPath: file("draft-head.\(kind)"))
+      try FileManager.default.copyItem(
+        atPath: egress.path("head.\(kind)"), toPath: file("draft-head.\(kind)"))
+    }
+    try setWay {
+      $0["way"] = "full-depth"
+      $0["prompt_lookup"] = true
+      $0["draft_head_sha256"] = "of the head"
+    }
+    func summarize(_ options: String...) throws -> CommandRunner.Result {
+      try egress.run(
+        ["summarize", "--model", model, "--max-tokens", "8", "--format", "json"] + options,
+        input: "12 34 56 12 34 56")
+    }
+    let (used, plain) = (try summarize(), try summarize("--full-depth"))
+    #expect(used.errors.contains("drafts of a head and looked up in the text, from "), "\(used.errors)")
+    #expect(try used.json()["token_ids"] as? [Int] == plain.json()["token_ids"] as? [Int])
+    #expect(try used.json()["speculation"] != nil)
+    // The head that lies there is good enough for another run, and a folder without one is refused.
+    #expect([0, 3].contains(try adapt(data, "--draft", file("draft-head.safetensors")).status))
+    try setWay {
+      $0["way"] = "full-depth"
+      $0["prompt_lookup"] = true
+      $0["draft_head_sha256"] = "of the head"
+    }
+    try? FileManager.default.removeItem(atPath: file("draft-head.json"))
+    let refused = try summarize()
+    #expect(refused.status == 1 && refused.errors.contains("draft-head.json"), "\(refused.errors)")
+    expectRefusal(
+      try adapt(data, "--draft", model), status: 64, saying: "--draft takes head or a .safetensors file")
   }
 
   @Test func `a certified way is applied by its certificate and its heads`() throws {

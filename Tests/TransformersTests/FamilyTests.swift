@@ -23,7 +23,7 @@ import Transformers
     var greedy: [Int]
   }
 
-  @Test(arguments: names, [ComputePath.float32, .quantized])
+  @Test(arguments: names, [ComputePath.float32, .sixteenBit, .quantized])
   func logitsEqualThoseOfTransformers(_ name: String, _ compute: ComputePath) throws {
     let expected = try FixtureModels.expected(Expected.self, name)
     let model = try FixtureModels.model(name, compute: compute, threads: 2)

@@ -11,7 +11,7 @@ struct Gemma3Tests {
     var logits: [[Float]]
   }
 
-  @Test(arguments: [ComputePath.quantized, .float32])
+  @Test(arguments: [ComputePath.quantized, .sixteenBit, .float32])
   func logitsEqualThoseOfTransformers(_ compute: ComputePath) throws {
     let expected = try FixtureModels.expected(Expected.self, "gemma3")
     let model = try FixtureModels.model("gemma3", compute: compute, threads: 2)

@@ -142,7 +142,7 @@ struct T5Tests {
     #expect(renamed == gguf.configuration)
     let source = [5, 17, 3, 200, 264, 8, 8, 91, 1]
     let target = [0, 4, 9, 130]
-    for compute in [ComputePath.quantized, .float32] {
+    for compute in [ComputePath.quantized, .sixteenBit, .float32] {
       let logits = try [gguf, folder].map {
         try Self.logits(
           Transformer(checkpoint: $0, compute: compute, threads: 1), source: source, target: target)

@@ -89,12 +89,23 @@ struct TransformerTests {
 
   @Test(arguments: decoders.indices)
   func quantizedPathIsCloseToAPlainForwardPass(_ index: Int) throws {
-    let directory = try TemporaryDirectory()
-    let checkpoint = try Self.open(Self.decoders[index], in: directory)
-    let expected = try PlainDecoder(checkpoint).run(Self.tokens)
-    let model = try Transformer(checkpoint: checkpoint, threads: 2)
-    let found = try Self.logits(model, Self.tokens)
     // Eight-bit activations: the error of the logits is a small part of their spread.
+    try Self.expectCloseness(Self.decoders[index], compute: .quantized, part: 0.05)
+  }
+
+  @Test(arguments: decoders.filter(\.format.isUnquantized).indices)
+  func sixteenBitPathIsCloserToAPlainForwardPass(_ index: Int) throws {
+    let decoder = Self.decoders.filter(\.format.isUnquantized)[index]
+    // Nothing is rounded but keys and values, to half precision, and weights of 32 bits, to eight significant ones.
+    try Self.expectCloseness(decoder, compute: .sixteenBit, part: decoder.format == .f32 ? 0.01 : 0.001)
+  }
+
+  private static func expectCloseness(_ decoder: TinyDecoder, compute: ComputePath, part: Double) throws {
+    let directory = try TemporaryDirectory()
+    let checkpoint = try Self.open(decoder, in: directory)
+    let expected = try PlainDecoder(checkpoint).run(Self.tokens)
+    let model = try Transformer(checkpoint: checkpoint, compute: compute, threads: 2)
+    let found = try Self.logits(model, Self.tokens)
     var error = 0.0
     var spread = 0.0
     for (row, expectedRow) in expected.logits.enumerated() {
@@ -103,7 +114,25 @@ struct TransformerTests {
         spread += value * value
       }
     }
-    #expect((error / spread).squareRoot() < 0.05)
+    #expect((error / spread).squareRoot() < part)
+  }
+
+  @Test func sixteenBitPathReadsTwiceTheBytesOfUnquantisedLayersAndRefusesOthers() throws {
+    let directory = try TemporaryDirectory()
+    let checkpoint = try Self.open(TinyDecoder(), in: directory)
+    let model = try Transformer(checkpoint: checkpoint, compute: .sixteenBit, threads: 1)
+    let eight = try Transformer(checkpoint: checkpoint, threads: 1)
+    // 16 bits against 8 and a scale of 16 for 32 weights, each row block of these filled up to 64 bytes.
+    #expect(abs(Double(model.bytesPerLayer) / Double(eight.bytesPerLayer) - 64 / 34.0) < 0.02)
+    #expect(model.cacheBits == 16 && model.invariantBatchLimit == eight.invariantBatchLimit)
+    var quantized = TinyDecoder()
+    quantized.format = .q8_0
+    let other = try TemporaryDirectory()
+    let refused = try Self.open(quantized, in: other)
+    #expect(
+      throws: DecoderError.resources(
+        "\(refused.path): its layers have no weights of 16 or 32 bits that 16-bit could keep")
+    ) { try Transformer(checkpoint: refused, compute: .sixteenBit, threads: 1) }
   }
 
   @Test func `a timeline has every part of the passes, and changes nothing`() throws {
@@ -172,14 +201,23 @@ struct TransformerTests {
     for (a, b) in zip(first.joined(), second.joined()) { #expect(abs(a - b) < 1e-4) }
   }
 
-  @Test(arguments: decoders.indices, [(1, 16), (2, 16), (3, 16), (1, 8), (2, 8), (3, 8)])
-  func aTokensLogitsDoNotDependOnItsBatchOrTheThreads(_ index: Int, _ setting: (threads: Int, bits: Int))
-    throws
-  {
+  @Test(
+    arguments: decoders.indices,
+    [
+      (1, 16, ComputePath.quantized), (2, 16, .quantized), (3, 16, .quantized), (1, 8, .quantized),
+      (2, 8, .quantized), (3, 8, .quantized), (2, 16, .sixteenBit), (3, 8, .sixteenBit),
+    ])
+  func aTokensLogitsDoNotDependOnItsBatchOrTheThreads(
+    _ index: Int, _ setting: (threads: Int, bits: Int, compute: ComputePath)
+  ) throws {
+    guard setting.compute == .quantized || Self.decoders[index].format.isUnquantized else { return }
     let directory = try TemporaryDirectory()
     let checkpoint = try Self.open(Self.decoders[index], in: directory)
-    let model = try Transformer(checkpoint: checkpoint, cacheBits: setting.bits, threads: setting.threads)
-    let single = try Transformer(checkpoint: checkpoint, cacheBits: setting.bits, threads: 1)
+    func open(threads: Int) throws -> Transformer {
+      try Transformer(
+        checkpoint: checkpoint, compute: setting.compute, cacheBits: setting.bits, threads: threads)
+    }
+    let (model, single) = try (open(threads: setting.threads), open(threads: 1))
     let layers = 0..<model.configuration.layerCount
     let size = model.configuration.vocabularySize
     let states = HiddenStates(hiddenSize: model.configuration.hiddenSize, capacity: 64)

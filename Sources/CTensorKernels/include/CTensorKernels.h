@@ -55,6 +55,13 @@ static inline size_t ek_row_block_bytes(int32_t k_blocks, int32_t bits, int32_t 
   return (bytes + 63) & ~(size_t)63;
 }
 
+// A matrix of 16-bit floats, 16 rows interleaved: (row blocks, columns, 16).
+typedef struct {
+  const uint16_t *data;   // half precision or bfloat16; rows past the end are zero
+  int32_t rows, columns;
+  bool is_bfloat16;
+} ek_half_matrix;
+
 // Activations of `count` tokens, quantised in parts of 32 or 16: x ≈ scale * quant, quants in −127…127.
 typedef struct {
   int8_t *quants;    // (count, k_blocks * 32)
@@ -129,6 +136,10 @@ typedef struct {
   // after the other is read faster.
   void (*matvec4)(const ek_matrix *w, int32_t begin, int32_t stride, int32_t steps, const ek_activations *x,
                   int32_t token, float *y, bool accumulate, const uint8_t *const next[4]);
+  // y[t][row] = sum over k of W[row][k] x[t][k] in single precision, in ascending order of k whatever count is, for row
+  // blocks begin..<end. Rows of one token are x_stride and y_stride floats apart.
+  void (*half_matmul)(const ek_half_matrix *w, int32_t begin, int32_t end, const float *x, size_t x_stride,
+                      int32_t count, float *y, size_t y_stride);
   // Rounds to nearest, ties to even. NaNs count as zeros; a part that holds an infinity becomes zero.
   void (*quantize)(const float *x, size_t columns, int32_t parts, int8_t *quants, float *scales, float *sums,
                    int32_t *offsets);

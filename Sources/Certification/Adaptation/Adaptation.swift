@@ -2,6 +2,7 @@ import FileFormats
 import Foundation
 import Generation
 import RiskControl
+import SpeculativeDecoding
 
 /// What makes one model faster on documents like those that it was adapted to: a folder beside the model, with a
 /// certificate, its guard, exit heads where tokens leave early, and a description of what pays.
@@ -35,6 +36,34 @@ public struct Adaptation: Codable, Sendable, Equatable {
 
     /// Whether the exit heads belong to it.
     public var leavesEarly: Bool { self == .exits || self == .both }
+  }
+
+  /// Who drafts tokens that change no output.
+  public enum Drafts: Sendable, CaseIterable {
+    case none
+    /// Prompt look-up.
+    case lookup
+    /// Prompt look-up and a draft head, whichever pays at the moment.
+    case head
+
+    /// How it decodes at full depth; `nil` where nothing drafts, or there is no head to do so.
+    func strategy(head: DraftHead?, _ model: LanguageModel) throws -> SpeculationStrategy? {
+      switch (self, head) {
+      case (.none, _), (.head, nil): nil
+      case (.lookup, _): try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
+      case (.head, let head?):
+        try SpeculationStrategy(
+          [.promptLookup, .head(head)], for: model, rule: .exact, fallback: DraftHead.usualFallback)
+      }
+    }
+
+    fileprivate var name: String? {
+      switch self {
+      case .none: nil
+      case .lookup: "prompt look-up"
+      case .head: "draft head and prompt look-up"
+      }
+    }
   }
 
   /// A way of decoding that was tried.
@@ -112,6 +141,8 @@ public struct Adaptation: Codable, Sendable, Equatable {
   public var way: Way
   /// Whether drafts are looked up in the text as well; they change no output.
   public var looksUp: Bool
+  /// SHA-256 of the folder's draft head where one drafts besides; that changes no output either.
+  public var draftHead: String?
   /// What was tried under a certificate.
   public var attempts: [Attempt]
   /// What was timed, full depth first.
@@ -127,6 +158,7 @@ public struct Adaptation: Codable, Sendable, Equatable {
     case certifyingDocuments = "certifying_documents"
     case skippedDocuments = "skipped_documents"
     case looksUp = "prompt_lookup"
+    case draftHead = "draft_head_sha256"
     case timedDocuments = "timed_documents"
   }
 
@@ -148,6 +180,8 @@ public struct Adaptation: Codable, Sendable, Equatable {
     case promptPrices = "prices.json"
     /// What early exits cost.
     case exitPrices = "exit-prices.json"
+    /// A draft head, where one pays; its description lies beside it.
+    case draftHead = "draft-head.safetensors"
     /// What was tried and found, for a person.
     case report = "report.html"
 
@@ -217,8 +251,11 @@ public struct Adaptation: Codable, Sendable, Equatable {
       case .both: ["prompts that stop after a layer and early exits"]
       case .fullDepth: looksUp ? [] : ["full depth: nothing that was tried pays"]
       }
-    return (names + (looksUp ? ["drafts looked up in the text"] : [])).joined(separator: ", with ")
+    let drafts = draftHead == nil ? "drafts looked up in the text" : "drafts of a head and looked up in the text"
+    return (names + (looksUp ? [drafts] : [])).joined(separator: ", with ")
   }
+
+  private var drafts: Drafts { looksUp ? draftHead == nil ? .lookup : .head : .none }
 
   /// How many times faster a document is than at full depth, on the clock; 1 where nothing pays.
   public var gain: (token: Double, document: Double) {
@@ -230,14 +267,10 @@ public struct Adaptation: Codable, Sendable, Equatable {
   }
 
   /// The timing of what was chosen.
-  public var chosenTiming: Timing? { timings.first { $0.name == Self.name(way, looksUp: looksUp) } }
+  public var chosenTiming: Timing? { timings.first { $0.name == Self.name(way, drafts) } }
 
-  static func name(_ way: Way, looksUp: Bool) -> String {
-    switch (way, looksUp) {
-    case (.fullDepth, false): "full depth"
-    case (.fullDepth, true): "prompt look-up"
-    case (_, false): way.rawValue
-    case (_, true): "\(way.rawValue) and prompt look-up"
-    }
+  static func name(_ way: Way, _ drafts: Drafts) -> String {
+    let names = [way == .fullDepth ? nil : way.rawValue, drafts.name].compactMap(\.self)
+    return names.isEmpty ? "full depth" : names.joined(separator: " and ")
   }
 }

@@ -33,12 +33,19 @@ extension AdaptationRun {
     }
     guard let timings = try time(certified, heads: heads) else { return nil }
     let best = timings.min { $0.timing.documentMilliseconds < $1.timing.documentMilliseconds }
+    let head = Adaptation.File.draftHead.path(in: folder)
+    if best?.drafts == .head {
+      try draftHead?.copy(to: head)
+    } else if draftHead?.path != head {
+      try? FileManager.default.removeItem(atPath: head)
+    }
     let digest = try FileDigest.sha256(path: documentsPath)
     return Adaptation(
       model: subject.model.name, modelDigest: subject.modelDigest, documentsDigest: digest,
       metric: metric.name, risk: risk.name, regime: regime, epsilon: settings.epsilon, delta: settings.delta,
       fittedDocuments: fitting.count, certifyingDocuments: certifying.count, skippedDocuments: skipped.count,
-      way: best?.way ?? .fullDepth, looksUp: best?.looksUp ?? false, attempts: attempts,
+      way: best?.way ?? .fullDepth, looksUp: best.map { $0.drafts != .none } ?? false,
+      draftHead: best?.drafts == .head ? draftHead?.description.headDigest : nil, attempts: attempts,
       timings: timings.map(\.timing), timedDocuments: min(Self.timedDocuments, fitting.count))
   }
 
@@ -67,7 +74,7 @@ extension AdaptationRun {
   /// A way of decoding on the clock.
   fileprivate struct Timed {
     var way: Adaptation.Way
-    var looksUp: Bool
+    var drafts: Adaptation.Drafts
     var strategy: any DecodingStrategy
     /// With the certificate's guard, tripwire and prompt depth.
     var protection = GenerationOptions()
@@ -78,14 +85,14 @@ extension AdaptationRun {
   }
 
   private func time(_ certified: [Candidate], heads: ExitHeads) throws -> [(
-    way: Adaptation.Way, looksUp: Bool, timing: Adaptation.Timing
+    way: Adaptation.Way, drafts: Adaptation.Drafts, timing: Adaptation.Timing
   )]? {
     let model = subject.model
-    let lookup = try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
-    var ways = [
-      Timed(way: .fullDepth, looksUp: false, strategy: FullDepth()),
-      Timed(way: .fullDepth, looksUp: true, strategy: lookup),
-    ]
+    var ways = [Timed(way: .fullDepth, drafts: .none, strategy: FullDepth())]
+    for drafts in Adaptation.Drafts.allCases {
+      guard let strategy = try drafts.strategy(head: draftHead, model) else { continue }
+      ways.append(Timed(way: .fullDepth, drafts: drafts, strategy: strategy))
+    }
     for chosen in certified {
       let path = Adaptation.certificate(of: chosen.way, in: folder)
       let subject = try chosen.way.leavesEarly ? exiting(heads) : self.subject
@@ -95,9 +102,10 @@ extension AdaptationRun {
         try CertifiedPolicy.protection(
           path, for: subject)
       ways.append(
-        Timed(way: chosen.way, looksUp: false, strategy: policy.plainStrategy, protection: protection))
-      if let drafted = try policy.withPromptLookup(model) {
-        ways.append(Timed(way: chosen.way, looksUp: true, strategy: drafted, protection: protection))
+        Timed(way: chosen.way, drafts: .none, strategy: policy.plainStrategy, protection: protection))
+      for drafts in Adaptation.Drafts.allCases {
+        guard let drafted = try policy.withDrafts(drafts, head: draftHead, model) else { continue }
+        ways.append(Timed(way: chosen.way, drafts: drafts, strategy: drafted, protection: protection))
       }
     }
     let records = Array(fitting.prefix(Self.timedDocuments))
@@ -117,9 +125,9 @@ extension AdaptationRun {
     return ways.map { way in
       let count = Double(records.count)
       return (
-        way.way, way.looksUp,
+        way.way, way.drafts,
         Adaptation.Timing(
-          name: Adaptation.name(way.way, looksUp: way.looksUp),
+          name: Adaptation.name(way.way, way.drafts),
           tokenMilliseconds: 1000 * way.tokenSeconds / Double(max(way.tokens, 1)),
           documentMilliseconds: 1000 * way.seconds / count,
           identicalOutputs: zip(way.texts, ways[0].texts).count { $0 == $1 })

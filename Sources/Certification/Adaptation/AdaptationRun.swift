@@ -3,6 +3,7 @@ import FileFormats
 import Foundation
 import Generation
 import RiskControl
+import SpeculativeDecoding
 import Transformers
 
 /// Makes an ``Adaptation``: runs the model on documents, fits exit heads, plans which exits to look at, certifies what
@@ -46,6 +47,7 @@ public struct AdaptationRun {
   let fitting: [DocumentRecord]
   let certifying: [DocumentRecord]
   let regime: DecodingRegime
+  let draftHead: DraftHead?
   /// Documents that are too long to be read whole.
   public let skipped: [DocumentIdentifier]
   let shouldStop: () -> Bool
@@ -74,6 +76,7 @@ public struct AdaptationRun {
   ///   - metric: What outputs are measured by.
   ///   - risk: What losses are relative to.
   ///   - maxTokens: The most tokens of an output; `nil` for what is usual for its task.
+  ///   - draftHead: What may draft as well, beside look-up in the text.
   ///   - shouldStop: Asked before each token.
   ///   - progress: Told of the step, what is done of it and how much there is.
   /// - Throws: ``CertificationError`` for too few documents, and for a folder of other documents, model or metric;
@@ -81,7 +84,7 @@ public struct AdaptationRun {
   public init(
     _ subject: DecodingSubject, records: [DocumentRecord], documentsPath: String, folder: String,
     settings: CalibrationSettings, metric: QualityMetric, risk: QualityRisk, maxTokens: Int? = nil,
-    shouldStop: @escaping () -> Bool = { Task.isCancelled },
+    draftHead: DraftHead? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled },
     progress: @escaping (Step, Int, Int) -> Void = { _, _, _ in }
   ) throws {
     self.subject = subject
@@ -90,6 +93,7 @@ public struct AdaptationRun {
     self.metric = metric
     self.risk = risk
     self.maxTokens = maxTokens
+    self.draftHead = draftHead
     self.documentsPath = documentsPath
     self.shouldStop = shouldStop
     self.progress = progress

@@ -69,14 +69,16 @@ extension CertifiedPolicy {
     }
   }
 
-  /// The same outputs with drafts looked up in the text, which change none of them; `nil` where tokens leave in a way
-  /// that a wrong draft would leave traces of, and where something drafts already.
-  func withPromptLookup(_ model: LanguageModel) throws -> SpeculationStrategy? {
+  /// The same outputs with drafts that change none of them; `nil` where tokens leave in a way that a wrong draft would
+  /// leave traces of, where a draft head would lack the states of full depth, and where something drafts already.
+  func withDrafts(_ drafts: Adaptation.Drafts, head: DraftHead?, _ model: LanguageModel) throws
+    -> SpeculationStrategy?
+  {
     switch decoding {
     case .drafts: return nil
-    case .fullDepth: return try SpeculationStrategy([.promptLookup], for: model, rule: .exact)
+    case .fullDepth: return try drafts.strategy(head: head, model)
     case .exits(let exits):
-      guard exits.cachePolicy == .defer else { return nil }
+      guard exits.cachePolicy == .defer, drafts == .lookup else { return nil }
       return try SpeculationStrategy([.promptLookup], for: model, exits: exits, rule: .exact)
     }
   }

@@ -36,6 +36,11 @@ public struct DraftHead: Sendable {
 
     /// The version that is written and read.
     public static let currentVersion = 2
+
+    /// Where the description of a file of tensors lies.
+    static func path(for tensors: String) -> String {
+      URL(fileURLWithPath: tensors).deletingPathExtension().appendingPathExtension("json").path
+    }
   }
 
   /// The file's name without its ending.
@@ -46,6 +51,9 @@ public struct DraftHead: Sendable {
   public let description: Description
   /// The tokens to choose from beside those of the prompt; empty for the whole vocabulary.
   public var shortlist: [TokenID] { unembedding.shortlist }
+
+  /// α_FB where none is given: its guesses cost little, and verifying a few of them too.
+  public static let usualFallback = 0.1
 
   private let tensors: [String: MappedTensor]
   let unembedding: ExitHeads
@@ -61,7 +69,7 @@ public struct DraftHead: Sendable {
   ///   file.
   public init(path: String, modelDigest: String) throws {
     let url = URL(fileURLWithPath: path)
-    let beside = url.deletingPathExtension().appendingPathExtension("json").path
+    let beside = Description.path(for: path)
     func fault(_ file: String, _ field: String, _ expected: String, _ found: String)
       -> SpeculativeDecodingError
     {
@@ -149,6 +157,22 @@ public struct DraftHead: Sendable {
       layer: try decoder.makeSideLayer(path: path, tensors: tensors.filter { !$0.key.hasPrefix("map.") }))
     preparation.made.withLock { $0 = (decoder, head) }
     return head
+  }
+
+  /// Copies the tensors' file and its description, which replaces what is there.
+  ///
+  /// - Throws: ``SpeculativeDecodingError/draftHead(file:field:expected:found:)`` where nothing can be written.
+  public func copy(to target: String) throws {
+    for (from, to) in [
+      (path, target), (Description.path(for: path), Description.path(for: target)),
+    ] where from != to {
+      do {
+        try Data(contentsOf: URL(fileURLWithPath: from)).write(to: URL(fileURLWithPath: to), options: .atomic)
+      } catch {
+        throw SpeculativeDecodingError.draftHead(
+          file: to, field: "", expected: "a copy of \(from)", found: error.localizedDescription)
+      }
+    }
   }
 
   struct Prepared: Sendable {

@@ -30,7 +30,7 @@ extension ForwardPass {
   func keysAndValues(_ index: Int) {
     switch model.computePath {
     case .quantized, .fourBit: project(model.layers[index], at: index, isPropagation: true)
-    case .float32: projectInFloat32(model.layers[index], at: index)
+    case .float32, .sixteenBit: projectInFloat32(model.layers[index], at: index)
     }
   }
 

@@ -2,18 +2,25 @@ import CTensorKernels
 import Checkpoints
 import TensorKernels
 
-/// The reference path: single-precision products by a BLAS, nothing quantised, nothing fused.
+/// Products in single precision, nothing quantised, nothing fused: the reference path, by a BLAS, and weights of 16 bits.
 extension ForwardPass {
   /// y = W x for `count` rows of x.
   func multiplyInFloat32(
     _ projection: Projection, _ x: UnsafePointer<Float>, count: Int, into y: Rows
   ) {
     for part in projection.parts {
-      guard case .float32(let weights) = part.weights else { continue }
-      FloatProduct.multiply(
-        weights, rows: part.rows, columns: projection.columns, by: x, count: count,
-        into: y.start + part.offset,
-        stride: y.stride)
+      let target = y.start + part.offset
+      switch part.weights {
+      case .packed: continue
+      case .halves(let weights):
+        weights.multiply(
+          x, count: count, into: target, stride: y.stride, instructionSet: model.instructionSet,
+          pool: model.pool)
+      case .float32(let weights):
+        FloatProduct.multiply(
+          weights, rows: part.rows, columns: projection.columns, by: x, count: count, into: target,
+          stride: y.stride)
+      }
     }
   }
 
@@ -38,7 +45,7 @@ extension ForwardPass {
   func projectInFloat32(_ layer: Transformer.Layer, at index: Int) {
     multiplyInFloat32(
       layer.attention, normalized(layer.attentionNorm), count: count, into: workspace.attention)
-    for row in 0..<count {
+    forEachRow { row in
       if let bias = layer.attentionBias {
         let values = workspace.attention[row]
         for i in 0..<bias.count { values[i] += bias[i] }
@@ -52,8 +59,8 @@ extension ForwardPass {
   func layerInFloat32(_ index: Int) {
     let layer = model.layers[index]
     projectInFloat32(layer, at: index)
-    for row in 0..<count {
-      for head in 0..<configuration.keyValueHeadCount { attend(row, head, layer: index) }
+    model.pool.run(chunks: count * configuration.keyValueHeadCount) { task in
+      attend(task % count, task / count, layer: index)
     }
     addToResidual(layer.output, workspace.mixed[0], bias: layer.outputBias, norm: layer.postAttentionNorm)
     if let cross = layer.cross { attendToSourceInFloat32(cross, at: index) }

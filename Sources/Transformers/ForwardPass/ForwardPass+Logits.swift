@@ -17,24 +17,30 @@ extension ForwardPass {
     let padded = model.unembedding.paddedRows
     states.values.withUnsafeBufferPointer { values in
       model.finalNorm.withUnsafeBufferPointer { weight in
-        withUnsafeTemporaryAllocation(of: Float.self, capacity: size) { normalized in
+        let isFloat = model.computePath.multipliesFloats
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: isFloat ? count * size : size) { normalized in
           guard let source = values.baseAddress, let weight = weight.baseAddress,
             let out = normalized.baseAddress
           else { return }
           for row in 0..<count {
+            let out = isFloat ? out + row * size : out
             kernels.rms_norm(source + (firstRow + row) * size, weight, size, configuration.normEpsilon, out)
-            if model.computePath == .float32 {
-              multiplyInFloat32(
-                model.unembedding, out, count: 1,
-                into: Rows(start: output + row * vocabulary, stride: vocabulary))
-            } else {
+            if !isFloat {
               kernels.quantize(out, columns: size, into: workspace.hiddenInput.fineView, row: row)
             }
+          }
+          guard isFloat else { return }
+          // As many rows at a time as give what each gives alone.
+          let step = min(count, model.invariantBatchLimit)
+          for row in stride(from: 0, to: count, by: step) {
+            multiplyInFloat32(
+              model.unembedding, out + row * size, count: min(step, count - row),
+              into: Rows(start: output + row * vocabulary, stride: vocabulary))
           }
         }
       }
     }
-    guard model.computePath != .float32 else { return }
+    guard !model.computePath.multipliesFloats else { return }
     let input = workspace.hiddenInput.fineView
     let plans = model.unembedding.plans
     func run(_ y: Rows) {

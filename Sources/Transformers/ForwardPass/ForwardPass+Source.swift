@@ -18,7 +18,7 @@ extension ForwardPass {
       quantizeMixed()
       add(layer.output, workspace.mixedInput.view, norm: nil)
       feedForward(layer)
-    case .float32:
+    case .float32, .sixteenBit:
       projectInFloat32(layer, at: 0)
       attendBothWays()
       addToResidual(layer.output, workspace.mixed[0], norm: nil)
@@ -78,7 +78,7 @@ extension ForwardPass {
   /// Projects the encoder's output, this pass's residual stream after its norm, to keys and values of each layer of
   /// `decoder`.
   func storeSource(of decoder: Transformer, _ targets: [RowPlace]) {
-    let output = model.computePath == .float32 ? normalized(model.finalNorm) : []
+    let output = model.computePath.multipliesFloats ? normalized(model.finalNorm) : []
     if output.isEmpty { normalize(model.finalNorm, into: workspace.hiddenInput.view) }
     targets.withUnsafeBufferPointer { targets in
       for (index, layer) in decoder.layers.enumerated() {

@@ -12,7 +12,7 @@ extension Transformer {
       for layer in range {
         switch computePath {
         case .quantized, .fourBit: pass.layer(layer)
-        case .float32: pass.layerInFloat32(layer)
+        case .float32, .sixteenBit: pass.layerInFloat32(layer)
         }
       }
       pass.writeBack(states)

@@ -17,6 +17,12 @@ public enum ComputePath: String, Sendable, CaseIterable {
   /// are rounded to 4, with a scale and a minimum for each 32. The unembedding keeps 8. Half the bytes of the layers,
   /// for some of the quality.
   case fourBit = "4-bit"
+  /// Weights that the file holds in half precision or bfloat16 stay as they are, all others are rounded to bfloat16,
+  /// and every product is one of single precision. Twice the bytes of ``quantized``, for what its rounding costs.
+  case sixteenBit = "16-bit"
+
+  /// Whether products are of floats.
+  var multipliesFloats: Bool { self == .float32 || self == .sixteenBit }
 }
 
 /// A decoder of the Llama family: RMSNorm, rotary embedding, grouped-query attention, SwiGLU; of those that its
@@ -108,7 +114,8 @@ public final class Transformer: DecoderModel, SourceEncoder {
   ///     quality. `nil` for 16, and 32 with ``ComputePath/float32``, which has no other, nor have encoder–decoders.
   ///   - threads: 1…256 threads, the caller's included.
   /// - Throws: ``DecoderError`` when memory, threads or the forced instruction set are not to be had, for
-  ///   ``ComputePath/fourBit`` where no layer has weights to round, and for `cacheBits` that there are not.
+  ///   ``ComputePath/fourBit`` and ``ComputePath/sixteenBit`` where no layer has weights of 16 or 32 bits, and for
+  ///   `cacheBits` that there are not.
   public init(
     checkpoint: Checkpoint, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int
   ) throws(DecoderError) {
@@ -118,7 +125,7 @@ public final class Transformer: DecoderModel, SourceEncoder {
     cacheStorage = try Self.storage(cacheBits, compute: compute, configuration: configuration)
     let changed: Set<BlockFormat> = [.q2_K, .q3_K, .q4_0, .q4_K, .q5_K, .q6_K, .iq4_XS]
     differsFromFirstKernels =
-      compute != .float32
+      !compute.multipliesFloats
       && checkpoint.tensorNames.contains { name in
         (try? checkpoint.tensor(name)).map { changed.contains($0.format) } ?? false
       }
@@ -128,9 +135,10 @@ public final class Transformer: DecoderModel, SourceEncoder {
       self.pool = pool
       let loader = WeightLoader(
         checkpoint: checkpoint, compute: compute, pool: pool, instructionSet: instructionSet)
-      guard compute != .fourBit || loader.hasWeightsToRound else {
+      guard ![.fourBit, .sixteenBit].contains(compute) || loader.hasUnquantizedLayers else {
         throw DecoderError.resources(
-          "\(checkpoint.path): its layers have no weights of 16 or 32 bits that 4-bit could round")
+          "\(checkpoint.path): its layers have no weights of 16 or 32 bits that \(compute.rawValue) could "
+            + (compute == .fourBit ? "round" : "keep"))
       }
       // The largest tensor first: while it is packed, file and copy are both in memory.
       let head = configuration.hasTiedEmbedding ? "token_embd.weight" : "output.weight"

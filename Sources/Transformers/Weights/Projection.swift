@@ -16,6 +16,7 @@ struct Projection: Sendable {
     var byteCount: Int {
       switch weights {
       case .packed(let matrix): matrix.byteCount
+      case .halves(let matrix): matrix.byteCount
       case .float32(let values): 4 * values.count
       }
     }
@@ -23,6 +24,7 @@ struct Projection: Sendable {
 
   enum Weights: Sendable {
     case packed(PackedMatrix)
+    case halves(HalfMatrix)
     /// (rows, columns), row-major.
     case float32([Float])
   }
@@ -113,8 +115,8 @@ struct WeightLoader {
     return checkpoint.normsAddOne ? values.map { $0 + 1 } : values
   }
 
-  /// Whether some layer has a matrix that ``ComputePath/fourBit`` changes.
-  var hasWeightsToRound: Bool {
+  /// Whether some layer has a matrix in 16 or 32 bits.
+  var hasUnquantizedLayers: Bool {
     checkpoint.tensorNames.contains { name in
       guard name.contains("blk."), !name.hasSuffix("_rel_b.weight"), let tensor = try? checkpoint.tensor(name)
       else { return false }
@@ -134,20 +136,25 @@ struct WeightLoader {
       let rows = tensor.shape[0]
       columns = tensor.shape[1]
       let weights: Projection.Weights
-      switch compute {
-      case .float32: weights = .float32(try floats(name))
-      case .quantized, .fourBit:
-        do {
-          weights = .packed(
-            try tensor.withUnsafeBytes { bytes in
+      do {
+        weights = try tensor.withUnsafeBytes { bytes in
+          switch compute {
+          case .float32: .float32(try floats(name))
+          case .sixteenBit:
+            .halves(
+              try HalfMatrix(
+                rows: rows, columns: columns, format: tensor.format, source: bytes, memory: memory, pool: pool
+              ))
+          case .quantized, .fourBit:
+            .packed(
               try PackedMatrix(
                 rows: rows, columns: columns, format: tensor.format,
                 isRoundedTo4Bits: isLayer && compute == .fourBit,
-                source: bytes, memory: memory, pool: pool)
-            })
-        } catch KernelError.notFinite(let index) {
-          throw checkpoint.notFinite(tensor.name, at: index)
+                source: bytes, memory: memory, pool: pool))
+          }
         }
+      } catch KernelError.notFinite(let index) {
+        throw checkpoint.notFinite(tensor.name, at: index)
       }
       tensor.releasePages()
       parts.append(Projection.Part(weights: weights, offset: offset, rows: rows))

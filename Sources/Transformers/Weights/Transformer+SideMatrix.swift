@@ -1,7 +1,7 @@
 import CTensorKernels
 import TensorKernels
 
-/// Heads of the caller's own, on the path that the model's own weights take: 8 bits, or single precision on the
+/// Heads of the caller's own, on the path that the model's own weights take: 8 bits, 16, or single precision on the
 /// reference path.
 extension Transformer {
   /// Packs a map on the path that the model's own weights take.
@@ -47,6 +47,9 @@ extension Transformer {
     case .quantized, .fourBit:
       weights = .packed(
         try PackedMatrix(rows: rows, columns: columns, format: format, source: source, pool: pool))
+    case .sixteenBit:
+      weights = .halves(
+        try HalfMatrix(rows: rows, columns: columns, format: format, source: source, pool: pool))
     case .float32:
       weights = .float32(
         [Float](unsafeUninitializedCapacity: rows * columns) { output, count in
@@ -110,6 +113,15 @@ extension Transformer {
         FloatProduct.multiply(
           weights, rows: part.rows, columns: columns, by: input, count: count, into: &output,
           stride: part.rows)
+      }
+    case .sixteenBit:
+      output.withUnsafeMutableBufferPointer { output in
+        guard let output = output.baseAddress else { return }
+        for case .halves(let weights) in projection.parts.map(\.weights) {
+          weights.multiply(
+            input, count: count, into: output, stride: matrix.rows, instructionSet: instructionSet, pool: pool
+          )
+        }
       }
     case .quantized, .fourBit:
       output.withUnsafeMutableBufferPointer { output in

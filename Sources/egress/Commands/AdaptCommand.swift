@@ -1,6 +1,7 @@
 import ArgumentParser
 import Certification
 import FileFormats
+import SpeculativeDecoding
 
 struct AdaptCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -9,7 +10,7 @@ struct AdaptCommand: ParsableCommand {
     discussion: """
       Runs the model on the documents, fits exit heads to it, plans which exits to look at on this machine, certifies \
       early exits, prompt depths and both together, times what is certified with and without drafts looked up in the \
-      text, and keeps what is fastest. The first three tenths of the documents, at most 100, make heads, plans and \
+      text or made by a draft head, and keeps what is fastest. The first three tenths of the documents, at most 100, make heads, plans and \
       guards; the others certify.
 
       Everything goes to MODEL.egress/ beside the model, and report.html there says what was tried. summarize and \
@@ -22,6 +23,7 @@ struct AdaptCommand: ParsableCommand {
         egress adapt model.gguf --data docs.jsonl --epsilon 0.02
         egress summarize --model model.gguf article.txt
         egress adapt smollm2-135m-instruct --data questions.jsonl --metric token-f1 --epsilon 0.05
+        egress adapt model.gguf --data docs.jsonl --draft head.safetensors
         egress adapt model.gguf --data docs.jsonl --prepare
         egress adapt model.gguf --data docs.jsonl --shard 3/8
         egress merge 'model.gguf.egress/exits.*-of-8.runs.jsonl'
@@ -34,6 +36,14 @@ struct AdaptCommand: ParsableCommand {
   var model: String
 
   @OptionGroup var work: AdaptationOptions
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      A draft head to try as well: head for the one that comes with the model, or a .safetensors file. What it drafts \
+      changes no output.
+      """, valueName: "draft"))
+  var draft: String?
 
   @Flag(help: "Stop when everything is there that the machines of --shard need.")
   var prepare = false
@@ -92,7 +102,7 @@ struct AdaptCommand: ParsableCommand {
     Interrupt.watch()
     let run = try AdaptationRun(
       loaded.subject(), records: records, documentsPath: work.data, folder: folder, settings: work.settings(),
-      metric: work.quality(), risk: work.risk, maxTokens: work.maxTokens,
+      metric: work.quality(), risk: work.risk, maxTokens: work.maxTokens, draftHead: draftHead(of: loaded),
       shouldStop: { Interrupt.isRequested },
       progress: bar.show)
     if !run.skipped.isEmpty {
@@ -101,5 +111,17 @@ struct AdaptCommand: ParsableCommand {
       )
     }
     return (run, folder)
+  }
+
+  private func draftHead(of loaded: LoadedModel) throws -> DraftHead? {
+    guard let draft else { return nil }
+    guard draft == "head" || draft.hasSuffix(".safetensors"),
+      case .head(let head) = try LoadedDraft(draft, for: loaded, threads: work.threads)
+    else {
+      throw ValidationError(
+        "--draft takes head or a .safetensors file with a draft head, but is \(draft); what a small model drafts is "
+          + "certified with calibrate.")
+    }
+    return head
   }
 }

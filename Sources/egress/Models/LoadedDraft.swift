@@ -52,11 +52,11 @@ enum LoadedDraft {
     }
   }
 
-  /// α_FB where none is given. A head's guesses cost little, and verifying a few of them too.
+  /// α_FB where none is given.
   var usualFallback: Double {
     switch self {
     case .model: 0.6
-    case .head: 0.1
+    case .head: DraftHead.usualFallback
     }
   }
 

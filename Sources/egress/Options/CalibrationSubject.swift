@@ -17,7 +17,7 @@ struct CalibrationSubject: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "With --data, how the model computes: quantized, 4-bit or float32; see summarize. (default: quantized)",
+      "With --data, how the model computes: quantized, 4-bit, 16-bit or float32; see summarize. (default: quantized)",
       valueName: "path"))
   var compute: ComputePath?
 

@@ -19,8 +19,8 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "quantized; 4-bit: layers that the file holds in 16 or 32 bits are rounded to 4 instead of 8; float32: the slow "
-        + "reference path with dequantised weights.", valueName: "path"))
+      "quantized; 4-bit, 16-bit: layers that the file holds in 16 or 32 bits are rounded to 4 bits, or kept in 16, "
+        + "instead of 8; float32: the slow reference path with dequantised weights.", valueName: "path"))
   var compute: ComputePath = .quantized
 
   @Option(

@@ -24,7 +24,12 @@ extension DocumentReport {
         report.exits.policy.exitHeads = Adaptation.File.heads.path(in: folder)
       }
     }
-    if adaptation.looksUp { report.speculation.drafter = .promptLookup }
+    if adaptation.draftHead != nil {
+      report.speculation.drafter = .auto
+      report.speculation.draft = Adaptation.File.draftHead.path(in: folder)
+    } else if adaptation.looksUp {
+      report.speculation.drafter = .promptLookup
+    }
     Console.note("\(adaptation.summary), from \(folder); --full-depth decodes without")
     return report
   }
