@@ -2,7 +2,7 @@
 """What a model writes, against references and sources, on held-out documents.
 
     python3 Benchmarks/quality/quality.py --data FOLDER --output out                          # egress
-    python3 Benchmarks/quality/quality.py --data FOLDER --output out --model NAME -- --beams 4  # egress's after --
+    python3 Benchmarks/quality/quality.py --data FOLDER --output out --model NAME -- --extractive  # egress's after --
     python3 Benchmarks/quality/quality.py --data FOLDER --output out --outputs PEER             # PEER/SET.jsonl
 
 FOLDER holds files SET.jsonl of objects with `id`, `task` (summarize | answer), `document`, `references`; answers with

@@ -146,7 +146,7 @@ import Testing
     let refused = try summarize()
     #expect(refused.status == 1 && refused.errors.contains("draft-head.json"), "\(refused.errors)")
     expectRefusal(
-      try adapt(data, "--draft", model), status: 64, saying: "--draft takes head or a .safetensors file")
+      try adapt(data, "--draft", model), status: 64, saying: "--draft takes a .safetensors file")
   }
 
   @Test func `a certified way is applied by its certificate and its heads`() throws {

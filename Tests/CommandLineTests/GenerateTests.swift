@@ -140,6 +140,22 @@ import Testing
     expectRefusal(try egress.run(["bench", "--model", model]), status: 1, saying: "context of")
   }
 
+  @Test(arguments: ["quantized", "16-bit", "float32"])
+  func `bench tells how far from a plain read of the weights a token is`(_ compute: String) throws {
+    var decoder = TinyDecoder()
+    decoder.contextLength = 512
+    let long = try egress.folder.write("long.gguf", decoder.gguf().build())
+    let found = try egress.run([
+      "bench", "--model", long, "--compute", compute, "--format", "json",
+    ]).json()
+    let (whole, plain) = (
+      try #require(found["gigabytes_per_second"] as? Double),
+      try #require(found["read_gigabytes_per_second"] as? Double)
+    )
+    // A token of a model of two layers has far more to do than to read its weights.
+    #expect(whole > 0 && plain > whole)
+  }
+
   @Test func `a profile tells where the time of passes goes`() throws {
     var decoder = TinyDecoder()
     decoder.contextLength = 512

@@ -197,6 +197,33 @@ static void halves(void) {
   }
 }
 
+// Weights of 16 bits: rows of any number, any count of tokens, each as it is alone.
+static void half_products(int rows, int columns, int is_bfloat16, double *worst) {
+  const int most = 7, blocks = (rows + 15) / 16, stride = rows + 1;
+  size_t n = (size_t)blocks * 16 * (size_t)columns;
+  float *weights = floats(n, 1), *x = floats((size_t)(most * columns), 1);
+  float *a = floats((size_t)(most * stride), 0), *b = floats((size_t)(most * stride), 0);
+  float *alone = floats((size_t)(most * stride), 0);
+  uint16_t *stored = calloc(n, 2);
+  twin->store_half(weights, n, stored);
+  for (size_t i = 0; is_bfloat16 && i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, weights + i, 4);
+    stored[i] = (uint16_t)(bits >> 16);
+  }
+  const ek_half_matrix w = {stored, rows, columns, is_bfloat16};
+  for (int t = 0; t < most; t++)
+    subject->half_matmul(&w, 0, blocks, x + t * columns, (size_t)columns, 1, alone + t * stride, (size_t)stride);
+  for (int count = 1; count <= most; count++) {
+    subject->half_matmul(&w, 0, blocks, x, (size_t)columns, count, a, (size_t)stride);
+    for (int t = 0; t < count; t++)
+      if (memcmp(a + t * stride, alone + t * stride, sizeof *a * (size_t)rows)) fail("a 16-bit product of a batch");
+    twin->half_matmul(&w, 0, blocks, x, (size_t)columns, count, b, (size_t)stride);
+    *worst = fmax(*worst, difference(a, b, (size_t)(count * stride), 0) / columns);
+  }
+  free(weights), free(x), free(a), free(b), free(alone), free(stored);
+}
+
 // A cache of bytes: blocks of 16 keys with their scales, rows of values with theirs.
 static void to_bytes(const float *keys, const float *values, int head_size, size_t padded, char *k, char *v) {
   size_t size = (size_t)head_size, row = size + sizeof(float);
@@ -262,6 +289,11 @@ int main(void) {
     }
   }
   report("products: 0 from fused; fused from portable", largest, 5e-2);
+  double half = 0;
+  for (int rows = 1; rows < 70; rows += 13)
+    for (int columns = 1; columns < 200; columns += 33)
+      for (int is_bfloat16 = 0; is_bfloat16 < 2; is_bfloat16++) half_products(rows, columns, is_bfloat16, &half);
+  report("products of 16 bits, absolute, by length", half, 1e-6);
   double worst[5] = {0};
   for (size_t n = 1; n < 200; n++) vectors(n, worst);
   report("rms_norm, relative", worst[0], 1e-6);

@@ -175,6 +175,10 @@ const ek_kernels *ek_kernels_named(const char *name);
 // The fastest of them here.
 const ek_kernels *ek_kernels_best(void);
 
+// Reads memory and does nothing with it but add it up, so that it is read: how fast that goes is what memory allows.
+// The last bytes, fewer than 256, are left out.
+uint64_t ek_read_memory(const uint8_t *at, size_t bytes);
+
 // ---- Worker pool ------------------------------------------------------------------------------------------------
 
 // Processors that this process may run on, at least 1: fewer than the machine's where an affinity mask says so.

@@ -94,7 +94,6 @@ public struct Evaluation {
   public var speculation: SpeculationStrategy?
   /// With the certificate's guard and tripwire, and how deep prompts are read.
   public var protection = GenerationOptions()
-  private var controller: DraftLengthController?
   private let decoder: TimedDecoder
   private let strategy: ExitStrategy?
   /// Of texts, printed beside ``distance`` where that is what is asked for.
@@ -242,8 +241,7 @@ public struct Evaluation {
     }
     let prompt = try model.wholePrompt(for: record, options: options)
     let drafting = try (isPlain ? nil : speculation)?.makeSession(
-      prompt: prompt, options: options, controller: controller,
-      shouldStop: shouldStop)
+      prompt: prompt, options: options, shouldStop: shouldStop)
     let session: any GenerationSession =
       try drafting
       ?? model.makeSession(
@@ -263,7 +261,6 @@ public struct Evaluation {
     }
     guard session.stopReason != .cancelled else { return nil }
     if let drafting {
-      controller = drafting.controller
       sums.bytes += Double(drafting.statistics.bytesRead)
       sums.speculation = drafting.statistics
     }

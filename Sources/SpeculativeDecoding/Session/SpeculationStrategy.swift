@@ -88,21 +88,20 @@ public struct SpeculationStrategy: Sendable {
   ///   session throws.
   public func makeSession(
     prompt: [TokenID], options: GenerationOptions = GenerationOptions(), choosesLength: Bool = true,
-    controller: DraftLengthController? = nil, shouldStop: @escaping () -> Bool = { Task.isCancelled }
+    shouldStop: @escaping () -> Bool = { Task.isCancelled }
   ) throws -> SpeculativeSession {
     try makeSession(
-      prompt: prompt, options: options, choosesLength: choosesLength, controller: controller, beginning: nil,
-      shouldStop: shouldStop)
+      prompt: prompt, options: options, choosesLength: choosesLength, beginning: nil, shouldStop: shouldStop)
   }
 
   private func makeSession(
-    prompt: [TokenID], options: GenerationOptions, choosesLength: Bool, controller: DraftLengthController?,
+    prompt: [TokenID], options: GenerationOptions, choosesLength: Bool,
     beginning: (read: Beginning, count: Int)?, shouldStop: @escaping () -> Bool
   ) throws -> SpeculativeSession {
     try SpeculativeSession(
       model: model, prompt: prompt, options: options, exits: exits,
       drafters: sources.map { try makeDrafter($0, prompt: prompt, options: options) }, rule: rule,
-      shortlist: shortlist, draftLength: draftLength, choosesLength: choosesLength, controller: controller,
+      shortlist: shortlist, draftLength: draftLength, choosesLength: choosesLength, controller: nil,
       knowledge: knowledge, beginning: beginning, shouldStop: shouldStop)
   }
 
@@ -157,7 +156,7 @@ extension SpeculationStrategy: BeginningSharing {
   ) throws -> any BeginningSession {
     try check(model)
     return try makeSession(
-      prompt: prompt, options: options, choosesLength: true, controller: nil,
+      prompt: prompt, options: options, choosesLength: true,
       beginning: beginning.map { ($0.read, reusable($0.read, count: $0.count)) }, shouldStop: shouldStop)
   }
 

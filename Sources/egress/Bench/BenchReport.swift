@@ -28,6 +28,8 @@ struct BenchReport: Encodable {
   /// Bytes of weights that decoding one token reads, and what that comes to in 10^9 bytes a second.
   var bytesPerToken: Int
   var gigabytesPerSecond: Double
+  /// What a plain read of the same bytes by the same threads comes to.
+  var readGigabytesPerSecond: Double?
   var peakResidentBytes: Int
 
   /// Written for this purpose, in plain words.
@@ -68,6 +70,7 @@ struct BenchReport: Encodable {
     cacheBytesPerToken = try decoder.makeCache(capacity: 16).byteCount / 16
     bytesPerToken = loaded.model.bytesPerToken
     gigabytesPerSecond = Double(bytesPerToken) / single / 1e9
+    readGigabytesPerSecond = speed.reading.map { [bytesPerToken] in Double(bytesPerToken) / $0 / 1e9 }
     peakResidentBytes = ProcessClock.peakResidentBytes
   }
 
@@ -79,6 +82,11 @@ struct BenchReport: Encodable {
     let costs = SpeedMeasurement.batchSizes.map {
       "T(\($0)) \((batchCost[String($0)] ?? 0).formatted(places: 2))"
     }
+    let share =
+      readGigabytesPerSecond.map {
+        ", \((100 * gigabytesPerSecond / $0).formatted(places: 0)) % of what a plain read gives, "
+          + "\($0.formatted(places: 1))"
+      } ?? ""
     let exact = batchInvariantUpTo.map { "of up to \($0)" } ?? "of any size"
     return """
       model           \(model)
@@ -91,7 +99,7 @@ struct BenchReport: Encodable {
       prefill         \(prefillTokensPerSecond.formatted(places: 0)) tokens/s
       decode          \(decodeTokensPerSecond.formatted(places: 1)) tokens/s
       batches         \(costs.joined(separator: ", "))
-      bytes a token   \(bytesPerToken.grouped), \(gigabytesPerSecond.formatted(places: 1)) GB/s
+      bytes a token   \(bytesPerToken.grouped), \(gigabytesPerSecond.formatted(places: 1)) GB/s\(share)
       cache           \(cacheBytesPerToken.grouped) bytes a token, numbers of \(cacheBits) bits
       peak memory     \(peakResidentBytes.grouped) bytes
 

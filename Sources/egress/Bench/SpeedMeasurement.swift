@@ -16,6 +16,8 @@ struct SpeedMeasurement {
   private(set) var prefill = Double.infinity
   /// Seconds of one batch, by the tokens in it.
   private(set) var batch: [Int: Double] = [:]
+  /// Seconds of reading what one token reads of the weights, without computing; `nil` where they cannot be read so.
+  private(set) var reading: Double?
 
   private let decoder: any DecoderModel
   private let states: HiddenStates
@@ -53,6 +55,10 @@ struct SpeedMeasurement {
           }
         }
         batch[size] = min(batch[size] ?? .infinity, taken / Double(times))
+      }
+      if let transformer = decoder as? Transformer {
+        let taken = seconds { _ in for _ in 0..<8 { transformer.readWeights() } }
+        reading = min(reading ?? .infinity, taken / 8)
       }
     }
   }

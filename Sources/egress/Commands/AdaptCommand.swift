@@ -40,9 +40,9 @@ struct AdaptCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      A draft head to try as well: head for the one that comes with the model, or a .safetensors file. What it drafts \
-      changes no output.
-      """, valueName: "draft"))
+      A .safetensors file with a draft head to try as well; what it drafts changes no output. (default: the one that \
+      comes with the model, if one does)
+      """, valueName: "head"))
   var draft: String?
 
   @Flag(help: "Stop when everything is there that the machines of --shard need.")
@@ -114,14 +114,12 @@ struct AdaptCommand: ParsableCommand {
   }
 
   private func draftHead(of loaded: LoadedModel) throws -> DraftHead? {
-    guard let draft else { return nil }
-    guard draft == "head" || draft.hasSuffix(".safetensors"),
-      case .head(let head) = try LoadedDraft(draft, for: loaded, threads: work.threads)
-    else {
+    guard let path = try draft ?? LoadedDraft.shippedHead(loaded) else { return nil }
+    guard path.hasSuffix(".safetensors") else {
       throw ValidationError(
-        "--draft takes head or a .safetensors file with a draft head, but is \(draft); what a small model drafts is "
-          + "certified with calibrate.")
+        "--draft takes a .safetensors file with a draft head, but is \(path); what a small model drafts is certified "
+          + "with calibrate.")
     }
-    return head
+    return try DraftHead(path: path, modelDigest: loaded.digest())
   }
 }
