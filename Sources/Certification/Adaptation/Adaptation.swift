@@ -251,7 +251,8 @@ public struct Adaptation: Codable, Sendable, Equatable {
       case .both: ["prompts that stop after a layer and early exits"]
       case .fullDepth: looksUp ? [] : ["full depth: nothing that was tried pays"]
       }
-    let drafts = draftHead == nil ? "drafts looked up in the text" : "drafts of a head and looked up in the text"
+    let drafts =
+      draftHead == nil ? "drafts looked up in the text" : "drafts of a head and looked up in the text"
     return (names + (looksUp ? [drafts] : [])).joined(separator: ", with ")
   }
 

@@ -26,7 +26,8 @@ extension Projection.Part {
     switch weights {
     case .packed(let matrix): body(UnsafeBufferPointer(start: matrix.matrix.data, count: byteCount))
     case .halves(let matrix):
-      UnsafeRawBufferPointer(start: matrix.matrix.data, count: byteCount).withMemoryRebound(to: UInt8.self, body)
+      UnsafeRawBufferPointer(start: matrix.matrix.data, count: byteCount).withMemoryRebound(
+        to: UInt8.self, body)
     case .float32(let values):
       values.withUnsafeBytes { $0.withMemoryRebound(to: UInt8.self, body) }
     }
