@@ -40,6 +40,7 @@ public struct Adaptation: Codable, Sendable, Equatable {
 
   /// Who drafts tokens that change no output.
   public enum Drafts: Sendable, CaseIterable {
+    /// Nobody.
     case none
     /// Prompt look-up.
     case lookup
