@@ -48,7 +48,7 @@ EK_INLINE __m256i avx2_broadcast4(const int8_t *p) {
   return _mm256_set1_epi32(four);
 }
 
-// What sums of unsigned quants begin at: −8, −16 or −32 times the sum of the activations' quants.
+// What sums of unsigned quants begin at: −4, −8, −16 or −32 times the sum of the activations' quants.
 EK_INLINE __m256i avx2_offset(int32_t offset, int bits, bool has_minimum) {
   if (has_minimum) return _mm256_setzero_si256();
   return _mm256_srai_epi32(_mm256_set1_epi32(offset), 6 - bits);
@@ -216,16 +216,22 @@ EK_INLINE __m256i avx2_select(int mask, __m256i a, __m256i b) {
   return _mm256_or_si256(_mm256_and_si256(bits, a), _mm256_andnot_si256(bits, b));
 }
 
-// Four quads of a half of a k block of 2, 5 or 6 bits, of eight rows, as unsigned bytes. There are no shifts of bytes:
+// Four quads of a half of a k block of 2, 3, 5 or 6 bits, of eight rows, as unsigned bytes. There are no shifts of bytes:
 // what those of 16 bits bring in from a neighbour is masked out.
 EK_INLINE void avx2_unpack(const uint8_t *at, int bits, int half, __m256i v[4]) {
   const __m256i low = _mm256_set1_epi8((char)((1 << bits) - 1));
-  if (bits == 2) {
+  if (bits <= 3) {
     __m256i line = avx2_line(at + 64 * half);
-    v[0] = _mm256_and_si256(line, low);
-    v[1] = _mm256_and_si256(_mm256_srli_epi16(line, 2), low);
-    v[2] = _mm256_and_si256(_mm256_srli_epi16(line, 4), low);
-    v[3] = _mm256_and_si256(_mm256_srli_epi16(line, 6), low);
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_srli_epi16(line, 2 * i);
+    if (bits == 3) {
+      // The bit of quad i is put where the third is, from bit i of its nibble.
+      __m256i third = _mm256_srli_epi16(avx2_line(at + 128), 4 * half);
+      v[0] = avx2_select(3, v[0], _mm256_slli_epi16(third, 2));
+      v[1] = avx2_select(3, v[1], _mm256_slli_epi16(third, 1));
+      v[2] = avx2_select(3, v[2], third);
+      v[3] = avx2_select(3, v[3], _mm256_srli_epi16(third, 1));
+    }
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_and_si256(v[i], low);
   } else if (bits == 5 && half == 0) {
     UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_and_si256(avx2_line(at + 64 * i), low);
   } else if (bits == 5) {
@@ -248,7 +254,7 @@ EK_INLINE void avx2_unpack(const uint8_t *at, int bits, int half, __m256i v[4]) 
   }
 }
 
-// 2, 5 or 6 bits. Eight rows at a time, so that a tile's sums of one k block fit into registers.
+// 2, 3, 5 or 6 bits. Eight rows at a time, so that a tile's sums of one k block fit into registers.
 EK_INLINE void avx2_tile6(const ek_matrix *w, int32_t begin, int32_t stride, int rows, const ek_activations *x,
                           int32_t token, int tokens, float *y, size_t y_stride, bool accumulate, int bits,
                           bool has_minimum, int factors, int parts, const uint8_t *const *ahead) {

@@ -59,12 +59,18 @@ EK_INLINE __m512i avx512_select(int mask, __m512i a, __m512i b) {
 // from a neighbour is masked out. Quants of 8 bits, and levels, get 128 added.
 EK_INLINE void avx512_unpack(const uint8_t *at, int bits, const __m512i *levels, int half, __m512i v[4]) {
   const __m512i low = _mm512_set1_epi8((char)((1 << bits % 8) - 1));
-  if (bits == 2) {
+  if (bits <= 3) {
     __m512i line = avx512_line(at + 64 * half);
-    v[0] = _mm512_and_si512(line, low);
-    v[1] = _mm512_and_si512(_mm512_srli_epi16(line, 2), low);
-    v[2] = _mm512_and_si512(_mm512_srli_epi16(line, 4), low);
-    v[3] = _mm512_and_si512(_mm512_srli_epi16(line, 6), low);
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm512_srli_epi16(line, 2 * i);
+    if (bits == 3) {
+      // The bit of quad i is put where the third is, from bit i of its nibble.
+      __m512i third = _mm512_srli_epi16(avx512_line(at + 128), 4 * half);
+      v[0] = avx512_select(3, v[0], _mm512_slli_epi16(third, 2));
+      v[1] = avx512_select(3, v[1], _mm512_slli_epi16(third, 1));
+      v[2] = avx512_select(3, v[2], third);
+      v[3] = avx512_select(3, v[3], _mm512_srli_epi16(third, 1));
+    }
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm512_and_si512(v[i], low);
   } else if (bits == 4) {
     UNROLL for (int i = 0; i < 2; i++) {
       __m512i bytes = avx512_line(at + 128 * half + 64 * i);
@@ -97,7 +103,7 @@ EK_INLINE void avx512_unpack(const uint8_t *at, int bits, const __m512i *levels,
   }
 }
 
-// What sums of unsigned quants begin at: −8, −16, −32 or −128 times the sum of the activations' quants.
+// What sums of unsigned quants begin at: −4, −8, −16, −32 or −128 times the sum of the activations' quants.
 EK_INLINE __m512i avx512_offset(int32_t offset, int bits, bool has_minimum, bool levels) {
   if (has_minimum) return _mm512_setzero_si512();
   __m512i all = _mm512_set1_epi32(offset);

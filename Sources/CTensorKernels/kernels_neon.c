@@ -58,12 +58,22 @@ EK_INLINE void neon_finish(int32_t begin, int32_t stride, int rows, int tokens, 
 // clear.
 EK_INLINE void neon_unpack(const uint8_t *at, int bits, const uint8x16_t *levels, int half, uint8x16_t v[4]) {
   const uint8x16_t low = vdupq_n_u8((uint8_t)((1 << bits % 8) - 1));
-  if (bits == 2) {
+  if (bits <= 3) {
+    const uint8x16_t pair = vdupq_n_u8(3);
     uint8x16_t line = vld1q_u8(at + 64 * half);
-    v[0] = vandq_u8(line, low);
-    v[1] = vandq_u8(vshrq_n_u8(line, 2), low);
-    v[2] = vandq_u8(vshrq_n_u8(line, 4), low);
+    v[0] = vandq_u8(line, pair);
+    v[1] = vandq_u8(vshrq_n_u8(line, 2), pair);
+    v[2] = vandq_u8(vshrq_n_u8(line, 4), pair);
     v[3] = vshrq_n_u8(line, 6);
+    if (bits == 3) {
+      // An insertion of b << 2 into a keeps the lowest two bits of a.
+      uint8x16_t third = vld1q_u8(at + 128);
+      if (half) third = vshrq_n_u8(third, 4);
+      v[0] = vandq_u8(vsliq_n_u8(v[0], third, 2), low);
+      v[1] = vandq_u8(vsliq_n_u8(v[1], vshrq_n_u8(third, 1), 2), low);
+      v[2] = vandq_u8(vsliq_n_u8(v[2], vshrq_n_u8(third, 2), 2), low);
+      v[3] = vandq_u8(vsliq_n_u8(v[3], vshrq_n_u8(third, 3), 2), low);
+    }
   } else if (bits == 4) {
     UNROLL for (int i = 0; i < 2; i++) {
       uint8x16_t bytes = vld1q_u8(at + 128 * half + 64 * i);
@@ -92,10 +102,10 @@ EK_INLINE void neon_unpack(const uint8_t *at, int bits, const uint8x16_t *levels
   }
 }
 
-// What sums of quants begin at that are stored with 8, 16 or 32 added.
+// What sums of quants begin at that are stored with 4, 8, 16 or 32 added.
 EK_INLINE int32x4_t neon_offset(int32_t offset, int bits, bool has_minimum, bool levels) {
   if (has_minimum || levels || bits == 8) return vdupq_n_s32(0);
-  return vdupq_n_s32(bits == 4 ? offset / 4 : bits == 5 ? offset / 2 : offset);
+  return vdupq_n_s32(offset / (1 << (6 - bits)));
 }
 
 EK_INLINE float32x4_t neon_halves(const uint8_t *at) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at))); }

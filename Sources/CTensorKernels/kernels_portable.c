@@ -32,6 +32,12 @@ EK_INLINE void portable_unpack(const uint8_t *at, const ek_matrix *w, int half, 
     at += 64 * half;
     for (int i = 0; i < 256; i++) v[i / 64][i % 64] = (int8_t)(at[i % 64] >> i / 64 * 2 & 3);
     break;
+  case 3:
+    for (int i = 0; i < 256; i++) {
+      const int quad = i / 64, low = at[64 * half + i % 64] >> 2 * quad & 3;
+      v[quad][i % 64] = (int8_t)((low | (at[128 + i % 64] >> (4 * half + quad) & 1) << 2) - subtracted);
+    }
+    break;
   case 4:
     at += 128 * half;
     for (int i = 0; i < 128; i++) {

@@ -8,7 +8,7 @@
 // Tiles are inlined with constant numbers of row blocks and tokens, their product at most EK_TILE_TOKENS, into a
 // function for each way to hold a matrix: in one function for all, the compiler takes four times as long.
 #define EK_LAYOUTS(of)                                                                                            \
-  of(2, 1, 2, 0) of(4, 0, 0, 0) of(4, 1, 0, 0) of(4, 1, 1, 0) of(4, 0, 0, 1) of(4, 0, 1, 1)                        \
+  of(2, 1, 2, 0) of(3, 0, 2, 0) of(4, 0, 0, 0) of(4, 1, 0, 0) of(4, 1, 1, 0) of(4, 0, 0, 1) of(4, 0, 1, 1)          \
   of(5, 0, 0, 0) of(5, 1, 0, 0) of(5, 1, 1, 0) of(6, 0, 2, 0) of(8, 0, 0, 0)
 #define EK_IS(bits_, has_minimum_, factors_, levels_)                                                             \
   (w->bits == bits_ && w->has_minimum == has_minimum_ && w->factors == factors_ && !w->levels == !levels_)

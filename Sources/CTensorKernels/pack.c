@@ -52,6 +52,16 @@ static inline void put_quants2(uint8_t *at, const uint32_t q[8]) {
   for (int line = 0; line < 2; line++, q += 4) put_word(at + 64 * line, q[0] | q[1] << 2 | q[2] << 4 | q[3] << 6);
 }
 
+static inline void put_quants3(uint8_t *at, const uint32_t q[8]) {
+  uint32_t low[8], high = 0;
+  for (int quad = 0; quad < 8; quad++) {
+    low[quad] = q[quad] & each(3);
+    high |= (q[quad] >> 2 & each(1)) << quad;
+  }
+  put_quants2(at, low);
+  put_word(at + 128, high);
+}
+
 static inline void put_quants4(uint8_t *at, const uint32_t q[8]) {
   for (int line = 0; line < 4; line++) put_word(at + 64 * line, q[2 * line] | q[2 * line + 1] << 4);
 }
@@ -78,6 +88,7 @@ static inline void put_quants(int32_t bits, uint8_t *at, const uint8_t quants[32
   memcpy(words, quants, 32);
   switch (bits) {
   case 2: put_quants2(at, words); break;
+  case 3: put_quants3(at, words); break;
   case 4: put_quants4(at, words); break;
   case 5: put_quants5(at, words); break;
   case 6: put_quants6(at, words); break;
@@ -182,12 +193,13 @@ static void pack_q3_k_row(const ek_matrix *w, uint8_t *row_block, int row, const
         int factor = (scales[part % 8] >> part / 8 * 4 & 15) | (scales[8 + part % 4] >> part / 4 * 2 & 3) << 4;
         p.factors[16 * half] = (uint8_t)(factor - 32);
       }
-      // −4…3, with the 32 that 6 bits are stored with.
-      uint32_t q[8];
-      for (int i = 0; i < 8; i++)
-        q[i] = ((get_word(pairs + j / 4 * 32 + 4 * i) >> j % 4 * 2 & each(3)) |
-                (get_word(third + 4 * i) >> j & each(1)) << 2) + each(28);
-      put_quants6(p.quants, q);
+      uint32_t low[8], high = 0;
+      for (int i = 0; i < 8; i++) {
+        low[i] = get_word(pairs + j / 4 * 32 + 4 * i) >> j % 4 * 2 & each(3);
+        high |= (get_word(third + 4 * i) >> j & each(1)) << i;
+      }
+      put_quants2(p.quants, low);
+      put_word(p.quants + 128, high);
     }
   }
 }
@@ -258,9 +270,10 @@ void ek_choose_layout(ek_matrix *w, uint32_t type, const uint8_t *source, size_t
   w->levels = type == IQ4_NL || type == IQ4_XS ? non_linear_values : type == MXFP4 ? doubled_float4_values : NULL;
   switch (type) {
   case Q2_K: w->bits = 2; break;
+  case Q3_K: w->bits = 3; break;
   case Q4_0: case Q4_1: case Q4_K: case IQ4_NL: case IQ4_XS: case MXFP4: w->bits = 4; break;
   case Q5_0: case Q5_1: case Q5_K: w->bits = 5; break;
-  case Q3_K: case Q6_K: w->bits = 6; break;
+  case Q6_K: w->bits = 6; break;
   default: w->bits = 8; break;
   }
   if (type != MXFP4) return;

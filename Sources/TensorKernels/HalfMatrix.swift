@@ -1,5 +1,6 @@
 import CTensorKernels
 import Foundation
+import Synchronization
 
 /// A matrix of 16-bit floats for products in single precision, 16 rows interleaved.
 ///
@@ -25,7 +26,6 @@ package final class HalfMatrix: Sendable {
   ) throws(KernelError) {
     self.rows = rows
     self.columns = columns
-    if let fault = format.firstNonFinite(in: source) { throw .notFinite(fault) }
     let byteCount = (rows + 15) / 16 * columns * 32
     guard let (memory, slab) = memory.allocate(byteCount) else {
       throw .resources("\(byteCount) bytes of memory")
@@ -38,14 +38,20 @@ package final class HalfMatrix: Sendable {
     let rowBytes = columns / format.blockLength * format.bytesPerBlock
     let target = UInt(bitPattern: memory)
     let origin = UInt(bitPattern: source.baseAddress)
+    let firstFault = Atomic(Int.max)
     pool.run(chunks: (rows + 15) / 16) { block in
       guard let into = UnsafeMutablePointer<UInt16>(bitPattern: target + UInt(block * columns * 32)),
-        let from = UnsafeRawPointer(bitPattern: origin)
+        let from = UnsafeRawPointer(bitPattern: origin + UInt(block * 16 * rowBytes))
       else { return }
+      let sixteen = UnsafeRawBufferPointer(start: from, count: min(16, rows - block * 16) * rowBytes)
+      if let fault = format.firstNonFinite(in: sixteen) {
+        firstFault.min(block * 16 * columns + fault, ordering: .relaxed)
+        return
+      }
       if rows - block * 16 < 16 { into.update(repeating: 0, count: columns * 16) }
       withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { values in
         for lane in 0..<min(16, rows - block * 16) {
-          let stored = UnsafeRawBufferPointer(start: from + (block * 16 + lane) * rowBytes, count: rowBytes)
+          let stored = UnsafeRawBufferPointer(start: from + lane * rowBytes, count: rowBytes)
           _ = format.dequantize(stored, into: values)
           for column in 0..<columns {
             into[16 * column + lane] =
@@ -54,6 +60,8 @@ package final class HalfMatrix: Sendable {
         }
       }
     }
+    let fault = firstFault.load(ordering: .relaxed)
+    guard fault == .max else { throw .notFinite(fault) }
   }
 
   /// The nearest number of bfloat16, of two equally near the even one; what would be infinite is the largest there is.

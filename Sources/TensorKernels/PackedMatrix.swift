@@ -4,13 +4,13 @@ import Synchronization
 
 /// A matrix repacked for the kernels: weights stay quantised, 16 rows interleaved.
 ///
-/// Quantised formats keep their bits, 2 to 8, but for Q3_K, which takes the 6 of Q6_K. Nothing of them is rounded: the
-/// scales of K formats and IQ4_XS stay products of a byte and a number of half precision, and IQ4 and MXFP4 keep the
-/// levels that their 4 bits stand for. Powers of two of MXFP4 become numbers of half precision: weights below 2^-24
-/// are multiples of that, and where one is over 2^15 the matrix takes 8 bits. The float formats are requantised to 8
-/// bits with one scale per 32 weights: a weight's error is at most 0.394 % of the largest magnitude of its 32 (half a
-/// step), which random weights reach; blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales
-/// are subnormal. On demand they are rounded to 4 bits instead, with a scale and a minimum.
+/// Quantised formats keep their bits, 2 to 8. Nothing of them is rounded: the scales of K formats and IQ4_XS stay
+/// products of a byte and a number of half precision, and IQ4 and MXFP4 keep the levels that their 4 bits stand for.
+/// Powers of two of MXFP4 become numbers of half precision: weights below 2^-24 are multiples of that, and where one is
+/// over 2^15 the matrix takes 8 bits. The float formats are requantised to 8 bits with one scale per 32 weights: a
+/// weight's error is at most 0.394 % of the largest magnitude of its 32 (half a step), which random weights reach;
+/// blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal. On demand they are
+/// rounded to 4 bits instead, with a scale and a minimum.
 package final class PackedMatrix: Sendable {
   package let rows: Int
   package let columns: Int

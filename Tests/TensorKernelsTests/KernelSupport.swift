@@ -94,6 +94,9 @@ extension PackedMatrix {
     var quant =
       switch (bits, quad) {
       case (2, _): field(quad / 4, UInt8(quad % 4 * 2)..<UInt8(quad % 4 * 2 + 2))
+      case (3, _):
+        field(quad / 4, UInt8(quad % 4 * 2)..<UInt8(quad % 4 * 2 + 2)) + 4
+          * field(2, UInt8(quad)..<UInt8(quad + 1))
       case (4, _): field(quad / 2, quad % 2 == 0 ? 0..<4 : 4..<8)
       case (5, 5): field(0, 5..<8) + 8 * field(1, 5..<7)
       case (5, 6): field(2, 5..<8) + 8 * field(3, 5..<7)

@@ -14,6 +14,7 @@
 // k block lie as k quads: 4 weights of row 0, the same 4 of row 1, … row 15: 64 bytes when a weight has 8 bits.
 // Fewer bits put more quads into 64 bytes, at the same place of each:
 //   2  quads 0…3 are the pairs of bits of line 0, lowest first, and 4…7 those of line 1
+//   3  the low pairs of bits as with 2; line 2 has the high bits, of quad 0 lowest
 //   4  quads 2j and 2j + 1 are the low and high nibbles of line j
 //   5  quads 0…4 are the low bits of lines 0…4. Their high three bits hold quads 5…7: the low three bits of these in
 //      lines 0, 2 and 4; above them, of 5 and 6, two bits in lines 1 and 3, whose highest bits are the two of 7
@@ -32,10 +33,10 @@ typedef struct {
   const uint8_t *data;    // 64-byte aligned
   int32_t row_blocks;     // rows / 16, rounded up; rows past the end are zero
   int32_t k_blocks;       // columns / 32, rounded up; columns past the end are zero
-  // What goes together: 2: quants 0…3, minimums and factors of halves; 4: 0…15 with minimums, with factors of k blocks
-  // or without, −8…7 without minimums, or levels, with factors of k blocks or without; 5: 0…31 with minimums, with
-  // factors of k blocks or without, −16…15 without minimums; 6: −32…31 and factors of halves; 8: −128…127. Those that
-  // can be negative are stored with 8, 16 or 32 added, but for 8 bits.
+  // What goes together: 2: quants 0…3, minimums and factors of halves; 3: −4…3 and factors of halves; 4: 0…15 with
+  // minimums, with factors of k blocks or without, −8…7 without minimums, or levels, with factors of k blocks or
+  // without; 5: 0…31 with minimums, with factors of k blocks or without, −16…15 without minimums; 6: −32…31 and factors
+  // of halves; 8: −128…127. Those that can be negative are stored with 4, 8, 16 or 32 added, but for 8 bits.
   int32_t bits;
   int32_t has_minimum;
   int32_t factors;        // of a k block: none, 1, or 2 for its halves
