@@ -222,10 +222,14 @@ EK_INLINE void avx2_unpack(const uint8_t *at, int bits, int half, __m256i v[4]) 
   const __m256i low = _mm256_set1_epi8((char)((1 << bits) - 1));
   if (bits <= 3) {
     __m256i line = avx2_line(at + 64 * half);
-    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_srli_epi16(line, 2 * i);
+    v[0] = line;
+    v[1] = _mm256_srli_epi16(line, 2);
+    v[2] = _mm256_srli_epi16(line, 4);
+    v[3] = _mm256_srli_epi16(line, 6);
     if (bits == 3) {
       // The bit of quad i is put where the third is, from bit i of its nibble.
-      __m256i third = _mm256_srli_epi16(avx2_line(at + 128), 4 * half);
+      __m256i third = avx2_line(at + 128);
+      if (half) third = _mm256_srli_epi16(third, 4);
       v[0] = avx2_select(3, v[0], _mm256_slli_epi16(third, 2));
       v[1] = avx2_select(3, v[1], _mm256_slli_epi16(third, 1));
       v[2] = avx2_select(3, v[2], third);

@@ -61,10 +61,14 @@ EK_INLINE void avx512_unpack(const uint8_t *at, int bits, const __m512i *levels,
   const __m512i low = _mm512_set1_epi8((char)((1 << bits % 8) - 1));
   if (bits <= 3) {
     __m512i line = avx512_line(at + 64 * half);
-    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm512_srli_epi16(line, 2 * i);
+    v[0] = line;
+    v[1] = _mm512_srli_epi16(line, 2);
+    v[2] = _mm512_srli_epi16(line, 4);
+    v[3] = _mm512_srli_epi16(line, 6);
     if (bits == 3) {
       // The bit of quad i is put where the third is, from bit i of its nibble.
-      __m512i third = _mm512_srli_epi16(avx512_line(at + 128), 4 * half);
+      __m512i third = avx512_line(at + 128);
+      if (half) third = _mm512_srli_epi16(third, 4);
       v[0] = avx512_select(3, v[0], _mm512_slli_epi16(third, 2));
       v[1] = avx512_select(3, v[1], _mm512_slli_epi16(third, 1));
       v[2] = avx512_select(3, v[2], third);

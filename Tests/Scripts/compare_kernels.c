@@ -283,8 +283,8 @@ int main(void) {
   double largest = 0;
   for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
     for (int parts = 1; parts <= 2; parts++) {
-      // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS: each in a layout of its own.
-      const uint32_t types[] = {2, 3, 6, 7, 8, 10, 12, 13, 14, 20, 23};
+      // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS: each in a layout of its own.
+      const uint32_t types[] = {2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23};
       for (size_t j = 0; j < sizeof types / sizeof *types; j++) products(types[j], depths[i], parts, &largest);
     }
   }
