@@ -247,8 +247,12 @@ static void EK(scale)(float *x, size_t n, float factor) {
 }
 
 EK_INLINE float EK(largest)(const float *x, size_t n) {
-  v8 best = EK(splat)(-INFINITY);
+  // Four on their way at a time, as each waits for the one before.
+  v8 four[4] = {EK(splat)(-INFINITY), EK(splat)(-INFINITY), EK(splat)(-INFINITY), EK(splat)(-INFINITY)};
   size_t i = 0;
+  for (; i + 32 <= n; i += 32)
+    for (int part = 0; part < 4; part++) four[part] = EK(max)(EK(load)(x + i + 8 * part), four[part]);
+  v8 best = EK(max)(EK(max)(four[0], four[1]), EK(max)(four[2], four[3]));
   for (; i + 8 <= n; i += 8) best = EK(max)(EK(load)(x + i), best);
   float top = -INFINITY;
   for (int l = 0; l < 8; l++) top = best[l] > top ? best[l] : top;
@@ -434,13 +438,21 @@ EK_INLINE void EK(weigh)(const float *scores, size_t n, float *row) {
   EK(exp_scaled)(scores, n, EK(largest)(scores, n), 1, row);
 }
 
-EK_INLINE float EK(sum_of)(const float *row, size_t n) {
-  v8 total = EK(splat)(0);
+// Divides numbers begin..<end of each head by the sum of its weights. The sums of `heads` heads, at most 3, are on their
+// way at a time, as each addition waits for the one before.
+EK_INLINE void EK(divide)(const ek_attention *a, const float *weights, float *output, int heads, size_t stride,
+                          int32_t begin, int32_t end) {
+  const size_t n = (size_t)a->positions;
+  v8 totals[3] = {EK(splat)(0), EK(splat)(0), EK(splat)(0)};
   size_t i = 0;
-  for (; i + 8 <= n; i += 8) total += EK(load)(row + i);
-  float sum = EK(sum)(total);
-  for (; i < n; i++) sum += row[i];
-  return sum;
+  for (; i + 8 <= n; i += 8)
+    for (int h = 0; h < heads; h++) totals[h] += EK(load)(weights + (size_t)h * stride + i);
+  for (int h = 0; h < heads; h++) {
+    float sum = EK(sum)(totals[h]);
+    for (size_t p = i; p < n; p++) sum += weights[(size_t)h * stride + p];
+    const float inverse = 1 / sum;
+    for (int32_t d = begin; d < end; d++) output[h * a->head_size + d] *= inverse;
+  }
 }
 
 // Numbers begin..<end of the mixed values.
@@ -500,10 +512,10 @@ EK_INLINE void EK(mix_all)(const ek_attention *a, float *weights, int32_t begin,
     EK_GROUPS(EK_CALL);
   }
 #undef EK_CALL
-  for (int32_t g = 0; g < a->group; g++) {
-    float inverse = 1 / EK(sum_of)(weights + (size_t)g * stride, n);
-    for (int32_t i = begin; i < end; i++) a->output[g * a->head_size + i] *= inverse;
-  }
+#define EK_CALL(size)                                                                                             \
+  EK(divide)(a, weights + (size_t)g * stride, a->output + g * a->head_size, size, stride, begin, end)
+  EK_GROUPS(EK_CALL);
+#undef EK_CALL
 }
 
 static void EK(adjust)(const ek_attention *a, int32_t begin, int32_t end) {
@@ -529,6 +541,93 @@ static void EK(mix_values)(const ek_attention *a, float *weights, int32_t begin,
   if (a->storage == EK_FLOAT) EK(mix_all)(a, weights, begin, end, EK_FLOAT);
   else if (a->storage == EK_BYTES) EK(mix_all)(a, weights, begin, end, EK_BYTES);
   else EK(mix_all)(a, weights, begin, end, EK_HALF);
+}
+
+// Positions whose keys or values are made floats at a time, for all rows: half of the first cache with heads of 64.
+enum { EK_SHARED_POSITIONS = 64, EK_SHARED_SIZE = 256 };
+
+EK_INLINE void EK(widen)(const void *from, size_t first, size_t count, float *to) {
+  size_t i = 0;
+  for (; i + EK_WIDTH <= count; i += EK_WIDTH) EK(store_wide)(to + i, EK(load_cache)(from, first + i, EK_HALF));
+  for (; i < count; i++) to[i] = half_bits_to_float(((const uint16_t *)from)[first + i]);
+}
+
+EK_INLINE bool EK(shares)(const ek_attention *rows, int32_t count) {
+  return count > 1 && rows->storage == EK_HALF && rows->head_size <= EK_SHARED_SIZE;
+}
+
+EK_INLINE int32_t EK(most_positions)(const ek_attention *rows, int32_t count) {
+  int32_t most = 0;
+  for (int32_t r = 0; r < count; r++) most = rows[r].positions > most ? rows[r].positions : most;
+  return most;
+}
+
+static void EK(score_rows)(const ek_attention *rows, int32_t count) {
+  if (!EK(shares)(rows, count)) {
+    for (int32_t r = 0; r < count; r++) EK(score)(rows + r, 0, rows[r].positions);
+    return;
+  }
+  _Alignas(64) float keys[EK_SHARED_POSITIONS * EK_SHARED_SIZE];
+  const size_t size = (size_t)rows->head_size;
+  const int32_t positions = EK(most_positions)(rows, count);
+  for (int32_t first = 0; first < positions; first += EK_SHARED_POSITIONS) {
+    int32_t last = positions - first < EK_SHARED_POSITIONS ? positions : first + EK_SHARED_POSITIONS;
+    EK(widen)(rows->keys, (size_t)first * size, (size_t)((last - first + 15) & ~15) * size, keys);
+    for (int32_t r = 0; r < count && first < last; r++) {
+      ek_attention part = rows[r];
+      part.keys = keys;
+      const int32_t end = part.positions < last ? part.positions - first : last - first;
+      const size_t stride = EK(score_stride)(&part);
+#define EK_CALL(number)                                                                                           \
+  EK(scores)(&part, part.queries + g * part.head_size, number, 0, end, part.scores + (size_t)g * stride + first,    \
+             stride, EK_FLOAT, false)
+      const ek_attention *a = &part;
+      if (end > 0) EK_GROUPS(EK_CALL);
+#undef EK_CALL
+    }
+  }
+  for (int32_t r = 0; r < count; r++)
+    if (rows[r].bias || rows[r].skip > 0) EK(adjust)(rows + r, 0, rows[r].positions);
+}
+
+static void EK(mix_rows)(const ek_attention *rows, int32_t count) {
+  if (!EK(shares)(rows, count)) {
+    for (int32_t r = 0; r < count; r++) EK(mix_values)(rows + r, rows[r].scores, 0, rows[r].head_size);
+    return;
+  }
+  _Alignas(64) float values[EK_SHARED_POSITIONS * EK_SHARED_SIZE];
+  const size_t size = (size_t)rows->head_size;
+  const int32_t positions = EK(most_positions)(rows, count);
+  for (int32_t r = 0; r < count; r++)
+    for (int32_t g = 0; g < rows[r].group; g++) {
+      float *row = rows[r].scores + (size_t)g * EK(score_stride)(rows + r);
+      EK(weigh)(row, (size_t)rows[r].positions, row);
+    }
+  for (int32_t first = 0; first < positions; first += EK_SHARED_POSITIONS) {
+    int32_t last = positions - first < EK_SHARED_POSITIONS ? positions : first + EK_SHARED_POSITIONS;
+    EK(widen)(rows->values, (size_t)first * size, (size_t)(last - first) * size, values);
+    for (int32_t r = 0; r < count; r++) {
+      ek_attention part = rows[r];
+      const ek_attention *a = &part;
+      // Position `first` lies at the beginning.
+      part.values = (const void *)((uintptr_t)values - (size_t)first * size * sizeof(float));
+      const int32_t end = part.positions < last ? part.positions : last;
+      const size_t stride = EK(score_stride)(a);
+#define EK_CALL(number)                                                                                           \
+  EK(mix_group)(a, part.scores + (size_t)g * stride, part.output + g * part.head_size, number, stride, 0,           \
+                part.head_size, first, end, EK_FLOAT)
+      if (first < end) EK_GROUPS(EK_CALL);
+#undef EK_CALL
+    }
+  }
+  for (int32_t r = 0; r < count; r++) {
+    const ek_attention *a = rows + r;
+    const size_t stride = EK(score_stride)(a);
+#define EK_CALL(number)                                                                                           \
+  EK(divide)(a, a->scores + (size_t)g * stride, a->output + g * a->head_size, number, stride, 0, a->head_size)
+    EK_GROUPS(EK_CALL);
+#undef EK_CALL
+  }
 }
 
 typedef uint16_t EK(eight_halves) __attribute__((vector_size(16), aligned(2)));
@@ -591,7 +690,8 @@ static void EK(half_matmul)(const ek_half_matrix *w, int32_t begin, int32_t end,
     .name = text, .matmul = EK(matmul), .matvec4 = of_one_token, .half_matmul = EK(half_matmul),                    \
     .quantize = EK(quantize),                                                                                     \
     .rms_norm = EK(rms_norm), .silu_multiply = EK(silu_multiply), .gelu_multiply = EK(gelu_multiply),             \
-    .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .store_half = EK(store_half),              \
+    .rotate = EK(rotate), .score = EK(score), .mix = EK(mix_values), .score_rows = EK(score_rows),                \
+    .mix_rows = EK(mix_rows), .store_half = EK(store_half),                                                       \
     .store_bytes = EK(store_bytes),                                                                               \
     .scale = EK(scale), .maximum = EK(maximum), .sum_exp = EK(sum_exp),                                           \
     .exp_scaled = EK(exp_scaled), .dot = EK(dot),                                                                 \

@@ -190,4 +190,65 @@ struct AttentionTests {
       #expect(lost[0].isNaN, "a NaN must not vanish")
     }
   }
+
+  @Test(
+    "of rows that share keys and values is what each gets alone, to the bit",
+    arguments: InstructionSet.available)
+  func sharedRows(_ set: InstructionSet) {
+    var random = SplitMix64(seed: 7)
+    // Beyond 256 numbers a head nothing is shared.
+    for (headSize, group, last, rows, skip) in [
+      (64, 3, 9, 8, 0), (64, 3, 64, 3, 0), (64, 4, 131, 8, 5), (80, 2, 70, 5, 0), (131, 1, 129, 2, 0),
+      (256, 5, 66, 4, 15), (264, 2, 66, 4, 0), (64, 3, 20, 1, 0),
+    ] {
+      let padded = (last + 15) / 16 * 16
+      let keys = randomFloats(padded * headSize, in: -2...2, using: &random).map(ek_float_to_half)
+      let values = randomFloats(last * headSize, in: -2...2, using: &random).map(ek_float_to_half)
+      let queries = randomFloats(rows * group * headSize, in: -0.5...0.5, using: &random)
+      let bias = randomFloats(group * last, in: -2...2, using: &random)
+      for hasBias in [false, true] {
+        var outputs = [[Float]](repeating: [], count: 2)
+        for shares in [false, true] {
+          var output = [Float](repeating: 7, count: rows * group * headSize + 1)
+          var scores = [Float](repeating: 7, count: rows * group * padded + 1)
+          output.withUnsafeMutableBufferPointer { output in
+            scores.withUnsafeMutableBufferPointer { scores in
+              guard let target = output.baseAddress, let scratch = scores.baseAddress else { return }
+              queries.withUnsafeBufferPointer { queries in
+                keys.withUnsafeBufferPointer { keys in
+                  values.withUnsafeBufferPointer { values in
+                    bias.withUnsafeBufferPointer { bias in
+                      let tasks = (0..<rows).map { row in
+                        ek_attention(
+                          queries: queries.baseAddress.map { $0 + row * group * headSize },
+                          keys: keys.baseAddress,
+                          values: values.baseAddress, output: target + row * group * headSize,
+                          scores: scratch + row * group * padded, group: Int32(group),
+                          head_size: Int32(headSize),
+                          positions: Int32(last - rows + 1 + row), storage: Int32(EK_HALF), cold: false,
+                          skip: Int32(skip), bias: hasBias ? bias.baseAddress : nil, bias_stride: last)
+                      }
+                      if shares {
+                        set.functions.score_rows(tasks, Int32(rows))
+                        set.functions.mix_rows(tasks, Int32(rows))
+                      } else {
+                        for var task in tasks {
+                          set.functions.score(&task, 0, task.positions)
+                          set.functions.mix(&task, task.scores, 0, task.head_size)
+                        }
+                      }
+                    }
+                  }
+                }
+              }
+            }
+          }
+          #expect(output.last == 7 && scores.last == 7, "a write past the end")
+          outputs[shares ? 1 : 0] = output
+        }
+        #expect(outputs[0] == outputs[1], "heads of \(headSize), \(rows) rows to \(last)")
+        #expect(!outputs[0].contains { !$0.isFinite })
+      }
+    }
+  }
 }

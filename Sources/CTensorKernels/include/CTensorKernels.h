@@ -157,6 +157,10 @@ typedef struct {
   // Softmax of all scores into weights, as large as scores and perhaps the same, and then numbers begin..<end of each
   // head's output; begin is a multiple of 32. What is written does not depend on how a head is cut.
   void (*mix)(const ek_attention *a, float *weights, int32_t begin, int32_t end);
+  // All scores, and all of the output with the scores as weights, of rows that share keys, values, head_size, group and
+  // storage: what they share is made floats once. To the bit what the rows get alone.
+  void (*score_rows)(const ek_attention *rows, int32_t count);
+  void (*mix_rows)(const ek_attention *rows, int32_t count);
   void (*store_half)(const float *x, size_t n, uint16_t *y);
   // x ≈ scale * y, the largest of x being 127. What is not finite makes the scale NaN.
   void (*store_bytes)(const float *x, size_t n, int8_t *y, float *scale);

@@ -115,9 +115,9 @@ extension ForwardPass {
     let width = configuration.headCount / heads * configuration.headSize
     let target = workspace.mixedInput.view
     let quantizesHeads = width % 32 == 0
-    func run(_ row: Int, _ head: Int) {
-      attend(row, head, layer: layer)
-      if quantizesHeads {
+    func run(_ rows: Range<Int>, _ head: Int) {
+      attend(rows, head, layer: layer)
+      for row in rows where quantizesHeads {
         kernels.quantize(
           workspace.mixed[row] + head * width, columns: width, into: target,
           row: row,
@@ -126,7 +126,7 @@ extension ForwardPass {
     }
     // A single token's heads are worth a fork only when there is much to attend to, and rarely share out evenly.
     if count == 1, places[0].position < 48 {
-      for head in 0..<heads { run(0, head) }
+      for head in 0..<heads { run(0..<1, head) }
     } else if count == 1, heads % model.pool.threadCount != 0 {
       attendInHalves(layer)
       if quantizesHeads {
@@ -134,7 +134,10 @@ extension ForwardPass {
       }
     } else {
       // All rows of one head after the other: rows of one sequence find its keys and values in the caches.
-      model.pool.run(chunks: count * heads) { task in run(task % count, task / count) }
+      let groups = sharingRows(layer)
+      model.pool.run(chunks: groups.count * heads) { task in
+        run(groups[task % groups.count], task / groups.count)
+      }
     }
     if !quantizesHeads {
       for row in 0..<count {
@@ -145,15 +148,40 @@ extension ForwardPass {
     }
   }
 
-  func attend(_ row: Int, _ head: Int, layer: Int) {
+  /// Rows one behind another that see the same keys and values from the same position on, at most as many as leave
+  /// each thread eight pieces of work.
+  private func sharingRows(_ layer: Int) -> [Range<Int>] {
+    let most = max(1, min(8, count * configuration.keyValueHeadCount / (8 * model.pool.threadCount)))
+    var groups: [Range<Int>] = []
+    var first = 0
+    for row in 1...count {
+      if row < count, row - first < most,
+        places[row].keys(layer: layer, head: 0) == places[first].keys(layer: layer, head: 0),
+        visible(places[row], layer: layer).start == visible(places[first], layer: layer).start
+      {
+        continue
+      }
+      groups.append(first..<row)
+      first = row
+    }
+    return groups
+  }
+
+  /// Attention of rows that see the same keys and values, to the bit what each gets alone.
+  func attend(_ rows: Range<Int>, _ head: Int, layer: Int) {
     let group = configuration.headCount / configuration.keyValueHeadCount
-    let padded = roundedUp(places[row].position + 1 - visible(places[row], layer: layer).start, to: 16)
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: group * padded) { scores in
-      guard let scores = scores.baseAddress else { return }
-      var attention = attention(row, head, layer: layer, scores: scores)
-      kernels.score(&attention, 0, attention.positions)
-      capScores(attention, 0..<Int(attention.positions))
-      kernels.mix(&attention, scores, 0, attention.head_size)
+    let sizes = rows.map { row in
+      group * roundedUp(places[row].position + 1 - visible(places[row], layer: layer).start, to: 16)
+    }
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: sizes.reduce(0, +)) { scores in
+      guard var next = scores.baseAddress else { return }
+      let attentions = zip(rows, sizes).map { row, size in
+        defer { next += size }
+        return attention(row, head, layer: layer, scores: next)
+      }
+      kernels.score_rows(attentions, Int32(attentions.count))
+      for attention in attentions { capScores(attention, 0..<Int(attention.positions)) }
+      kernels.mix_rows(attentions, Int32(attentions.count))
     }
   }
 

@@ -60,7 +60,8 @@ extension ForwardPass {
     let layer = model.layers[index]
     projectInFloat32(layer, at: index)
     model.pool.run(chunks: count * configuration.keyValueHeadCount) { task in
-      attend(task % count, task / count, layer: index)
+      let row = task % count
+      attend(row..<row + 1, task / count, layer: index)
     }
     addToResidual(layer.output, workspace.mixed[0], bias: layer.outputBias, norm: layer.postAttentionNorm)
     if let cross = layer.cross { attendToSourceInFloat32(cross, at: index) }
