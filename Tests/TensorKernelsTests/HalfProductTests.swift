@@ -88,5 +88,12 @@ struct HalfProductTests {
         try HalfMatrix(rows: 1, columns: 3, format: .f32, source: $0, pool: pool)
       }
     }
+    // The first of two, which lie in other rows than the first sixteen.
+    var many = [Float](repeating: 1, count: 50 * 3)
+    many[37 * 3 + 1] = .infinity
+    many[20 * 3 + 2] = .nan
+    #expect(throws: KernelError.notFinite(20 * 3 + 2)) {
+      try many.withUnsafeBytes { try HalfMatrix(rows: 50, columns: 3, format: .f32, source: $0, pool: pool) }
+    }
   }
 }
