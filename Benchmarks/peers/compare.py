@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Speed of egress beside llama.cpp and CTranslate2, on one model, on this machine.
+"""Speed of egress beside llama.cpp, CTranslate2 and OpenVINO GenAI, on one model, on this machine.
 
 The programs run one after the other, each in a process of its own, again and again (A B C, A B C, ...), so that a
 change of the machine's clock or load meets all of them. In each process the same 256 tokens are read and 48 are
-decoded one by one, several times, and the best time counts. What is printed is the median over the rounds, and the
-median of the ratios within a round, as a Markdown table.
+decoded one by one, several times, and the best time counts. A text of about 2,000 tokens is read besides, another in
+each round, so that no cache knows it. What is printed is the median over the rounds, and the median of the ratios
+within a round, as a Markdown table.
 
 See README.md beside this file for how to install the peers.
 """
 
 import argparse
+import csv
 import ctypes
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -26,9 +29,11 @@ from egress_tools import run_egress
 PROMPT = [i * 7919 % 40000 + 20 for i in range(256)]
 BATCHES = {1: 48, 2: 8, 4: 8, 8: 8, 16: 6}
 REPETITIONS = 6
+PEERS = ["llama.cpp", "CTranslate2", "llama-bench", "OpenVINO"]
 FIGURES = [
     ("decode, tokens/s", lambda r: r["decode"], True),
     ("prefill of 256, tokens/s", lambda r: r["prefill"], True),
+    ("prefill of 2,000, tokens/s", lambda r: r.get("long"), True),
     ("T(2)/T(1)", lambda r: r["batch_cost"].get("2"), False),
     ("T(4)/T(1)", lambda r: r["batch_cost"].get("4"), False),
     ("T(8)/T(1)", lambda r: r["batch_cost"].get("8"), False),
@@ -36,12 +41,29 @@ FIGURES = [
 ]
 
 
-def measure_egress(program, model, threads):
+# Of words made up, about 2.5 tokens each with the models at hand.
+SHORT_TEXT, LONG_TEXT = 100, 800
+
+
+def some_text(seed, words):
+    chooser = random.Random(seed)
+
+    def word():
+        return "".join(chooser.choice("bdfglmnprst") + chooser.choice("aeiou") for _ in range(chooser.randint(1, 4)))
+
+    return " ".join(word() for _ in range(words)) + "."
+
+
+def measure_egress(program, model, threads, seed):
     command = ["bench", "--model", model, "--threads", str(threads), "--format", "json"]
     found = json.loads(run_egress(program, command, quiet=True))
+    command = ["generate", "--raw", "--max-tokens", "1", "--format", "json"]
+    command += ["--model", model, "--threads", str(threads), some_text(seed, LONG_TEXT)]
+    long = json.loads(run_egress(program, command, quiet=True))
     return {
         "decode": found["decode_tokens_per_second"],
         "prefill": found["prefill_tokens_per_second"],
+        "long": long["timings"]["prefill_tokens_per_second"],
         "batch_cost": found["batch_cost"],
         "note": f"{found['instruction_set']}, perplexity {found['perplexity']:.3f} of bench's passage",
     }
@@ -91,6 +113,53 @@ def measure_llama(model, threads):
         "prefill": len(PROMPT) / best["prefill"],
         "batch_cost": {str(size): best[size] / best[1] for size in BATCHES},
         "note": f"llama-cpp-python {lib.__version__}",
+    }
+
+
+def measure_llama_bench(program, model, threads):
+    command = [program, "-m", model, "-t", str(threads), "-p", "256,2000", "-n", "48", "-r", "3", "-o", "csv"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+    rows = list(csv.DictReader(found.stdout.splitlines()))
+    speeds = {(int(row["n_prompt"]), int(row["n_gen"])): float(row["avg_ts"]) for row in rows}
+    return {
+        "decode": speeds[0, 48],
+        "prefill": speeds[256, 0],
+        "long": speeds[2000, 0],
+        "batch_cost": {},
+        "note": f"build {rows[0]['build_number']}, {rows[0]['model_type']}; means of three",
+    }
+
+
+def measure_openvino(model, threads, seed):
+    import openvino_genai as lib
+
+    pipeline = lib.LLMPipeline(model, "CPU", INFERENCE_NUM_THREADS=threads)
+    settings = lib.GenerationConfig()
+    settings.apply_chat_template, settings.ignore_eos = False, True
+
+    def run(text, count):
+        settings.max_new_tokens = count
+        start = time.perf_counter()
+        result = pipeline.generate([text], settings)
+        return time.perf_counter() - start, result
+
+    def prefill(words):
+        # Another text each time, as what has been read before is kept.
+        speeds = []
+        for part in range(REPETITIONS if words == SHORT_TEXT else 3):
+            text = some_text(f"{seed} {part}", words)
+            count = pipeline.get_tokenizer().encode(text).input_ids.shape[1]
+            speeds.append(count / run(text, 1)[0])
+        return max(speeds)
+
+    short = prefill(SHORT_TEXT)
+    _, result = run(some_text(f"{seed} more", SHORT_TEXT), 49)
+    return {
+        "decode": 1000 / result.perf_metrics.get_tpot().mean,
+        "prefill": short,
+        "long": prefill(LONG_TEXT),
+        "batch_cost": {},
+        "note": f"openvino-genai {lib.__version__}",
     }
 
 
@@ -156,33 +225,42 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", choices=["egress", "llama.cpp", "CTranslate2"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=["egress", *PEERS], help=argparse.SUPPRESS)
+    parser.add_argument("--seed", default="0", help=argparse.SUPPRESS)
     parser.add_argument("--egress", default="egress", help="the program (default: the one on PATH)")
     parser.add_argument("--model", required=True, help="a GGUF file, for egress and llama.cpp")
     parser.add_argument("--ct2", help="the same model converted for CTranslate2; left out, it does not run")
-    parser.add_argument("--no-llama", action="store_true", help="leave llama.cpp out")
+    parser.add_argument("--no-llama", action="store_true", help="leave llama.cpp by way of llama-cpp-python out")
+    parser.add_argument("--llama-bench", help="llama.cpp's own program; left out, it does not run")
+    parser.add_argument("--openvino", action="store_true", help="run OpenVINO GenAI")
+    parser.add_argument("--fastest", help="the model in the format that these two compute fastest (default: --model)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
 
+    fastest = given.fastest or given.model
     if given.measure:
         measured = {
-            "egress": lambda: measure_egress(given.egress, given.model, given.threads),
+            "egress": lambda: measure_egress(given.egress, given.model, given.threads, given.seed),
             "llama.cpp": lambda: measure_llama(given.model, given.threads),
             "CTranslate2": lambda: measure_ctranslate2(given.ct2, given.threads),
+            "llama-bench": lambda: measure_llama_bench(given.llama_bench, fastest, given.threads),
+            "OpenVINO": lambda: measure_openvino(fastest, given.threads, given.seed),
         }[given.measure]()
         print(json.dumps(measured))
         return
 
-    names = ["egress"] + ([] if given.no_llama else ["llama.cpp"]) + (["CTranslate2"] if given.ct2 else [])
-    shared = ["--egress", given.egress, "--model", given.model, "--threads", str(given.threads)]
+    wanted = [not given.no_llama, given.ct2, given.llama_bench, given.openvino]
+    names = ["egress"] + [name for name, is_wanted in zip(PEERS, wanted) if is_wanted]
+    shared = ["--egress", given.egress, "--model", given.model, "--threads", str(given.threads), "--fastest", fastest]
     shared += ["--ct2", given.ct2] if given.ct2 else []
+    shared += ["--llama-bench", given.llama_bench] if given.llama_bench else []
     rounds = []
     for number in range(given.rounds):
         rounds.append({})
         for name in names:
             print(f"round {number + 1} of {given.rounds}: {name}", file=sys.stderr)
-            rounds[-1][name] = in_a_process(["--measure", name, *shared])
+            rounds[-1][name] = in_a_process(["--measure", name, "--seed", str(number), *shared])
     load = os.getloadavg()[0]
     print(f"{processor()}, {given.threads} threads, {given.rounds} rounds; load at the end {load:.1f}\n")
     print(table(names, rounds))
