@@ -573,7 +573,7 @@ static void EK(score_rows)(const ek_attention *rows, int32_t count) {
   for (int32_t first = 0; first < positions; first += EK_SHARED_POSITIONS) {
     int32_t last = positions - first < EK_SHARED_POSITIONS ? positions : first + EK_SHARED_POSITIONS;
     EK(widen)(rows->keys, (size_t)first * size, (size_t)((last - first + 15) & ~15) * size, keys);
-    for (int32_t r = 0; r < count && first < last; r++) {
+    for (int32_t r = 0; r < count; r++) {
       ek_attention part = rows[r];
       part.keys = keys;
       const int32_t end = part.positions < last ? part.positions - first : last - first;
