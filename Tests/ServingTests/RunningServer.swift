@@ -93,13 +93,20 @@ final class RunningServer: Sendable {
     return session.generation
   }
 
-  /// Waits until it is so, or long enough.
+  /// Waits until it is so, or longer than other tests can keep this one from running.
   func eventually(_ condition: @Sendable () -> Bool) async -> Bool {
-    for _ in 0..<2000 {
+    for _ in 0..<20_000 {
       if condition() { return true }
       try? await Task.sleep(for: .milliseconds(5))
     }
     return condition()
+  }
+}
+
+extension ModelEngine {
+  /// Holds a thread until one request more than so many was taken, or long enough.
+  func waitForRequest(after taken: Int) {
+    for _ in 0..<20_000 where takenCount <= taken { usleep(5_000) }
   }
 }
 

@@ -184,6 +184,8 @@ package final class ModelEngine: Sendable {
 
   /// Outputs that wait or are decoded.
   package var outstanding: Int { shared.withLock(\.outstanding) }
+  /// Requests that were taken, ended ones too.
+  package var takenCount: Int { shared.withLock(\.nextGroup) }
   /// Whether no more requests are taken.
   package var isStopping: Bool { shared.withLock(\.isStopping) }
 
