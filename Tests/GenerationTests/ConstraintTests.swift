@@ -140,4 +140,23 @@ import Transformers
     while try session.next() != nil {}
     #expect(session.generation.tokenIDs == expected)
   }
+
+  @Test(arguments: [
+    ([], [97, 98, 97, 98]), ([99], [99, 97, 98, 97]), ([101, 101, 102], [101, 101, 102, 97]),
+    ([101, 100], [97, 98, 97, 98]),
+  ]) func `an output begins with what it has to`(_ opening: [Int], _ expected: [Int]) throws {
+    // It says "ab" for ever.
+    let decoder = ScriptedModel { history, _ in
+      var logits = [Float](repeating: 0, count: 320)
+      logits[history.last == 97 ? 98 : 97] = 10
+      return logits
+    }
+    var options = GenerationOptions(maxTokens: 4, noRepeatNgram: 3)
+    options.opening = opening
+    options.forbiddenOpening = [99]
+    options.adjustments.bias = [100: -.infinity]
+    let session = try LanguageModel.scripted(decoder).makeSession(prompt: [112], options: options)
+    while try session.next() != nil {}
+    #expect(session.generation.tokenIDs == expected)
+  }
 }

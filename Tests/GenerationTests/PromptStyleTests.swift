@@ -40,11 +40,42 @@ import Transformers
     let dialogue = "#Person1#: Hello.\n#Person2#: Hi.\n\nDr. Lee: Good morning."
     let article = String(repeating: "Some words of an article, and more, ", count: 50)
     #expect(try text(.summarize) == reader("Summarize in 1 sentence."))
-    #expect(try text(.summarize, dialogue) == reader("Summarize in 1 sentence.", dialogue))
+    #expect(try text(.summarize, dialogue) == reader("Summarize in 2 sentences.", dialogue))
     #expect(try text(.summarize, article) == reader("Summarize in 3 sentences.", article))
     #expect(TextKind(of: dialogue) == .dialogue && TextKind(of: article) == .article)
     #expect(TextKind(of: "It is 14:11: late.\nSo it is.") == .short)
     #expect(TextKind(of: "Note: one line\nthat says: a bit\nmore.") == .short)
+  }
+
+  @Test(arguments: [
+    ("Ann: It rains.\nBo : Yes.\nAnn: Oh.", "Ann and Bo talk about"),
+    ("Ann: It rains.\n\nAnn: Oh.", "Ann talks about"),
+    ("#P1#: A.\n#P2#: B.\n#P3#: C.\n#P4#: D.", "#P1#, #P2# and others talk about"), ("It rains. Oh.", ""),
+    (String(repeating: "word ", count: 400), ""),
+  ]) func `a reader's summary of a conversation begins with who speaks`(_ document: String, _ opening: String)
+    throws
+  {
+    // It ends at once where it may.
+    let decoder = ScriptedModel { _, _ in ScriptedModel.logits(favouring: 258) }
+    func model(_ style: PromptStyle) -> LanguageModel {
+      LanguageModel(
+        name: "scripted", decoder: decoder, tokenizer: ByteTokenizer(), promptTemplate: .chatML(system: nil),
+        endTokens: [258], promptStyle: style)
+    }
+    let most = GenerationOptions(maxTokens: 60)
+    for task in [DocumentTask.summarize, .summary(SummaryRequest(length: .words(5), focus: "rain"))] {
+      let session = try #require(
+        try model(.reader).makeSession(for: task, document: document, options: most))
+      while try session.next() != nil {}
+      #expect(session.generation.text.hasPrefix(opening))
+      let tokens = try model(.reader).options(most, for: task, document: document).opening
+      #expect(tokens == opening.utf8.map(Int.init))
+    }
+    for (style, task) in [
+      (PromptStyle.reader, DocumentTask.answer(question: "Does it?")), (.chat, .summarize),
+    ] {
+      #expect(try model(style).options(most, for: task, document: document).opening.isEmpty)
+    }
   }
 
   @Test func `other models are asked as before, and for what is asked`() throws {

@@ -23,6 +23,8 @@ struct ConstrainedDecodingTests {
       options.isExtractive = true
       options = try model.options(options, for: .answer(question: "?"), document: Self.document)
     }
+    // No shortlist here has these.
+    if trial % 4 < 2, trial % 3 == 1 { options.opening = [130 + trial % 5, 65, 140] }
     if trial % 5 == 0 {
       options.topProbabilities = 1 + trial % 4
       options.adjustments = LogitAdjustments(
@@ -58,6 +60,7 @@ struct ConstrainedDecodingTests {
       #expect(found.generation == expected && found.text == expected.text)
       let batch = try BatchDecoder(model: model).run(prompts: [prompt, [65], prompt], options: options)
       #expect(batch?.first == expected && batch?.last == expected)
+      #expect(expected.tokenIDs.starts(with: options.opening))
       accepted += found.statistics.accepted
       if trial % 4 >= 2, options.noRepeatNgram == nil, expected.stopReason == .endOfText {
         extracted.insert(expected.text)
@@ -89,6 +92,7 @@ struct ConstrainedDecodingTests {
       let batch = try BatchDecoder(model: model).run(
         prompts: [[65], prompt], options: options, strategy: exits)
       #expect(batch?.last == expected)
+      #expect(expected.tokenIDs.starts(with: options.opening))
       early += expected.layers.count { $0 < 4 }
       if trial % 4 >= 2, options.noRepeatNgram == nil, expected.stopReason == .endOfText {
         #expect(
@@ -142,6 +146,7 @@ struct ConstrainedDecodingTests {
       let isFree = options.spans == nil || options.noRepeatNgram == nil
       if count == 1, isFree { #expect(try found.tokenIDs == model.plain(prompt, options).tokenIDs) }
       #expect(found.logProbabilities.count == found.tokenIDs.count)
+      #expect(found.tokenIDs.starts(with: options.opening))
       if let length = options.noRepeatNgram {
         let runs = (0...max(0, found.tokenIDs.count - length)).map { found.tokenIDs[$0...].prefix(length) }
         #expect(Set(runs).count == runs.count)

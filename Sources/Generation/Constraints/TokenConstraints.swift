@@ -6,6 +6,8 @@ package struct TokenConstraints {
   private var position: DocumentSpans.Position?
   private var written: OutputGrammar.Position?
   private let repetitionLength: Int?
+  /// What is left of the tokens that the output begins with, the next one last.
+  private var opening: [TokenID]
   private let forbiddenOpening: [TokenID]
   /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
   private var opened: Int?
@@ -26,11 +28,14 @@ package struct TokenConstraints {
   ///   - limit: Tokens that the output may have.
   init?(_ options: GenerationOptions, endTokens: Set<TokenID>, prompt: [TokenID], limit: Int) {
     guard
-      options.noRepeatNgram != nil || options.spans != nil || !options.forbiddenOpening.isEmpty
-        || !options.adjustments.isEmpty || options.grammar != nil || options.leastLength != nil
+      options.noRepeatNgram != nil || options.spans != nil || !options.opening.isEmpty
+        || !options.forbiddenOpening.isEmpty || !options.adjustments.isEmpty || options.grammar != nil
+        || options.leastLength != nil
     else { return nil }
     written = options.grammar.map { OutputGrammar.Position($0, limit: limit) }
     adjuster = options.adjustments.isEmpty ? nil : LogitAdjuster(options.adjustments, prompt: prompt)
+    let isForbidden = options.opening.contains { options.adjustments.bias[$0] == -.infinity }
+    opening = isForbidden ? [] : options.opening.reversed()
     forbiddenOpening = options.forbiddenOpening
     opened = forbiddenOpening.isEmpty ? nil : 0
     floor = options.leastLength
@@ -43,12 +48,13 @@ package struct TokenConstraints {
 
   /// Whether every token may come next, now and from now on.
   var isVacuous: Bool {
-    opened == nil && spans == nil && repetitionLength == nil && adjuster == nil && written == nil
-      && sentences == nil
+    opening.isEmpty && opened == nil && spans == nil && repetitionLength == nil && adjuster == nil
+      && written == nil && sentences == nil
   }
 
   /// Whether a token may come next.
   func allows(_ token: TokenID) -> Bool {
+    if let next = opening.last { return token == next }
     if let written, !written.allows(token) { return false }
     if let opened, opened == forbiddenOpening.count - 1, token == forbiddenOpening[opened] { return false }
     if let floor, let sentences {
@@ -66,6 +72,7 @@ package struct TokenConstraints {
   }
 
   mutating func append(_ token: TokenID) {
+    _ = opening.popLast()
     adjuster?.append(token)
     written?.append(token)
     if let place = opened {

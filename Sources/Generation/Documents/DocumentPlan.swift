@@ -43,8 +43,8 @@ extension LanguageModel {
     return .summary(request)
   }
 
-  /// Options with what the task says about the output: a summary ends at the length asked for, and an extractive answer
-  /// is a span of the document.
+  /// Options with what the task says about the output: a summary ends at the length asked for, that of a conversation
+  /// begins with who speaks, and an extractive answer is a span of the document.
   ///
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for an extractive summary, and the tokenizer's errors.
   public func options(
@@ -60,6 +60,8 @@ extension LanguageModel {
       options.length = request.length ?? options.length
       // A reader has learned to say that a text does not tell. Of a summary that is never true.
       if promptStyle == .reader {
+        options.opening =
+          try PromptStyle.opening(of: document).map { try tokenizer.encode($0, special: .asText) } ?? []
         options.forbiddenOpening = Array(
           try tokenizer.encode(PromptStyle.refusal, special: .asText).prefix(2))
         options.leastLength = try floor(of: options.length, document: document)

@@ -31,7 +31,7 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   public static let refusal = "The text does not say."
 
   /// What a certificate knows the prompts by: it holds for prompts that are made in the same way.
-  package var fingerprint: String { self == .reader ? "\(rawValue) 2" : rawValue }
+  package var fingerprint: String { self == .reader ? "\(rawValue) 3" : rawValue }
 
   /// Whether the request is a text to go on from: it stands without turns, and its output ends with its line.
   func isContinued(_ task: DocumentTask) -> Bool {
@@ -73,6 +73,20 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
     case .sentences(1): "one sentence"
     case .sentences(let count): "\(count) sentences"
     case .words(let count): "about \(count) words"
+    }
+  }
+
+  /// What a reader's summary of a document begins with, whatever the model would rather begin with; `nil` for nothing.
+  ///
+  /// Of a conversation the model was not taught to write; left to itself it says a line of it again, as if it were the
+  /// one who speaks. Begun like this, it tells of it.
+  static func opening(of document: String) -> String? {
+    guard TextKind(of: document) == .dialogue else { return nil }
+    let names = Speaker.first(3, in: document)
+    return switch names.count {
+    case 1: "\(names[0]) talks about"
+    case 2: "\(names[0]) and \(names[1]) talk about"
+    default: "\(names[0]), \(names[1]) and others talk about"
     }
   }
 

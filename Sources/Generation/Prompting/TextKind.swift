@@ -30,12 +30,12 @@ public enum TextKind: String, Sendable, CaseIterable {
   ///
   /// | kind | sentences | references of texts to develop on, median and mean |
   /// |---|---|---|
-  /// | dialogue | 1 | 2 and 1.8 (dialogues), 1 and 3.1 (doctor and patient), 2 and 2.6 (meetings) |
+  /// | dialogue | 2 | 2 and 1.8 (dialogues), 1 and 3.1 (doctor and patient), 2 and 2.6 (meetings) |
   /// | short | 1 | 1 and 0.8 (abstracts), 1 and 1.2 (posts) |
   /// | article | 3 | 4 and 3.8 (news) |
   var usualLength: SummaryLength {
     switch self {
-    case .dialogue: .sentences(1)
+    case .dialogue: .sentences(2)
     case .short: .sentences(1)
     case .article: .sentences(3)
     }
@@ -47,6 +47,17 @@ enum Speaker {
   /// A name is no longer than this, in characters and words: what stands before a colon may be a clause as well.
   private static let longestName = 32
   private static let mostWords = 4
+
+  /// The first who speak in a text, at most so many, in the order of their first lines.
+  static func first(_ count: Int, in document: String) -> [Substring] {
+    var names: [Substring] = []
+    for line in document.split(whereSeparator: \.isNewline) where names.count < count {
+      guard let label = label(of: line) else { continue }
+      let name = label.prefix(through: label.lastIndex { $0 != " " } ?? label.startIndex)
+      if !names.contains(name) { names.append(name) }
+    }
+    return names
+  }
 
   /// What stands before the colon of "Name: words", or `nil` where a line does not begin so.
   static func label(of line: Substring) -> Substring? {

@@ -43,6 +43,9 @@ public struct GenerationOptions: Sendable {
   var endsWithLine = false
   /// Whether an answer has to be a span of its document, or the refusal: sessions for a task on a document see to it.
   public var isExtractive = false
+  /// Tokens that the output begins with, whatever the model would begin with; none for no such rule. It is none, too,
+  /// where a bias rules one of them out.
+  public var opening: [TokenID] = []
   /// Tokens that the output may not begin with, in this order; none for no such rule.
   public var forbiddenOpening: [TokenID] = []
   /// How long the output is at least; `nil` for as long as the model makes it.
@@ -114,7 +117,8 @@ public struct GenerationOptions: Sendable {
   private func validateBesideGrammar() throws(GenerationError) {
     for (field, isGiven) in [
       ("stop", !stopStrings.isEmpty), ("no-repeat-ngram", noRepeatNgram != nil), ("length", length != nil),
-      ("extractive", isExtractive || spans != nil), ("opening", !forbiddenOpening.isEmpty),
+      ("extractive", isExtractive || spans != nil),
+      ("opening", !opening.isEmpty || !forbiddenOpening.isEmpty),
       ("least length", leastLength != nil),
       ("logit-bias", adjustments.bias.values.contains(-.infinity)),
     ] where isGiven {

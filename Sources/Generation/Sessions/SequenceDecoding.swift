@@ -83,7 +83,7 @@ package final class SequenceDecoding {
     let prompt = self.prompt
     headTokenIDs =
       (source ?? prompt) + (options.spans?.neededTokens ?? [])
-      + (options.grammar?.neededTokens ?? [])
+      + (options.grammar?.neededTokens ?? []) + options.opening
     applicabilityGuard = options.applicability
     profile = options.applicability.map { _ in
       PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)

@@ -70,7 +70,11 @@ public final class HeadDrafter: Drafter {
     let count = max(0, min(positions.upperBound, prompt.count - 1) - positions.lowerBound)
     if count > 0 {
       let values = read.map { states in (0..<count).flatMap { states[$0] } }
-      try run(values, followers: prompt[positions.lowerBound + 1..<positions.lowerBound + 1 + count])
+      let places = try fuse(
+        values, followers: prompt[positions.lowerBound + 1..<positions.lowerBound + 1 + count])
+      // Nothing is guessed there: keys and values are all that is looked at later.
+      try head.layer.propagate(rows, rows: places, layers: 0..<1)
+      cached += count
     }
     for (index, states) in read.enumerated() {
       for row in count..<max(count, positions.count) { self.states[index] += states[row] }
@@ -158,24 +162,32 @@ public final class HeadDrafter: Drafter {
     return 1000 * best
   }
 
-  /// Runs the next rows: states, (count, hiddenSize), of each layer that the head reads or, in a draft, of the last
-  /// layer alone, which the head's guess stands for; and the tokens that follow them.
+  /// Runs the next rows: states and followers as ``fuse(_:followers:)`` takes them.
   ///
   /// - Returns: The last row's guess of the state that comes next.
-  @discardableResult
   private func run(_ states: [[Float]], followers: ArraySlice<TokenID>) throws -> [Float] {
+    let places = try fuse(states, followers: followers)
+    try head.layer.advance(rows, rows: places, layers: 0..<1)
+    cached += followers.count
+    bytes += (states.count == 1 ? head.draftMap : head.map).byteCount + head.layer.bytesPerLayer
+    return rows[followers.count - 1]
+  }
+
+  /// Makes `rows` the layer's inputs of the next rows: of states, (count, hiddenSize), of each layer that the head reads
+  /// or, in a draft, of the last layer alone, which the head's guess stands for; and of the tokens that follow them.
+  ///
+  /// - Returns: Their places in the cache.
+  private func fuse(_ states: [[Float]], followers: ArraySlice<TokenID>) throws -> [BatchRow] {
     let decoder = model.decoder
     try decoder.embed(Array(followers), into: rows)
-    let map = states.count == 1 ? head.draftMap : head.map
-    let inputs = (0..<followers.count).flatMap { row in
-      rows[row] + states.flatMap { $0[row * size..<(row + 1) * size] }
+    var inputs: [Float] = []
+    inputs.reserveCapacity(followers.count * size * (states.count + 1))
+    for row in 0..<followers.count {
+      inputs += rows[row]
+      for states in states { inputs += states[row * size..<(row + 1) * size] }
     }
-    try decoder.product(map, of: inputs, into: &fused)
+    try decoder.product(states.count == 1 ? head.draftMap : head.map, of: inputs, into: &fused)
     for row in 0..<followers.count { rows[row] = Array(fused[row * size..<(row + 1) * size]) }
-    try head.layer.advance(
-      rows, rows: (0..<followers.count).map { BatchRow(cache: cache, position: cached + $0) }, layers: 0..<1)
-    cached += followers.count
-    bytes += map.byteCount + head.layer.bytesPerLayer
-    return rows[followers.count - 1]
+    return (0..<followers.count).map { BatchRow(cache: cache, position: cached + $0) }
   }
 }
