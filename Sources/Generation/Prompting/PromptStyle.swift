@@ -78,8 +78,15 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
 
   /// What a reader's summary of a document begins with, whatever the model would rather begin with; `nil` for nothing.
   ///
-  /// Of a conversation the model was not taught to write; left to itself it says a line of it again, as if it were the
-  /// one who speaks. Begun like this, it tells of it.
+  /// Of conversations the model has learned little; left to itself it says a line of one again, as if it were the one who
+  /// speaks. Begun like this, it tells of it. Mean ROUGE-L of 60 dialogues and 26 meetings, in two sentences:
+  ///
+  /// | begins with | dialogues | meetings |
+  /// |---|---|---|
+  /// | what the model likes, one sentence | 0.206 | 0.155 |
+  /// | Ann and Bo talk about | 0.278 | 0.209 |
+  /// | Ann and Bo discuss | 0.271 | 0.193 |
+  /// | Ann and Bo talk about how | 0.280 | |
   static func opening(of document: String) -> String? {
     guard TextKind(of: document) == .dialogue else { return nil }
     let names = Speaker.first(3, in: document)

@@ -23,7 +23,7 @@ from reader_model import Reader, collate
 from safetensors.torch import load_file
 from torch import nn
 
-EXITS = [16, 20, 24]
+EXITS = [20, 24]
 
 
 def tuning(row):
@@ -215,9 +215,7 @@ def main():
                 written.update(request.tokens[request.output :])
     common = sorted(written, key=lambda token: (-written[token], token))[:4096]
     begin = load_file(arguments.maps)
-    # An exit that is new begins as the nearest one above it.
-    nearest = {layer: min(other for other in EXITS if other >= layer and f"map.{other}" in begin) for layer in EXITS}
-    maps = {layer: nn.Parameter(begin[f"map.{nearest[layer]}"].float().T.contiguous()) for layer in EXITS}
+    maps = {layer: nn.Parameter(begin[f"map.{layer}"].float().T.contiguous()) for layer in EXITS}
     movers = [grid.mover for grid in reader.grids.values()]
     optimizer = torch.optim.AdamW(
         [
