@@ -46,6 +46,9 @@ package struct TokenConstraints {
     self.endTokens = endTokens
   }
 
+  /// What is left of the tokens that the output begins with.
+  var openingLeft: [TokenID] { opening.reversed() }
+
   /// Whether every token may come next, now and from now on.
   var isVacuous: Bool {
     opening.isEmpty && opened == nil && spans == nil && repetitionLength == nil && adjuster == nil

@@ -199,6 +199,9 @@ package final class SequenceDecoding {
   /// Whether a token may come next.
   package func allows(_ token: TokenID) -> Bool { constraints?.allows(token) ?? true }
 
+  /// The tokens that have to come next, whatever the logits are.
+  package var openingLeft: [TokenID] { constraints?.openingLeft ?? [] }
+
   /// Ends the output where no token may come next.
   package func end(_ layer: Int?, _ depth: DepthRecord?) throws -> TokenStep {
     if topProbabilities != nil { alternatives.append([]) }

@@ -270,6 +270,8 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
   private struct Pass {
     var made: DraftPicker.Pick
     var tokens: [TokenID]
+    /// Whether they have to come: no drafter guessed them.
+    var isOpening: Bool
     var draftSeconds: Double
     var samplingSeconds = 0.0
     var steps: [TokenStep] = []
@@ -282,24 +284,35 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     let start = clock.now
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
-    let made = try picker.pick(
-      after: history, limit: limit, target: DraftTarget(cache: sequence.cache, states: buffers.states))
+    let opening = sequence.openingLeft
+    let made =
+      try opening.isEmpty
+      ? picker.pick(
+        after: history, limit: limit, target: DraftTarget(cache: sequence.cache, states: buffers.states))
+      : DraftPicker.Pick(draft: Draft(tokens: opening))
     let tokens = Array(made.draft.tokens.prefix(limit).prefix { (0..<vocabularySize).contains($0) })
     let seconds = (clock.now - start).seconds
     timings.decode += seconds
-    pass = Pass(made: made, tokens: tokens, draftSeconds: seconds - made.draft.cacheSeconds)
+    pass = Pass(
+      made: made, tokens: tokens, isOpening: !opening.isEmpty, draftSeconds: seconds - made.draft.cacheSeconds
+    )
     if let exits { return try exits.pass(sequence, guesses: tokens) { try self.take($0, $1) } }
     return try verify(tokens, from: made.draft.layer, pending: pending)
   }
 
   /// Chooses the token after a row; whether the next row is of any use.
   func take(_ row: Int, _ logits: ExitLogits) throws -> Bool {
-    guard let tokens = pass?.tokens, let writer = pass?.made.writer else { return false }
+    guard let (tokens, isOpening, writer) = pass.map({ ($0.tokens, $0.isOpening, $0.made.writer) }) else {
+      return false
+    }
     let start = clock.now
     var step = try choose(row < tokens.count ? tokens[row] : nil, logits)
     let isAccepted = row < tokens.count && step.id == tokens[row]
     if isAccepted { pass?.accepted += 1 }
-    step.source = picker.source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: writer)
+    step.source =
+      isOpening
+      ? TokenSource(.target)
+      : picker.source(of: row, isAccepted: isAccepted, drafted: tokens.count, writer: writer)
     pass?.steps.append(step)
     statistics.bytesRead += logits.depth?.bytesRead ?? 0
     pass?.samplingSeconds += (clock.now - start).seconds
@@ -332,8 +345,10 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
     statistics.verifySeconds += verifySeconds
     statistics.cacheSeconds += made.draft.cacheSeconds + (clock.now - start).seconds - readSeconds
     statistics.samplingSeconds += pass.samplingSeconds
-    statistics.note(drafted: pass.tokens.count, accepted: pass.accepted)
-    if pass.accepted < pass.tokens.count { statistics.rollbacks += 1 }
+    if !pass.isOpening {
+      statistics.note(drafted: pass.tokens.count, accepted: pass.accepted)
+      if pass.accepted < pass.tokens.count { statistics.rollbacks += 1 }
+    }
     picker.controller.note(
       DraftLengthController.Outcome(
         choice: made.choice, kind: made.kind, drafted: pass.tokens.count, accepted: pass.accepted,
