@@ -102,6 +102,25 @@ struct ConstrainedDecodingTests {
     #expect(early > 50)
   }
 
+  @Test("What an output has to begin with is one pass, and no drafter's")
+  func opening() throws {
+    let model = try tinyModel(seed: 3, layers: 2)
+    var options = GenerationOptions(maxTokens: 20)
+    options.opening = [130, 65, 140, 77]
+    for rule in [AcceptanceRule.exact, .rollback(threshold: 2)] {
+      let found = try run(
+        SpeculativeSession(
+          model: model, prompt: [70, 71], options: options,
+          drafters: [ScriptedDrafter(answer: [], promptCount: 2, wrongEvery: 2)], rule: rule,
+          draftLength: 3, choosesLength: false))
+      #expect(try found.generation == model.plain([70, 71], options))
+      // The prompt gives the first token, and a pass the other three with one of the model's own.
+      #expect(found.statistics.steps == found.generation.tokenIDs.count - 4)
+      #expect(found.statistics.drafted == 0)
+      #expect(found.statistics.tokensBySource == ["target": found.generation.tokenIDs.count])
+    }
+  }
+
   @Test("A rollback threshold lets no token pass that may not come next")
   func rollback() throws {
     var random = SplitMix64(seed: 6)
