@@ -79,7 +79,8 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   /// What a reader's summary of a document begins with, whatever the model would rather begin with; `nil` for nothing.
   ///
   /// Of conversations the model has learned little; left to itself it says a line of one again, as if it were the one who
-  /// speaks. Begun like this, it tells of it. Mean ROUGE-L of 60 dialogues and 26 meetings, in two sentences:
+  /// speaks. Begun like this, it tells of it. Mean ROUGE-L of 60 dialogues and 26 meetings, in two sentences, from
+  /// prompts that were put together by hand:
   ///
   /// | begins with | dialogues | meetings |
   /// |---|---|---|
