@@ -158,5 +158,11 @@ import Transformers
     let session = try LanguageModel.scripted(decoder).makeSession(prompt: [112], options: options)
     while try session.next() != nil {}
     #expect(session.generation.tokenIDs == expected)
+    for token in [-1, 320] {
+      options.opening = [97, token]
+      #expect(
+        throws: GenerationError.option(field: "opening", expected: "tokens in 0..<320", found: "\(token)")
+      ) { try LanguageModel.scripted(decoder).makeSession(prompt: [112], options: options) }
+    }
   }
 }

@@ -50,7 +50,8 @@ import Transformers
   @Test(arguments: [
     ("Ann: It rains.\nBo : Yes.\nAnn: Oh.", "Ann and Bo talk about"),
     ("Ann: It rains.\n\nAnn: Oh.", "Ann talks about"),
-    ("#P1#: A.\n#P2#: B.\n#P3#: C.\n#P4#: D.", "#P1#, #P2# and others talk about"), ("It rains. Oh.", ""),
+    ("#P1#: A.\n#P2#: B.\n#P3#: C.\n#P4#: D.\n#P2#: E.", "#P1#, #P2# and others talk about"),
+    ("It rains. Oh.", ""), ("Name: egress\nVersion: 1.2\nLicence: Apache", ""),
     (String(repeating: "word ", count: 400), ""),
   ]) func `a reader's summary of a conversation begins with who speaks`(_ document: String, _ opening: String)
     throws

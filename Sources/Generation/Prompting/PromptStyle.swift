@@ -92,6 +92,7 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
     guard TextKind(of: document) == .dialogue else { return nil }
     let names = Speaker.first(3, in: document)
     return switch names.count {
+    case 0: nil
     case 1: "\(names[0]) talks about"
     case 2: "\(names[0]) and \(names[1]) talk about"
     default: "\(names[0]), \(names[1]) and others talk about"

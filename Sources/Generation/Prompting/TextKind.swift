@@ -48,15 +48,20 @@ enum Speaker {
   private static let longestName = 32
   private static let mostWords = 4
 
-  /// The first who speak in a text, at most so many, in the order of their first lines.
-  static func first(_ count: Int, in document: String) -> [Substring] {
-    var names: [Substring] = []
-    for line in document.split(whereSeparator: \.isNewline) where names.count < count {
-      guard let label = label(of: line) else { continue }
-      let name = label.prefix(through: label.lastIndex { $0 != " " } ?? label.startIndex)
-      if !names.contains(name) { names.append(name) }
+  /// The first who speak in a text, at most so many, in the order of their first lines; none where none of them speaks
+  /// again, as in a form, whose lines begin with the names of fields.
+  static func first(_ count: Int, in document: String) -> [String] {
+    var names: [String] = []
+    var speaksAgain = false
+    for line in document.split(whereSeparator: \.isNewline) {
+      guard let name = label(of: line).map({ String($0).trimmingWhitespace() }) else { continue }
+      if names.contains(name) {
+        speaksAgain = true
+      } else if names.count < count {
+        names.append(name)
+      }
     }
-    return names
+    return speaksAgain ? names : []
   }
 
   /// What stands before the colon of "Name: words", or `nil` where a line does not begin so.

@@ -99,6 +99,10 @@ package final class SequenceDecoding {
     matcher = StopStringMatcher(options.stopStrings + (options.endsWithLine ? ["\n"] : []))
     limiter = options.length.map(SentenceLimiter.init)
     try options.adjustments.validate(vocabularySize: model.decoder.configuration.vocabularySize)
+    let tokens = 0..<model.decoder.configuration.vocabularySize
+    if let token = options.opening.first(where: { !tokens.contains($0) }) {
+      throw GenerationError.option(field: "opening", expected: "tokens in \(tokens)", found: "\(token)")
+    }
     constraints = TokenConstraints(
       options, endTokens: model.endTokens, prompt: source ?? prompt,
       limit: min(maxTokens, context - prompt.count))
