@@ -14,6 +14,8 @@ public struct ServedModel: Sendable {
   public let certificates: [ServedCertificate]
   /// When it was loaded, in seconds since 1970.
   let created: Int
+  /// How documents are decoded where no certificate says it.
+  let strategy: any DecodingStrategy
   /// What decodes, without its certificates.
   private let parts: [String]
 
@@ -21,10 +23,16 @@ public struct ServedModel: Sendable {
   ///   - name: What clients call it.
   ///   - subject: What decodes.
   ///   - certificates: What requests about documents are decoded under; of several that hold for a request, the first.
-  public init(name: String, subject: DecodingSubject, certificates: [ServedCertificate] = []) {
+  ///   - strategy: How documents are decoded where no certificate says it: at full depth, or with drafts that keep its
+  ///     outputs as they are.
+  public init(
+    name: String, subject: DecodingSubject, certificates: [ServedCertificate] = [],
+    strategy: any DecodingStrategy = FullDepth()
+  ) {
     self.name = name
     self.subject = subject
     self.certificates = certificates
+    self.strategy = strategy
     created = Int(Date().timeIntervalSince1970)
     parts = [
       EgressVersion.program, subject.modelDigest, subject.model.computeDescription,

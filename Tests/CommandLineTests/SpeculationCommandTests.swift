@@ -78,6 +78,28 @@ import Testing
     }
   }
 
+  @Test func `a document is drafted from by look-up unless something else is asked for`() throws {
+    func found(_ options: [String]) throws -> [String: Any] {
+      let result = try run(options, isRaw: false)
+      #expect(result.status == 0, "\(result.errors)")
+      return try result.json()
+    }
+    let (usual, plain) = (try found([]), try found(["--drafter", "none"]))
+    #expect(usual["token_ids"] as? [Int] == plain["token_ids"] as? [Int])
+    #expect(usual["text"] as? String == plain["text"] as? String)
+    let drafts = try #require(usual["speculation"] as? [String: Any])
+    let sources = try #require(drafts["tokens_by_source"] as? [String: Int])
+    #expect(Set(sources.keys).isSubset(of: ["target", "lookup"]))
+    #expect(plain["speculation"] == nil)
+    for options in [["--full-depth"], ["--exit-threshold", "0.9"], ["--beams", "2"]] {
+      #expect(try found(options)["speculation"] == nil)
+    }
+    let random = ["--temperature", "2", "--seed", "4"]
+    #expect(
+      try found(random)["token_ids"] as? [Int] == found(random + ["--drafter", "none"])["token_ids"] as? [Int]
+    )
+  }
+
   @Test func `exact drafting gives the draws of plain decoding`() throws {
     let random = ["--temperature", "2", "--seed", "4"]
     let plain = try run(random).json()["token_ids"] as? [Int]
@@ -172,6 +194,7 @@ import Testing
     (["--draft-length", "3"], "--draft-length"), (["--exact"], "--exact"),
     (["--draft-layer", "1"], "--draft-layer"), (["--show-drafts"], "--show-drafts"),
     (["--drafter", "prompt-lookup", "--draft", "x"], "--draft"),
+    (["--drafter", "none", "--draft", "x"], "--draft"), (["--drafter", "none", "--exact"], "--exact"),
     (["--drafter", "prompt-lookup", "--fallback", "0.5"], "--fallback"),
     (["--drafter", "prompt-lookup", "--draft-layer", "1"], "--draft-layer"),
     (["--drafter", "early-exit", "--draft", "x"], "--draft"),

@@ -4,6 +4,7 @@ import Generation
 import Logging
 import ServiceLifecycle
 import Serving
+import SpeculativeDecoding
 import Synchronization
 import TestSupport
 import Testing
@@ -48,7 +49,10 @@ final class RunningServer: Sendable {
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     let server = try Server(
-      ServedModel(name: "tiny", subject: subject, certificates: certificates(subject)),
+      ServedModel(
+        name: "tiny", subject: subject, certificates: certificates(subject),
+        // As the command line serves a model.
+        strategy: SpeculationStrategy([.promptLookup], for: subject.model, rule: .exact)),
       configuration: configuration, logger: logger)
     engine = try #require(server.engine)
     let (ports, continuation) = AsyncStream.makeStream(of: Int.self)

@@ -92,6 +92,10 @@ struct DocumentWork: Sendable {
       return EngineWork(prompt: prompt, options: options, strategy: policy)
     }
     // Answers may be certified together with the exits or the drafts that they came about with.
-    return EngineWork(prompt: prompt, options: options, strategy: certifiedAnswers?.strategy ?? FullDepth())
+    if let certifiedAnswers {
+      return EngineWork(
+        prompt: prompt, options: options, strategy: certifiedAnswers.strategy ?? FullDepth())
+    }
+    return EngineWork(prompt: prompt, options: options, strategy: served.strategy)
   }
 }

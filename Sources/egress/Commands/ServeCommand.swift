@@ -1,6 +1,8 @@
 import ArgumentParser
 import Foundation
+import Generation
 import Serving
+import SpeculativeDecoding
 
 struct ServeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -42,8 +44,11 @@ struct ServeCommand: ParsableCommand {
     let loaded = try models.load()
     let name =
       loaded.entry?.name ?? URL(fileURLWithPath: loaded.path).deletingPathExtension().lastPathComponent
+    let isPlain = certified.fullDepth || loaded.model.hasEncoder
     return ServedModel(
       name: name, subject: try loaded.subject(),
-      certificates: try certified.load(loaded, threads: models.threads, auditing))
+      certificates: try certified.load(loaded, threads: models.threads, auditing),
+      strategy: isPlain
+        ? FullDepth() : try SpeculationStrategy([.promptLookup], for: loaded.model, rule: .exact))
   }
 }

@@ -26,7 +26,7 @@ struct ServedCertificateOptions: ParsableArguments {
       valueName: "file"))
   var exitHeads: String?
 
-  @Flag(help: "Decode everything at full depth, whatever adapt has found for the model.")
+  @Flag(help: "Decode everything at full depth, whatever adapt has found for the model, and draft nothing.")
   var fullDepth = false
 
   func validate(with auditing: AuditOptions) throws {

@@ -12,6 +12,7 @@ struct SpeculationOptions: ParsableArguments {
     case promptLookup = "prompt-lookup"
     case earlyExit = "early-exit"
     case auto
+    case off = "none"
   }
 
   @Option(
@@ -19,7 +20,8 @@ struct SpeculationOptions: ParsableArguments {
       """
       Draft tokens ahead: draft with what --draft names, prompt-lookup with what stands in the text already, \
       early-exit with the model's own first layers; auto takes whichever of them pays at the moment, or none, the \
-      draft head that comes with a model among them.
+      draft head that comes with a model among them. (default: prompt-lookup for one document of summarize and answer \
+      where nothing else is asked for; none)
       """,
       valueName: "drafter"))
   var drafter: Kind?
@@ -75,9 +77,10 @@ struct SpeculationOptions: ParsableArguments {
   @Flag(help: "Colour the text by who wrote it, drafter or model, on a terminal.")
   var showDrafts = false
 
-  var isActive: Bool { kind != nil }
+  var isActive: Bool { kind != nil && kind != .off }
 
-  private var kind: Kind? { drafter ?? (draft == nil ? nil : .draft) }
+  /// Who was asked for, or `nil`.
+  var kind: Kind? { drafter ?? (draft == nil ? nil : .draft) }
 
   private var given: [String] {
     let all: [(String, Bool)] = [
@@ -108,6 +111,9 @@ struct SpeculationOptions: ParsableArguments {
       try refuse("fallback", fallback != nil)
       try refuse("draft-layer", draftLayer != nil)
     case .earlyExit: try refuse("draft", draft != nil)
+    case .off:
+      try refuse("draft", draft != nil)
+      if let name = given.first { try refuse(name, true) }
     case .auto:
       if let rollback, rollback > 0 {
         throw ValidationError(
@@ -171,7 +177,7 @@ struct SpeculationOptions: ParsableArguments {
     _ loaded: LoadedModel, threads: Int?, exits: ExitOptions, exitStrategy: ExitStrategy?,
     regime: DecodingRegime
   ) throws -> SpeculationStrategy? {
-    guard let kind else { return nil }
+    guard isActive, let kind else { return nil }
     if takesCertificate(exits), let draft, let certificate = exits.certificate {
       return try Self.strategy(
         certificate: certificate, loaded, draft: LoadedDraft(draft, for: loaded, threads: threads),

@@ -47,7 +47,8 @@ struct DocumentReport {
     let input = try TextInput.document(path: documents.file)
     let model = try load()
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
-    try adapted(to: model, regime).decode(input, task, model: model, regime: regime, options: options)
+    try adapted(to: model, regime).drafting(for: model)
+      .decode(input, task, model: model, regime: regime, options: options)
   }
 
   private func decode(
