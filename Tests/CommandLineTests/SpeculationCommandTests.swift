@@ -91,8 +91,17 @@ import Testing
     let sources = try #require(drafts["tokens_by_source"] as? [String: Int])
     #expect(Set(sources.keys).isSubset(of: ["target", "lookup"]))
     #expect(plain["speculation"] == nil)
-    for options in [["--full-depth"], ["--exit-threshold", "0.9"], ["--beams", "2"]] {
+    for options in [["--full-depth"], ["--beams", "2"]] {
       #expect(try found(options)["speculation"] == nil)
+    }
+    let exits = ["--exit-threshold", "0.3", "--exit-layers", "1,2"]
+    let leaving = try found(exits + ["--drafter", "none"])
+    for (cache, drafts) in [("defer", true), ("propagate", false)] {
+      let both = try found(exits + ["--exit-cache", cache])
+      #expect((both["speculation"] != nil) == drafts)
+      guard drafts else { continue }
+      #expect(both["token_ids"] as? [Int] == leaving["token_ids"] as? [Int])
+      #expect(both["average_exit_layer"] as? Double == leaving["average_exit_layer"] as? Double)
     }
     let random = ["--temperature", "2", "--seed", "4"]
     #expect(

@@ -20,8 +20,8 @@ struct SpeculationOptions: ParsableArguments {
       """
       Draft tokens ahead: draft with what --draft names, prompt-lookup with what stands in the text already, \
       early-exit with the model's own first layers; auto takes whichever of them pays at the moment, or none, the \
-      draft head that comes with a model among them. (default: prompt-lookup for one document of summarize and answer \
-      where nothing else is asked for; none)
+      draft head that comes with a model among them. (default: prompt-lookup for one document of summarize and answer, \
+      none otherwise)
       """,
       valueName: "drafter"))
   var drafter: Kind?

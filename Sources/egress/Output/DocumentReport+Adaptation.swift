@@ -3,27 +3,13 @@ import Generation
 
 /// What `adapt` has found for a model, used where nothing else is asked for.
 extension DocumentReport {
-  /// Whether nothing was asked for that decides how tokens are decoded.
-  private var leavesWayOpen: Bool {
-    !exits.fullDepth && !exits.isGiven && exits.promptDepth == nil && exits.policy.given.isEmpty
-      && exits.trace == nil && !exits.showExits && speculation.kind == nil && search.beams == nil
-      && answering == nil
-  }
-
-  /// The same report with drafts of what stands in the text already, where nothing else is asked for: they change no
-  /// output, cost nothing to load, and outputs about a document say much in its words.
-  func drafting(for model: LoadedModel) -> DocumentReport {
-    guard leavesWayOpen, !model.model.hasEncoder else { return self }
-    var report = self
-    report.speculation.drafter = .promptLookup
-    return report
-  }
-
   /// The same report with the exits, prompts or drafts that the model's folder has.
   ///
   /// - Throws: ``CertificationError`` for a damaged folder, and for one of another model.
   func adapted(to model: LoadedModel, _ regime: DecodingRegime) throws -> DocumentReport {
-    guard leavesWayOpen, !documents.raw else { return self }
+    guard !exits.fullDepth, !exits.isGiven, exits.promptDepth == nil, exits.policy.given.isEmpty,
+      speculation.kind == nil, search.beams == nil, answering == nil, !documents.raw
+    else { return self }
     guard let (adaptation, folder) = try model.adaptation() else { return self }
     if let (field, expected, found) = adaptation.regime.firstDifference(to: regime) {
       Console.note(

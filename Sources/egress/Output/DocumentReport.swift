@@ -47,8 +47,7 @@ struct DocumentReport {
     let input = try TextInput.document(path: documents.file)
     let model = try load()
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
-    try adapted(to: model, regime).drafting(for: model)
-      .decode(input, task, model: model, regime: regime, options: options)
+    try adapted(to: model, regime).decode(input, task, model: model, regime: regime, options: options)
   }
 
   private func decode(
@@ -58,6 +57,7 @@ struct DocumentReport {
     let document = input.text.trimmingWhitespace()
     var options = try model.model.options(options, for: task, document: document)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
+    let speculation = drafting(model, exitStrategy)
     try exits.protect(&options, model)
     let certified = try certifiedAnswers(model, regime, &options)
     options.promptCache = try caching.open(for: model)
@@ -102,6 +102,21 @@ struct DocumentReport {
     if isCovered, let auditor, !auditor.isAlarmed, let session {
       try auditor.look(at: session.generation, model: model.model, options: options, source: document)
     }
+  }
+
+  /// Who drafts: where nobody was asked for, what stands in the text already, since outputs about a document say much
+  /// in its words. That changes no output, with early exits or without, and costs nothing to load.
+  private func drafting(_ model: LoadedModel, _ exitStrategy: ExitStrategy?) -> SpeculationOptions {
+    let isOpen =
+      speculation.kind == nil && !exits.fullDepth && exits.trace == nil && !exits.showExits
+      && search.beams == nil && answering == nil
+    // Wrong drafts have to leave no trace in the cache.
+    guard isOpen, !model.model.hasEncoder, exitStrategy?.cachePolicy ?? .defer == .defer else {
+      return speculation
+    }
+    var drafting = speculation
+    drafting.drafter = .promptLookup
+    return drafting
   }
 
   /// What a certificate of answers says here.
