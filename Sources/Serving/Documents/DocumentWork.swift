@@ -92,10 +92,7 @@ struct DocumentWork: Sendable {
       return EngineWork(prompt: prompt, options: options, strategy: policy)
     }
     // Answers may be certified together with the exits or the drafts that they came about with.
-    if let certifiedAnswers {
-      return EngineWork(
-        prompt: prompt, options: options, strategy: certifiedAnswers.strategy ?? FullDepth())
-    }
-    return EngineWork(prompt: prompt, options: options, strategy: served.strategy)
+    return EngineWork(
+      prompt: prompt, options: options, strategy: certifiedAnswers?.strategy ?? served.strategy)
   }
 }
