@@ -70,8 +70,10 @@ import Testing
         == csv)
     let fortran = Self.npy([2, 3], [1, 0.5, 0, 0.25, 0, -1], order: "True")
     #expect(try LossTable(path: folder.write("t.npy", fortran)) == csv)
-    let header =
-      #"{"__metadata__":{"a":"b"},"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},"thresholds":{"dtype":"F64","shape":[2],"data_offsets":[32,48]}}"#
+    let header = """
+      {"__metadata__":{"a":"b"},"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},\
+      "thresholds":{"dtype":"F64","shape":[2],"data_offsets":[32,48]}}
+      """
     #expect(
       try LossTable(path: folder.write("t.st", Self.safetensors(header, [0, 0, 0.25, -1, 1, 0.5]))) == csv)
     let lines = "{\"threshold\": 1, \"losses\": [0, 0]}\n{\"threshold\": 0.5, \"losses\": [0.25, -1]}\n"
@@ -91,17 +93,26 @@ import Testing
     let costs = try LossTable.costs(path: folder.write("costs.csv", "1\n2\n"))
     let options = TableOptions(costs: costs, confidencesPath: confidences)
     #expect(try LossTable(path: folder.write("l.csv", "0.5,0\n-0.5,0\n"), options: options) == expected)
-    let header =
-      #"{"confidences":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[32,64]},"costs":{"dtype":"F64","shape":[2],"data_offsets":[64,80]}}"#
+    let header = """
+      {"confidences":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},\
+      "losses":{"dtype":"F64","shape":[2,2],"data_offsets":[32,64]},\
+      "costs":{"dtype":"F64","shape":[2],"data_offsets":[64,80]}}
+      """
     #expect(
       try LossTable(
         path: folder.write("e", Self.safetensors(header, [0.9, 0.1, 0.4, 0.2, 0.5, 0, -0.5, 0, 1, 2])))
         == expected)
-    let lines =
-      "{\"confidences\":[0.9,0.1],\"losses\":[0.5,0],\"costs\":[1,2]}\n{\"confidences\":[0.4,0.2],\"losses\":[-0.5,0],\"costs\":[1,2]}\n"
+    let lines = """
+      {"confidences":[0.9,0.1],"losses":[0.5,0],"costs":[1,2]}
+      {"confidences":[0.4,0.2],"losses":[-0.5,0],"costs":[1,2]}
+
+      """
     #expect(try LossTable(path: folder.write("e.jsonl", lines)) == expected)
-    let steps =
-      "{\"thresholds\":[1,0.9],\"losses\":[0,0.5],\"costs\":[2,1]}\n{\"thresholds\":[1,0.4],\"losses\":[0,-0.5],\"costs\":[2,1]}\n"
+    let steps = """
+      {"thresholds":[1,0.9],"losses":[0,0.5],"costs":[2,1]}
+      {"thresholds":[1,0.4],"losses":[0,-0.5],"costs":[2,1]}
+
+      """
     #expect(try LossTable(path: folder.write("s.jsonl", steps)) == expected)
   }
 
@@ -236,8 +247,10 @@ import Testing
   }
 
   @Test func `random damage to a file never traps`() throws {
-    let header =
-      #"{"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},"thresholds":{"dtype":"F64","shape":[2],"data_offsets":[32,48]}}"#
+    let header = """
+      {"losses":{"dtype":"F64","shape":[2,2],"data_offsets":[0,32]},\
+      "thresholds":{"dtype":"F64","shape":[2],"data_offsets":[32,48]}}
+      """
     let files = [
       Self.safetensors(header, [0, 0, 0.25, -1, 1, 0.5]), Self.npy([2, 3], [1, 0, 0, 0.5, 0.25, -1]),
       Data("threshold,a,b\n1,0,0\n0.5,0.25,-1\n".utf8), Data("{\"threshold\": 1, \"losses\": [0, 0]}\n".utf8),

@@ -117,18 +117,27 @@ struct StudyFigure {
     let y = Axis(low: low - room, high: high + room, start: top + panelHeight, end: top)
     var text = ""
     for tick in y.ticks {
-      text +=
-        "<line x1=\"\(Self.n(left))\" x2=\"\(Self.n(left + panelWidth))\" y1=\"\(Self.n(y.place(tick)))\" y2=\"\(Self.n(y.place(tick)))\" stroke=\"#e6e6e6\"/>\n"
+      let height = Self.n(y.place(tick))
+      text += """
+        <line x1="\(Self.n(left))" x2="\(Self.n(left + panelWidth))" y1="\(height)" y2="\(height)" stroke="#e6e6e6"/>
+
+        """
       text += Self.text(left - 8, y.place(tick) + 4, TableText.short(tick), anchor: "end", size: 11)
     }
     for tick in x.ticks {
-      text +=
-        "<line x1=\"\(Self.n(x.place(tick)))\" x2=\"\(Self.n(x.place(tick)))\" y1=\"\(Self.n(top + panelHeight))\" y2=\"\(Self.n(top + panelHeight + 4))\" stroke=\"#444\"/>\n"
+      let (place, bottom) = (Self.n(x.place(tick)), top + panelHeight)
+      text += """
+        <line x1="\(place)" x2="\(place)" y1="\(Self.n(bottom))" y2="\(Self.n(bottom + 4))" stroke="#444"/>
+
+        """
       text += Self.text(
         x.place(tick), top + panelHeight + 18, TableText.short(tick), anchor: "middle", size: 11)
     }
-    text +=
-      "<rect x=\"\(Self.n(left))\" y=\"\(Self.n(top))\" width=\"\(Self.n(panelWidth))\" height=\"\(Self.n(panelHeight))\" fill=\"none\" stroke=\"#444\"/>\n"
+    text += """
+      <rect x="\(Self.n(left))" y="\(Self.n(top))" width="\(Self.n(panelWidth))" height="\(Self.n(panelHeight))" \
+      fill="none" stroke="#444"/>
+
+      """
     if diagonal {
       text += Self.line(
         [(x.place(x.low), y.place(x.low)), (x.place(x.high), y.place(x.high))], "#000", dash: "3 3", width: 1)
@@ -187,8 +196,11 @@ struct StudyFigure {
     -> String
   {
     let pattern = dash.isEmpty ? "" : " stroke-dasharray=\"\(dash)\""
-    return
-      "<polyline points=\"\(Self.points(points))\" fill=\"none\" stroke=\"\(colour)\" stroke-width=\"\(n(width))\"\(pattern)/>\n"
+    return """
+      <polyline points="\(Self.points(points))" fill="none" stroke="\(colour)" \
+      stroke-width="\(n(width))"\(pattern)/>
+
+      """
   }
 
   private static func text(_ x: Double, _ y: Double, _ text: String, anchor: String, size: Int) -> String {

@@ -142,7 +142,8 @@ struct TracePage {
     }
     return """
       <h2>\(heading)</h2>
-      <svg viewBox="0 0 \(label + 600) \(rows.count * height)" width="\(label + 600)" role="img" aria-label="\(heading)">
+      <svg viewBox="0 0 \(label + 600) \(rows.count * height)" width="\(label + 600)" role="img" \
+      aria-label="\(heading)">
       \(svg)</svg>
       """
   }
@@ -177,7 +178,8 @@ struct TracePage {
     for tick in [0, 0.25, 0.5, 0.75, 1] {
       svg += """
         <line class="grid" x1="\(left)" x2="\(width - 10)" y1="\(place(tick))" y2="\(place(tick))"/>\
-        <text class="soft" x="\(left - 6)" y="\(place(tick - 0.018))" text-anchor="end">\(tick.formatted(places: 2))</text>
+        <text class="soft" x="\(left - 6)" y="\(place(tick - 0.018))" \
+        text-anchor="end">\(tick.formatted(places: 2))</text>
 
         """
     }
@@ -204,7 +206,8 @@ struct TracePage {
     }
     return """
       <h2>Confidence by layer</h2>
-      <p class="key">every exit layer that was looked at; boxes from the first decile to the last, lines at the median</p>
+      <p class="key">every exit layer that was looked at; \
+      boxes from the first decile to the last, lines at the median</p>
       <svg viewBox="0 0 \(width) \(height + 36)" width="\(width)" role="img" aria-label="Confidence by layer">
       \(svg)</svg>
       """
