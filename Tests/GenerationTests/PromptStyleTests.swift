@@ -79,6 +79,22 @@ import Transformers
     }
   }
 
+  @Test func `each part of a long conversation begins with who speaks in it`() throws {
+    func lines(_ names: String...) -> String {
+      (0..<14).map { "\(names[$0 % 2]): Line \($0) of what is said." }.joined(separator: "\n")
+    }
+    let document = lines("Ann", "Bo") + "\n\n" + lines("Cy", "Di")
+    let model = LanguageModel(
+      name: "scripted", decoder: ScriptedModel { _, _ in ScriptedModel.logits(favouring: 258) },
+      tokenizer: ByteTokenizer(), promptTemplate: .chatML(system: nil), endTokens: [258], promptStyle: .reader
+    )
+    let prompt = try #require(
+      try model.makePrompt(
+        for: .summarize, document: document, options: GenerationOptions(maxTokens: 40, context: 600)))
+    let text = String(decoding: prompt.compactMap { UInt8(exactly: $0) }, as: UTF8.self)
+    #expect(text.contains("Ann and Bo talk about") && text.contains("Cy and Di talk about"))
+  }
+
   @Test func `other models are asked as before, and for what is asked`() throws {
     func chat(_ request: SummaryRequest) throws -> String { try text(.summary(request), style: .chat) }
     let start = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nIt rains.\n\nSummarize the text above in "

@@ -171,6 +171,14 @@ import TextLosses
         try text($0, options) != text($0, .init(maxTokens: 8))
       })
     let expected = try text(document, options)
+    // The server drafts, which changes nothing of it.
+    let session = try #require(
+      try made.subject.model.makeSession(
+        for: .summarize, document: document, options: MadeCertificate.options,
+        strategy: certified.lookingUp(for: made.subject.model), shouldStop: { false }))
+    var steps: [TokenStep] = []
+    while let step = try session.next() { steps.append(step) }
+    #expect(session.generation.text == expected && steps.contains { $0.source != nil })
     try await withServer(layers: MadeCertificate.layers, certificates: { [try made.served(for: $0)] }) {
       server in
       let body = try Self.json(["document": document, "max_tokens": 8])

@@ -82,4 +82,16 @@ extension CertifiedPolicy {
       return try SpeculationStrategy([.promptLookup], for: model, exits: exits, rule: .exact)
     }
   }
+
+  /// The same outputs, drafted by what stands in the prompt and the output already; itself where that cannot be: where
+  /// something drafts already, where wrong drafts would leave traces in the cache, and where the prompt is not the
+  /// decoder's.
+  ///
+  /// - Throws: What making the drafts throws, of a model other than the one that it was read for.
+  public func lookingUp(for model: LanguageModel) throws -> CertifiedPolicy {
+    guard !model.hasEncoder, let drafted = try withDrafts(.lookup, head: nil, model) else { return self }
+    var policy = self
+    policy.lookup = drafted
+    return policy
+  }
 }

@@ -37,6 +37,8 @@ public struct CertifiedPolicy: Sendable {
   public private(set) var applicability: ApplicabilityGuard?
   /// What brings an output back to full depth that repeats itself.
   public private(set) var tripwire: RepetitionTripwire?
+  /// What makes the same outputs with drafts; `nil` where nothing does.
+  var lookup: SpeculationStrategy?
 
   /// Reads a certificate and checks that it holds: for this model, these heads or this draft, this prompt template,
   /// this compute path, and documents that are decoded this way.
@@ -103,7 +105,8 @@ extension CertifiedPolicy: DecodingStrategy {
   ) throws -> any GenerationSession {
     var options = options
     (options.applicability, options.tripwire, options.promptDepth) = (applicability, tripwire, promptDepth)
-    return try plainStrategy.makeSession(
+    let strategy: any DecodingStrategy = lookup ?? plainStrategy
+    return try strategy.makeSession(
       model: model, prompt: prompt, options: options, shouldStop: shouldStop)
   }
 }

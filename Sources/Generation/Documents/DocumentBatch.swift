@@ -154,9 +154,12 @@ public final class DocumentBatch {
       if let note { try observe(.note(item: job.item, note)) }
       job.isWhole = true
       job.tickets = [decoder.submit(prompt: prompt, options: job.options, strategy: strategy)]
-    case .parts(let prompts, let note):
+    case .parts(let parts, let note):
       try observe(.note(item: job.item, note))
-      job.tickets = prompts.map { decoder.submit(prompt: $0, options: job.options, strategy: strategy) }
+      job.tickets = parts.map { part in
+        let options = job.isUncovered ? part.options.atFullDepth : part.options
+        return decoder.submit(prompt: part.prompt, options: options, strategy: strategy)
+      }
     }
     for ticket in job.tickets { owner[ticket] = job.item }
     jobs[job.item] = job

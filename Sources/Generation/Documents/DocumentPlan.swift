@@ -3,7 +3,7 @@ import Transformers
 /// What to decode next for a document: the task itself, or parts whose outputs become the document.
 package enum DocumentPlan {
   case whole([TokenID], LongDocumentNote?)
-  case parts([[TokenID]], LongDocumentNote)
+  case parts([DocumentPart], LongDocumentNote)
 
   /// What had to be done to make the document fit, or `nil`.
   package var note: LongDocumentNote? {
@@ -12,6 +12,13 @@ package enum DocumentPlan {
     case .parts(_, let note): note
     }
   }
+}
+
+/// A part of a document that does not fit, as it is summarised on its own.
+package struct DocumentPart: Sendable {
+  package let prompt: [TokenID]
+  /// Those of the document, but that a part's summary begins with who speaks in it.
+  package let options: GenerationOptions
 }
 
 extension LanguageModel {
@@ -60,8 +67,7 @@ extension LanguageModel {
       options.length = request.length ?? options.length
       // A reader has learned to say that a text does not tell. Of a summary that is never true.
       if promptStyle == .reader {
-        options.opening =
-          try PromptStyle.opening(of: document).map { try tokenizer.encode($0, special: .asText) } ?? []
+        options.opening = try opening(of: document)
         options.forbiddenOpening = Array(
           try tokenizer.encode(PromptStyle.refusal, special: .asText).prefix(2))
         options.leastLength = try floor(of: options.length, document: document)
@@ -70,6 +76,11 @@ extension LanguageModel {
       if options.isExtractive { options.spans = try spans(of: document) }
     }
     return options
+  }
+
+  /// What a summary has to begin with.
+  private func opening(of document: String) throws -> [TokenID] {
+    try PromptStyle.opening(of: document).map { try tokenizer.encode($0, special: .asText) } ?? []
   }
 
   /// As many sentences as were asked for, or as the document has where these are fewer; four fifths of the words, and
@@ -130,7 +141,11 @@ extension LanguageModel {
     case (.split, .summary):
       // A summary as long as its part would never end.
       let parts = try splitter.parts(of: document, budget: max(budget, 1))
-      let prompts = try parts.map { try self.prompt(for: task, document: $0, raw: raw) }
+      let prompts = try parts.map { part in
+        var own = options
+        if !own.opening.isEmpty { own.opening = try opening(of: part) }
+        return DocumentPart(prompt: try self.prompt(for: task, document: part, raw: raw), options: own)
+      }
       return .parts(prompts, .split(tokens: tokens, parts: parts.count))
     case (.split, .answer(let question)):
       return try selectPassages(

@@ -53,10 +53,10 @@ extension LanguageModel {
       case .whole(let prompt, let note):
         if let note { observe(note) }
         return prompt
-      case .parts(let prompts, let note):
+      case .parts(let parts, let note):
         observe(note)
         let batch = BatchDecoder(model: self, shouldStop: shouldStop)
-        guard let outputs = try batch.run(prompts: prompts, options: options, strategy: strategy) else {
+        guard let outputs = try batch.run(parts, strategy: strategy) else {
           return nil
         }
         document = Self.join(outputs)

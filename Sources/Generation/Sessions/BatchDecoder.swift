@@ -311,9 +311,14 @@ public final class BatchDecoder {
   public func run(
     prompts: [[TokenID]], options: GenerationOptions, strategy: any DecodingStrategy = FullDepth()
   ) throws -> [Generation]? {
+    try run(prompts.map { DocumentPart(prompt: $0, options: options) }, strategy: strategy)
+  }
+
+  /// The same, each with options of its own.
+  package func run(_ parts: [DocumentPart], strategy: any DecodingStrategy) throws -> [Generation]? {
     let first = submitted
-    for prompt in prompts { submit(prompt: prompt, options: options, strategy: strategy) }
-    var outputs: [Generation?] = Array(repeating: nil, count: prompts.count)
+    for part in parts { submit(prompt: part.prompt, options: part.options, strategy: strategy) }
+    var outputs: [Generation?] = Array(repeating: nil, count: parts.count)
     while !isIdle {
       if shouldStop() { return nil }
       for (ticket, generation) in try step() where ticket >= first { outputs[ticket - first] = generation }

@@ -40,7 +40,7 @@ struct DocumentWork: Sendable {
   ///
   /// - Parameter decode: Decodes prompts of parts at full depth.
   mutating func makePrompt(
-    decodingParts decode: ([[TokenID]], GenerationOptions) async throws -> [Generation]
+    decodingParts decode: ([DocumentPart]) async throws -> [Generation]
   ) async throws {
     let model = served.model
     let task = model.completed(asked.task, document: asked.document)
@@ -55,8 +55,8 @@ struct DocumentWork: Sendable {
       case .whole(let prompt, _):
         self.prompt = prompt
         return
-      case .parts(let prompts, _):
-        document = LanguageModel.join(try await decode(prompts, options))
+      case .parts(let parts, _):
+        document = LanguageModel.join(try await decode(parts))
         round += 1
       }
     }

@@ -22,7 +22,7 @@ extension Routes {
     var work: DocumentWork
     do {
       work = try DocumentWork(asked, served: served)
-      try await work.makePrompt(decodingParts: { try await decode($0, $1, context) })
+      try await work.makePrompt(decodingParts: { try await decode($0, context) })
     } catch {
       throw Self.promptError(error, param: "document")
     }
@@ -68,16 +68,16 @@ extension Routes {
 
   /// Decodes parts of a long document, so few at a time that other requests get their turns.
   private func decode(
-    _ prompts: [[TokenID]], _ options: GenerationOptions, _ context: ServingContext
+    _ parts: [DocumentPart], _ context: ServingContext
   ) async throws -> [Generation] {
     let atATime = max(1, configuration.slots / 4)
     return try await withThrowingTaskGroup(of: (Int, Generation?).self) { group in
-      var outputs = [Generation?](repeating: nil, count: prompts.count)
-      for (index, prompt) in prompts.enumerated() {
+      var outputs = [Generation?](repeating: nil, count: parts.count)
+      for (index, part) in parts.enumerated() {
         if index >= atATime, let (done, output) = try await group.next() { outputs[done] = output }
         group.addTask {
           let request = try await begin(
-            [EngineWork(prompt: prompt, options: options)], context, isPart: index > 0)
+            [EngineWork(prompt: part.prompt, options: part.options)], context, isPart: index > 0)
           return (index, try await request.outputs().first)
         }
       }

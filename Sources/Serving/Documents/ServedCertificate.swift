@@ -65,7 +65,7 @@ public struct ServedCertificate: Sendable {
     }
     let certificate = try Certificate.read(path: path)
     regime = try DecodingRegime(certificatePolicy: certificate.subject.policy, name: path)
-    let policy = try CertifiedPolicy.load(path, for: subject, regime: regime)
+    let policy = try CertifiedPolicy.load(path, for: subject, regime: regime).lookingUp(for: subject.model)
     self.subject = .decoding(policy)
     digest = try certificate.digest()
     statement = certificate.statement

@@ -3,6 +3,7 @@ import Certification
 import EarlyExit
 import Generation
 import RiskControl
+import SpeculativeDecoding
 
 /// Works on one document and shows the output, or on a file of many.
 struct DocumentReport {
@@ -80,9 +81,13 @@ struct DocumentReport {
     let isCovered = !isCertified || isWhole
     if !isCovered { Console.warning("\(input.name): \(ExitOptions.notCovered)") }
     let session = try prompt.map { prompt in
-      var strategy: any DecodingStrategy = FullDepth()
       let isPlain = !isCovered || auditor?.isAlarmed == true
-      if !isPlain {
+      let strategy: any DecodingStrategy
+      if isPlain, speculation.kind == .promptLookup {
+        strategy = try SpeculationStrategy([.promptLookup], for: model.model, rule: .exact)
+      } else if isPlain {
+        strategy = FullDepth()
+      } else {
         strategy =
           try search.strategy ?? certified?.strategy
           ?? speculation.strategy(
