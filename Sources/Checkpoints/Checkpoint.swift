@@ -106,6 +106,16 @@ public struct Checkpoint: Sendable {
     }
   }
 
+  /// The files that the tensors are in, as they are now; `nil` where tensors are computed, by an adapter.
+  ///
+  /// - Throws: ``CheckpointError`` where one is gone.
+  package func fileStates() throws(CheckpointError) -> [FileState]? {
+    guard tensors.values.allSatisfy({ $0.merged == nil }) else { return nil }
+    var states: [FileState] = []
+    for path in Set(tensors.values.map(\.path)).sorted() { states.append(try FileState(of: path)) }
+    return states
+  }
+
   func missingTensor(_ name: String, expected: String) -> CheckpointError {
     CheckpointError(
       kind: .tensor, file: path, field: "tensor \(CheckpointError.printable(storedName(name)))",

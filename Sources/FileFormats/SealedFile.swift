@@ -13,6 +13,9 @@ import Crypto
 /// What is read lies in memory of the reader's own: a file that another program changes meanwhile is refused at worst,
 /// where a mapping would show the change or end the process.
 package final class SealedFileReader {
+  /// Bytes of the seal.
+  package static let sealByteCount = SHA256.byteCount
+
   package let path: String
   /// Bytes before the seal.
   package let byteCount: Int
@@ -61,6 +64,18 @@ package final class SealedFileReader {
     guard hash.finalize().elementsEqual(seal) else {
       throw .damaged(path, "", expected: "the contents that were written", found: "others, by their SHA-256")
     }
+  }
+
+  /// Whether the last bytes of a mapped file are the SHA-256 of those before.
+  package static func isSealed(_ file: MappedFile) -> Bool {
+    guard file.bytes.count > sealByteCount else { return false }
+    let end = file.bytes.count - sealByteCount
+    var hash = SHA256()
+    for begin in stride(from: 0, to: end, by: 1 << 20) {
+      let chunk = begin..<min(begin + 1 << 20, end)
+      hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: file.bytes[chunk]))
+    }
+    return hash.finalize().elementsEqual(file.bytes[end...])
   }
 
   private func readAll(into target: UnsafeMutableRawBufferPointer) throws(FileError) {

@@ -12,11 +12,30 @@ import Synchronization
 /// blocks whose magnitudes all lie below 0.008 lose up to 4e-6 more, as their scales are subnormal. On demand they are
 /// rounded to 4 bits instead, with a scale and a minimum.
 package final class PackedMatrix: Sendable {
+  /// Changes with what the bytes of a packed matrix mean: those that were kept are packed again then.
+  package static let layoutVersion = 1
+
+  /// A matrix that was packed before.
+  package struct Stored: Sendable {
+    nonisolated(unsafe) let start: UnsafeRawPointer
+    let byteCount: Int
+    /// What keeps the bytes where they are.
+    let owner: any AnyObject & Sendable
+
+    /// - Parameter bytes: At a multiple of 64; alive as long as `owner` is.
+    package init?(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) {
+      guard let start = bytes.baseAddress, UInt(bitPattern: start) % 64 == 0 else { return nil }
+      self.start = start
+      byteCount = bytes.count
+      self.owner = owner
+    }
+  }
+
   package let rows: Int
   package let columns: Int
-  // Immutable after init; `slab` keeps the memory behind `matrix.data`.
+  // Immutable after init; `owner` keeps the memory behind `matrix.data`.
   package nonisolated(unsafe) let matrix: ek_matrix
-  private let slab: WeightMemory.Slab
+  private let owner: any AnyObject & Sendable
 
   /// Bytes that one pass over the matrix reads.
   package var byteCount: Int { Int(matrix.row_blocks) * matrix.row_block_bytes }
@@ -28,11 +47,13 @@ package final class PackedMatrix: Sendable {
   ///   - isRoundedTo4Bits: Whether float formats become 4 bits with a scale and a minimum per 32 weights, which are
   ///     chosen for a small sum of squared errors. Other formats are kept as they are.
   ///   - source: `rows` rows of `columns` weights in `format`, exactly as many bytes as that takes.
+  ///   - stored: The same matrix, packed before from the same source: it is taken as it is, and the source is not read.
+  ///     One of another length is passed over.
   ///   - memory: where the packed weights go; matrices that are read one after the other share one.
   /// - Throws: ``KernelError/resources(_:)``, and ``KernelError/notFinite(_:)`` for weights that are no finite numbers.
   package init(
     rows: Int, columns: Int, format: BlockFormat, isRoundedTo4Bits: Bool = false,
-    source: UnsafeRawBufferPointer,
+    source: UnsafeRawBufferPointer, stored: Stored? = nil,
     memory: WeightMemory = WeightMemory(), pool: WorkerPool
   ) throws(KernelError) {
     self.rows = rows
@@ -53,10 +74,16 @@ package final class PackedMatrix: Sendable {
       layout.k_blocks, layout.bits, layout.has_minimum, layout.factors)
     layout.row_block_bytes = rowBlockBytes
     let byteCount = rowBlocks * rowBlockBytes
+    if let stored, stored.byteCount == byteCount {
+      owner = stored.owner
+      layout.data = stored.start.assumingMemoryBound(to: UInt8.self)
+      matrix = layout
+      return
+    }
     guard let (memory, slab) = memory.allocate(byteCount) else {
       throw .resources("\(byteCount) bytes of memory")
     }
-    self.slab = slab
+    owner = slab
     layout.data = UnsafePointer(memory.assumingMemoryBound(to: UInt8.self))
     self.matrix = layout
 

@@ -30,7 +30,7 @@ struct Egress: ParsableCommand {
         143  the same, by SIGTERM
 
       ENVIRONMENT
-        EGRESS_HOME  where downloaded models lie (~/.cache/egress)
+        EGRESS_HOME  where downloaded models and packed weights lie (~/.cache/egress)
         NO_COLOR     no colours in messages
       """,
     version: EgressVersion.number,

@@ -16,29 +16,30 @@ extension LanguageModel {
   ///   - promptTemplate: How a conversation is written; `nil` to go by the checkpoint's own chat template.
   ///   - promptStyle: How documents are asked about; `nil` to go by the checkpoint, see ``PromptStyle``.
   ///   - adapter: A low-rank adapter to merge into the weights; see `LowRankAdapter`.
+  ///   - packedCopy: A file to keep the packed weights in, so that they are not packed again; see `Transformer`.
   /// - Throws: `CheckpointError`, `TokenizerError`, `DecoderError` or ``GenerationError``, each naming file and field.
   public init(
     path: String, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int? = nil,
-    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil, adapter: String? = nil
+    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil, adapter: String? = nil,
+    packedCopy: String? = nil
   ) throws {
     var checkpoint = try Checkpoint.open(path)
     if let adapter { checkpoint = try checkpoint.merging(LowRankAdapter(path: adapter)) }
     try self.init(
       checkpoint: checkpoint, compute: compute, cacheBits: cacheBits, threads: threads,
-      promptTemplate: promptTemplate,
-      promptStyle: promptStyle)
+      promptTemplate: promptTemplate, promptStyle: promptStyle, packedCopy: packedCopy)
   }
 
   /// Makes a model of a checkpoint that is open already.
   public init(
     checkpoint: Checkpoint, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int? = nil,
-    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil
+    promptTemplate: PromptTemplate? = nil, promptStyle: PromptStyle? = nil, packedCopy: String? = nil
   ) throws {
     let vocabulary = try TextFacts(checkpoint)
     let size = checkpoint.configuration.vocabularySize
     let decoder = try Transformer(
       checkpoint: checkpoint, compute: compute, cacheBits: cacheBits,
-      threads: threads ?? Self.defaultThreadCount)
+      threads: threads ?? Self.defaultThreadCount, packedCopy: packedCopy)
     self.init(
       name: checkpoint.configuration.name, decoder: decoder,
       // A few rows of padding at the end of the embedding are common. A token without a row is refused where a text
@@ -50,7 +51,7 @@ extension LanguageModel {
       computePath: compute,
       promptStyle: promptStyle ?? vocabulary.namedStyle
         ?? (promptTemplate == nil ? vocabulary.promptStyle : .chat))
-    notes = checkpoint.notes + vocabulary.notes
+    notes = checkpoint.notes + vocabulary.notes + decoder.notes
   }
 
   /// The processors that this process may use, but at most 8: reading weights from memory does not get faster with

@@ -33,6 +33,8 @@ public final class Transformer: DecoderModel, SourceEncoder {
   public let configuration: DecoderConfiguration
   /// How products are computed.
   public let computePath: ComputePath
+  /// What a reader should know of how the weights were read, a sentence each.
+  public let notes: [String]
   /// How its caches hold keys and values.
   let cacheStorage: KeyValueCache.Storage
   /// Bits of a number of its caches: 8, 16 or 32.
@@ -113,13 +115,18 @@ public final class Transformer: DecoderModel, SourceEncoder {
   ///   - cacheBits: Bits of keys and values, 16 or 8: with 8 they take about half the memory, for a little of the
   ///     quality. `nil` for 16, and 32 with ``ComputePath/float32``, which has no other, nor have encoder–decoders.
   ///   - threads: 1…256 threads, the caller's included.
+  ///   - packedCopy: A file that has the weights as they lie in memory once they are packed: where it is of this
+  ///     checkpoint, it is mapped and nothing is packed; else it is written after loading. ``notes`` says what was wrong
+  ///     with it. For ``ComputePath/quantized`` and ``ComputePath/fourBit``.
   /// - Throws: ``DecoderError`` when memory, threads or the forced instruction set are not to be had, for
   ///   ``ComputePath/fourBit`` and ``ComputePath/sixteenBit`` where no layer has weights of 16 or 32 bits, and for
   ///   `cacheBits` that there are not.
   public init(
-    checkpoint: Checkpoint, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int
+    checkpoint: Checkpoint, compute: ComputePath = .quantized, cacheBits: Int? = nil, threads: Int,
+    packedCopy: String? = nil
   ) throws(DecoderError) {
     let configuration = checkpoint.configuration
+    var notes: [String] = []
     self.configuration = configuration
     self.computePath = compute
     cacheStorage = try Self.storage(cacheBits, compute: compute, configuration: configuration)
@@ -133,8 +140,17 @@ public final class Transformer: DecoderModel, SourceEncoder {
       instructionSet = try InstructionSet.selected()
       let pool = try WorkerPool(threads: threads)
       self.pool = pool
-      let loader = WeightLoader(
+      var loader = WeightLoader(
         checkpoint: checkpoint, compute: compute, pool: pool, instructionSet: instructionSet)
+      let facts = try packedCopy.map { _ in try PackedCopy.Contents(of: checkpoint, compute) }
+      if let packedCopy, let facts, MappedFile.exists(packedCopy) {
+        do throws(FileError) {
+          loader.copy = try PackedCopy(path: packedCopy, of: facts)
+        } catch {
+          notes.append("\(error.description); it is made anew")
+        }
+      }
+      if facts != nil, loader.copy == nil { loader.packed = PackedMatrices() }
       guard ![.fourBit, .sixteenBit].contains(compute) || loader.hasUnquantizedLayers else {
         throw DecoderError.resources(
           "\(checkpoint.path): its layers have no weights of 16 or 32 bits that \(compute.rawValue) could "
@@ -170,12 +186,22 @@ public final class Transformer: DecoderModel, SourceEncoder {
       self.layers = layers
       rotary = RotaryTable(configuration)
       localRotary = configuration.slidingWindow?.rotaryBase.map { RotaryTable(configuration, base: $0) }
+      if let packedCopy, let facts, let packed = loader.packed {
+        do throws(FileError) {
+          if try !PackedCopy.write(packed, as: facts, to: packedCopy) {
+            notes.append("\(packedCopy): another process is writing it")
+          }
+        } catch {
+          notes.append("the packed weights were not kept: \(error.description)")
+        }
+      }
     } catch {
       throw DecoderError(error)
     }
     checkpoint.releasePages()
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)
+    self.notes = notes
   }
 
   private static func storage(
@@ -241,6 +267,7 @@ public final class Transformer: DecoderModel, SourceEncoder {
     relativeBias = stack.bias
     rotary = RotaryTable(configuration)
     localRotary = nil
+    notes = []
     encoder = nil
     kernels = instructionSet.kernels
     workspace = Workspace(configuration)

@@ -80,6 +80,10 @@ struct WeightLoader {
   let pool: WorkerPool
   let instructionSet: InstructionSet
   let memory = WeightMemory()
+  /// Matrices that were packed before.
+  var copy: PackedCopy?
+  /// Those that are packed now, for a copy of them.
+  var packed: PackedMatrices?
 
   func floats(_ name: String) throws -> [Float] {
     let tensor = try checkpoint.tensor(name)
@@ -150,12 +154,13 @@ struct WeightLoader {
               try PackedMatrix(
                 rows: rows, columns: columns, format: tensor.format,
                 isRoundedTo4Bits: isLayer && compute == .fourBit,
-                source: bytes, memory: memory, pool: pool))
+                source: bytes, stored: copy?.matrix(name), memory: memory, pool: pool))
           }
         }
       } catch KernelError.notFinite(let index) {
         throw checkpoint.notFinite(tensor.name, at: index)
       }
+      if case .packed(let matrix) = weights { packed?.matrices.append((name, matrix)) }
       tensor.releasePages()
       parts.append(Projection.Part(weights: weights, offset: offset, rows: rows))
       offset += roundedUp(rows, to: 32)

@@ -2,6 +2,7 @@ import Checkpoints
 import EarlyExit
 import FileFormats
 import Foundation
+import Transformers
 
 /// The folder that downloaded models lie in, and the models that come with the program.
 struct ModelStore {
@@ -27,6 +28,19 @@ struct ModelStore {
   func path(_ entry: ModelEntry) -> String {
     let shipped = entry.source == .shipped ? ShippedFiles.path("models/" + entry.file) : nil
     return shipped ?? directory + "/" + entry.file
+  }
+
+  /// Where the packed weights of a model are kept, `packed` beside ``directory``, which is made if it is not there.
+  func packedCopy(of path: String, _ compute: ComputePath) throws -> String {
+    let folder = (directory as NSString).deletingLastPathComponent + "/packed"
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    } catch {
+      throw CommandError("\(folder): expected a folder that can be made, found \(error.localizedDescription)")
+    }
+    let place = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+    let name = FileDigest.sha256(text: "\(place)\n\(compute.rawValue)").prefix(16)
+    return "\(folder)/\(URL(fileURLWithPath: place).lastPathComponent).\(name).packed"
   }
 
   /// Whether the model is in the store, as far as its size tells.

@@ -3,6 +3,7 @@ import Certification
 import Checkpoints
 import EarlyExit
 import FileFormats
+import Foundation
 import Generation
 import Transformers
 
@@ -45,11 +46,23 @@ struct ModelOptions: ParsableArguments {
       valueName: "adapter"))
   var adapter: String?
 
+  @Flag(
+    help: ArgumentHelp(
+      "Keep the weights as they lie in memory once they are packed, in a file of about the model's size beside the "
+        + "downloaded models: the next time the model is there at once."))
+  var packedCopy = false
+
   func validate() throws {
     if let threads, !(1...256).contains(threads) {
       throw ValidationError("--threads must be in 1...256, but is \(threads).")
     }
     try Self.validate(cacheBits: cacheBits, compute: compute)
+    for (name, isGiven) in [
+      ("--adapter", adapter != nil), ("--compute float32", compute == .float32),
+      ("--compute 16-bit", compute == .sixteenBit),
+    ] where packedCopy && isGiven {
+      throw ValidationError("--packed-copy does not go together with \(name); leave one of them out.")
+    }
   }
 
   static func validate(cacheBits: Int?, compute: ComputePath) throws {
@@ -65,7 +78,8 @@ struct ModelOptions: ParsableArguments {
   /// Loads the model; the seconds it took are measured.
   func load() throws -> LoadedModel {
     try Self.load(
-      model, threads: threads, compute: compute, cacheBits: cacheBits, prompts: prompts, adapter: adapter)
+      model, threads: threads, compute: compute, cacheBits: cacheBits, prompts: prompts, adapter: adapter,
+      keepsPacked: packedCopy)
   }
 
   /// SHA-256 of a model that is not loaded, by name or path.
@@ -76,13 +90,18 @@ struct ModelOptions: ParsableArguments {
   /// Loads a model by name or path.
   static func load(
     _ model: String, threads: Int?, compute: ComputePath = .quantized, cacheBits: Int? = nil,
-    prompts: PromptStyle? = nil, adapter: String? = nil
+    prompts: PromptStyle? = nil, adapter: String? = nil, keepsPacked: Bool = false
   ) throws -> LoadedModel {
-    let (path, entry) = try ModelStore().resolve(model)
+    let store = try ModelStore()
+    let (path, entry) = try store.resolve(model)
+    let packedCopy = keepsPacked ? try store.packedCopy(of: path, compute) : nil
+    if let packedCopy, !FileManager.default.fileExists(atPath: packedCopy) {
+      Console.note("the packed weights are kept in \(packedCopy)")
+    }
     let start = ContinuousClock.now
     let loaded = try LanguageModel(
       path: path, compute: compute, cacheBits: cacheBits, threads: threads, promptTemplate: entry?.template,
-      promptStyle: prompts ?? entry?.prompts, adapter: adapter)
+      promptStyle: prompts ?? entry?.prompts, adapter: adapter, packedCopy: packedCopy)
     for note in loaded.notes { Console.warning(note) }
     return LoadedModel(
       // What comes with a model was made for it as it is.
