@@ -47,7 +47,7 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
       "a log-probability needs at least 2 tokens, but the text has \(found)"
     case .unknownPromptTemplate(let model, let found):
       "\(model): its prompt template is not one that is known (\(found)); generate, summarize and answer leave it out "
-        + "with --raw"
+        + "with --raw, and documents are asked about without it with --prompts completion"
     case .missingSpecialToken(let model, let template, let token):
       "\(model): the prompt template \(template) needs the special token \(token), which the vocabulary lacks"
     case .tokenizerFile(let file, let error): "\(file): \(error)"

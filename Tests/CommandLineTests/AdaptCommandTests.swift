@@ -313,6 +313,15 @@ import Testing
     return try said()
   }
 
+  @Test func `a template that does not run is left out where that is asked for`() throws {
+    _ = try egress.writeModel("tiny.gguf") { $0.set("tokenizer.chat_template", .string("{% foo %}")) }
+    let data = try writeDocuments()
+    expectRefusal(try adapt(data, "--prepare"), status: 1, saying: "without it with --prompts completion")
+    let made = try adapt(data, "--prepare", "--prompts", "completion")
+    #expect(made.status == 0, "\(made.errors)")
+    #expect(FileManager.default.fileExists(atPath: file("outputs.jsonl")))
+  }
+
   @Test func `what does not fit a folder is refused`() throws {
     let data = try writeDocuments()
     expectRefusal(

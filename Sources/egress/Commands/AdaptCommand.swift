@@ -97,7 +97,7 @@ struct AdaptCommand: ParsableCommand {
 
   private func begin(_ bar: StepBar) throws -> (run: AdaptationRun, folder: String) {
     let records = Array(try DocumentFile.read(work.data).prefix(work.limit ?? .max))
-    let loaded = try ModelOptions.load(model, threads: work.threads)
+    let loaded = try ModelOptions.load(model, threads: work.threads, prompts: work.prompts)
     let folder = Adaptation.folder(of: loaded.path)
     Interrupt.watch()
     let run = try AdaptationRun(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Certification
+import Generation
 import RiskControl
 
 /// What a model is adapted to.
@@ -36,6 +37,13 @@ struct AdaptationOptions: ParsableArguments {
   @Option(
     parsing: .unconditional, help: "Threads to compute with, 1 to 256. (default: the processors, at most 8)")
   var threads: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "How documents are asked about, as summarize and answer are told then: chat, examples, completion or reader. "
+        + "(default: as theirs)",
+      valueName: "style"))
+  var prompts: PromptStyle?
 
   func validate() throws {
     _ = try settings()
