@@ -100,6 +100,22 @@ struct ControllerTests {
     }
   }
 
+  @Test("What drafts cost alone says nothing of passes that others share")
+  func company() {
+    let alone = Machine(slope: 0.05, drafters: [.init(right: 0.7)])
+    let shared = Machine(slope: 0.95, drafters: [.init(right: 0.7)])
+    var controller = alone.controller
+    _ = alone.run(2000, &controller, seed: 0)
+    var total = 0.0
+    for seed in 1..<9 as Range<UInt64> {
+      controller.others = 7
+      #expect(shared.run(60, &controller, seed: seed).time < 1.03)
+      controller.others = 0
+      total += alone.run(200, &controller, seed: seed).time
+    }
+    #expect(total / 8 < alone.best * 1.1)
+  }
+
   @Test("The gain is near that of the best fixed length", arguments: [0.5, 0.7, 0.9, 0.97])
   func nearTheBest(right: Double) {
     for slope in [0.05, 0.1, 0.27] {

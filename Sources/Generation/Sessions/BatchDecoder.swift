@@ -249,10 +249,11 @@ public final class BatchDecoder {
   private func decode(_ going: [Job], _ observe: (Ticket, Event) throws -> Void) throws -> Bool {
     var failures: [(job: Job, error: any Error)] = []
     var begun: [(job: Job, session: any PassSharing, work: PassWork?)] = []
+    let others = going.count { $0.sharing != nil } - 1
     for job in going {
       guard let session = job.sharing else { continue }
       do {
-        begun.append((job, session, try session.beginPass()))
+        begun.append((job, session, try session.beginPass(beside: others)))
       } catch {
         failures.append((job, error))
       }

@@ -70,7 +70,7 @@ public final class DecodingSession: GenerationSession, PassSharing, BeginningSes
     stepper = nil
   }
 
-  package func beginPass() throws -> PassWork? {
+  package func beginPass(beside others: Int) throws -> PassWork? {
     let start = clock.now
     defer { timings.decode += (clock.now - start).seconds }
     if let stepper { return try stepper.pass(sequence) { try self.append($0) } }

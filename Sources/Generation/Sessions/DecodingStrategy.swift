@@ -52,7 +52,9 @@ package protocol PartwiseReading: GenerationSession {
 /// them together, and takes the steps that came of them.
 package protocol PassSharing: PartwiseReading {
   /// What the next pass needs of the model, once the prompt is read; `nil` where the output has ended.
-  func beginPass() throws -> PassWork?
+  ///
+  /// - Parameter others: How many other sequences share the pass.
+  func beginPass(beside others: Int) throws -> PassWork?
   /// Settles a pass that is through.
   ///
   /// - Parameter seconds: What of the model's time it is to count.
@@ -74,7 +76,7 @@ extension PassSharing {
         continue
       }
       guard hasUnreadParts else {
-        try endPass(seconds: runner.run(beginPass()))
+        try endPass(seconds: runner.run(beginPass(beside: 0)))
         continue
       }
       while hasUnreadParts {

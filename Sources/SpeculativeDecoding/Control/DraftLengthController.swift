@@ -170,7 +170,18 @@ public struct DraftLengthController: Sendable {
   }
 
   private var arms: [Arm]
-  private var plain = PassTimes()
+  /// How many other sequences share the next pass, and the last one until it is noted.
+  ///
+  /// Of a pass that is shared a sequence pays for its rows, and there one more costs nearly what the first does: what
+  /// others wait for is not there to be used up. So times are kept by how many they are.
+  package var others = 0
+  private var passTimes: [Int: PassTimes] = [:]
+  private var plain: PassTimes {
+    get { passTimes[company, default: PassTimes(slope: others == 0 ? 0.2 : 0.8)] }
+    set { passTimes[company] = newValue }
+  }
+  /// 0 alone, 1 with another, 2 with two or three, 3 with up to seven, and so on.
+  private var company: Int { Int.bitWidth - max(others, 0).leadingZeroBitCount }
   /// Seconds of all passes, and seconds that those with drafts took beyond what their tokens would have taken without.
   private var elapsed = 0.0
   private var lost = 0.0

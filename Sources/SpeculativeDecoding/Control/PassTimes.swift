@@ -7,11 +7,13 @@ struct PassTimes: Sendable {
 
   private var means: [Int: Mean] = [:]
   /// What one more row costs, in passes of one row. Begins at a cautious guess.
-  private var slope = 0.2
+  private var slope: Double
   /// For sizes beyond those measured: the first few rows wait for memory together, further ones for the arithmetic.
   private static let leastSlope = 0.1
   /// Passes of a size after which its mean is trusted by itself.
   private static let trusted = 3
+
+  init(slope: Double = 0.2) { self.slope = slope }
 
   /// The seconds of a pass of one row, or `nil` while none was measured.
   var one: Double? { means[1]?.seconds }

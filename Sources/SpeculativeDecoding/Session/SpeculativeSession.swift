@@ -279,12 +279,13 @@ public final class SpeculativeSession: GenerationSession, PassSharing, Beginning
   }
 
   /// Drafts, and begins to verify.
-  package func beginPass() throws -> PassWork? {
+  package func beginPass(beside others: Int) throws -> PassWork? {
     guard let pending = sequence.pending else { return nil }
     let start = clock.now
     // A draft that could not all be used would only cost time: one more token follows it.
     let limit = max(0, min(longestDraft, sequence.remainingTokens - 1))
     let opening = sequence.openingLeft
+    picker.controller.others = others
     let made =
       try opening.isEmpty
       ? picker.pick(

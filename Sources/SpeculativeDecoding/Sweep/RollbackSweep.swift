@@ -110,7 +110,7 @@ public struct RollbackSweep {
       }
       for (_, curve, _) in active { guard try curve.read() else { return false } }
       if shouldStop() { return false }
-      let outcomes = runner.run(try active.map { try $0.curve.session.beginPass() })
+      let outcomes = runner.run(try active.map { try $0.curve.session.beginPass(beside: 0) })
       for (place, outcome) in outcomes.enumerated() {
         if let error = outcome.error { throw error }
         try active[place].curve.endPass(seconds: outcome.seconds)
