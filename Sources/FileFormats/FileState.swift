@@ -10,7 +10,7 @@
 package struct FileState: Codable, Sendable, Equatable {
   package let path: String
   package let byteCount: Int
-  /// Nanoseconds since 1970.
+  /// Nanoseconds since 1970; of far centuries, which a file may claim, what is left of them in 64 bits.
   package let modified: Int
 
   /// - Throws: ``FileError`` for what is missing or cannot be looked at.
@@ -24,6 +24,6 @@ package struct FileState: Codable, Sendable, Equatable {
     #else
       let time = status.st_mtim
     #endif
-    modified = Int(time.tv_sec) * 1_000_000_000 + Int(time.tv_nsec)
+    modified = Int(time.tv_sec) &* 1_000_000_000 &+ Int(time.tv_nsec)
   }
 }

@@ -61,6 +61,16 @@ import Transformers
     #expect(try logits(load()) == expected)
   }
 
+  @Test func `a file may claim to be of any century`() throws {
+    _ = try TransformerTests.open(TransformerTests.decoders[0], in: directory)
+    for seconds in [-4_000_000_000.0, 13_600_000_000] {
+      try FileManager.default.setAttributes(
+        [.modificationDate: Date(timeIntervalSince1970: seconds)], ofItemAtPath: directory.path + "/tiny.gguf"
+      )
+      #expect(try load().notes.isEmpty && load().notes.isEmpty)
+    }
+  }
+
   @Test func `one that was altered or cut is told of and made anew`() throws {
     let checkpoint = try TransformerTests.open(TransformerTests.decoders[0], in: directory)
     let expected = try logits(Transformer(checkpoint: checkpoint, threads: 2))

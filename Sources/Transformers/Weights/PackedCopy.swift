@@ -131,7 +131,9 @@ package final class PackedCopy: Sendable {
     }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
-    guard let text = try? encoder.encode(contents) else { return false }
+    guard let text = try? encoder.encode(contents) else {
+      throw .damaged(path, "contents", expected: "what JSON can say", found: "something else")
+    }
     var head = Data(magic)
     withUnsafeBytes(of: UInt64(text.count).littleEndian) { head.append(contentsOf: $0) }
     head.append(text)
