@@ -102,6 +102,43 @@ struct ConstrainedDecodingTests {
     #expect(early > 50)
   }
 
+  @Test("Whether a document answers decides alike with drafts, exits, both and prompts that stop")
+  func answerability() throws {
+    var random = SplitMix64(seed: 9)
+    let model = try tinyModel(seed: 6, layers: 4) { $0.weightScale = 0.1 }.ending(with: [2, 271])
+    let reader = model.refusing(layer: 2)
+    let refusal = try model.tokenizer.encode(PromptStyle.refusal, special: .asText) + [2]
+    var refused = 0
+    for trial in 0..<40 {
+      var options = GenerationOptions(maxTokens: 30)
+      options.recordsProbabilities = true
+      options.isExtractive = trial % 2 == 0
+      options = try reader.options(options, for: .answer(question: "?"), document: Self.document)
+      if trial % 3 == 0 { options.promptDepth = 1 + trial % 4 }
+      let prompt = randomPrompt(&random, count: 1 + trial)
+      let exits: ExitStrategy? =
+        trial % 4 < 2
+        ? nil
+        : ExitStrategy(
+          policy: try ThresholdPolicy(threshold: 0.05), measure: SoftmaxConfidence(),
+          heads: ExitHeads(shortlist: [2] + Array(80..<120)))
+      let expected = try reader.plain(prompt, options, exits: exits)
+      let drafter = ScriptedDrafter(answer: expected.tokenIDs, promptCount: prompt.count, wrongEvery: 3)
+      let found = try run(
+        SpeculativeSession(
+          model: reader, prompt: prompt, options: options, exits: exits, drafters: [drafter],
+          draftLength: 1 + trial % 6, choosesLength: false))
+      #expect(found.generation == expected)
+      let batch = try BatchDecoder(model: reader).run(
+        prompts: [[65], prompt], options: options, strategy: exits ?? FullDepth())
+      #expect(batch?.last == expected)
+      let isRefused = try #require(expected.answerability) < 0.5
+      #expect((expected.tokenIDs == refusal) == isRefused)
+      refused += isRefused ? 1 : 0
+    }
+    #expect((5...35).contains(refused))
+  }
+
   @Test("What an output has to begin with is one pass, and no drafter's")
   func opening() throws {
     let model = try tinyModel(seed: 3, layers: 2)

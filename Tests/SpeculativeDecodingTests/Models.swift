@@ -25,6 +25,16 @@ extension LanguageModel {
       name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate, endTokens: tokens)
   }
 
+  /// The same model as a reader that refuses about half of random questions.
+  func refusing(layer: Int) -> LanguageModel {
+    var reader = LanguageModel(
+      name: name, decoder: decoder, tokenizer: tokenizer, promptTemplate: promptTemplate,
+      endTokens: endTokens, promptStyle: .reader)
+    let weights = (0..<decoder.configuration.hiddenSize).map { Float($0 % 5) / 5 - 0.4 }
+    reader.answerability = AnswerabilityClassifier(layer: layer, weights: weights, bias: 0, threshold: 0.5)
+    return reader
+  }
+
   func plain(
     _ prompt: [TokenID], _ options: GenerationOptions, exits: ExitStrategy? = nil
   ) throws -> Generation {

@@ -8,7 +8,7 @@ package struct TokenConstraints {
   private let repetitionLength: Int?
   /// What is left of the tokens that the output begins with, the next one last.
   private var opening: [TokenID]
-  private let forbiddenOpening: [TokenID]
+  private var forbiddenOpening: [TokenID]
   /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
   private var opened: Int?
   private let floor: SentenceFloor?
@@ -16,6 +16,8 @@ package struct TokenConstraints {
   /// As ``opened``, of a later sentence that may have begun.
   private var reopened: Int?
   private let endTokens: Set<TokenID>
+  /// Tokens that a bias rules out.
+  private let banned: Set<TokenID>
   private var adjuster: LogitAdjuster?
   private var tokens: [TokenID] = []
   /// What has followed the last tokens so far, by the tokens of a run but its last.
@@ -30,12 +32,12 @@ package struct TokenConstraints {
     guard
       options.noRepeatNgram != nil || options.spans != nil || !options.opening.isEmpty
         || !options.forbiddenOpening.isEmpty || !options.adjustments.isEmpty || options.grammar != nil
-        || options.leastLength != nil
+        || options.leastLength != nil || options.answerability != nil
     else { return nil }
     written = options.grammar.map { OutputGrammar.Position($0, limit: limit) }
     adjuster = options.adjustments.isEmpty ? nil : LogitAdjuster(options.adjustments, prompt: prompt)
-    let isForbidden = options.opening.contains { options.adjustments.bias[$0] == -.infinity }
-    opening = isForbidden ? [] : options.opening.reversed()
+    banned = Set(options.adjustments.bias.filter { $0.value == -.infinity }.keys)
+    opening = banned.isDisjoint(with: options.opening) ? options.opening.reversed() : []
     forbiddenOpening = options.forbiddenOpening
     opened = forbiddenOpening.isEmpty ? nil : 0
     floor = options.leastLength
@@ -44,6 +46,18 @@ package struct TokenConstraints {
     position = spans?.start
     repetitionLength = options.noRepeatNgram
     self.endTokens = endTokens
+  }
+
+  /// Makes an output that has not begun the refusal, or none.
+  ///
+  /// It stays as it is where a bias rules out a token of the refusal.
+  mutating func settle(_ rule: AnswerabilityRule, isAnswerable: Bool) {
+    if isAnswerable {
+      forbiddenOpening = Array(rule.refusal.prefix(1))
+      opened = 0
+    } else if banned.isDisjoint(with: rule.refusal) {
+      opening = rule.refusal.reversed()
+    }
   }
 
   /// What is left of the tokens that the output begins with.

@@ -15,9 +15,10 @@ public struct DocumentAnswer: Sendable, Equatable {
     public var sentenceStart: Int
   }
 
-  /// Whether the document answers the question, by the model's own word.
+  /// Whether the document answers the question, by what was written.
   public var answered: Bool
-  /// How likely the answer is for the model; see ``Generation/confidence``. `nil` where it was not recorded.
+  /// How likely the answer is: ``Generation/confidence``, times ``Generation/answerability`` where that is known; then
+  /// that of a refusal is what is left of it. `nil` where the probabilities of tokens were not recorded.
   public var confidence: Double?
   /// `nil` where there is no answer, or one in words that the document does not use.
   public var source: Source?
@@ -31,8 +32,11 @@ public struct DocumentAnswer: Sendable, Equatable {
   /// - Complexity: O(n) for a document of n characters and usual answers.
   public init(_ generation: Generation, document: String, question: String) {
     let text = generation.text.trimmingWhitespace()
-    confidence = generation.confidence
-    answered = !text.isEmpty && !Self.isRefusal(text)
+    let answered = !text.isEmpty && !Self.isRefusal(text)
+    self.answered = answered
+    confidence = generation.confidence.map { own in
+      generation.answerability.map { answered ? own * $0 : 1 - $0 } ?? own
+    }
     source = answered ? Self.source(of: text, in: document, question: question) : nil
   }
 

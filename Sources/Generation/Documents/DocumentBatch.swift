@@ -107,7 +107,7 @@ public final class DocumentBatch {
         let item = items[next]
         let job = Job(
           item: next, task: model.completed(item.task, document: item.document),
-          options: try model.options(options, for: item.task, document: item.document))
+          options: try model.options(options, for: item.task, document: item.document, raw: raw))
         try start(job, document: item.document, observe: observe)
         next += 1
       }

@@ -51,11 +51,13 @@ extension LanguageModel {
   }
 
   /// Options with what the task says about the output: a summary ends at the length asked for, that of a conversation
-  /// begins with who speaks, and an extractive answer is a span of the document.
+  /// begins with who speaks, an extractive answer is a span of the document, and a model that can tell whether a
+  /// document answers a question is asked.
   ///
+  /// - Parameter raw: Whether the request stands alone, without the prompt template.
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for an extractive summary, and the tokenizer's errors.
   public func options(
-    _ options: GenerationOptions, for task: DocumentTask, document: String
+    _ options: GenerationOptions, for task: DocumentTask, document: String, raw: Bool = false
   ) throws -> GenerationOptions {
     var options = options
     options.endsWithLine = promptStyle.isContinued(task)
@@ -74,6 +76,12 @@ extension LanguageModel {
       }
     case .answer:
       if options.isExtractive { options.spans = try spans(of: document) }
+      // The classifier has learned from prompts that end with the template.
+      if promptStyle == .reader, !raw, options.grammar == nil, let answerability {
+        options.answerability = AnswerabilityRule(
+          classifier: answerability,
+          refusal: try tokenizer.encode(PromptStyle.refusal, special: .asText) + endTokens.sorted().prefix(1))
+      }
     }
     return options
   }

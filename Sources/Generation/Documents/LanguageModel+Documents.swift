@@ -26,7 +26,7 @@ extension LanguageModel {
     let prompt = try makePrompt(
       for: task, document: document, options: options, strategy: strategy, rule: rule, raw: raw,
       shouldStop: shouldStop, observe: observe)
-    let options = try self.options(options, for: task, document: document)
+    let options = try self.options(options, for: task, document: document, raw: raw)
     return try prompt.map {
       try makeSession(prompt: $0, options: options, strategy: strategy, shouldStop: shouldStop)
     }
@@ -43,7 +43,7 @@ extension LanguageModel {
     raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },
     observe: (LongDocumentNote) -> Void = { _ in }
   ) throws -> [TokenID]? {
-    let options = try self.options(options, for: task, document: document)
+    let options = try self.options(options, for: task, document: document, raw: raw)
     // By the whole document: its parts are of another length, and the text of their summaries of another kind.
     let task = completed(task, document: document)
     var document = document

@@ -51,6 +51,7 @@ extension LanguageModel {
       computePath: compute,
       promptStyle: promptStyle ?? vocabulary.namedStyle
         ?? (promptTemplate == nil ? vocabulary.promptStyle : .chat))
+    answerability = try AnswerabilityClassifier(checkpoint)
     notes = checkpoint.notes + vocabulary.notes + decoder.notes
   }
 

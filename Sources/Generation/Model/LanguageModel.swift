@@ -25,6 +25,9 @@ public struct LanguageModel: Sendable {
   public let promptTemplate: PromptTemplate?
   /// How it wants to be asked about documents.
   public let promptStyle: PromptStyle
+  /// What tells whether a document answers a question, where the model brings that along; `nil` leaves it to the words
+  /// that the model begins with.
+  public var answerability: AnswerabilityClassifier?
   /// Tokens that end an output.
   public let endTokens: Set<TokenID>
   /// The token that every text begins with, if the model was trained so.

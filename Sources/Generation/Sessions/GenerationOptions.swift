@@ -48,6 +48,8 @@ public struct GenerationOptions: Sendable {
   public var opening: [TokenID] = []
   /// Tokens that the output may not begin with, in this order; none for no such rule.
   public var forbiddenOpening: [TokenID] = []
+  /// What decides whether the output is a refusal; `nil` for the model alone.
+  var answerability: AnswerabilityRule?
   /// How long the output is at least; `nil` for as long as the model makes it.
   public var leastLength: SentenceFloor?
   /// What the output is restricted to; `nil` for no restriction. ``LanguageModel/spans(of:)`` makes it.

@@ -142,6 +142,8 @@ extension LanguageModel {
       _ = cache.copyBeginning(of: full.cache, count: prompt.count)
       let sequence = try SequenceDecoding(model: self, prompt: prompt, options: options, cache: cache)
       sequence.applicability = full.applicability
+      // Below the depth nothing changes; above it the last token is looked at again.
+      if (sequence.answerabilityLayer ?? 0) <= depth { sequence.note(answerability: full.answerability) }
       while let part = states[depth]?.nextPart {
         guard let reading = states[depth] else { break }
         try buffers.finish(part, of: sequence, as: reading)

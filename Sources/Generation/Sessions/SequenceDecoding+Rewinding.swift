@@ -5,6 +5,7 @@ extension SequenceDecoding {
   package func rewound(model: LanguageModel, options: GenerationOptions) throws -> SequenceDecoding {
     let again = try SequenceDecoding(model: model, prompt: promptTokenIDs, options: options, cache: cache)
     (again.applicability, again.profile, again.stoppedAfter) = (applicability, profile, stoppedAfter)
+    again.note(answerability: answerability)
     return again
   }
 
@@ -25,6 +26,7 @@ extension SequenceDecoding {
     } else {
       again = try SequenceDecoding(model: model, prompt: promptTokenIDs, options: options.atFullDepth)
       again.applicability = applicability
+      again.note(answerability: answerability)
       // The last token's keys and values come with the token after it.
       again.readLimit = prompt.count + kept - 1
     }

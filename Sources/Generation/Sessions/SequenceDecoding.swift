@@ -45,6 +45,12 @@ package final class SequenceDecoding {
   /// Tokens that were kept when the output was brought back to full depth; `nil` while it was not.
   package var trippedAt: Int?
 
+  /// What decides whether the output is a refusal; `nil` for the model alone.
+  private let answerabilityRule: AnswerabilityRule?
+  /// How probable it is that the text answers the question; `nil` where nothing decides on it, and before the prompt's
+  /// last token has been there.
+  package private(set) var answerability: Double?
+
   package let maxTokens: Int
   private let endsWithLine: Bool
   private let context: Int
@@ -83,11 +89,12 @@ package final class SequenceDecoding {
     let prompt = self.prompt
     headTokenIDs =
       (source ?? prompt) + (options.spans?.neededTokens ?? [])
-      + (options.grammar?.neededTokens ?? []) + options.opening
+      + (options.grammar?.neededTokens ?? []) + options.opening + (options.answerability?.refusal ?? [])
     applicabilityGuard = options.applicability
     profile = options.applicability.map { _ in
       PromptProfile(hiddenSize: model.decoder.configuration.hiddenSize)
     }
+    answerabilityRule = options.answerability
     try options.promptCache?.check(options, model)
     maxTokens = options.maxTokens
     endsWithLine = options.endsWithLine
@@ -217,6 +224,22 @@ package final class SequenceDecoding {
     applicability = profile.flatMap { applicabilityGuard?.look(at: $0.mean) }
   }
 
+  /// The layer whose state of the prompt's last token is wanted; `nil` where none is, or no longer.
+  var answerabilityLayer: Int? { answerability == nil ? answerabilityRule?.classifier.layer : nil }
+
+  /// Takes the state of the prompt's last token after ``answerabilityLayer``.
+  func decideAnswerability(from state: [Float]) {
+    guard let answerabilityRule else { return }
+    note(answerability: answerabilityRule.classifier.probability(of: state))
+  }
+
+  /// Takes what was found of the same prompt, before the output begins.
+  func note(answerability found: Double?) {
+    guard let answerabilityRule, let found else { return }
+    answerability = found
+    constraints?.settle(answerabilityRule, isAnswerable: found >= answerabilityRule.classifier.threshold)
+  }
+
   /// Tokens that may still follow.
   package var remainingTokens: Int {
     guard stopReason == nil else { return 0 }
@@ -295,6 +318,7 @@ package final class SequenceDecoding {
     generation.logProbabilities = logProbabilities
     generation.alternatives = alternatives
     generation.applicability = applicability
+    generation.answerability = answerability
     generation.trippedAt = trippedAt
     return generation
   }
@@ -354,6 +378,28 @@ package struct DecodingBuffers {
       layer = next
     }
     try decoder.advance(states, rows: rows, layers: layer..<end)
+  }
+
+  /// Runs tokens of a prompt, which are in ``states``, through layers; looks at the last one where that decides whether
+  /// the output is a refusal.
+  ///
+  /// - Parameter end: The layer after which they stop; `nil` for the last.
+  private func advance(
+    _ part: Range<Int>, of sequence: SequenceDecoding, from start: Int = 0, to end: Int? = nil
+  )
+    throws
+  {
+    let rows = part.map { BatchRow(cache: sequence.cache, position: $0) }
+    let end = end ?? decoder.configuration.layerCount
+    var start = start
+    if let layer = sequence.answerabilityLayer, part.upperBound == sequence.prompt.count, layer > start,
+      layer <= end
+    {
+      try advance(rows, from: start, to: layer)
+      sequence.decideAnswerability(from: states[states.count - 1])
+      start = layer
+    }
+    try advance(rows, from: start, to: end)
   }
 
   /// Runs tokens of one sequence, from `position` on, through all layers.
@@ -418,16 +464,15 @@ package struct DecodingBuffers {
   /// Runs a part of a prompt, that which ``SequenceDecoding/unreadPart`` names: to the layer after which it stops.
   mutating func read(_ part: Range<Int>, of sequence: SequenceDecoding) throws {
     try decoder.embed(sequence.tokens(part), into: states)
-    let rows = part.map { BatchRow(cache: sequence.cache, position: $0) }
     var layer = 0
     if sequence.profile != nil, let seen = sequence.applicabilityGuard?.layer,
       seen < decoder.configuration.layerCount
     {
-      try advance(rows, to: seen)
+      try advance(part, of: sequence, to: seen)
       sequence.profile?.add(states)
       layer = seen
     }
-    try advance(rows, from: layer, to: sequence.depth?.layer)
+    try advance(part, of: sequence, from: layer, to: sequence.depth?.layer)
     if sequence.profile != nil, layer == 0 { sequence.profile?.add(states) }
     sequence.depth?.keep(states, watched: watched)
     sequence.readCount = part.upperBound
@@ -457,12 +502,12 @@ package struct DecodingBuffers {
     where !range.isEmpty {
       reading.take(range, into: states)
       for (layer, copy) in watched { reading.take(range, after: layer, into: copy) }
-      let rows = range.map { BatchRow(cache: sequence.cache, position: $0) }
       if stays {
         try decoder.propagate(
-          states, rows: rows, layers: reading.layer..<decoder.configuration.layerCount)
+          states, rows: range.map { BatchRow(cache: sequence.cache, position: $0) },
+          layers: reading.layer..<decoder.configuration.layerCount)
       } else {
-        try advance(rows, from: reading.layer)
+        try advance(range, of: sequence, from: reading.layer)
       }
       try observe(range)
     }

@@ -98,6 +98,8 @@ public struct Generation: Sendable, Equatable {
   public var alternatives: [[TokenAlternative]] = []
   /// Whether the prompt is like those that exits or drafts were calibrated on; `nil` where no guard looked.
   public var applicability: Applicability?
+  /// How probable it is that the text answers the question, where an ``AnswerabilityClassifier`` decided on that.
+  public var answerability: Double?
   /// After how many tokens it was brought back to full depth, because it began to repeat itself; `nil` where it was
   /// not.
   public var trippedAt: Int?

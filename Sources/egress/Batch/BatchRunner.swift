@@ -99,7 +99,8 @@ struct BatchRunner {
         if let auditor, !auditor.isAlarmed, !uncovered.contains(item) {
           try auditor.look(
             at: generation, model: model,
-            options: model.options(options, for: record.item.task, document: record.item.document),
+            options: model.options(
+              options, for: record.item.task, document: record.item.document, raw: raw),
             source: record.item.document)
         }
       }

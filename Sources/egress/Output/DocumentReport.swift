@@ -56,7 +56,7 @@ struct DocumentReport {
     options: GenerationOptions
   ) throws {
     let document = input.text.trimmingWhitespace()
-    var options = try model.model.options(options, for: task, document: document)
+    var options = try model.model.options(options, for: task, document: document, raw: documents.raw)
     let exitStrategy = try speculation.exitStrategy(exits, model, regime: regime)
     let speculation = drafting(model, exitStrategy)
     try exits.protect(&options, model)
