@@ -145,6 +145,14 @@ import Testing
     #expect(try read("summarize", ", \"summary_rules\": 2").firstDifference(to: summaries) != nil)
     #expect(try read("summarize", ", \"summary_rules\": 3") == summaries)
     #expect(try read("answer", "").firstDifference(to: answers) == nil)
+    // A calibration decodes as is usual for the model: what is asked for beside that is not covered.
+    for isExtractive in [true, false] {
+      let asked = DecodingRegime(
+        tasks: [.answer(question: "?")], options: GenerationOptions(isExtractive: isExtractive),
+        maxTokens: nil)
+      let difference = try #require(try read("answer", "").firstDifference(to: asked))
+      #expect(difference == ("extractive", "the usual", "\(isExtractive)"))
+    }
     // What was written before the rules had numbers is written the same, so that its digest holds.
     let first = try String(decoding: JSONEncoder().encode(read("answer", "")), as: UTF8.self)
     #expect(!first.contains("summary_rules"))

@@ -351,7 +351,9 @@ import Testing
       (summarize, ["--context", "64"], "context was the model's"),
       (summarize, ["--no-repeat-ngram", "3"], "no-repeat-ngram was none"),
       (summarize, ["--sentences", "2"], "length was the usual when it was made, and is 2 sentences"),
-      (["answer", "--question", "what?", "--extractive", "--max-tokens", "6"], [], "extractive was false"),
+      (
+        ["answer", "--question", "what?", "--extractive", "--max-tokens", "6"], [], "extractive was the usual"
+      ),
       (["generate", "--max-tokens", "6"], [], "task was answer and summarize"),
     ] {
       expectRefusal(try apply(command, more), status: 1, saying: field)

@@ -12,6 +12,13 @@ import Transformers
   private static let end = 258
   private static let document = String(repeating: "It rained on the mill. ", count: 30)
 
+  /// Any words, so that what the model would rather say is seen.
+  private static var free: GenerationOptions {
+    var options = GenerationOptions(maxTokens: 30, isExtractive: false)
+    options.recordsProbabilities = true
+    return options
+  }
+
   /// Of random weights; a short document and question have about 70 tokens, those of ``document`` more than a slice.
   private static func model(_ classifier: AnswerabilityClassifier?, endTokens: Set<TokenID> = [end]) throws
     -> LanguageModel
@@ -39,8 +46,7 @@ import Transformers
     _ model: LanguageModel, _ question: String, _ document: String = document, depth: Int? = nil,
     raw: Bool = false
   ) throws -> Generation {
-    var options = GenerationOptions(maxTokens: 30)
-    options.recordsProbabilities = true
+    var options = free
     options.promptDepth = depth
     let session = try #require(
       try model.makeSession(
@@ -135,10 +141,8 @@ import Transformers
     let model = try Self.model(Self.classifier(layer: 4, threshold: threshold))
     let questions = (0..<8).map { "question \($0 * $0)?" }
     let alone = try questions.map { try Self.output(model, $0) }
-    var options = GenerationOptions(maxTokens: 30)
-    options.recordsProbabilities = true
     var together: [Generation] = []
-    _ = try DocumentBatch(model: model, options: options, width: 3).run(
+    _ = try DocumentBatch(model: model, options: Self.free, width: 3).run(
       questions.map { DocumentBatch.Item(task: .answer(question: $0), document: Self.document) }
     ) { event in
       if case .finished(_, let generation) = event { together.append(generation) }
@@ -147,7 +151,7 @@ import Transformers
     #expect(Set(alone.map { $0.text == PromptStyle.refusal }) == [true, false])
     for (question, expected) in zip(questions, alone) {
       let task = DocumentTask.answer(question: question)
-      let own = try model.options(GenerationOptions(maxTokens: 30), for: task, document: Self.document)
+      let own = try model.options(Self.free, for: task, document: Self.document)
       let beams = try model.generate(
         prompt: model.prompt(for: task, document: Self.document), search: BeamSearch(beams: 1), options: own,
         shouldStop: { false })
@@ -189,6 +193,33 @@ import Transformers
       try model.makeSession(for: .answer(question: "Why?"), document: "It rains.", options: options))
     while try biased.next() != nil {}
     #expect(biased.generation.text != PromptStyle.refusal && biased.generation.answerability != nil)
+  }
+
+  @Test func `a reader's answers are spans, refused or not, unless it is told otherwise`() throws {
+    for threshold in [0.0, 1] {
+      let model = try Self.model(Self.classifier(layer: 3, threshold: threshold))
+      func text(_ isExtractive: Bool?, style: PromptStyle = .reader) throws -> String {
+        var own = LanguageModel(
+          name: "tiny", decoder: model.decoder, tokenizer: model.tokenizer,
+          promptTemplate: .chatML(system: nil), endTokens: [Self.end], promptStyle: style)
+        own.answerability = model.answerability
+        let session = try #require(
+          try own.makeSession(
+            for: .answer(question: "Why?"), document: Self.document,
+            options: GenerationOptions(maxTokens: 12, isExtractive: isExtractive), shouldStop: { false }))
+        while try session.next() != nil {}
+        return session.generation.text
+      }
+      let usual = try text(nil)
+      let (spans, free) = (try text(true), try text(false))
+      #expect(usual == spans && (usual == PromptStyle.refusal) == (threshold == 1))
+      if threshold == 0 {
+        #expect(Self.document.contains(usual.trimmingWhitespace()))
+        #expect(!Self.document.contains(free.trimmingWhitespace()))
+      }
+      // A chat model says what it likes.
+      #expect(try text(nil, style: .chat) == text(false, style: .chat))
+    }
   }
 
   @Test func `a file brings the classifier along, and what is wrong with it is said`() throws {

@@ -18,8 +18,8 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
   public var stopStrings: [String]
   /// See `GenerationOptions.noRepeatNgram`.
   public var noRepeatNgram: Int?
-  /// See `GenerationOptions.isExtractive`.
-  public var isExtractive: Bool
+  /// See `GenerationOptions.isExtractive`; `nil`, in a certificate `false`, for what is usual for the model.
+  public var isExtractive: Bool?
   /// The length that summaries were asked for, such as `2 sentences`; `nil` for the model's usual one.
   public var summaryLength: String?
   /// What summaries keep to beside these settings: ``currentSummaryRules`` of the program that calibrated.
@@ -79,7 +79,8 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     context = try fields.decodeIfPresent(Int.self, forKey: .context)
     stopStrings = try fields.decode([String].self, forKey: .stopStrings)
     noRepeatNgram = try fields.decodeIfPresent(Int.self, forKey: .noRepeatNgram)
-    isExtractive = try fields.decode(Bool.self, forKey: .isExtractive)
+    // Calibrations decode as is usual, so that a certificate never says more than that.
+    isExtractive = try fields.decode(Bool.self, forKey: .isExtractive) ? true : nil
     summaryLength = try fields.decodeIfPresent(String.self, forKey: .summaryLength)
     summaryRules = try fields.decodeIfPresent(Int.self, forKey: .summaryRules) ?? 1
   }
@@ -93,7 +94,7 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     try fields.encodeIfPresent(context, forKey: .context)
     try fields.encode(stopStrings, forKey: .stopStrings)
     try fields.encodeIfPresent(noRepeatNgram, forKey: .noRepeatNgram)
-    try fields.encode(isExtractive, forKey: .isExtractive)
+    try fields.encode(isExtractive ?? false, forKey: .isExtractive)
     try fields.encodeIfPresent(summaryLength, forKey: .summaryLength)
     try fields.encodeIfPresent(summaryRules == 1 ? nil : summaryRules, forKey: .summaryRules)
   }
@@ -108,13 +109,14 @@ public struct DecodingRegime: Codable, Sendable, Equatable {
     if !Set(other.tasks).isSubset(of: tasks) {
       return ("task", tasks.joined(separator: " and "), other.tasks.joined(separator: " and "))
     }
+    func usual(_ value: Bool?) -> String { value.map { "\($0)" } ?? "the usual" }
     let fields: [(String, String, String)] = [
       ("sampling", sampling, other.sampling),
       ("max-tokens", text(maxTokens, "the usual"), text(other.maxTokens, "the usual")),
       ("context", text(context, "the model's"), text(other.context, "the model's")),
       ("stop", "\(stopStrings)", "\(other.stopStrings)"),
       ("no-repeat-ngram", text(noRepeatNgram, "none"), text(other.noRepeatNgram, "none")),
-      ("extractive", "\(isExtractive)", "\(other.isExtractive)"),
+      ("extractive", usual(isExtractive), usual(other.isExtractive)),
     ]
     if let found = fields.first(where: { $0.1 != $0.2 }) { return found }
     guard other.tasks.contains("summarize") else { return nil }

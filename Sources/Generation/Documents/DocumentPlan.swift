@@ -63,7 +63,7 @@ extension LanguageModel {
     options.endsWithLine = promptStyle.isContinued(task)
     switch completed(task, document: document) {
     case .summary(let request):
-      guard !options.isExtractive else {
+      guard options.isExtractive != true else {
         throw GenerationError.option(field: "extractive", expected: "used for answers", found: "a summary")
       }
       options.length = request.length ?? options.length
@@ -75,7 +75,9 @@ extension LanguageModel {
         options.leastLength = try floor(of: options.length, document: document)
       }
     case .answer:
-      if options.isExtractive { options.spans = try spans(of: document) }
+      if options.isExtractive ?? (promptStyle.isExtractive && options.grammar == nil) {
+        options.spans = try spans(of: document)
+      }
       // The classifier has learned from prompts that end with the template.
       if promptStyle == .reader, !raw, options.grammar == nil, let answerability {
         options.answerability = AnswerabilityRule(

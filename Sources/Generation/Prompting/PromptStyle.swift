@@ -31,7 +31,7 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
   public static let refusal = "The text does not say."
 
   /// What a certificate knows the prompts by: it holds for prompts that are made in the same way.
-  package var fingerprint: String { self == .reader ? "\(rawValue) 3" : rawValue }
+  package var fingerprint: String { self == .reader ? "\(rawValue) 4" : rawValue }
 
   /// Whether the request is a text to go on from: it stands without turns, and its output ends with its line.
   func isContinued(_ task: DocumentTask) -> Bool {
@@ -40,6 +40,10 @@ public enum PromptStyle: String, Sendable, CaseIterable, Codable {
     case (.examples, .summary), (.chat, _), (.reader, _): false
     }
   }
+
+  /// Whether answers are spans of their document unless something else is asked for. A model that was trained on such
+  /// answers is more often right with it, and spells as the document does.
+  public var isExtractive: Bool { self == .reader }
 
   /// Whether a summary has a length even where the request has none.
   var hasUsualLength: Bool { self == .reader || self == .completion }

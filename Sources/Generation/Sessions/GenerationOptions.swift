@@ -42,7 +42,8 @@ public struct GenerationOptions: Sendable {
   /// Whether the output ends with its first line.
   var endsWithLine = false
   /// Whether an answer has to be a span of its document, or the refusal: sessions for a task on a document see to it.
-  public var isExtractive = false
+  /// `nil` for what is usual for the model, see ``PromptStyle/isExtractive``.
+  public var isExtractive: Bool?
   /// Tokens that the output begins with, whatever the model would begin with; none for no such rule. It is none, too,
   /// where a bias rules one of them out.
   public var opening: [TokenID] = []
@@ -67,7 +68,7 @@ public struct GenerationOptions: Sendable {
   public init(
     maxTokens: Int = 256, sampling: Sampling = .greedy, stopStrings: [String] = [], context: Int? = nil,
     length: SummaryLength? = nil, noRepeatNgram: Int? = nil,
-    isExtractive: Bool = false
+    isExtractive: Bool? = nil
   ) {
     self.maxTokens = maxTokens
     self.sampling = sampling
@@ -119,7 +120,7 @@ public struct GenerationOptions: Sendable {
   private func validateBesideGrammar() throws(GenerationError) {
     for (field, isGiven) in [
       ("stop", !stopStrings.isEmpty), ("no-repeat-ngram", noRepeatNgram != nil), ("length", length != nil),
-      ("extractive", isExtractive || spans != nil),
+      ("extractive", isExtractive == true || spans != nil),
       ("opening", !opening.isEmpty || !forbiddenOpening.isEmpty),
       ("least length", leastLength != nil),
       ("logit-bias", adjustments.bias.values.contains(-.infinity)),

@@ -23,7 +23,7 @@ struct DocumentRequest: Sendable {
   var seed: UInt64?
 
   /// - Throws: ``APIError`` for what is missing, wrong or not offered.
-  init(_ fields: inout RequestFields, kind: Kind, context: Int?) throws {
+  init(_ fields: inout RequestFields, kind: Kind, context: Int?, style: PromptStyle) throws {
     text = try Self.document(&fields)
     document = text.trimmingWhitespace()
     switch kind {
@@ -44,7 +44,8 @@ struct DocumentRequest: Sendable {
     options.noRepeatNgram = try fields.integer("no_repeat_ngram", in: GenerationOptions.ngramLengths)
     if kind == .answer {
       options.recordsProbabilities = true
-      options.isExtractive = try fields.boolean("extractive") ?? false
+      let isExtractive = try fields.boolean("extractive")
+      options.isExtractive = isExtractive == style.isExtractive ? nil : isExtractive
     }
     let rule = try fields.text("long") ?? LongDocumentRule.split.rawValue
     guard let found = LongDocumentRule(rawValue: rule) else {

@@ -17,7 +17,8 @@ extension Routes {
     _ request: Request, _ context: ServingContext, kind: DocumentRequest.Kind
   ) async throws -> Response {
     var fields = try await fields(request, context)
-    let asked = try DocumentRequest(&fields, kind: kind, context: configuration.context)
+    let asked = try DocumentRequest(
+      &fields, kind: kind, context: configuration.context, style: served.model.promptStyle)
     try check(asked.model)
     var work: DocumentWork
     do {

@@ -26,7 +26,7 @@ struct BatchSettings {
     var stop: [String]
     var context: Int?
     var noRepeatNgram: Int?
-    /// Absent where outputs need not be the document's own words.
+    /// Absent for what is usual for the model.
     var extractive: Bool?
     var exits: [String: String]
   }
@@ -51,7 +51,7 @@ struct BatchSettings {
         maxTokens: options.maxTokens, temperature: random?.temperature, topK: random?.topK,
         topP: random?.topP, minP: random?.minP, seed: random == nil ? nil : seed, stop: options.stopStrings,
         context: options.context, noRepeatNgram: options.noRepeatNgram,
-        extractive: options.isExtractive ? true : nil, exits: exits))
+        extractive: options.isExtractive, exits: exits))
   }
 
   /// SHA-256 of the settings alone.

@@ -19,8 +19,12 @@ struct AnswerCommand: ParsableCommand {
     @Option(help: "The question. With --input, for documents that bring none of their own.")
     var question: String?
 
-    @Flag(help: "Let the model choose only words that stand together in the document, or not to answer.")
-    var extractive = false
+    @Flag(
+      inversion: .prefixedNo,
+      help: ArgumentHelp(
+        "Let the model choose only words that stand together in the document, or not to answer.",
+        discussion: "It is usual for models that are asked as the default one is, and only for these."))
+    var extractive: Bool?
   }
 
   @OptionGroup(title: "Document Options") var asked: Question

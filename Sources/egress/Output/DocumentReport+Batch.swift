@@ -51,6 +51,8 @@ extension DocumentReport {
     BatchRunner, LoadedModel
   ) {
     let model = try load()
+    var options = options
+    options.isExtractive = extraction(model)
     let regime = DecodingRegime(
       tasks: records.map(\.item.task), options: options, maxTokens: sampling.maxTokens)
     let runner = try adapted(to: model, regime).makeRunner(model, regime, options: options)

@@ -24,7 +24,7 @@ struct DocumentReport {
   /// Whether the results say how sure the model was.
   var recordsProbabilities = false
   /// Whether answers have to be spans of the document.
-  var isExtractive = false
+  var isExtractive: Bool?
   /// A certificate of answers, and its path.
   var answering: (certificate: AnswerCertificate, path: String)?
   /// What is asked about a document; in a batch its record may say so.
@@ -39,7 +39,6 @@ struct DocumentReport {
   private func decode() throws {
     var options = sampling.makeOptions(usualMaxTokens: usualMaxTokens)
     options.recordsProbabilities = recordsProbabilities
-    options.isExtractive = isExtractive
     if let input = documents.input, let output = documents.output {
       try runBatch(input, output: output, options: options)
       return
@@ -47,6 +46,7 @@ struct DocumentReport {
     let task = try makeTask(RecordedRequest())
     let input = try TextInput.document(path: documents.file)
     let model = try load()
+    options.isExtractive = extraction(model)
     let regime = DecodingRegime(tasks: [task], options: options, maxTokens: sampling.maxTokens)
     try adapted(to: model, regime).decode(input, task, model: model, regime: regime, options: options)
   }
@@ -139,6 +139,11 @@ struct DocumentReport {
     Console.note(answering.certificate.statement)
     options.applicability = certified.applicability
     return certified
+  }
+
+  /// Whether answers are to be spans; `nil` for what is usual for the model, asked for or not.
+  func extraction(_ model: LoadedModel) -> Bool? {
+    isExtractive == model.model.promptStyle.isExtractive ? nil : isExtractive
   }
 
   func load() throws -> LoadedModel {
