@@ -17,8 +17,8 @@ public struct DocumentAnswer: Sendable, Equatable {
 
   /// Whether the document answers the question, by what was written.
   public var answered: Bool
-  /// How likely the answer is: ``Generation/confidence``, times ``Generation/answerability`` where that is known; then
-  /// that of a refusal is what is left of it. `nil` where the probabilities of tokens were not recorded.
+  /// How likely the answer is for the model; see ``Generation/confidence``. Where an ``AnswerabilityClassifier`` refused,
+  /// how probable it is that there is no answer. `nil` where the probabilities of tokens were not recorded.
   public var confidence: Double?
   /// `nil` where there is no answer, or one in words that the document does not use.
   public var source: Source?
@@ -35,7 +35,7 @@ public struct DocumentAnswer: Sendable, Equatable {
     let answered = !text.isEmpty && !Self.isRefusal(text)
     self.answered = answered
     confidence = generation.confidence.map { own in
-      generation.answerability.map { answered ? own * $0 : 1 - $0 } ?? own
+      generation.answerability.map { answered ? own : 1 - $0 } ?? own
     }
     source = answered ? Self.source(of: text, in: document, question: question) : nil
   }

@@ -51,7 +51,7 @@ extension LanguageModel {
       computePath: compute,
       promptStyle: promptStyle ?? vocabulary.namedStyle
         ?? (promptTemplate == nil ? vocabulary.promptStyle : .chat))
-    answerability = try AnswerabilityClassifier(checkpoint)
+    answerability = vocabulary.answerability
     notes = checkpoint.notes + vocabulary.notes + decoder.notes
   }
 
@@ -79,6 +79,8 @@ public struct TextFacts: Sendable {
   public let promptStyle: PromptStyle
   /// What it says.
   let namedStyle: PromptStyle?
+  /// What tells whether a document answers a question, where a GGUF file brings that along.
+  public let answerability: AnswerabilityClassifier?
   /// What was found instead of a template that can be run.
   let templateFound: String
   /// What a reader should know of the files, a sentence each.
@@ -157,6 +159,7 @@ public struct TextFacts: Sendable {
     }
     summaryPrefix = prefix
     namedStyle = style
+    answerability = try AnswerabilityClassifier(checkpoint)
     // An encoder reads no turns anyway.
     let isPretrained = chatTemplate == nil && checkpoint.configuration.encoder == nil
     promptStyle = style ?? (isPretrained ? .completion : .chat)

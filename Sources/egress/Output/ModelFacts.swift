@@ -29,6 +29,8 @@ struct ModelFacts: Encodable {
   var promptTemplate: String?
   /// How documents are asked about; `nil` for an encoder-decoder.
   var prompts: PromptStyle?
+  /// The layer that tells whether a document answers a question; `nil` where the model's own words do.
+  var answerabilityLayer: Int?
   var endTokenIds: [TokenID]
   var parameters: Int
   /// Bytes of weights that one token reads: each layer's, the unembedding's, and one row of the embedding.
@@ -55,6 +57,7 @@ struct ModelFacts: Encodable {
     tiedEmbedding = configuration.hasTiedEmbedding
     promptTemplate = text.template?.name
     prompts = configuration.encoder == nil ? text.promptStyle : nil
+    answerabilityLayer = text.answerability?.layer
     endTokenIds = text.endTokens.sorted()
     let all = try checkpoint.tensorNames.map { try checkpoint.tensor($0) }
     tensors = all.map {
@@ -89,7 +92,8 @@ struct ModelFacts: Encodable {
       "vocabulary        \(vocabularySize.grouped)\(tiedEmbedding ? ", tied embedding" : "")",
       "context           \(contextLength.grouped) tokens",
       "prompt template   \(promptTemplate ?? "not known")"
-        + (prompts.map { ", documents in the style \($0.rawValue)" } ?? ""),
+        + (prompts.map { ", documents in the style \($0.rawValue)" } ?? "")
+        + (answerabilityLayer.map { "; layer \($0) tells which questions they answer" } ?? ""),
       "end tokens        \(endTokenIds.map(String.init).joined(separator: ", "))",
       "parameters        \(parameters.grouped)",
       "bytes per token   \(bytesPerToken.grouped): "
