@@ -54,7 +54,11 @@ extension LanguageModel {
   /// begins with who speaks, an extractive answer is a span of the document, and a model that can tell whether a
   /// document answers a question is asked.
   ///
-  /// - Parameter raw: Whether the request stands alone, without the prompt template.
+  /// - Parameters:
+  ///   - options: What was asked for beside the task.
+  ///   - task: What is asked about the document.
+  ///   - document: The text, whatever its length.
+  ///   - raw: Whether the request stands alone, without the prompt template.
   /// - Throws: ``GenerationError/option(field:expected:found:)`` for an extractive summary, and the tokenizer's errors.
   public func options(
     _ options: GenerationOptions, for task: DocumentTask, document: String, raw: Bool = false
