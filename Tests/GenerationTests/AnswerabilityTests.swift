@@ -195,6 +195,19 @@ import Transformers
     #expect(biased.generation.text != PromptStyle.refusal && biased.generation.answerability != nil)
   }
 
+  @Test(arguments: [(0, 64), (7, 64), (3, 63)]) func `a classifier of another model is refused`(
+    layer: Int, size: Int
+  ) throws {
+    let other = AnswerabilityClassifier(
+      layer: layer, weights: Array(repeating: 0, count: size), bias: 0, threshold: 0.5)
+    let model = try Self.model(other)
+    #expect(
+      throws: GenerationError.option(
+        field: "answerability", expected: "a classifier of 64 weights that reads a layer in 1...6",
+        found: "one of \(size) that reads layer \(layer)")
+    ) { _ = try Self.output(model, "Why?") }
+  }
+
   @Test func `a reader's answers are spans, refused or not, unless it is told otherwise`() throws {
     for threshold in [0.0, 1] {
       let model = try Self.model(Self.classifier(layer: 3, threshold: threshold))

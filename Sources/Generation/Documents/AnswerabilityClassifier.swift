@@ -75,6 +75,16 @@ public struct AnswerabilityClassifier: Sendable, Equatable {
     self.init(layer: layer, weights: weights, bias: bias, threshold: threshold)
   }
 
+  /// - Throws: ``GenerationError/option(field:expected:found:)`` for a classifier of another model.
+  func check(_ configuration: DecoderConfiguration) throws(GenerationError) {
+    let (layers, size) = (1...max(1, configuration.layerCount), configuration.hiddenSize)
+    guard layers.contains(layer), weights.count == size else {
+      throw .option(
+        field: "answerability", expected: "a classifier of \(size) weights that reads a layer in \(layers)",
+        found: "one of \(weights.count) that reads layer \(layer)")
+    }
+  }
+
   /// How probable it is that the text answers the question, in 0...1.
   ///
   /// - Parameter state: The last token's state after ``layer``, (hiddenSize).

@@ -59,7 +59,8 @@ extension LanguageModel {
   ///   - task: What is asked about the document.
   ///   - document: The text, whatever its length.
   ///   - raw: Whether the request stands alone, without the prompt template.
-  /// - Throws: ``GenerationError/option(field:expected:found:)`` for an extractive summary, and the tokenizer's errors.
+  /// - Throws: ``GenerationError/option(field:expected:found:)`` for an extractive summary and for a classifier
+  ///   of another model, and the tokenizer's errors.
   public func options(
     _ options: GenerationOptions, for task: DocumentTask, document: String, raw: Bool = false
   ) throws -> GenerationOptions {
@@ -84,6 +85,7 @@ extension LanguageModel {
       }
       // The classifier has learned from prompts that end with the template.
       if promptStyle == .reader, !raw, options.grammar == nil, let answerability {
+        try answerability.check(decoder.configuration)
         options.answerability = AnswerabilityRule(
           classifier: answerability,
           refusal: try tokenizer.encode(PromptStyle.refusal, special: .asText) + endTokens.sorted().prefix(1))
