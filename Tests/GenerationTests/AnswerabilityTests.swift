@@ -135,6 +135,18 @@ import Transformers
     #expect(answer.answered && answer.confidence == yes.confidence)
   }
 
+  @Test(arguments: 1...22) func `a refusal that is cut is no answer`(maxTokens: Int) throws {
+    let model = try Self.model(Self.classifier(layer: 3, threshold: 1))
+    var options = Self.free
+    options.maxTokens = maxTokens
+    let session = try #require(
+      try model.makeSession(for: .answer(question: "Why?"), document: Self.document, options: options))
+    while try session.next() != nil {}
+    #expect(session.generation.tokenIDs == Array(Self.refusal.prefix(maxTokens)))
+    let answer = DocumentAnswer(session.generation, document: Self.document, question: "Why?")
+    #expect(!answer.answered && answer.source == nil)
+  }
+
   @Test func `batches, beams and a prompt read before decide alike`() throws {
     let threshold = try #require(try Self.output(Self.model(Self.classifier(layer: 4)), "a?").answerability)
     // About the middle of what there is, so that some are refused.

@@ -32,7 +32,11 @@ public struct DocumentAnswer: Sendable, Equatable {
   /// - Complexity: O(n) for a document of n characters and usual answers.
   public init(_ generation: Generation, document: String, question: String) {
     let text = generation.text.trimmingWhitespace()
-    let answered = !text.isEmpty && !Self.isRefusal(text)
+    // Where a classifier has decided, no answer begins as a refusal does: what does, and is cut, was one.
+    let isCut =
+      generation.answerability != nil && generation.stopReason == .maxTokens
+      && PromptStyle.refusal.hasPrefix(text)
+    let answered = !text.isEmpty && !Self.isRefusal(text) && !isCut
     self.answered = answered
     confidence = generation.confidence.map { own in
       generation.answerability.map { answered ? own : 1 - $0 } ?? own
