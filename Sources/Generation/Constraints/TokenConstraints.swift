@@ -8,7 +8,7 @@ package struct TokenConstraints {
   private let repetitionLength: Int?
   /// What is left of the tokens that the output begins with, the next one last.
   private var opening: [TokenID]
-  private var forbiddenOpening: [TokenID]
+  private let forbiddenOpening: [TokenID]
   /// How many tokens the output has, while they are those of ``forbiddenOpening``; `nil` from the first other one on.
   private var opened: Int?
   private let floor: SentenceFloor?
@@ -16,6 +16,8 @@ package struct TokenConstraints {
   /// As ``opened``, of a later sentence that may have begun.
   private var reopened: Int?
   private let endTokens: Set<TokenID>
+  /// The token that may not be the first; `nil` for none, and from the second one on.
+  private var barred: TokenID?
   /// Tokens that a bias rules out.
   private let banned: Set<TokenID>
   private var adjuster: LogitAdjuster?
@@ -53,8 +55,7 @@ package struct TokenConstraints {
   /// It stays as it is where a bias rules out a token of the refusal.
   mutating func settle(_ rule: AnswerabilityRule, isAnswerable: Bool) {
     if isAnswerable {
-      forbiddenOpening = Array(rule.refusal.prefix(1))
-      opened = 0
+      barred = rule.refusal.first
     } else if banned.isDisjoint(with: rule.refusal) {
       opening = rule.refusal.reversed()
     }
@@ -65,13 +66,15 @@ package struct TokenConstraints {
 
   /// Whether every token may come next, now and from now on.
   var isVacuous: Bool {
-    opening.isEmpty && opened == nil && spans == nil && repetitionLength == nil && adjuster == nil
+    opening.isEmpty && opened == nil && barred == nil && spans == nil && repetitionLength == nil
+      && adjuster == nil
       && written == nil && sentences == nil
   }
 
   /// Whether a token may come next.
   func allows(_ token: TokenID) -> Bool {
     if let next = opening.last { return token == next }
+    if token == barred { return false }
     if let written, !written.allows(token) { return false }
     if let opened, opened == forbiddenOpening.count - 1, token == forbiddenOpening[opened] { return false }
     if let floor, let sentences {
@@ -90,6 +93,7 @@ package struct TokenConstraints {
 
   mutating func append(_ token: TokenID) {
     _ = opening.popLast()
+    barred = nil
     adjuster?.append(token)
     written?.append(token)
     if let place = opened {

@@ -43,7 +43,9 @@ extension LanguageModel {
     raw: Bool = false, shouldStop: @escaping () -> Bool = { Task.isCancelled },
     observe: (LongDocumentNote) -> Void = { _ in }
   ) throws -> [TokenID]? {
-    let options = try self.options(options, for: task, document: document, raw: raw)
+    // An answer's own are not needed for its prompt, and its spans are not made twice.
+    var options = options
+    if case .summary = task { options = try self.options(options, for: task, document: document, raw: raw) }
     // By the whole document: its parts are of another length, and the text of their summaries of another kind.
     let task = completed(task, document: document)
     var document = document
