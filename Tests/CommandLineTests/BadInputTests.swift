@@ -36,6 +36,18 @@ import Testing
       try egress.run([command, "--model", model, file]), status: 1, saying: "latin.txt is not UTF-8 text")
   }
 
+  @Test(arguments: [
+    (Array("%PDF-1.7\n%".utf8) + [0xE2, 0xE3, 0x0A], "pdftotext"),
+    ([0x50, 0x4B, 0x03, 0x04, 0x14, 0x00], "pandoc"),
+    ([0xFF, 0xFE, 0x41, 0x00], "iconv"), ([0xFE, 0xFF, 0x00, 0x41], "iconv"),
+  ])
+  func `a document of another kind is refused with what makes a text of it`(bytes: [UInt8], program: String)
+    throws
+  {
+    let file = try egress.folder.write("report", bytes)
+    expectRefusal(try egress.run(["summarize", "--model", model, file]), status: 1, saying: program)
+  }
+
   @Test func `a binary file is refused`() throws {
     let file = try egress.folder.write("a.bin", [0x45, 0x00, 0x01, 0x02])
     expectRefusal(try egress.run(["summarize", "--model", model, file]), status: 1, saying: "binary")

@@ -20,6 +20,14 @@ struct Projection: Sendable {
       case .float32(let values): 4 * values.count
       }
     }
+
+    /// Whether a processor does better to read several row blocks at once, far from each other, than one after the
+    /// other: on Zen 3 (AVX2, from memory) blocks of 16 rows under 11 KB are read up to 10 % faster so, longer ones up
+    /// to 18 % slower.
+    var hasShortRowBlocks: Bool {
+      guard case .packed(let matrix) = weights else { return false }
+      return matrix.matrix.row_block_bytes < 11 << 10
+    }
   }
 
   enum Weights: Sendable {
@@ -58,7 +66,8 @@ struct Projection: Sendable {
     self.paddedRows = paddedRows
     let unit = paired ? 2 : 1
     let many = WorkPlan(parts: parts, threads: threads, unit: unit, paired: paired)
-    let readsFarPlaces = instructionSet.kernels.pointee.matvec4 != nil
+    let readsFarPlaces =
+      instructionSet.kernels.pointee.matvec4 != nil && parts.contains(where: \.hasShortRowBlocks)
     plans = Plans(
       one: readsFarPlaces
         ? WorkPlan(farPlacesOf: parts, threads: threads, unit: unit, paired: paired) : many,

@@ -19,16 +19,32 @@ struct TextInput {
     let (bytes, name) = try Self.bytes(path: path)
     self.name = name
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw CommandError("\(name) is not UTF-8 text")
+      throw CommandError("\(name) is not UTF-8 text\(Self.advice(on: bytes))")
     }
     self.text = text
+  }
+
+  /// What makes a text of what people hand over instead of one, by its first bytes; nothing for other bytes.
+  private static func advice(on bytes: some Sequence<UInt8>) -> String {
+    if bytes.starts(with: "%PDF-".utf8) {
+      return ", but a PDF: make a text of it, with pdftotext for example"
+    }
+    if bytes.starts(with: "PK\u{3}\u{4}".utf8) {
+      return ", but an archive, as DOCX, ODT and EPUB are: make a text of it, with pandoc for example"
+    }
+    if bytes.starts(with: [0xFF, 0xFE]) || bytes.starts(with: [0xFE, 0xFF]) {
+      return ", but UTF-16: make UTF-8 of it, with iconv for example"
+    }
+    return ""
   }
 
   /// A text to read as a document: without a byte order mark, and neither empty nor binary.
   static func document(path: String?) throws -> TextInput {
     var input = try TextInput(path: path)
     if input.text.unicodeScalars.first == "\u{FEFF}" { input.text.unicodeScalars.removeFirst() }
-    guard !input.text.utf8.contains(0) else { throw CommandError("\(input.name) is binary, not text") }
+    guard !input.text.utf8.contains(0) else {
+      throw CommandError("\(input.name) is binary, not text\(advice(on: input.text.utf8))")
+    }
     guard input.text.contains(where: { !$0.isWhitespace }) else {
       throw CommandError("\(input.name) is empty")
     }
