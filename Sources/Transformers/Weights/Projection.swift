@@ -23,7 +23,7 @@ struct Projection: Sendable {
 
     /// Whether a processor does better to read several row blocks at once, far from each other, than one after the
     /// other: on Zen 3 (AVX2, from memory) blocks of 16 rows under 11 KB are read up to 10 % faster so, longer ones up
-    /// to 18 % slower.
+    /// to 20 % slower.
     var hasShortRowBlocks: Bool {
       guard case .packed(let matrix) = weights else { return false }
       return matrix.matrix.row_block_bytes < 11 << 10
@@ -64,13 +64,13 @@ struct Projection: Sendable {
     self.parts = parts
     self.columns = columns
     self.paddedRows = paddedRows
-    let unit = paired ? 2 : 1
-    let many = WorkPlan(parts: parts, threads: threads, unit: unit, paired: paired)
+    // Row blocks that lie side by side are read two at a time.
+    let many = WorkPlan(parts: parts, threads: threads, unit: 2, paired: paired)
     let readsFarPlaces =
       instructionSet.kernels.pointee.matvec4 != nil && parts.contains(where: \.hasShortRowBlocks)
     plans = Plans(
       one: readsFarPlaces
-        ? WorkPlan(farPlacesOf: parts, threads: threads, unit: unit, paired: paired) : many,
+        ? WorkPlan(farPlacesOf: parts, threads: threads, unit: paired ? 2 : 1, paired: paired) : many,
       many: many)
   }
 
