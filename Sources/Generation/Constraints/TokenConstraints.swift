@@ -67,8 +67,7 @@ package struct TokenConstraints {
   /// Whether every token may come next, now and from now on.
   var isVacuous: Bool {
     opening.isEmpty && opened == nil && barred == nil && spans == nil && repetitionLength == nil
-      && adjuster == nil
-      && written == nil && sentences == nil
+      && adjuster == nil && written == nil && sentences == nil
   }
 
   /// Whether a token may come next.
